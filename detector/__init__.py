@@ -1,0 +1,1 @@
+"""A training framework for object detection: residual-variant backbones under FCOS and other heads."""

@@ -1,0 +1,101 @@
+"""Every config key once: its default, its unit and its meaning.
+
+Keys that maskrcnn-benchmark or FCOS has keep their names and meaning; what became of the others stands in `moved.py`.
+"""
+
+import os
+
+from yacs.config import CfgNode
+
+_C = CfgNode()
+_C.OUTPUT_DIR = "output"  # folder of checkpoints, config.yaml, log.jsonl, metrics.json, results.json
+_C.SEED = 0  # of weights, order of images and augmentation; the same seed gives the same run on the same machine
+
+# ---------------------------------------------------------------------------- model
+_C.MODEL = CfgNode()
+_C.MODEL.DEVICE = "auto"  # auto (cuda, else mps, else cpu) | cpu | cuda | cuda:1 | mps
+_C.MODEL.WEIGHT = ""  # "": random | imagenet: the backbone's own record | path or address of a file: weights only
+_C.MODEL.NUM_CLASSES = 80  # foreground classes; background is the head's own affair
+_C.MODEL.CHANNELS_LAST = True  # memory format of weights and images: True is faster nearly everywhere, same numbers
+
+_C.MODEL.BACKBONE = CfgNode()
+_C.MODEL.BACKBONE.NAME = "resnet50"  # any registered backbone
+_C.MODEL.BACKBONE.NORM = "frozen_bn"  # frozen_bn | bn | sync_bn | gn
+_C.MODEL.BACKBONE.FREEZE_CONV_BODY_AT = 2  # parts without gradient: 0 none, 1 stem, 2 stem and layer1, .. 5 all
+_C.MODEL.BACKBONE.PASSES = 0  # how often each stage runs (SReResNet: 2); 0: as the entry itself has it
+
+_C.MODEL.NECK = CfgNode()
+_C.MODEL.NECK.NAME = "fpn"  # any registered neck
+_C.MODEL.NECK.SOURCES = ("c3", "c4", "c5")  # backbone levels it takes, fine to coarse
+_C.MODEL.NECK.OUT_CHANNELS = 256  # channels of every level that it puts out, and of the head's towers
+_C.MODEL.NECK.EXTRA_LEVELS = "p6p7_p5"  # levels above the coarsest: none | maxpool | p6p7_p5 | p6p7_c5 (their source)
+
+_C.MODEL.HEAD = CfgNode()
+_C.MODEL.HEAD.NAME = "fcos"  # any registered head
+
+_C.MODEL.FCOS = CfgNode()  # Tian et al. 2019
+_C.MODEL.FCOS.NUM_CONVS = 4  # 3x3 convolutions in each of the two towers
+_C.MODEL.FCOS.NORM = "gn"  # norm after each of them: gn | none
+_C.MODEL.FCOS.PRIOR_PROB = 0.01  # score that every location starts with
+_C.MODEL.FCOS.SIZES_OF_INTEREST = (64, 128, 256, 512)  # pixels: upper ends of the levels' ranges, the last has none
+_C.MODEL.FCOS.CENTER_SAMPLING_RADIUS = 0.0  # positive region around a box centre, in strides; 0: the whole box
+_C.MODEL.FCOS.NORM_REG_TARGETS = False  # regress distances in strides through relu, not in pixels through exp
+_C.MODEL.FCOS.CENTERNESS_ON_REG = False  # centerness from the regression tower, not from the classification tower
+_C.MODEL.FCOS.IOU_LOSS_TYPE = "iou"  # iou (-log) | linear_iou | giou
+_C.MODEL.FCOS.LOSS_ALPHA = 0.25  # focal loss: weight of the positives
+_C.MODEL.FCOS.LOSS_GAMMA = 2.0  # focal loss: exponent that fades easy examples out
+_C.MODEL.FCOS.INFERENCE_TH = 0.05  # class score that a candidate must exceed, before centerness
+_C.MODEL.FCOS.PRE_NMS_TOP_N = 1000  # candidates a level and image that reach the NMS
+_C.MODEL.FCOS.NMS_TH = 0.6  # IoU above which the lower score of one class is dropped
+
+# ---------------------------------------------------------------------------- input and data
+_C.INPUT = CfgNode()
+_C.INPUT.MIN_SIZE_TRAIN = (800,)  # pixels, shorter side; several: one is drawn for each image
+_C.INPUT.MIN_SIZE_RANGE_TRAIN = (-1, -1)  # pixels, inclusive range to draw from; (-1, -1): MIN_SIZE_TRAIN counts
+_C.INPUT.MAX_SIZE_TRAIN = 1333  # pixels, longer side at most
+_C.INPUT.MIN_SIZE_TEST = 800  # pixels, shorter side
+_C.INPUT.MAX_SIZE_TEST = 1333  # pixels, longer side at most
+_C.INPUT.HORIZONTAL_FLIP_PROB_TRAIN = 0.5  # probability, 0..1
+
+_C.DATASETS = CfgNode()
+_C.DATASETS.ROOT = os.environ.get("DETECTOR_DATASETS", "datasets")  # folder that the catalog's names live under
+_C.DATASETS.TRAIN = ("coco_2017_train",)  # catalog names or "IMAGE_FOLDER:ANNOTATIONS.json"; several are joined
+_C.DATASETS.TEST = ("coco_2017_val",)  # likewise; each is evaluated by itself
+
+_C.DATALOADER = CfgNode()
+_C.DATALOADER.NUM_WORKERS = 4  # processes that read and augment; 0: the training process itself
+_C.DATALOADER.SIZE_DIVISIBILITY = 32  # batches are padded right and bottom to a multiple of this, pixels
+_C.DATALOADER.ASPECT_RATIO_GROUPING = True  # wide and tall images go into different batches
+_C.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True  # train without the images that have no box
+
+# ---------------------------------------------------------------------------- solver and test
+_C.SOLVER = CfgNode()
+_C.SOLVER.IMS_PER_BATCH = 16  # images a step
+_C.SOLVER.REFERENCE_BATCH = 0  # images a step that BASE_LR, STEPS and MAX_ITER are meant for; 0: as they stand
+_C.SOLVER.MAX_ITER = 90000  # steps
+_C.SOLVER.OPTIMIZER = "sgd"  # sgd | adamw
+_C.SOLVER.BASE_LR = 0.01  # learning rate of weights
+_C.SOLVER.BIAS_LR_FACTOR = 2.0  # times BASE_LR: learning rate of biases
+_C.SOLVER.MOMENTUM = 0.9  # sgd only
+_C.SOLVER.WEIGHT_DECAY = 0.0001  # of weights
+_C.SOLVER.WEIGHT_DECAY_BIAS = 0.0  # of biases
+_C.SOLVER.SCHEDULE = "multi_step"  # multi_step | cosine (to 0 at MAX_ITER)
+_C.SOLVER.STEPS = (60000, 80000)  # multi_step: steps at which the rate is multiplied by GAMMA
+_C.SOLVER.GAMMA = 0.1  # multi_step: factor at each of STEPS
+_C.SOLVER.WARMUP_METHOD = "linear"  # linear (from WARMUP_FACTOR to 1) | constant (WARMUP_FACTOR)
+_C.SOLVER.WARMUP_ITERS = 500  # steps; 0: none
+_C.SOLVER.WARMUP_FACTOR = 1.0 / 3  # times the rate, at the start
+_C.SOLVER.CLIP_GRAD_NORM = 0.0  # largest norm of all gradients together; 0: no limit
+_C.SOLVER.AMP = "off"  # precision of the training step: off (float32) | bf16 | fp16
+_C.SOLVER.CHECKPOINT_PERIOD = 2500  # steps between checkpoints; 0: only at the end
+_C.SOLVER.TEST_PERIOD = 0  # steps between evaluations; 0: only at the end
+
+_C.TEST = CfgNode()
+_C.TEST.IMS_PER_BATCH = 8  # images a forward pass
+_C.TEST.DETECTIONS_PER_IMG = 100  # detections kept an image, over all classes
+_C.TEST.AMP = "off"  # precision of evaluation and prediction: off (float32) | bf16 | fp16
+
+
+def get_defaults() -> CfgNode:
+    """A fresh copy of the defaults."""
+    return _C.clone()

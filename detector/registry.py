@@ -1,0 +1,32 @@
+"""Name -> builder tables that refuse duplicates and suggest near names."""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import NoReturn, TypeVar
+
+T = TypeVar("T")
+
+
+class Registry(dict[str, T]):
+    """A dict of named parts. kind ("backbone", "neck", "head", "dataset") is the word used in messages.
+
+    Raises ValueError when a name is registered twice, KeyError with the nearest names when one is unknown.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that files a builder under `name`."""
+
+        def add(item: T) -> T:
+            if name in self:
+                raise ValueError(f"{self.kind} {name!r} is registered twice")
+            return self.setdefault(name, item)
+
+        return add
+
+    def __missing__(self, name: str) -> NoReturn:
+        near = ", ".join(get_close_matches(str(name), self)) or "none"
+        raise KeyError(f"unknown {self.kind} {name!r}; close: {near}; all: {', '.join(sorted(self))}")

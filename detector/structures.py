@@ -1,0 +1,62 @@
+"""The nouns that all rooms share: levels, features, targets, detections, batches."""
+
+from typing import NamedTuple, TypedDict
+
+from torch import Tensor
+
+Features = dict[str, Tensor]
+"""Feature maps by level name, fine to coarse: "c2".."c5" or "p2".."p7" -> [N, channels, H / stride, W / stride]."""
+
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+
+class Level(NamedTuple):
+    """One level of a feature pyramid.
+
+    channels: feature channels; stride: network-input pixels per cell.
+    """
+
+    channels: int
+    stride: int
+
+
+class Target(TypedDict):
+    """The ground truth of one image; empty tensors are legal everywhere.
+
+    boxes [M, 4] float32 xyxy in pixels of the network input, x2 > x1 and y2 > y1;
+    labels [M] int64 in 0..C-1 (foreground only); ignore [G, 4] crowd regions, neither positive nor negative;
+    image_id: the annotation file's own id; original: (height, width) before resizing, which maps detections back.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    ignore: Tensor
+    image_id: int | str
+    original: Size
+
+
+class Detection(TypedDict):
+    """The detections of one image, scores descending.
+
+    boxes [D, 4] float32 xyxy in pixels; labels [D] int64 in 0..C-1; scores [D] float32 in (0, 1].
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+
+
+class Batch(NamedTuple):
+    """What the loader yields.
+
+    images [N, 3, H, W] uint8 RGB, padded right and bottom; sizes: (height, width) of each image before padding.
+    """
+
+    images: Tensor
+    sizes: list[Size]
+    targets: list[Target]
+
+    def pin_memory(self) -> "Batch":
+        """The same batch with its images in page-locked memory (called by the DataLoader)."""
+        return self._replace(images=self.images.pin_memory())
