@@ -1,0 +1,1 @@
+"""Pure tensor functions of detection: no modules, no state, no config."""

@@ -1,0 +1,25 @@
+"""The only door from a config to a model."""
+
+
+from yacs.config import CfgNode
+
+from detector.models.backbones import BACKBONES, build_backbone
+from detector.models.detector import Detector
+from detector.models.heads import HEADS
+from detector.models.necks import NECKS
+
+
+
+def build_detector(cfg: CfgNode) -> Detector:
+    """The detector that three keys name: MODEL.BACKBONE.NAME, MODEL.NECK.NAME and MODEL.HEAD.NAME.
+
+    Weights are random; `engine.checkpoint.load_weights` loads MODEL.WEIGHT.
+    Raises KeyError with the nearest names for an unknown part, ValueError where a part and its keys do not fit.
+    """
+    node = cfg.MODEL.BACKBONE
+    backbone = build_backbone(node.NAME, node.NORM, passes=node.PASSES)
+    backbone.freeze(node.FREEZE_CONV_BODY_AT)
+    neck = NECKS[cfg.MODEL.NECK.NAME](cfg, backbone.levels)
+    head = HEADS[cfg.MODEL.HEAD.NAME](cfg, neck.levels)
+    pixels = BACKBONES[node.NAME].weights.pixels
+    return Detector(backbone, neck, head, pixels, channels_last=cfg.MODEL.CHANNELS_LAST)

@@ -1,0 +1,57 @@
+"""The whole model: pixels -> backbone -> neck -> head."""
+
+import torch
+from torch import Tensor, nn
+
+from detector.models.backbones import Backbone, Pixels
+from detector.models.heads.base import Head
+from detector.models.necks.base import Neck
+from detector.structures import Detection, Size, Target
+
+
+class Detector(nn.Module):
+    """A backbone, a neck and a head in a row.
+
+    pixels: channel order, mean and standard deviation that the backbone's weights expect.
+    channels_last: whether images enter in that memory format; the numbers are the same.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, backbone: Backbone, neck: Neck, head: Head, pixels: Pixels, *, channels_last: bool = True
+    ) -> None:
+        super().__init__()
+        self.backbone, self.neck, self.head = backbone, neck, head
+        self.bgr = pixels.order == "bgr"
+        # They belong to the backbone's record, so a checkpoint does not carry them.
+        self.register_buffer("mean", torch.tensor(pixels.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(pixels.std).view(1, 3, 1, 1), persistent=False)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+
+    def forward(
+        self, images: Tensor, sizes: list[Size], targets: list[Target] | None = None
+    ) -> dict[str, Tensor] | list[Detection]:
+        """Losses when targets are given, else detections, whatever mode the module is in.
+
+        images [N, 3, H, W] uint8 RGB, padded right and bottom; sizes: (height, width) before padding; boxes of targets
+        and detections in pixels of `images`.
+        """
+        features = self.neck(self.backbone(self.normalize(images, sizes)))
+        if targets is None:
+            return self.head.predict(features, sizes)
+        return self.head.loss(features, targets, sizes)
+
+    def normalize(self, images: Tensor, sizes: list[Size]) -> Tensor:
+        """Images as the backbone's weights expect them, their padding zero.
+
+        images [N, 3, H, W] uint8 RGB. Returns the same shape in the dtype of `mean`.
+        """
+        x = images.flip(1) if self.bgr else images
+        x = ((x.to(self.mean.dtype) - self.mean) / self.std).contiguous(memory_format=self.memory_format)
+        for image, (height, width) in zip(x, sizes, strict=True):
+            image[:, height:] = 0
+            image[:, :, width:] = 0
+        return x

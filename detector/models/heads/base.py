@@ -1,0 +1,31 @@
+"""What every head provides, and the table of heads."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from detector.registry import Registry
+from detector.structures import Detection, Features, Level, Size, Target
+
+
+class Head(nn.Module):
+    """Turns neck features into losses or detections; both in pixels of the network input, whatever the mode."""
+
+    def loss(self, features: Features, targets: list[Target], sizes: list[Size]) -> dict[str, Tensor]:
+        """Weighted scalar losses of a batch; an image without boxes is legal."""
+        raise NotImplementedError
+
+    def predict(self, features: Features, sizes: list[Size]) -> list[Detection]:
+        """Detections of each image, scores descending; sizes are those before padding."""
+        raise NotImplementedError
+
+
+HEADS: Registry[Callable[[CfgNode, dict[str, Level]], Head]] = Registry("head")
+
+
+def register_head(
+    name: str,
+) -> Callable[[Callable[[CfgNode, dict[str, Level]], Head]], Callable[[CfgNode, dict[str, Level]], Head]]:
+    """Decorator that files a builder (cfg, neck levels) -> Head under `name` for MODEL.HEAD.NAME."""
+    return HEADS.register(name)

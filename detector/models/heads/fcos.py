@@ -1,0 +1,220 @@
+"""FCOS: every location inside a box regresses the distances to its sides. Tian et al. 2019."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from detector.models.heads.base import Head, register_head
+from detector.ops.anchors import grid_points
+from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
+from detector.ops.losses import IOU_LOSSES, centerness_targets, distance_iou_loss, sigmoid_focal_sum
+from detector.ops.matching import BACKGROUND, IGNORED, match_points
+from detector.ops.select import select_candidates, suppress
+from detector.structures import Detection, Features, Level, Size, Target
+
+GROUPS = 32
+
+
+class Scale(nn.Module):
+    """One learned factor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X times the factor."""
+        return x * self.scale
+
+
+def tower(channels: int, num_convs: int, norm: str) -> nn.Sequential:
+    """3x3 convolutions with ReLU; norm "gn": group norm between them, "none": none. Sec. 4."""
+    layers: list[nn.Module] = []
+    for _ in range(num_convs):
+        layers.append(nn.Conv2d(channels, channels, 3, padding=1))
+        if norm == "gn":
+            layers.append(nn.GroupNorm(math.gcd(GROUPS, channels), channels))
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+class FCOS(Head):
+    """Class, centerness and four distances at every location of a pyramid. Tian et al. 2019, sec. 3.
+
+    levels: what the neck puts out, all of the same channels; sizes_of_interest: pixels, the upper end of each level's
+    range of largest distances but the last one's; the other arguments are the keys of MODEL.FCOS in lower case.
+    Raises ValueError when the levels and ranges do not fit or the IoU loss is unknown.
+    """
+
+    def __init__(
+        self,
+        levels: dict[str, Level],
+        num_classes: int,
+        *,
+        num_convs: int = 4,
+        norm: str = "gn",
+        prior_prob: float = 0.01,
+        sizes_of_interest: Sequence[float] = (64, 128, 256, 512),
+        center_sampling_radius: float = 0.0,
+        norm_reg_targets: bool = False,
+        centerness_on_reg: bool = False,
+        iou_loss_type: str = "iou",
+        loss_alpha: float = 0.25,
+        loss_gamma: float = 2.0,
+        inference_th: float = 0.05,
+        pre_nms_top_n: int = 1000,
+        nms_th: float = 0.6,
+        detections_per_img: int = 100,
+    ) -> None:
+        super().__init__()
+        widths = {level.channels for level in levels.values()}
+        if len(widths) != 1:
+            raise ValueError(f"FCOS shares its towers over levels of one width, the neck has {levels}")
+        if len(sizes_of_interest) != len(levels) - 1:
+            raise ValueError(
+                f"MODEL.FCOS.SIZES_OF_INTEREST {tuple(sizes_of_interest)} parts {len(sizes_of_interest) + 1} ranges, "
+                f"but the neck has {len(levels)} levels ({', '.join(levels)})"
+            )
+        if iou_loss_type not in IOU_LOSSES:
+            raise ValueError(f"MODEL.FCOS.IOU_LOSS_TYPE {iou_loss_type!r}; choose one of {', '.join(IOU_LOSSES)}")
+        self.strides = {name: level.stride for name, level in levels.items()}
+        bounds = [-1.0, *map(float, sizes_of_interest), math.inf]
+        self.ranges = list(zip(bounds[:-1], bounds[1:], strict=True))
+        self.num_classes = num_classes
+        self.radius = center_sampling_radius
+        self.norm_reg_targets = norm_reg_targets
+        self.centerness_on_reg = centerness_on_reg
+        self.iou_loss_type = iou_loss_type
+        self.alpha, self.gamma = loss_alpha, loss_gamma
+        self.inference_th, self.pre_nms_top_n, self.nms_th = inference_th, pre_nms_top_n, nms_th
+        self.detections_per_img = detections_per_img
+
+        channels = widths.pop()
+        self.cls_tower = tower(channels, num_convs, norm)
+        self.bbox_tower = tower(channels, num_convs, norm)
+        self.cls_logits = nn.Conv2d(channels, num_classes, 3, padding=1)
+        self.bbox_pred = nn.Conv2d(channels, 4, 3, padding=1)
+        self.centerness = nn.Conv2d(channels, 1, 3, padding=1)
+        self.scales = nn.ModuleList(Scale() for _ in levels)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+        nn.init.constant_(self.cls_logits.bias, math.log(prior_prob / (1 - prior_prob)))
+
+    def forward(self, features: Features) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        """Predictions level by level.
+
+        Returns lists over levels of points [P, 2] x, y pixels; class logits [N, P, C]; distances [N, P, 4] in pixels,
+        >= 0; centerness logits [N, P].
+        """
+        points, logits, distances, centerness = [], [], [], []
+        for (name, stride), scale in zip(self.strides.items(), self.scales, strict=True):
+            x = features[name]
+            points.append(grid_points(x.shape[-2], x.shape[-1], stride, x.device))
+            classes, boxes = self.cls_tower(x), self.bbox_tower(x)
+            logits.append(flatten(self.cls_logits(classes)))
+            centerness.append(flatten(self.centerness(boxes if self.centerness_on_reg else classes)).squeeze(-1))
+            raw = scale(flatten(self.bbox_pred(boxes)))
+            distances.append(F.relu(raw) * stride if self.norm_reg_targets else raw.exp())
+        return points, logits, distances, centerness
+
+    def assign(self, points: list[Tensor], targets: list[Target]) -> Tensor:
+        """The box of every location: [N, P] index into the image's boxes, BACKGROUND or IGNORED. Sec. 3.1."""
+        strides, ranges = [], []
+        for level, stride, bounds in zip(points, self.strides.values(), self.ranges, strict=True):
+            strides.append(level.new_full((len(level),), stride))
+            ranges.append(level.new_tensor(bounds).expand(len(level), 2))
+        place = torch.cat(points), torch.cat(strides), torch.cat(ranges)
+        return torch.stack([match_points(*place, t["boxes"], t["ignore"], self.radius) for t in targets])
+
+    def loss(self, features: Features, targets: list[Target], sizes: list[Size]) -> dict[str, Tensor]:
+        """Focal, IoU and centerness loss. Sec. 3.1 and 3.2.
+
+        The first and last are divided by the number of positive locations, the second is the mean weighted by the
+        centerness targets. Without any positive location the latter two are zeros that still carry gradients.
+        """
+        points, *by_level = self(features)
+        logits, distances, centerness = (torch.cat(level, dim=1) for level in by_level)
+        match = self.assign(points, targets)
+        image, location = (match > BACKGROUND).nonzero(as_tuple=True)
+        boxes, labels = (
+            torch.cat([t[key][m[m > BACKGROUND]] for t, m in zip(targets, match, strict=True)])  # type: ignore[literal-required]
+            for key in ("boxes", "labels")
+        )
+        if any(len(t["ignore"]) for t in targets):
+            # A logit of -inf has neither loss nor gradient.
+            logits = logits.masked_fill((match == IGNORED)[..., None], -math.inf)
+        positives = max(len(labels), 1)
+        rows = image * logits.shape[1] + location
+        focal = sigmoid_focal_sum(logits.flatten(0, 1), rows, labels, self.alpha, self.gamma)
+
+        target = boxes_to_distances(torch.cat(points)[location], boxes)
+        weight = centerness_targets(target)
+        predicted = distances[image, location]
+        if self.norm_reg_targets:
+            stride = torch.cat([p.new_full((len(p), 1), s) for p, s in zip(points, self.strides.values(), strict=True)])
+            predicted, target = predicted / stride[location], target / stride[location]
+        iou = distance_iou_loss(predicted, target, self.iou_loss_type)
+        return {
+            "loss_cls": focal / positives,
+            "loss_reg": (weight * iou).sum() / weight.sum().clamp(min=1e-6),
+            "loss_centerness": F.binary_cross_entropy_with_logits(centerness[image, location], weight, reduction="sum")
+            / positives,
+        }
+
+    def predict(self, features: Features, sizes: list[Size]) -> list[Detection]:
+        """Detections of each image, in pixels of the network input, clipped to the image. Sec. 3.2 and 4."""
+        return self.decode(*self(features), sizes)
+
+    def decode(
+        self,
+        points: list[Tensor],
+        logits: list[Tensor],
+        distances: list[Tensor],
+        centerness: list[Tensor],
+        sizes: list[Size],
+    ) -> list[Detection]:
+        """Detections from the outputs of `forward`: threshold, top candidates of each level, NMS within classes."""
+        detections = []
+        for i, size in enumerate(sizes):
+            found = []
+            for p, cls, reg, ctr in zip(points, logits, distances, centerness, strict=True):
+                scores, locations, labels = select_candidates(cls[i], ctr[i], self.inference_th, self.pre_nms_top_n)
+                found.append((distances_to_boxes(p[locations], reg[i, locations]), scores, labels))
+            boxes, scores, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+            detections.append(suppress(clip_boxes(boxes, size), scores, labels, self.nms_th, self.detections_per_img))
+        return detections
+
+
+def flatten(x: Tensor) -> Tensor:
+    """[N, K, H, W] -> [N, H * W, K], in float32 where autocast made it less: losses and boxes need the digits."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2).to(torch.promote_types(x.dtype, torch.float32))
+
+
+@register_head("fcos")
+def build_fcos(cfg: CfgNode, levels: dict[str, Level]) -> FCOS:
+    """FCOS from MODEL.FCOS, MODEL.NUM_CLASSES and TEST.DETECTIONS_PER_IMG."""
+    node = cfg.MODEL.FCOS
+    return FCOS(
+        levels,
+        cfg.MODEL.NUM_CLASSES,
+        num_convs=node.NUM_CONVS,
+        norm=node.NORM,
+        prior_prob=node.PRIOR_PROB,
+        sizes_of_interest=node.SIZES_OF_INTEREST,
+        center_sampling_radius=node.CENTER_SAMPLING_RADIUS,
+        norm_reg_targets=node.NORM_REG_TARGETS,
+        centerness_on_reg=node.CENTERNESS_ON_REG,
+        iou_loss_type=node.IOU_LOSS_TYPE,
+        loss_alpha=node.LOSS_ALPHA,
+        loss_gamma=node.LOSS_GAMMA,
+        inference_th=node.INFERENCE_TH,
+        pre_nms_top_n=node.PRE_NMS_TOP_N,
+        nms_th=node.NMS_TH,
+        detections_per_img=cfg.TEST.DETECTIONS_PER_IMG,
+    )

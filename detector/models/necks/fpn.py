@@ -1,0 +1,68 @@
+"""Feature pyramid network."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from detector.models.necks.base import Neck, register_neck
+from detector.structures import Features, Level
+
+
+class FPN(Neck):
+    """Top-down pyramid with lateral connections. Lin et al. 2017, sec. 3.
+
+    sources: backbone levels, fine to coarse, each half the resolution of the one before; every "cN" gives a "pN" of
+    `channels`. extra: further levels above the coarsest: "none"; "maxpool", one level for Faster R-CNN; "p6p7_p5" and
+    "p6p7_c5", two levels by strided convolutions of the coarsest output or source (Lin et al. 2017, RetinaNet, sec. 4).
+    Raises ValueError for an unknown `extra`.
+    """
+
+    def __init__(self, sources: dict[str, Level], channels: int, extra: str = "none") -> None:
+        super().__init__()
+        self.inner = nn.ModuleDict({name: nn.Conv2d(level.channels, channels, 1) for name, level in sources.items()})
+        self.layer = nn.ModuleDict({name: nn.Conv2d(channels, channels, 3, padding=1) for name in sources})
+        self.extra = extra
+        self.levels = {f"p{name[1:]}": Level(channels, level.stride) for name, level in sources.items()}
+        top = list(sources)[-1]
+        number, stride = int(top[1:]), sources[top].stride
+        above = {"none": 0, "maxpool": 1, "p6p7_p5": 2, "p6p7_c5": 2}
+        if extra not in above:
+            raise ValueError(f"unknown extra levels {extra!r} (MODEL.NECK.EXTRA_LEVELS); choose one of {list(above)}")
+        for i in range(1, above[extra] + 1):
+            self.levels[f"p{number + i}"] = Level(channels, stride * 2**i)
+        if above[extra] == 2:
+            source_channels = sources[top].channels if extra == "p6p7_c5" else channels
+            self.p6 = nn.Conv2d(source_channels, channels, 3, stride=2, padding=1)
+            self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_uniform_(module.weight, a=1)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, features: Features) -> Features:
+        """Source features -> pyramid features, fine to coarse; any height and width."""
+        outputs: list[Tensor] = []
+        above: Tensor | None = None
+        for name in reversed(list(self.inner)):
+            inner = self.inner[name](features[name])
+            if above is not None:
+                # to the lateral's size, not by a factor of 2: odd sizes come out of strided convolutions rounded up
+                inner = inner + F.interpolate(above, size=inner.shape[-2:], mode="nearest")
+            outputs.insert(0, self.layer[name](inner))
+            above = inner
+        if self.extra == "maxpool":
+            outputs.append(F.max_pool2d(outputs[-1], 1, stride=2))
+        elif self.extra != "none":
+            p6 = self.p6(features[list(self.inner)[-1]] if self.extra == "p6p7_c5" else outputs[-1])
+            outputs += [p6, self.p7(F.relu(p6))]
+        return dict(zip(self.levels, outputs, strict=True))
+
+
+@register_neck("fpn")
+def build_fpn(cfg: CfgNode, levels: dict[str, Level]) -> FPN:
+    """FPN from MODEL.NECK; a source that the backbone lacks raises ValueError."""
+    node = cfg.MODEL.NECK
+    missing = [name for name in node.SOURCES if name not in levels]
+    if missing or not node.SOURCES:
+        raise ValueError(f"MODEL.NECK.SOURCES {tuple(node.SOURCES)}: {cfg.MODEL.BACKBONE.NAME} has {tuple(levels)}")
+    return FPN({name: levels[name] for name in node.SOURCES}, node.OUT_CHANNELS, node.EXTRA_LEVELS)

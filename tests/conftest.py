@@ -1,0 +1,32 @@
+"""Where the reference data lies, and tiny models that every test can afford."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def reference(folder: str) -> Path:
+    """A folder of reference data beside the repository (or under DETECTOR_SHARED); skips where it is absent."""
+    home = Path(os.environ.get("DETECTOR_SHARED", ROOT.parent / "shared"))
+    if not (home / folder).is_dir():
+        pytest.skip(f"reference data {folder} is absent")
+    return home / folder
+
+
+@pytest.fixture(scope="session")
+def golden_heads() -> Path:
+    return reference("golden/heads")
+
+
+@pytest.fixture(scope="session")
+def coco_tiny() -> Path:
+    return reference("data/coco_tiny")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,230 @@
+"""FCOS against numbers of the official implementation, and its behaviour at the edges."""
+
+import json
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from detector.models.heads.fcos import FCOS
+from detector.ops.boxes import boxes_to_distances
+from detector.ops.losses import centerness_targets
+from detector.structures import Level
+
+STRIDES = (8, 16, 32, 64, 128)
+SETTINGS = {
+    "plain": {},
+    "center": {"center_sampling_radius": 1.5},
+    "norm": {"norm_reg_targets": True},
+    "imprv": {"center_sampling_radius": 1.5, "norm_reg_targets": True},
+}
+
+
+def fcos(num_classes=80, channels=64, **options):
+    levels = {f"p{i + 3}": Level(channels, stride) for i, stride in enumerate(STRIDES)}
+    return FCOS(levels, num_classes, **options)
+
+
+def target(boxes, labels, ignore=()):
+    return {
+        "boxes": torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        "labels": torch.as_tensor(labels, dtype=torch.int64),
+        "ignore": torch.as_tensor(ignore, dtype=torch.float32).reshape(-1, 4),
+        "image_id": 1,
+        "original": (256, 320),
+    }
+
+
+def grid(height, width):
+    sizes = [(-(-height // s), -(-width // s)) for s in STRIDES]
+    from detector.ops.anchors import grid_points
+
+    return [grid_points(h, w, s) for (h, w), s in zip(sizes, STRIDES)]
+
+
+def split(x, points):
+    return list(x.split([len(p) for p in points], dim=1))
+
+
+def load(folder, name):
+    facts = json.loads((folder / f"{name}.json").read_text())
+    arrays = folder / f"{name}.npz"
+    return facts, {k: torch.from_numpy(v) for k, v in np.load(arrays).items()} if arrays.exists() else {}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_targets_equal_the_official_ones(golden_heads, setting):
+    facts, arrays = load(golden_heads, "fcos_targets")
+    base = {"norm": "plain", "imprv": "center"}.get(setting, setting)
+    for image in facts["images"]:
+        tag = image["tag"]
+        points = grid(image["H"], image["W"])
+        head = fcos(**SETTINGS[setting])
+        truth = target(arrays[f"{tag}_boxes"], arrays[f"{tag}_labels"].long() - 1)
+        match = head.assign(points, [truth])[0]
+        labels = torch.where(match >= 0, truth["labels"][match.clamp(min=0)] + 1, 0)
+        modern = f"{tag}_{base}_labels_no_plus1_area"
+        assert torch.equal(labels, arrays.get(modern, arrays[f"{tag}_{base}_labels"]).long()), tag
+        location = (match >= 0).nonzero()[:, 0]
+        assert torch.equal(location, arrays[f"{tag}_{base}_pos_idx"].long())
+        distances = boxes_to_distances(torch.cat(points)[location], truth["boxes"][match[location]])
+        stride = torch.cat([torch.full((len(p), 1), float(s)) for p, s in zip(points, STRIDES)])[location]
+        want = arrays.get(f"{tag}_{setting}_pos_reg_no_plus1_area")
+        if setting in ("norm", "imprv"):
+            modern = arrays.get(f"{tag}_{base}_pos_reg_no_plus1_area")
+            want = arrays[f"{tag}_{setting}_pos_reg"] if modern is None else modern / stride
+            distances = distances / stride
+        elif want is None:
+            want = arrays[f"{tag}_{setting}_pos_reg"]
+        torch.testing.assert_close(distances, want, rtol=1e-5, atol=1e-5)
+        if f"{tag}_{base}_pos_reg_no_plus1_area" not in arrays:
+            torch.testing.assert_close(
+                centerness_targets(distances), arrays[f"{tag}_{base}_pos_centerness"], rtol=1e-5, atol=1e-5
+            )
+
+
+class Fixed(FCOS):
+    """A head whose outputs are given, so that only the loss and the decoding are at work."""
+
+    def fix(self, points, logits, distances, centerness):
+        self.outputs = points, split(logits, points), split(distances, points), split(centerness, points)
+        return self
+
+    def forward(self, features):
+        return self.outputs
+
+
+def test_losses_and_gradients_equal_the_official_ones(golden_heads):
+    facts, arrays = load(golden_heads, "fcos_losses")
+    checked = 0
+    for case in facts["cases"]:
+        tag, points = case["tag"], grid(case["H"], case["W"])
+        truths = [target(arrays[f"{tag}_boxes{i}"], arrays[f"{tag}_labels{i}"].long() - 1) for i in range(case["N"])]
+        for want in case["cases"]:
+            logits = (arrays[f"{tag}_cls_x256"].float() / 256).requires_grad_()
+            raw = (arrays[f"{tag}_reg_x16"].float() / 16).requires_grad_()
+            centerness = arrays[f"{tag}_ctr"].clone().requires_grad_()
+            head = Fixed(
+                {f"p{i + 3}": Level(64, s) for i, s in enumerate(STRIDES)},
+                case["num_classes"],
+                iou_loss_type=want["iou_loss_type"],
+                center_sampling_radius=want["center_sampling_radius"],
+                norm_reg_targets=want["norm_reg_targets"],
+            ).fix(points, logits, raw, centerness)
+            losses = head.loss({}, truths, [])
+            modern = {**want, **want.get("no_plus1_area", {})}
+            for key in ("loss_cls", "loss_reg", "loss_centerness"):
+                assert losses[key].item() == pytest.approx(modern[key], rel=1e-4, abs=1e-7), (tag, want, key)
+            if "no_plus1_area" not in want:
+                grads = torch.autograd.grad(sum(losses.values()), (logits, raw, centerness))
+                for name, grad in zip(("cls", "reg", "ctr"), grads):
+                    assert grad.abs().sum().item() == pytest.approx(want["grad"][name]["l1"], rel=1e-3, abs=1e-7)
+            checked += 1
+    assert checked >= 24
+
+
+def test_detections_equal_the_official_ones(golden_heads):
+    facts, arrays = load(golden_heads, "fcos_postprocess")
+    for case in facts["cases"]:
+        tag, points = case["tag"], grid(case["H"], case["W"])
+        head = fcos(case["num_classes"])
+        outputs = [arrays[f"{tag}_{k}"] for k in ("cls_x256", "reg_x16", "ctr")]
+        outputs = [split(x.float() / scale, points) for x, scale in zip(outputs, (256, 16, 1))]
+        for i, got in enumerate(head.decode(points, *outputs, [tuple(s) for s in case["image_sizes_hw"]])):
+            want = {k: arrays[f"{tag}_{i}_modern_{k}"] for k in ("boxes", "scores", "labels")}
+            torch.testing.assert_close(got["scores"], want["scores"], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(got["boxes"], want["boxes"], rtol=1e-4, atol=1e-4)
+            assert torch.equal(got["labels"] + 1, want["labels"].long())
+
+
+def test_forward_equals_the_official_head(golden_heads):
+    facts, _ = load(golden_heads, "fcos_head_forward")
+    rng = np.random.RandomState(250)
+    features = {
+        f"p{i + 3}": torch.from_numpy(rng.standard_normal((1, 256, h, w)).astype(np.float32))
+        for i, (h, w) in enumerate(facts["feature_sizes"])
+    }
+    for mode in facts["modes"]:
+        head = fcos(
+            80, 256, norm_reg_targets=mode["norm_reg_targets"], centerness_on_reg=mode["centerness_on_reg"]
+        ).train(mode["training"])
+        assert {k: list(v.shape) for k, v in head.state_dict().items()} == dict(facts["state_dict"])
+        head.load_state_dict({k: forward_weight(k, tuple(s)) for k, s in facts["state_dict"]})
+        with torch.no_grad():
+            _, logits, distances, centerness = head(features)
+        if mode["mode"] == "norm_train":  # the official head gives strides in training and pixels at test
+            distances = [d / s for d, s in zip(distances, STRIDES)]
+        outputs = {"logits": logits, "bbox_reg": distances, "centerness": [c[..., None] for c in centerness]}
+        for name, levels in outputs.items():
+            for got, want in zip(levels, mode["outputs"][name]):
+                flat = got.transpose(1, 2).flatten()
+                assert got.shape[2] == want["shape"][1]
+                expected = torch.tensor(want["val"])
+                scale = max(abs(want["min"]), abs(want["max"]))
+                torch.testing.assert_close(flat[want["idx"]], expected, rtol=1e-3, atol=1e-3 * scale)
+                assert flat.abs().sum().item() == pytest.approx(want["l1"], rel=1e-3)
+
+
+def forward_weight(key, shape):
+    n = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
+    if key.endswith("bias"):
+        n = 0.1 * n
+    elif len(shape) > 1:
+        n = n * np.sqrt(2 / np.prod(shape[1:]))
+    else:
+        n = 1 + 0.1 * n
+    return torch.from_numpy(n.astype(np.float32))
+
+
+def features_for(height, width, channels=64, images=2):
+    return {
+        f"p{i + 3}": torch.randn(images, channels, -(-height // s), -(-width // s)) for i, s in enumerate(STRIDES)
+    }
+
+
+@pytest.mark.parametrize("options", [{}, {"norm_reg_targets": True, "centerness_on_reg": True, "norm": "none"}])
+def test_images_without_boxes_give_zeros_that_reach_every_parameter(options):
+    head = fcos(3, num_convs=1, **options)
+    losses = head.loss(features_for(64, 96), [target([], []), target([], [])], [(64, 96)] * 2)
+    assert losses["loss_reg"].item() == losses["loss_centerness"].item() == 0
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
+
+
+def test_a_crowd_region_takes_its_locations_out_of_the_loss():
+    head = fcos(3, num_convs=1)
+    features = features_for(64, 96, images=1)
+    points, logits, *_ = head(features)
+    alone = head.loss(features, [target([], [])], [(64, 96)])["loss_cls"]
+    crowd = head.loss(features, [target([], [], [[0, 0, 48, 64]])], [(64, 96)])["loss_cls"]
+    outside = torch.cat([p[:, 0] > 48 for p in points])  # locations on the region's side are negatives, as in a box
+    beyond = torch.cat([p[:, 1] >= 64 for p in points])
+    kept = torch.cat(logits, dim=1)[0][outside | beyond | torch.cat([p[:, 0] == 48 for p in points])]
+    want = (0.75 * kept.sigmoid() ** 2 * torch.nn.functional.softplus(kept)).sum()
+    torch.testing.assert_close(crowd, want)
+    assert crowd < alone
+
+
+def test_loss_does_not_depend_on_the_order_of_boxes():
+    head, features = fcos(5, num_convs=1), features_for(128, 128, images=1)
+    boxes = torch.rand(12, 4) * 60
+    boxes[:, 2:] += boxes[:, :2] + 4
+    labels = torch.randint(5, (12,))
+    order = torch.randperm(12)
+    one = head.loss(features, [target(boxes, labels)], [(128, 128)])
+    two = head.loss(features, [target(boxes[order], labels[order])], [(128, 128)])
+    for key in one:
+        torch.testing.assert_close(one[key], two[key])
+
+
+def test_levels_and_ranges_must_fit():
+    with pytest.raises(ValueError, match=r"SIZES_OF_INTEREST .* parts 3 ranges, but the neck has 5 levels"):
+        fcos(3, sizes_of_interest=(64, 128))
+
+
+def test_half_precision_features_give_float32_outputs():
+    head = fcos(3, num_convs=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        _, *outputs = head(features_for(64, 64))
+    assert {x.dtype for level in outputs for x in level} == {torch.float32}

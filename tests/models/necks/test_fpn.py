@@ -1,0 +1,66 @@
+"""The pyramid against numbers of the official implementation, and at odd sizes."""
+
+import json
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from detector.models.necks.fpn import FPN
+from detector.structures import Level
+
+PUBLISHED = {f"fpn_{part}{i}": f"{part}.c{i + 1}" for part in ("inner", "layer") for i in (1, 2, 3, 4)}
+EXTRA = {"fpn_maxpool": "maxpool", "fpn_p6p7_p5": "p6p7_p5", "fpn_p6p7_c5": "p6p7_c5"}
+
+
+def ours(key):
+    module, _, leaf = key.replace("top_blocks.", "").rpartition(".")
+    return f"{PUBLISHED.get(module, module)}.{leaf}"
+
+
+def published_weight(key, shape):
+    n = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
+    n = 0.1 * n if key.endswith("bias") else n * np.sqrt(2 / np.prod(shape[1:]))
+    return torch.from_numpy(n.astype(np.float32))
+
+
+def test_forward_equals_the_official_pyramid(golden_heads):
+    facts = json.loads((golden_heads / "frcnn_modules_forward.json").read_text())
+    modules = [m for m in facts["modules"] if m["name"] in EXTRA]
+    assert len(modules) == 3
+    for module in modules:
+        rng = np.random.RandomState(309)
+        sizes = [(32, 40), (16, 20), (8, 10), (4, 5)]
+        maps = [
+            torch.from_numpy(rng.standard_normal((1, c, *s)).astype(np.float32))
+            for c, s in zip((16, 32, 64, 128), sizes)
+        ]
+        names = ["c2", "c3", "c4", "c5"]
+        sources = {n: Level(c, 2 ** (i + 2)) for i, (n, c) in enumerate(zip(names, module["in_channels"])) if c}
+        fpn = FPN(sources, module["out_channels"], EXTRA[module["name"]])
+        fpn.load_state_dict({ours(k): published_weight(k, tuple(s)) for k, s in module["state_dict"]})
+        with torch.no_grad():
+            outputs = fpn(dict(zip(names, maps)))
+        assert list(outputs) == list(fpn.levels)
+        assert len(outputs) == len(module["outputs"])
+        for got, want in zip(outputs.values(), module["outputs"]):
+            assert list(got.shape) == want["shape"]
+            torch.testing.assert_close(got.flatten()[want["idx"]], torch.tensor(want["val"]), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("extra", ["none", "maxpool", "p6p7_p5", "p6p7_c5"])
+@pytest.mark.parametrize("size", [(33, 65), (1, 1), (100, 7)])
+def test_any_size_gives_levels_of_the_declared_stride(extra, size):
+    fpn = FPN({"c3": Level(4, 8), "c4": Level(8, 16), "c5": Level(16, 32)}, 8, extra)
+    maps = {}
+    for i, (name, channels) in enumerate((("c3", 4), ("c4", 8), ("c5", 16))):
+        maps[name] = torch.randn(1, channels, *(-(-s // 2**i) for s in size))
+    for name, feature in fpn(maps).items():
+        factor = fpn.levels[name].stride // 8
+        assert feature.shape[2:] == tuple(-(-s // factor) for s in size)
+
+
+def test_unknown_extra_names_the_key():
+    with pytest.raises(ValueError, match=r"MODEL\.NECK\.EXTRA_LEVELS"):
+        FPN({"c5": Level(4, 32)}, 8, "p6")

@@ -1,0 +1,49 @@
+import pytest
+import torch
+from torchvision.ops import generalized_box_iou, sigmoid_focal_loss
+
+from detector.ops.losses import centerness_targets, distance_iou_loss, sigmoid_focal_sum
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.5, 2.0])
+def test_focal_equals_torchvision_with_gradient(gamma):
+    logits = (4 * torch.randn(50, 7, dtype=torch.float64)).requires_grad_()
+    rows, columns = torch.tensor([0, 3, 3, 49]), torch.tensor([6, 0, 2, 2])
+    target = torch.zeros(50, 7, dtype=torch.float64)
+    target[rows, columns] = 1
+    want = sigmoid_focal_loss(logits, target, alpha=0.25, gamma=gamma, reduction="sum")
+    got = sigmoid_focal_sum(logits, rows, columns, 0.25, gamma)
+    torch.testing.assert_close(got, want, rtol=1e-10, atol=0)
+    torch.testing.assert_close(*(torch.autograd.grad(x, logits)[0] for x in (got, want)), rtol=1e-9, atol=1e-12)
+
+
+def test_focal_is_finite_at_extreme_logits():
+    logits = torch.tensor([[-1e4, 1e4, -torch.inf]], requires_grad=True)
+    loss = sigmoid_focal_sum(logits, torch.tensor([0]), torch.tensor([0]), 0.25, 2.0)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_giou_equals_torchvision_on_large_boxes():
+    # The ones in FCOS's IoU vanish beside areas of 1e10 square pixels.
+    predicted, target = 1e5 * (torch.rand(2, 20, 4, dtype=torch.float64) + 0.1)
+    corners = [torch.cat([-d[:, :2], d[:, 2:]], dim=1) for d in (predicted, target)]
+    want = 1 - generalized_box_iou(*corners).diagonal()
+    torch.testing.assert_close(distance_iou_loss(predicted, target, "giou"), want, rtol=1e-8, atol=1e-8)
+
+
+def test_iou_losses_by_hand():
+    # 2x2 inside 4x4: intersection 4, union 16, IoU (4 + 1) / (16 + 1)
+    small, large = torch.ones(1, 4), 2 * torch.ones(1, 4)
+    iou = torch.tensor([5 / 17])
+    torch.testing.assert_close(distance_iou_loss(small, large, "linear_iou"), 1 - iou)
+    torch.testing.assert_close(distance_iou_loss(small, large, "iou"), -iou.log())
+    torch.testing.assert_close(distance_iou_loss(large, large, "giou"), torch.zeros(1))
+    with pytest.raises(ValueError, match="choose one of iou, linear_iou, giou"):
+        distance_iou_loss(small, large, "diou")
+
+
+def test_centerness_by_hand():
+    distances = torch.tensor([[5.0, 5, 5, 5], [1, 2, 4, 8], [1e-6, 1, 1, 1]])
+    torch.testing.assert_close(centerness_targets(distances), torch.tensor([1, 0.25, 1e-3]))
