@@ -1,0 +1,1 @@
+"""How good detections are: measures, result files, and their printed form."""

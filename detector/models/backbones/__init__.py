@@ -1,0 +1,38 @@
+"""Backbones by name: importing this package registers every family."""
+
+from detector.models.backbones import resnet as resnet
+from detector.models.backbones.base import (
+    BACKBONES,
+    BGR_255,
+    RGB_UNIT,
+    Backbone,
+    BackboneEntry,
+    Classifier,
+    Pixels,
+    Weights,
+    build_backbone,
+    build_classifier,
+    list_backbones,
+    register_backbone,
+)
+from detector.models.backbones.load import Report, load_backbone, load_state, read_weights, resolve
+
+__all__ = [
+    "BACKBONES",
+    "BGR_255",
+    "RGB_UNIT",
+    "Backbone",
+    "BackboneEntry",
+    "Classifier",
+    "Pixels",
+    "Report",
+    "Weights",
+    "build_backbone",
+    "build_classifier",
+    "list_backbones",
+    "load_backbone",
+    "load_state",
+    "read_weights",
+    "register_backbone",
+    "resolve",
+]

@@ -10,7 +10,12 @@ from detector.structures import Detection, Features, Level, Size, Target
 
 
 class Head(nn.Module):
-    """Turns neck features into losses or detections; both in pixels of the network input, whatever the mode."""
+    """Turns neck features into losses or detections; both in pixels of the network input, whatever the mode.
+
+    classifier: names of the layers that depend on the class count; fine-tuning on other classes drops them.
+    """
+
+    classifier: tuple[str, ...] = ()
 
     def loss(self, features: Features, targets: list[Target], sizes: list[Size]) -> dict[str, Tensor]:
         """Weighted scalar losses of a batch; an image without boxes is legal."""

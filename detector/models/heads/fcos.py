@@ -50,6 +50,8 @@ class FCOS(Head):
     Raises ValueError when the levels and ranges do not fit or the IoU loss is unknown.
     """
 
+    classifier = ("cls_logits",)
+
     def __init__(
         self,
         levels: dict[str, Level],

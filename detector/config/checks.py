@@ -1,0 +1,109 @@
+"""The allowed values of the keys: choices and ranges, in one table."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from yacs.config import CfgNode
+
+
+class Rule(NamedTuple):
+    """What a value must be, in words and as a test."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def _one_of(*choices: str) -> Rule:
+    return Rule(" | ".join(choices), lambda v: v in choices)
+
+
+def _between(low: float, high: float = math.inf) -> Rule:
+    return Rule(f"{low} or more" if high == math.inf else f"{low} to {high}", lambda v: low <= v <= high)
+
+
+def _ascending(values: tuple[float, ...]) -> bool:
+    return all(a < b for a, b in zip((0, *values), values, strict=False))
+
+
+_COUNT = _between(1)
+_NATURAL = _between(0)
+_SHARE = _between(0, 1)
+_POSITIVE = Rule("more than 0", lambda v: v > 0)
+_BELOW_ONE = Rule("0 or more and less than 1", lambda v: 0 <= v < 1)
+_RISING = Rule("positive numbers that rise", _ascending)
+_PRECISION = _one_of("off", "bf16", "fp16")
+
+RULES: dict[str, Rule] = {
+    "SEED": _NATURAL,
+    "MODEL.NUM_CLASSES": _COUNT,
+    "MODEL.BACKBONE.NORM": _one_of("frozen_bn", "bn", "sync_bn", "gn"),
+    "MODEL.BACKBONE.FREEZE_CONV_BODY_AT": _between(0, 5),
+    "MODEL.BACKBONE.PASSES": _NATURAL,
+    "MODEL.NECK.SOURCES": Rule("one level at least", lambda v: len(v) > 0),
+    "MODEL.NECK.OUT_CHANNELS": _COUNT,
+    "MODEL.NECK.EXTRA_LEVELS": _one_of("none", "maxpool", "p6p7_p5", "p6p7_c5"),
+    "MODEL.FCOS.NUM_CONVS": _NATURAL,
+    "MODEL.FCOS.NORM": _one_of("gn", "none"),
+    "MODEL.FCOS.PRIOR_PROB": Rule("more than 0 and less than 1", lambda v: 0 < v < 1),
+    "MODEL.FCOS.SIZES_OF_INTEREST": _RISING,
+    "MODEL.FCOS.CENTER_SAMPLING_RADIUS": _NATURAL,
+    "MODEL.FCOS.IOU_LOSS_TYPE": _one_of("iou", "linear_iou", "giou"),
+    "MODEL.FCOS.LOSS_ALPHA": _SHARE,
+    "MODEL.FCOS.LOSS_GAMMA": _NATURAL,
+    "MODEL.FCOS.INFERENCE_TH": _BELOW_ONE,
+    "MODEL.FCOS.PRE_NMS_TOP_N": _COUNT,
+    "MODEL.FCOS.NMS_TH": _SHARE,
+    "INPUT.MIN_SIZE_TRAIN": Rule("one positive number at least", lambda v: len(v) > 0 and min(v) > 0),
+    "INPUT.MIN_SIZE_RANGE_TRAIN": Rule(
+        "[-1, -1], or two positive numbers, smaller first",
+        lambda v: v == (-1, -1) or (len(v) == 2 and 0 < v[0] <= v[1]),
+    ),
+    "INPUT.MAX_SIZE_TRAIN": _COUNT,
+    "INPUT.MIN_SIZE_TEST": _COUNT,
+    "INPUT.MAX_SIZE_TEST": _COUNT,
+    "INPUT.HORIZONTAL_FLIP_PROB_TRAIN": _SHARE,
+    "DATALOADER.NUM_WORKERS": _NATURAL,
+    "DATALOADER.SIZE_DIVISIBILITY": _COUNT,
+    "SOLVER.IMS_PER_BATCH": _COUNT,
+    "SOLVER.REFERENCE_BATCH": _NATURAL,
+    "SOLVER.MAX_ITER": _COUNT,
+    "SOLVER.OPTIMIZER": _one_of("sgd", "adamw"),
+    "SOLVER.BASE_LR": _POSITIVE,
+    "SOLVER.BIAS_LR_FACTOR": _NATURAL,
+    "SOLVER.MOMENTUM": _BELOW_ONE,
+    "SOLVER.WEIGHT_DECAY": _NATURAL,
+    "SOLVER.WEIGHT_DECAY_BIAS": _NATURAL,
+    "SOLVER.SCHEDULE": _one_of("multi_step", "cosine"),
+    "SOLVER.STEPS": _RISING,
+    "SOLVER.GAMMA": _POSITIVE,
+    "SOLVER.WARMUP_METHOD": _one_of("linear", "constant"),
+    "SOLVER.WARMUP_ITERS": _NATURAL,
+    "SOLVER.WARMUP_FACTOR": _SHARE,
+    "SOLVER.CLIP_GRAD_NORM": _NATURAL,
+    "SOLVER.AMP": _PRECISION,
+    "SOLVER.CHECKPOINT_PERIOD": _NATURAL,
+    "SOLVER.TEST_PERIOD": _NATURAL,
+    "TEST.IMS_PER_BATCH": _COUNT,
+    "TEST.DETECTIONS_PER_IMG": _COUNT,
+    "TEST.AMP": _PRECISION,
+}
+"""Every key that has choices or a range. Names of registered parts are checked by their registries."""
+
+
+def validate(cfg: CfgNode, sources: Mapping[str, str] | None = None) -> None:
+    """Check every value against `RULES`; sources: the file that set a key, for the message.
+
+    Raises ValueError that lists each key with its value and what is allowed.
+    """
+    problems = []
+    for key, rule in RULES.items():
+        value: Any = cfg
+        for name in key.split("."):
+            value = value[name]
+        if not rule.holds(value):
+            origin = f"{sources[key]}: " if sources and key in sources else ""
+            shown = list(value) if isinstance(value, tuple) else value
+            problems.append(f"{origin}{key}: {shown!r} is not allowed; allowed: {rule.words}")
+    if problems:
+        raise ValueError("\n".join(problems))

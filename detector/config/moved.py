@@ -1,0 +1,116 @@
+"""Keys of maskrcnn-benchmark and FCOS that are not here, each with what to write now."""
+
+from fnmatch import fnmatchcase
+
+_TWO_STAGE = "belongs to a two-stage head; delete the line"
+_MASKS = "belongs to masks and keypoints, which are not built in; delete the line"
+_ONE_HEAD = "MODEL.HEAD.NAME fcos says which head; delete the line"
+_ENTRY = "comes with the backbone's entry: MODEL.BACKBONE.NAME"
+_PIXELS = "comes with the backbone's weight record, so that it cannot disagree with the weights; delete the line"
+_COLOUR = "colour jitter is not built in; delete the line"
+_RETINANET = "belongs to RetinaNet, which is not built in; delete the line"
+_GROUP_NORM = "group norm has 32 groups and eps 1e-5; delete the line"
+
+MOVED: tuple[tuple[str, str, str], ...] = (
+    # key pattern, value pattern (without case), what to write now; the first match answers
+    ("MODEL.META_ARCHITECTURE", "*", "write MODEL.HEAD.NAME fcos"),
+    ("MODEL.RPN_ONLY", "*", "write MODEL.HEAD.NAME fcos"),
+    ("MODEL.FCOS_ON", "true", "write MODEL.HEAD.NAME fcos"),
+    ("MODEL.FCOS_ON", "*", _ONE_HEAD),
+    ("MODEL.RETINANET_ON", "*", _ONE_HEAD),
+    ("MODEL.MASK_ON", "*", _MASKS),
+    ("MODEL.KEYPOINT_ON", "*", _MASKS),
+    ("MODEL.CLS_AGNOSTIC_BBOX_REG", "*", _TWO_STAGE),
+    ("MODEL.USE_SYNCBN", "true", "write MODEL.BACKBONE.NORM sync_bn"),
+    ("MODEL.USE_SYNCBN", "*", "MODEL.BACKBONE.NORM names the norm; delete the line"),
+    (
+        "MODEL.WEIGHT",
+        "catalog://imagenetpretrained/*",
+        "write MODEL.WEIGHT imagenet: the backbone's entry knows its file",
+    ),
+    ("MODEL.WEIGHT", "catalog://*", "there is no catalog of weights; write imagenet, or a file's path or address"),
+    (
+        "MODEL.BACKBONE.CONV_BODY",
+        "r-50-fpn-retinanet",
+        "write MODEL.BACKBONE.NAME resnet50_caffe, MODEL.NECK.NAME fpn, MODEL.NECK.EXTRA_LEVELS p6p7_p5 (or p6p7_c5)",
+    ),
+    (
+        "MODEL.BACKBONE.CONV_BODY",
+        "r-101-fpn-retinanet",
+        "write MODEL.BACKBONE.NAME resnet101_caffe, MODEL.NECK.NAME fpn, MODEL.NECK.EXTRA_LEVELS p6p7_p5 (or p6p7_c5)",
+    ),
+    (
+        "MODEL.BACKBONE.CONV_BODY",
+        "r-50-fpn",
+        "write MODEL.BACKBONE.NAME resnet50_caffe, MODEL.NECK.NAME fpn, MODEL.NECK.EXTRA_LEVELS maxpool",
+    ),
+    (
+        "MODEL.BACKBONE.CONV_BODY",
+        "r-101-fpn",
+        "write MODEL.BACKBONE.NAME resnet101_caffe, MODEL.NECK.NAME fpn, MODEL.NECK.EXTRA_LEVELS maxpool",
+    ),
+    (
+        "MODEL.BACKBONE.CONV_BODY",
+        "*",
+        "name the parts: MODEL.BACKBONE.NAME (resnet50, resnet50_caffe, ..), MODEL.NECK.NAME fpn, "
+        "MODEL.NECK.EXTRA_LEVELS (p6p7_p5, ..)",
+    ),
+    ("MODEL.BACKBONE.OUT_CHANNELS", "*", "write MODEL.NECK.OUT_CHANNELS; a backbone's own channels are known"),
+    ("MODEL.BACKBONE.USE_GN", "true", "write MODEL.BACKBONE.NORM gn"),
+    ("MODEL.BACKBONE.USE_GN", "*", "MODEL.BACKBONE.NORM names the norm; delete the line"),
+    ("MODEL.RESNETS.BACKBONE_OUT_CHANNELS", "*", "write MODEL.NECK.OUT_CHANNELS"),
+    ("MODEL.RESNETS.STRIDE_IN_1X1", "true", "write MODEL.BACKBONE.NAME with an entry that ends in _caffe"),
+    ("MODEL.RESNETS.STRIDE_IN_1X1", "*", "write MODEL.BACKBONE.NAME with an entry that does not end in _caffe"),
+    ("MODEL.RESNETS.NUM_GROUPS", "1", f"{_ENTRY}; delete the line"),
+    ("MODEL.RESNETS.NUM_GROUPS", "*", f"{_ENTRY} resnext50_32x4d, resnext101_32x8d, .."),
+    ("MODEL.RESNETS.WIDTH_PER_GROUP", "64", f"{_ENTRY}; delete the line"),
+    ("MODEL.RESNETS.WIDTH_PER_GROUP", "*", f"{_ENTRY} resnext50_32x4d, resnext101_32x8d, .."),
+    ("MODEL.RESNETS.TRANS_FUNC", "*", "write MODEL.BACKBONE.NORM frozen_bn, bn, sync_bn or gn"),
+    ("MODEL.RESNETS.STEM_FUNC", "*", "write MODEL.BACKBONE.NORM frozen_bn, bn, sync_bn or gn"),
+    ("MODEL.RESNETS.*DCN", "*", "deformable convolution is not built in; delete the line"),
+    ("MODEL.RESNETS.DEFORMABLE_GROUPS", "*", "deformable convolution is not built in; delete the line"),
+    ("MODEL.RESNETS*", "*", f"{_ENTRY}; delete the line"),
+    ("MODEL.FBNET*", "*", "FBNet is not built in; delete the line"),
+    ("MODEL.FPN.USE_GN", "*", "the pyramid has no norm; delete the line"),
+    ("MODEL.FPN.USE_RELU", "*", "the pyramid's convolutions have no activation; delete the line"),
+    ("MODEL.GROUP_NORM*", "*", _GROUP_NORM),
+    ("MODEL.RETINANET.USE_C5", "true", "write MODEL.NECK.EXTRA_LEVELS p6p7_c5"),
+    ("MODEL.RETINANET.USE_C5", "*", "write MODEL.NECK.EXTRA_LEVELS p6p7_p5"),
+    ("MODEL.RETINANET*", "*", _RETINANET),
+    ("MODEL.FCOS.NUM_CLASSES", "*", "write MODEL.NUM_CLASSES, without the background (81 becomes 80)"),
+    ("MODEL.FCOS.FPN_STRIDES", "*", "follows from the levels of the neck; delete the line"),
+    ("MODEL.FCOS.USE_DCN_IN_TOWER", "*", "deformable convolution is not built in; delete the line"),
+    ("MODEL.RPN*", "*", _TWO_STAGE),
+    ("MODEL.ROI_MASK_HEAD*", "*", _MASKS),
+    ("MODEL.ROI_KEYPOINT_HEAD*", "*", _MASKS),
+    ("MODEL.ROI_BOX_HEAD.NUM_CLASSES", "*", "write MODEL.NUM_CLASSES, without the background (81 becomes 80)"),
+    ("MODEL.ROI_HEADS.DETECTIONS_PER_IMG", "*", "write TEST.DETECTIONS_PER_IMG"),
+    ("MODEL.ROI_*", "*", _TWO_STAGE),
+    ("INPUT.PIXEL_MEAN", "*", _PIXELS),
+    ("INPUT.PIXEL_STD", "*", _PIXELS),
+    ("INPUT.TO_BGR255", "*", _PIXELS),
+    ("INPUT.BRIGHTNESS", "*", _COLOUR),
+    ("INPUT.CONTRAST", "*", _COLOUR),
+    ("INPUT.SATURATION", "*", _COLOUR),
+    ("INPUT.HUE", "*", _COLOUR),
+    ("INPUT.VERTICAL_FLIP_PROB_TRAIN", "*", "only INPUT.HORIZONTAL_FLIP_PROB_TRAIN is built in; delete the line"),
+    ("SOLVER.DCONV_OFFSETS_LR_FACTOR", "*", "deformable convolution is not built in; delete the line"),
+    ("TEST.EXPECTED_RESULTS*", "*", "results are written to OUTPUT_DIR and compared by nobody; delete the line"),
+    ("TEST.BBOX_AUG*", "*", "test-time augmentation is not built in; delete the line"),
+    ("DTYPE", "float16", "write SOLVER.AMP fp16 and TEST.AMP fp16"),
+    ("DTYPE", "*", "SOLVER.AMP and TEST.AMP name the precision; delete the line"),
+    ("AMP_VERBOSE", "*", "delete the line"),
+    ("PATHS_CATALOG", "*", "write DATASETS.ROOT, or the files themselves in DATASETS.TRAIN: IMAGE_FOLDER:FILE.json"),
+)
+
+
+def what_to_write_now(key: str, value: object, known: bool = False) -> str | None:
+    """The answer to another framework's dotted key with its value, None when there is nothing to say.
+
+    known: the key exists here too, so that only certain values of it have an answer.
+    """
+    text = str(value).lower()
+    for key_pattern, value_pattern, answer in MOVED:
+        if fnmatchcase(key, key_pattern) and fnmatchcase(text, value_pattern) and not (known and value_pattern == "*"):
+            return answer
+    return None

@@ -1,0 +1,142 @@
+"""Datasets of pictures with boxes: one annotation file, or several that list the same classes."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from detector.data.catalog import Source
+from detector.data.images import read_rgb
+from detector.data.index import PackedIndex, check_same_classes
+from detector.data.samplers import Draw
+from detector.data.transforms import Sample, Transform
+from detector.structures import Target
+
+_log = logging.getLogger("detector")
+
+
+class RecordError(ValueError):
+    """A picture of a dataset cannot be read; the message names file and record."""
+
+
+class CocoDetection(Dataset):
+    """The pictures of one annotation file: dataset[i] -> (uint8 [3, H, W] RGB, Target).
+
+    transforms: usually a Compose; seed: of their chance, together with the step and slot of a Draw, so that it depends
+    on neither workers nor global state; drop_empty: without the images that have no box to train on.
+    Raises ValueError when no image is left, RecordError when a picture is missing, damaged or of another size than its
+    record says.
+    """
+
+    def __init__(self, source: Source, transforms: Transform, seed: int = 0, drop_empty: bool = False) -> None:
+        self.name = source.name
+        self.folder = source.folder
+        self.index = source.index
+        self.transforms = transforms
+        self.seed = seed
+        self.positions = np.arange(len(self.index))
+        """[n] int64: the places in the index of the images that are used."""
+        if drop_empty:
+            self.positions = np.flatnonzero(self.index.num_boxes())
+            dropped = len(self.index) - len(self.positions)
+            _log.info("%s: %d of %d images have no box and are left out", self.index.path, dropped, len(self.index))
+            if not len(self.positions):
+                raise ValueError(
+                    f"{self.index.path}: no image has a box to train on ({len(self.index.labels)} annotations); "
+                    "check its `annotations`"
+                )
+
+    @property
+    def indexes(self) -> list[PackedIndex]:
+        """The annotation file, as a list of one."""
+        return [self.index]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes; the place is the label."""
+        return self.index.classes
+
+    @property
+    def category_ids(self) -> list[int]:
+        """The annotation file's ids of the classes; the place is the label."""
+        return self.index.category_ids
+
+    @property
+    def image_ids(self) -> list[int | str]:
+        """The annotation file's ids of the images that are used."""
+        return self.index.image_ids[self.positions].tolist()
+
+    @property
+    def aspect_ratios(self) -> np.ndarray:
+        """[n] float64: width / height of the images that are used."""
+        return (self.index.widths / self.index.heights)[self.positions]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, key: int | Draw) -> tuple[Tensor, Target]:
+        if isinstance(key, Draw):
+            rng = np.random.default_rng([self.seed, key.step, key.slot])
+            position = int(self.positions[key.item])
+        else:
+            position = int(self.positions[key])
+            rng = np.random.default_rng([self.seed, position])
+        size = self.index.size(position)
+        image, sample = self.transforms(self._read(position), self._sample(position), rng)
+        target = Target(
+            boxes=torch.from_numpy(sample.boxes),
+            labels=torch.from_numpy(sample.labels),
+            ignore=torch.from_numpy(sample.ignore),
+            image_id=self.index.image_id(position),
+            original=size,
+        )
+        return torch.from_numpy(image).permute(2, 0, 1), target
+
+    def _read(self, position: int) -> np.ndarray:
+        path = self.folder / str(self.index.file_names[position])
+        try:
+            return read_rgb(path, self.index.size(position))
+        except (OSError, ValueError) as error:
+            record = f"images[{position}], id {self.index.image_id(position)!r} of {self.index.path}"
+            raise RecordError(f"{error} ({record})") from None
+
+    def _sample(self, position: int) -> Sample:
+        rows = self.index.rows(position)
+        usable, crowd = self.index.usable[rows], self.index.crowd[rows]
+        boxes = self.index.boxes[rows]
+        single = usable & ~crowd
+        return Sample(boxes[single], self.index.labels[rows][single], boxes[usable & crowd])
+
+
+class JoinedDataset(Dataset):
+    """Several datasets as one.
+
+    Raises ValueError when they do not list the same classes.
+    """
+
+    def __init__(self, datasets: Sequence[CocoDetection]) -> None:
+        for other in datasets[1:]:
+            check_same_classes(datasets[0].index, other.index)
+        self.datasets = list(datasets)
+        self.name = "+".join(dataset.name for dataset in datasets)
+        self.classes = datasets[0].classes
+        self.category_ids = datasets[0].category_ids
+        self.aspect_ratios = np.concatenate([dataset.aspect_ratios for dataset in datasets])
+        self.ends = np.cumsum([len(dataset) for dataset in datasets])
+
+    @property
+    def indexes(self) -> list[PackedIndex]:
+        """The annotation files, in order."""
+        return [dataset.index for dataset in self.datasets]
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, key: int | Draw) -> tuple[Tensor, Target]:
+        item = range(len(self))[key.item if isinstance(key, Draw) else key]
+        part = int(np.searchsorted(self.ends, item, side="right"))
+        inside = item - (int(self.ends[part - 1]) if part else 0)
+        return self.datasets[part][key._replace(item=inside) if isinstance(key, Draw) else inside]

@@ -1,0 +1,179 @@
+"""From config to batches: the datasets of training and evaluation, and the loaders that read them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from yacs.config import CfgNode
+
+from detector.data.catalog import Source, load_dataset
+from detector.data.coco import CocoDetection, JoinedDataset, RecordError
+from detector.data.index import check_same_classes
+from detector.data.samplers import Draw, TrainBatches, eval_batches
+from detector.data.transforms import build_transforms
+from detector.structures import Batch, Target
+
+Item = tuple[Tensor, Target]
+
+
+@dataclass(frozen=True)
+class _Parcel:
+    """A batch on its way from a worker, or what is wrong with a picture in it.
+
+    A message, since the DataLoader would wrap a raised error in a traceback. No tuple, since the DataLoader would
+    rebuild it, and every size in it as a list, when it pins memory.
+    """
+
+    batch: Batch | None = None
+    problem: str | None = None
+
+    def pin_memory(self) -> "_Parcel":
+        return self if self.batch is None else replace(self, batch=self.batch.pin_memory())
+
+
+class BatchLoader:
+    """Iterable of Batches; an error in a worker rises here with its own short message."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for parcel in self.loader:
+            if parcel.problem is not None:
+                raise RecordError(parcel.problem)
+            yield parcel.batch
+
+
+class _Caught(Dataset):
+    """A dataset whose unreadable pictures are items."""
+
+    def __init__(self, dataset: CocoDetection | JoinedDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: int | Draw) -> Item | RecordError:
+        try:
+            return self.dataset[key]
+        except RecordError as error:
+            return error
+
+
+def build_train_dataset(cfg: CfgNode) -> CocoDetection | JoinedDataset:
+    """The datasets of DATASETS.TRAIN, joined.
+
+    Raises ValueError when there are none, one has no annotations, their class lists differ, or MODEL.NUM_CLASSES is
+    another number.
+    """
+    sources = _sources(cfg, "TRAIN")
+    for source in sources:
+        if not len(source.index.labels):
+            raise ValueError(f"{source.index.path}: there are no annotations to train on; it may be a test file")
+    transforms = build_transforms(cfg, train=True)
+    drop_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    datasets = [CocoDetection(source, transforms, cfg.SEED, drop_empty) for source in sources]
+    return datasets[0] if len(datasets) == 1 else JoinedDataset(datasets)
+
+
+def build_test_datasets(cfg: CfgNode, train: CocoDetection | JoinedDataset | None = None) -> dict[str, CocoDetection]:
+    """The datasets of DATASETS.TEST by name; own data is named after its annotation file.
+
+    train: the training data whose classes they must have. Raises ValueError when a class list differs from it or from
+    the first one's, or MODEL.NUM_CLASSES is another number.
+    """
+    transforms = build_transforms(cfg, train=False)
+    datasets: dict[str, CocoDetection] = {}
+    for source in _sources(cfg, "TEST"):
+        name, copies = source.name, 1
+        while name in datasets:
+            copies += 1
+            name = f"{source.name}_{copies}"
+        datasets[name] = CocoDetection(replace(source, name=name), transforms, cfg.SEED)
+    first = train.indexes[0] if train else next(iter(datasets.values())).index
+    for dataset in datasets.values():
+        check_same_classes(first, dataset.index)
+    return datasets
+
+
+def train_loader(
+    cfg: CfgNode, dataset: CocoDetection | JoinedDataset, start_step: int = 0, stop_step: int | None = None
+) -> BatchLoader:
+    """Batches of SOLVER.IMS_PER_BATCH images for the steps start_step, start_step + 1, ..; without end by default."""
+    ratios = dataset.aspect_ratios if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
+    batches = TrainBatches(len(dataset), cfg.SOLVER.IMS_PER_BATCH, cfg.SEED, ratios, start_step, stop_step)
+    return _loader(cfg, dataset, batches)
+
+
+def test_loader(cfg: CfgNode, dataset: CocoDetection) -> BatchLoader:
+    """Every image once in batches of TEST.IMS_PER_BATCH, ordered by shape."""
+    return _loader(cfg, dataset, eval_batches(dataset.aspect_ratios, cfg.TEST.IMS_PER_BATCH))
+
+
+def collate(items: list[Item], divisibility: int = 1) -> Batch:
+    """Images padded right and bottom with zeros to the largest sides, rounded up to a multiple of divisibility.
+
+    The images lie in memory as channels_last.
+    """
+    sizes = [(image.shape[1], image.shape[2]) for image, _ in items]
+    height, width = (-(-max(side) // divisibility) * divisibility for side in zip(*sizes, strict=True))
+    images = torch.zeros((len(items), height, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    for padded, (image, _) in zip(images, items, strict=True):
+        padded[:, : image.shape[1], : image.shape[2]] = image
+    return Batch(images, sizes, [target for _, target in items])
+
+
+def _sources(cfg: CfgNode, part: str) -> list[Source]:
+    entries = cfg.DATASETS[part]
+    if not entries:
+        raise ValueError(f"DATASETS.{part} is empty; write a catalog name or IMAGE_FOLDER:ANNOTATIONS.json")
+    sources = [load_dataset(entry, cfg.DATASETS.ROOT) for entry in entries]
+    for source in sources:
+        check_same_classes(sources[0].index, source.index)
+        classes = source.index.classes
+        if len(classes) != cfg.MODEL.NUM_CLASSES:
+            names = ", ".join(classes[:5]) + (", .." if len(classes) > 5 else "")
+            raise ValueError(
+                f"{source.index.path} lists {len(classes)} classes ({names}), the config has MODEL.NUM_CLASSES "
+                f"{cfg.MODEL.NUM_CLASSES}; write MODEL.NUM_CLASSES {len(classes)}"
+            )
+    return sources
+
+
+def _loader(
+    cfg: CfgNode, dataset: CocoDetection | JoinedDataset, batches: Iterable[list[Draw]] | Iterable[list[int]]
+) -> BatchLoader:
+    workers = cfg.DATALOADER.NUM_WORKERS
+    loader = DataLoader(
+        _Caught(dataset),
+        batch_sampler=batches,
+        collate_fn=partial(_parcel, divisibility=cfg.DATALOADER.SIZE_DIVISIBILITY),
+        num_workers=workers,
+        worker_init_fn=_one_thread,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+        pin_memory=cfg.MODEL.DEVICE.startswith(("auto", "cuda")) and torch.cuda.is_available(),
+        generator=torch.Generator(),  # its own, as the DataLoader would draw a number from the global one
+    )
+    return BatchLoader(loader)
+
+
+def _parcel(items: list[Item | RecordError], divisibility: int) -> _Parcel:
+    good = []
+    for item in items:
+        if isinstance(item, RecordError):
+            return _Parcel(problem=str(item))
+        good.append(item)
+    return _Parcel(collate(good, divisibility))
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,86 @@
+"""Which images a step sees: seeded, resumable batches for training, batches of like shape for evaluation."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Draw(NamedTuple):
+    """An image of the dataset in its place in the training: step and slot in the batch seed its augmentation."""
+
+    item: int
+    step: int
+    slot: int
+
+
+class TrainBatches:
+    """Batches of Draws, without end or up to stop_step, that depend on the seed and the step alone.
+
+    Each epoch of ceil(n / batch_size) full batches shows every image; what the last batch lacks is filled up with
+    images shown before. Wide and tall images stay apart, but for one batch an epoch.
+    aspect_ratios [n]: width / height; None does not group. Raises ValueError for no images or no batch.
+    """
+
+    def __init__(
+        self,
+        num_images: int,
+        batch_size: int,
+        seed: int = 0,
+        aspect_ratios: np.ndarray | None = None,
+        start_step: int = 0,
+        stop_step: int | None = None,
+    ) -> None:
+        if num_images < 1 or batch_size < 1:
+            raise ValueError(f"training needs at least one image and one a batch, not {num_images} and {batch_size}")
+        self.num_images = num_images
+        self.batch_size = batch_size
+        self.seed = seed
+        self.tall = np.zeros(num_images, bool) if aspect_ratios is None else np.asarray(aspect_ratios) < 1
+        self.start_step = start_step
+        self.stop_step = stop_step
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Steps in which every image is seen."""
+        return -(-self.num_images // self.batch_size)
+
+    def __len__(self) -> int:
+        if self.stop_step is None:
+            raise TypeError("these batches have no end")
+        return max(self.stop_step - self.start_step, 0)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        step, epoch = self.start_step, -1
+        batches = np.empty((0, 0), np.int64)
+        while self.stop_step is None or step < self.stop_step:
+            if step // self.batches_per_epoch != epoch:
+                epoch = step // self.batches_per_epoch
+                batches = self._epoch(epoch)
+            row = batches[step % self.batches_per_epoch]
+            yield [Draw(item, step, slot) for slot, item in enumerate(row.tolist())]
+            step += 1
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        """[batches_per_epoch, batch_size] image indices."""
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(self.num_images)
+        second = self.tall[order] != self.tall[order[0]]
+        order = np.concatenate([order[~second], order[second]])
+        missing = self.batches_per_epoch * self.batch_size - self.num_images
+        rest = order[(self.batches_per_epoch - 1) * self.batch_size :]
+        alike = order[self.tall[order] == self.tall[rest[-1]]]
+        one_form = (self.tall[rest] == self.tall[rest[-1]]).all()
+        batches = np.concatenate([order, np.resize(alike if one_form else order, missing)])
+        return rng.permutation(batches.reshape(-1, self.batch_size))
+
+
+def eval_batches(aspect_ratios: np.ndarray, batch_size: int) -> list[list[int]]:
+    """Every image once, images of like shape together so that little is padded. aspect_ratios [n]: width / height.
+
+    Raises ValueError when batch_size is below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"evaluation needs at least one image a batch, not {batch_size}")
+    order = np.argsort(aspect_ratios, kind="stable").tolist()
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

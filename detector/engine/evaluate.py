@@ -1,0 +1,119 @@
+"""From a model and a loader to detections in original pixels, and from those to metrics and files."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from detector.data.coco import CocoDetection
+from detector.data.loader import BatchLoader, build_test_datasets, test_loader
+from detector.engine.checkpoint import newest_checkpoint, read_checkpoint
+from detector.engine.device import autocast, pick_device
+from detector.engine.weights import check_classes, is_detector, load_detector
+from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.report import summary_text, write_json
+from detector.models.backbones import BACKBONES
+from detector.models.backbones.load import resolve
+from detector.models.build import build_detector
+from detector.models.detector import Detector
+from detector.ops.boxes import rescale_boxes
+from detector.structures import Batch, Detection, Target
+
+log = logging.getLogger("detector")
+
+
+@torch.inference_mode()
+def detect(model: Detector, batch: Batch, precision: str = "off") -> list[Detection]:
+    """Detections of a batch on the CPU, boxes in the pixels of the original images.
+
+    precision: as TEST.AMP. The model has to be in eval mode.
+    """
+    device = model.mean.device
+    with autocast(device, precision):
+        found = model(batch.images.to(device, non_blocking=True), batch.sizes)
+    return [
+        Detection(
+            boxes=rescale_boxes(f["boxes"].float(), size, target["original"]).cpu(),
+            labels=f["labels"].cpu(),
+            scores=f["scores"].float().cpu(),
+        )
+        for f, size, target in zip(found, batch.sizes, batch.targets, strict=True)
+    ]
+
+
+def detect_all(model: Detector, loader: BatchLoader, precision: str) -> Iterator[tuple[list[Detection], list[Target]]]:
+    """Detections and targets batch by batch, under a progress bar; leaves the model in the mode it was in."""
+    mode = model.training
+    model.eval()
+    try:
+        for batch in tqdm(loader, desc="evaluate", unit="batch", leave=False, dynamic_ncols=True):
+            yield detect(model, batch, precision), batch.targets
+    finally:
+        model.train(mode)
+
+
+def evaluate(
+    model: Detector, datasets: dict[str, CocoDetection], cfg: CfgNode, output: Path
+) -> dict[str, dict[str, float]]:
+    """Evaluate every dataset; writes results.json and metrics.json, in a folder each when there are several.
+
+    Returns the flat metrics (fractions 0..1) by dataset name.
+    """
+    metrics = {}
+    for name, dataset in datasets.items():
+        folder = output if len(datasets) == 1 else output / name
+        folder.mkdir(parents=True, exist_ok=True)
+        evaluator = CocoEvaluator(dataset)
+        for detections, targets in detect_all(model, test_loader(cfg, dataset), cfg.TEST.AMP):
+            evaluator.update(detections, targets)
+        metrics[name] = evaluator.compute()
+        evaluator.save_results(folder / "results.json")
+        write_json(folder / "metrics.json", metrics[name])
+        log.info("%s\n%s", name, summary_text(metrics[name]))
+    return metrics
+
+
+def test(cfg: CfgNode) -> dict[str, dict[str, float]]:
+    """Evaluate MODEL.WEIGHT, else the newest checkpoint of OUTPUT_DIR, on DATASETS.TEST.
+
+    "imagenet" names a backbone only, so it counts as none. Raises ValueError or OSError that names the file, key and
+    remedy.
+    """
+    device = pick_device(cfg.MODEL.DEVICE)
+    output = Path(cfg.OUTPUT_DIR)
+    datasets = build_test_datasets(cfg)
+    model = load_for_inference(cfg, next(iter(datasets.values())).classes)[0].to(device)
+    return evaluate(model, datasets, cfg, output)
+
+
+def load_for_inference(cfg: CfgNode, classes: list[str] | None = None) -> tuple[Detector, list[str], list[int]]:
+    """The detector with the weights of MODEL.WEIGHT, else of the newest checkpoint of OUTPUT_DIR.
+
+    classes: names that the data has and the checkpoint must have. Returns the model in eval mode, the names of its
+    classes and their category ids; a checkpoint without them numbers its classes from 0.
+    """
+    if cfg.MODEL.WEIGHT in ("", "imagenet"):
+        found = newest_checkpoint(Path(cfg.OUTPUT_DIR))
+        if found is None:
+            raise ValueError(
+                f"OUTPUT_DIR {cfg.OUTPUT_DIR} has no checkpoint and MODEL.WEIGHT names no detector; "
+                "train first, or write MODEL.WEIGHT FILE.pth"
+            )
+        path, content = found
+    else:
+        path = resolve(cfg.MODEL.WEIGHT, BACKBONES[cfg.MODEL.BACKBONE.NAME])
+        content = read_checkpoint(path)
+        if not is_detector(content["model"]):
+            raise ValueError(f"MODEL.WEIGHT {path} holds no detector of this framework; tools/convert_checkpoint.py "
+                             "makes one of official detectors")
+    if classes is not None:
+        check_classes(content, str(path), classes)
+    log.info("weights of %s", path)
+    model = build_detector(cfg)
+    load_detector(model, content["model"], str(path))
+    numbers = list(range(cfg.MODEL.NUM_CLASSES))
+    names = list(content.get("classes") or classes or map(str, numbers))
+    return model.eval(), names, list(content.get("category_ids") or numbers)

@@ -1,0 +1,95 @@
+"""What is said about an evaluation: the names of the COCO measures, printed tables, JSON files."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+PER_CLASS = "AP/"
+"""What the keys of a class's AP begin with: "AP/person"."""
+
+_WIDTH = 120
+
+
+class Measure(NamedTuple):
+    """One number of the COCO evaluation.
+
+    recall: average recall, else average precision; iou: its threshold, None for the mean over 0.50:0.05:0.95;
+    area: all | small (< 32^2 pixels) | medium | large (>= 96^2); detections: how many count in an image.
+    """
+
+    recall: bool
+    iou: float | None
+    area: str
+    detections: int
+
+
+MEASURES = {
+    "AP": Measure(False, None, "all", 100),
+    "AP50": Measure(False, 0.5, "all", 100),
+    "AP75": Measure(False, 0.75, "all", 100),
+    "APs": Measure(False, None, "small", 100),
+    "APm": Measure(False, None, "medium", 100),
+    "APl": Measure(False, None, "large", 100),
+    "AR1": Measure(True, None, "all", 1),
+    "AR10": Measure(True, None, "all", 10),
+    "AR100": Measure(True, None, "all", 100),
+    "ARs": Measure(True, None, "small", 100),
+    "ARm": Measure(True, None, "medium", 100),
+    "ARl": Measure(True, None, "large", 100),
+}
+"""The twelve numbers of COCO, in its order."""
+
+
+def summary_text(metrics: Mapping[str, float]) -> str:
+    """The COCO measures in COCO's words, then other numbers, then a table of the AP of each class.
+
+    Numbers are fractions as in `metrics`; "-" stands for -1: there is nothing to find.
+    """
+    lines = [_sentence(MEASURES[name], metrics[name]) for name in MEASURES if name in metrics]
+    others = {k: v for k, v in metrics.items() if k not in MEASURES and not k.startswith(PER_CLASS)}
+    lines += [f" {name} = {_number(value)}" for name, value in others.items()]
+    classes = {k.removeprefix(PER_CLASS): v for k, v in metrics.items() if k.startswith(PER_CLASS)}
+    return "\n".join([*lines, *([""] if lines and classes else []), *_table(classes)])
+
+
+def write_json(path: str | Path, obj: object) -> None:
+    """Write `obj` as indented JSON (NaN becomes null) with `write_atomic`."""
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(obj), indent=2) + b"\n")
+
+
+def write_atomic(path: str | Path, data: bytes) -> None:
+    """Write beside `path`, then rename: a crash leaves the old file or the new one. Makes the folder if needed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        aside.write_bytes(data)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _sentence(measure: Measure, value: float) -> str:
+    title = "Average Recall     (AR)" if measure.recall else "Average Precision  (AP)"
+    iou = "0.50:0.95" if measure.iou is None else f"{measure.iou:.2f}"
+    return f" {title} @[ IoU={iou:<9} | area={measure.area:>6} | maxDets={measure.detections:>3} ] = {_number(value)}"
+
+
+def _number(value: float) -> str:
+    return "    -" if value == -1 else f"{value:.3f}"
+
+
+def _table(classes: Mapping[str, float]) -> list[str]:
+    """Names and numbers in columns, read downwards, as many side by side as a line holds."""
+    if not classes:
+        return []
+    name_width = max(len("class"), *(len(name) for name in classes))
+    cells = [f"{name:<{name_width}}  {_number(value)}" for name, value in classes.items()]
+    columns = min(max(1, (_WIDTH - 1) // (len(cells[0]) + 3)), -(-len(cells) // 5))
+    rows = -(-len(cells) // columns)
+    columns = -(-len(cells) // rows)
+    head = "   ".join([f"{'class':<{name_width}}  {'AP':>5}"] * columns)
+    return [" " + "   ".join(line) for line in ([head], *(cells[row::rows] for row in range(rows)))]

@@ -1,0 +1,176 @@
+"""What every backbone is: its levels, its weight record, its registration, its classifier."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeVar
+
+from torch import Tensor, nn
+
+from detector.models.norm import EPS, Norm, norm_factory
+from detector.registry import Registry
+from detector.structures import Features, Level
+
+B = TypeVar("B", bound="Backbone")
+Builder = TypeVar("Builder", bound="Callable[[Norm], Backbone]")
+
+PARTS = 5
+
+
+class Backbone(nn.Module):
+    """Images [N, 3, H, W] -> Features. A subclass fills `levels` and defines `forward` and `parts`."""
+
+    levels: dict[str, Level]
+
+    def __init__(self) -> None:
+        """Without levels: a subclass fills them."""
+        super().__init__()
+        self.levels = {}
+        self.frozen_parts = 0
+
+    def forward(self, images: Tensor) -> Features:
+        """Feature maps of all `levels`; images [N, 3, H, W] float, normalised as the weight record says."""
+        raise NotImplementedError
+
+    def parts(self) -> Sequence[Sequence[nn.Module]]:
+        """The modules of the five parts that freezing counts: stem, layer1, .. layer4."""
+        raise NotImplementedError
+
+    def classifier(self, num_classes: int) -> nn.Sequential:
+        """Coarsest level -> logits [N, num_classes]; its children carry the names of the official files."""
+        channels = list(self.levels.values())[-1].channels
+        fc = nn.Linear(channels, num_classes)
+        return nn.Sequential(OrderedDict(avgpool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=fc))
+
+    def freeze(self, at: int) -> None:
+        """Takes the gradient from the first `at` parts: 0 none, 1 stem, 2 stem and layer1, .. 5 all.
+
+        Batch norms in them also keep their running statistics in training. Raises ValueError outside 0..5.
+        """
+        if not 0 <= at <= PARTS:
+            raise ValueError(f"MODEL.BACKBONE.FREEZE_CONV_BODY_AT is {at}; it must be 0 (no part) to {PARTS} (all)")
+        self.frozen_parts = at
+        for index, part in enumerate(self.parts()):
+            for module in part:
+                module.requires_grad_(index >= at)
+        self.train(self.training)
+
+    def train(self: B, mode: bool = True) -> B:
+        """Sets the mode of all parts but the frozen ones, which stay in evaluation mode."""
+        super().train(mode)
+        if self.frozen_parts:
+            for part in self.parts()[: self.frozen_parts]:
+                for module in part:
+                    module.eval()
+        return self
+
+    def set_passes(self, passes: int) -> None:
+        """Runs every stage `passes` times. Raises ValueError in a backbone that has no stages to repeat."""
+        raise ValueError(
+            f"{type(self).__name__} has no stages to repeat {passes} times; set MODEL.BACKBONE.PASSES to 0 for it"
+        )
+
+
+class Pixels(NamedTuple):
+    """What a network's weights expect: (pixel - mean) / std, pixels 0..255, channels in `order`."""
+
+    order: Literal["rgb", "bgr"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+RGB_UNIT = Pixels("rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+"""RGB, the usual ImageNet statistics: mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225) of pixels in 0..1."""
+
+BGR_255 = Pixels("bgr", (102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0))
+"""BGR, 0..255, mean subtracted: Caffe's statistics."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Published weights: where they lie, what they expect, and how they are named.
+
+    urls: mirrors in order, may be empty; sha256: the digest or its beginning, "" if not published; norm_eps: of
+    frozen_bn; rename: (pattern, replacement) of `re.sub` for every key; drop: prefixes of keys that a backbone does
+    not have; licence: of the weights; top1, top5: published ImageNet accuracy, per cent.
+    """
+
+    urls: tuple[str, ...] = ()
+    sha256: str = ""
+    pixels: Pixels = RGB_UNIT
+    norm_eps: float = EPS
+    rename: tuple[tuple[str, str], ...] = ()
+    drop: tuple[str, ...] = ("fc.",)
+    licence: str = ""
+    top1: float | None = None
+    top5: float | None = None
+
+
+class BackboneEntry(NamedTuple):
+    """A registered backbone: build(norm) makes it with random weights."""
+
+    name: str
+    build: Callable[[Norm], Backbone]
+    weights: Weights
+
+
+BACKBONES: Registry[BackboneEntry] = Registry("backbone")
+
+
+def register_backbone(name: str, weights: Weights) -> Callable[[Builder], Builder]:
+    """Decorator that files a builder and its weight record under `name`; a plugin uses it as the families here do."""
+
+    def add(build: Builder) -> Builder:
+        BACKBONES.register(name)(BackboneEntry(name, build, weights))
+        return build
+
+    return add
+
+
+def list_backbones() -> list[str]:
+    """Names of all registered backbones, sorted."""
+    return sorted(BACKBONES)
+
+
+def build_backbone(name: str, norm: str = "frozen_bn", norm_eps: float | None = None, passes: int = 0) -> Backbone:
+    """A registered backbone with random weights.
+
+    norm_eps: of frozen_bn; None takes it from the weight record. passes: how often each stage runs; 0 is as registered.
+    Raises KeyError for an unknown name; ValueError for an unknown norm, and for a norm_eps with another norm.
+    """
+    entry = BACKBONES[name]
+    if norm_eps is None:
+        norm_eps = entry.weights.norm_eps
+    elif norm != "frozen_bn":
+        raise ValueError(f"norm_eps is for frozen_bn only; {norm} always has {EPS}, so leave it out")
+    backbone = entry.build(norm_factory(norm, norm_eps))
+    if passes:
+        backbone.set_passes(passes)
+    return backbone
+
+
+class Classifier(nn.Module):
+    """A backbone and its classifier, under the key names of the official files."""
+
+    def __init__(self, backbone: Backbone, num_classes: int = 1000) -> None:
+        """Takes the children of `backbone`, which must not be changed afterwards."""
+        super().__init__()
+        # A tuple hides both from registration: official keys have no prefix, and no tensor may stand under two names.
+        self._stack = (backbone, backbone.classifier(num_classes))
+        for module in self._stack:
+            for name, child in module.named_children():
+                self.add_module(name, child)
+
+    def features(self, images: Tensor) -> Features:
+        """Feature maps of all levels of the backbone."""
+        return self._stack[0](images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [N, 3, H, W] -> logits [N, num_classes]."""
+        features = self.features(images)
+        return self._stack[1](list(features.values())[-1])
+
+
+def build_classifier(name: str, num_classes: int = 1000, norm: str = "bn") -> Classifier:
+    """The classification network of a registered backbone, with random weights. Errors as in `build_backbone`."""
+    return Classifier(build_backbone(name, norm), num_classes)

@@ -1,0 +1,362 @@
+"""Weight files: find or download, verify, read without running anything in them, rename, load strictly."""
+
+import hashlib
+import http.client
+import logging
+import os
+import pickle
+import re
+import urllib.request
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from detector.models.backbones.base import BackboneEntry, Weights
+
+State = dict[str, Tensor]
+
+CHUNK = 1 << 20
+TIMEOUT = 30  # seconds without a byte
+SCHEMES = ("http://", "https://", "file://")
+COUNTER = ".num_batches_tracked"
+
+logger = logging.getLogger(__name__)
+
+# ---------------------------------------------------------------------------- find
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: $DETECTOR_CACHE, else ~/.cache/detector."""
+    return Path(os.environ.get("DETECTOR_CACHE") or "~/.cache/detector").expanduser()
+
+
+def resolve(weight: str, entry: BackboneEntry) -> Path:
+    """The local file that MODEL.WEIGHT means, downloaded and verified if need be.
+
+    weight: "imagenet" for the entry's own record, or a path, or an address. A file of the right name in the cache
+    folder wins over a download. Raises ValueError that says what to fetch by hand, and where to put it.
+    """
+    if weight == "imagenet":
+        if not entry.weights.urls:
+            raise ValueError(
+                f"no weights are published for {entry.name}; set MODEL.WEIGHT to a file, or to '' for none"
+            )
+        return _fetch(entry.weights.urls, entry.weights.sha256, entry.name)
+    if weight.startswith(SCHEMES):
+        return _fetch((weight,), "", entry.name)
+    path = Path(weight).expanduser()
+    if not path.is_file():
+        raise ValueError(f"MODEL.WEIGHT: there is no file {path}; give a path, an address, 'imagenet', or '' for none")
+    return path
+
+
+def _fetch(urls: Sequence[str], sha256: str, fallback: str) -> Path:
+    folder = cache_folder()
+    targets = [folder / _file_name(url, fallback) for url in urls]
+    for path in targets:
+        if path.is_file():
+            if reason := _fault(path, sha256):
+                raise ValueError(f"{path} {reason}; delete it to download it again, or put the right file there")
+            return path
+    faults = []
+    for url, path in zip(urls, targets, strict=True):
+        try:
+            _download(url, path, sha256)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            faults.append(f"  {url}: {error}")
+        else:
+            return path
+    raise ValueError(
+        "download failed:\n"
+        + "\n".join(faults)
+        + f"\nFetch the file by hand from {urls[0]} and put it at {targets[0]}, or set MODEL.WEIGHT to its path."
+    )
+
+
+def _file_name(url: str, fallback: str) -> str:
+    """The name in the address; services that hide it behind a query get `fallback`."""
+    name = Path(urlsplit(url).path).name
+    return name if Path(name).suffix else f"{fallback}.pth"
+
+
+def _download(url: str, path: Path, sha256: str) -> None:
+    """Fetches into a file aside and renames it once it is whole, so that no reader ever meets half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logger.info("downloading %s to %s", url, path)
+    request = urllib.request.Request(url, headers={"User-Agent": "detector"})
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response, part.open("wb") as file:
+            _copy(response, file, int(response.headers.get("Content-Length") or 0), path.name)
+        if reason := _fault(part, sha256):
+            raise ValueError(f"what arrived {reason}")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _copy(source: BinaryIO, target: BinaryIO, size: int, name: str) -> None:
+    done = 0
+    with tqdm(total=size or None, unit="B", unit_scale=True, desc=name) as bar:
+        while chunk := source.read(CHUNK):
+            target.write(chunk)
+            bar.update(len(chunk))
+            done += len(chunk)
+    if size and done != size:
+        raise ValueError(f"the connection ended after {done} of {size} bytes")
+
+
+def _fault(path: Path, sha256: str) -> str:
+    """What is wrong with a file before it is read, or "". sha256: the digest, its beginning, or "" for no check."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        head = file.read(CHUNK)
+        if not head:
+            return "is empty"
+        if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
+            return "is a web page, not a weight file"
+        if not sha256:
+            return ""
+        digest.update(head)
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    if digest.hexdigest().startswith(sha256.lower()):
+        return ""
+    return f"has SHA-256 {digest.hexdigest()[:16]}.., which must begin with {sha256}"
+
+
+# ---------------------------------------------------------------------------- read
+
+
+def read_weights(path: str | Path) -> State:
+    """The tensors of a weight file, by key; dicts under "model", "state_dict" or "blobs" are unwrapped.
+
+    .safetensors; .pkl of numpy arrays (Caffe2, Python 2 too); anything else as PyTorch's own format. Code in a file is
+    refused, never run. Raises ValueError with the file, what is wrong and the remedy.
+    """
+    path = Path(path)
+    if reason := _fault(path, ""):
+        raise ValueError(f"{path} {reason}; delete it and fetch it again")
+    try:
+        content = _READERS.get(path.suffix.lower(), _read_torch)(path)
+    except ImportError as error:
+        raise ValueError(f"{path} needs the package safetensors: pip install safetensors") from error
+    except Exception as error:
+        # Only the end of torch's text: its beginning advises to switch the protection off.
+        text = re.sub(r"(?s)^Weights only load failed.*WeightsUnpickler error:", "", str(error)).strip()
+        if found := re.search(r"(?i)(?:unsupported (?:class|global:?(?: global)?)|refused:) (\S+)", text):
+            raise ValueError(
+                f"{path} holds pickled code ({found[1]}), which is never run; open it in the project that made it and "
+                "save `model.state_dict()` alone"
+            ) from error
+        reason = f"{type(error).__name__}: {text.splitlines()[0][:200] if text else 'no reason given'}"
+        raise ValueError(f"{path} is truncated or no weight file ({reason}); delete it and fetch it again") from error
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in ("model", "state_dict", "blobs") if key in content), None)
+        if not isinstance(inner, Mapping):
+            break
+        content = inner
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f"{path} holds no tensors by name but a {type(content).__name__}; save `model.state_dict()`")
+    return {str(key): _tensor(path, key, value) for key, value in content.items()}
+
+
+def _tensor(path: Path, key: str, value: object) -> Tensor:
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "fiub":
+        return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
+    if isinstance(value, Tensor):
+        return value
+    raise ValueError(f"{path}: {key!r} is a {type(value).__name__}, not a tensor; save `model.state_dict()` alone")
+
+
+def _read_torch(path: Path) -> object:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _read_safetensors(path: Path) -> object:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def _read_pickle(path: Path) -> object:
+    with path.open("rb") as file:
+        return _ArrayUnpickler(file, encoding="latin1").load()
+
+
+def _encode_latin1(text: str, encoding: str) -> bytes:
+    """What Python 3 pickles bytes with in old protocols; other codecs stay out of reach."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"refused: {encoding}")
+    return text.encode("latin1")
+
+
+# Asked of numpy rather than imported: they live in numpy.core before numpy 2 and in numpy._core since.
+_RECONSTRUCT, _SCALAR = np.empty(0).__reduce__()[0], np.float32(0).__reduce__()[0]
+_ADMITTED: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy.core.multiarray", "scalar"): _SCALAR,
+    ("numpy._core.multiarray", "scalar"): _SCALAR,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _encode_latin1,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds numpy arrays and plain containers; any other name in the pickle stops it."""
+
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - as in the base class
+        try:
+            return _ADMITTED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"refused: {module}.{name}") from None
+
+
+_READERS = {".safetensors": _read_safetensors, ".pkl": _read_pickle}
+
+# ---------------------------------------------------------------------------- rename
+
+_PREFIXES = ("module.", "backbone.body.", "backbone.", "stem.")
+
+_CAFFE2 = (
+    (r"^(?:res_)?conv1_bn_s$", "bn1.weight"),
+    (r"^(?:res_)?conv1_bn_b$", "bn1.bias"),
+    (r"^conv1_w$", "conv1.weight"),
+    (r"^(?:fc1000|pred)_w$", "fc.weight"),
+    (r"^(?:fc1000|pred)_b$", "fc.bias"),
+    (r"^(res\d_\d+)_branch1_w$", r"\1_downsample.0.weight"),
+    (r"^(res\d_\d+)_branch1_bn_s$", r"\1_downsample.1.weight"),
+    (r"^(res\d_\d+)_branch1_bn_b$", r"\1_downsample.1.bias"),
+    (r"^(res\d_\d+)_branch2([abc])_w$", r"\1_conv\2.weight"),
+    (r"^(res\d_\d+)_branch2([abc])_bn_s$", r"\1_bn\2.weight"),
+    (r"^(res\d_\d+)_branch2([abc])_bn_b$", r"\1_bn\2.bias"),
+    *((rf"^(res\d_\d+_(?:conv|bn)){letter}\.", rf"\g<1>{digit}.") for digit, letter in enumerate("abc", 1)),
+    *((rf"^res{stage + 1}_(\d+)_", rf"layer{stage}.\1.") for stage in range(1, 5)),
+)
+
+
+def translate(state: State, weights: Weights, own: Iterable[str]) -> tuple[State, list[str]]:
+    """Keys of a published or trained file -> keys of a module that has the keys `own`.
+
+    Takes the backbone out of a detector checkpoint, understands Caffe2's names, then applies `weights.rename`.
+    Returns the renamed tensors, and the keys that were put aside. Raises ValueError for Caffe2 weights in an RGB
+    network, and when two keys become one.
+    """
+    own, aside = list(own), []
+    for prefix in _PREFIXES:
+        inside = [key for key in state if key.startswith(prefix)]
+        if inside and not any(key.startswith(prefix) for key in own):
+            if prefix.startswith("backbone."):
+                aside += [key for key in state if not key.startswith(prefix)]
+                state = {key: state[key] for key in inside}
+            state = _renamed(state, [("^" + re.escape(prefix), "")])
+    if "conv1_w" in state:
+        if weights.pixels.order != "bgr":
+            raise ValueError("these are Caffe2 weights, for BGR images: set MODEL.BACKBONE.NAME to a _caffe backbone")
+        # Training leaves momenta; the convolutions' biases are zero, for the affine behind them has one.
+        useless = [key for key in state if re.search(r"_momentum$|^conv1_b$|branch(1|2[abc])_b$", key)]
+        aside += useless
+        state = _renamed({key: value for key, value in state.items() if key not in useless}, _CAFFE2)
+        for key in [key for key in state if re.search(r"(bn\d|downsample\.1)\.weight$", key)]:
+            stem = key.removesuffix("weight")
+            # The statistics are folded into the affine.
+            state[stem + "running_mean"] = torch.zeros_like(state[key])
+            state[stem + "running_var"] = torch.ones_like(state[key])
+    return _renamed(state, weights.rename), aside
+
+
+def _renamed(state: State, rules: Sequence[tuple[str, str]]) -> State:
+    renamed: State = {}
+    origin: dict[str, str] = {}
+    for old, value in state.items():
+        new = old
+        for pattern, replacement in rules:
+            new = re.sub(pattern, replacement, new)
+        if new in renamed:
+            raise ValueError(f"{origin[new]!r} and {old!r} both become {new!r}; correct `rename` in the weight record")
+        renamed[new], origin[new] = value, old
+    return renamed
+
+
+# ---------------------------------------------------------------------------- load
+
+
+@dataclass
+class Report:
+    """Key names by what became of them. Prints as a table; the counters of batch norms are left out of it."""
+
+    loaded: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    wrong_shape: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """A row for each fate: count and first names."""
+        rows = []
+        for what, keys in vars(self).items():
+            names = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+            rows.append(f"{what.replace('_', ' '):<12}{len(keys):>6}  {'' if what == 'loaded' else names}".rstrip())
+        return "\n".join(rows)
+
+
+def load_state(
+    module: nn.Module, state: Mapping[str, Tensor], *, drop: tuple[str, ...] = (), source: str = ""
+) -> Report:
+    """Loads tensors by name; every one must fit.
+
+    drop: prefixes of keys to leave out, in the file (they are not read) and in the module (they keep their values).
+    `num_batches_tracked` is optional in both. source: the file, for messages.
+    Raises ValueError that lists all keys that are missing, left over or of another shape; then nothing is loaded.
+    """
+    own, report = module.state_dict(), Report()
+    dropped = {key for key in {*own, *state} if drop and key.startswith(drop)}
+    report.dropped = sorted(dropped)
+    for key in [key for key in own if key not in dropped]:
+        if key in state and state[key].shape != own[key].shape:
+            report.wrong_shape.append(f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}")
+        elif not key.endswith(COUNTER):
+            (report.loaded if key in state else report.missing).append(key)
+    left = [key for key in state if key not in own and key not in dropped]
+    report.unexpected = [key for key in left if not key.endswith(COUNTER)]
+    if report.missing or report.unexpected or report.wrong_shape:
+        raise ValueError(f"{source or 'these weights'} do not fit the model:\n{report}\n{_remedy(module, report)}")
+    module.load_state_dict({key: state[key] for key in own if key in state and key not in dropped}, strict=False)
+    return report
+
+
+def _remedy(module: nn.Module, report: Report) -> str:
+    groups = {name for name, child in module.named_modules() if isinstance(child, nn.GroupNorm)}
+    if any(key.endswith(".running_var") and key.rpartition(".")[0] in groups for key in report.unexpected):
+        return (
+            "The file holds batch norm statistics and the model group norms, which cannot use them: "
+            "set MODEL.BACKBONE.NORM to frozen_bn, bn or sync_bn, or MODEL.WEIGHT to ''."
+        )
+    return "Set MODEL.BACKBONE.NAME to the network that the file was made for, or MODEL.WEIGHT to a file of this one."
+
+
+def load_backbone(backbone: nn.Module, weights: Weights, path: str | Path) -> Report:
+    """Loads a weight file into a backbone (or its Classifier) by the rules of its weight record.
+
+    Accepts the published file, a file of our own, and detector checkpoints, ours or maskrcnn-benchmark's, whose other
+    keys are reported as dropped. Raises ValueError as `read_weights`, `translate` and `load_state` do.
+    """
+    own = backbone.state_dict()
+    try:
+        state, aside = translate(read_weights(path), weights, own)
+    except ValueError as error:
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    drop = tuple(prefix for prefix in weights.drop if not any(key.startswith(prefix) for key in own))
+    report = load_state(backbone, state, drop=drop, source=str(path))
+    report.dropped = sorted([*aside, *report.dropped])
+    return report

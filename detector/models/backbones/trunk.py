@@ -1,0 +1,183 @@
+"""The four-stage residual trunk and its parts: stems, shortcuts, stages, the residual block."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from detector.models.backbones.base import Backbone
+from detector.models.norm import Norm
+from detector.structures import Features, Level
+
+Stem = Callable[[Norm], tuple[nn.Module, int]]
+"""norm -> the trunk's `conv1`, which has stride 2, and its output channels."""
+
+Shortcut = Callable[[int, int, int, Norm], nn.Module]
+"""(input channels, output channels, stride, norm) -> the `downsample` of a block."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a block stands: its index in a stage of `depth` blocks."""
+
+    index: int
+    depth: int
+
+
+def plain_stem(norm: Norm) -> tuple[nn.Module, int]:
+    """One 7x7 convolution. He et al. 2016, table 1."""
+    return nn.Conv2d(3, 64, 7, 2, 3, bias=False), 64
+
+
+def deep_stem(norm: Norm, width: int = 32) -> tuple[nn.Module, int]:
+    """Three 3x3 convolutions of width, width and 2 width channels. He et al. 2019, sec. 4.1 (ResNet-C)."""
+    convs = nn.Sequential(
+        nn.Conv2d(3, width, 3, 2, 1, bias=False),
+        norm(width),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, width, 3, 1, 1, bias=False),
+        norm(width),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, 2 * width, 3, 1, 1, bias=False),
+    )
+    return convs, 2 * width
+
+
+def conv_shortcut(channels: int, out: int, stride: int, norm: Norm) -> nn.Module:
+    """A strided 1x1 projection. He et al. 2016, sec. 3.3 (B)."""
+    return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), norm(out))
+
+
+def avg_shortcut(channels: int, out: int, stride: int, norm: Norm) -> nn.Module:
+    """Average pooling, then a 1x1 projection, so that no input is skipped. He et al. 2019, sec. 4.1 (ResNet-D)."""
+    # Border cells of an odd side average the pixels that exist. Stride 1 has the pool too: keys count from it.
+    pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+    return nn.Sequential(pool, nn.Conv2d(channels, out, 1, bias=False), norm(out))
+
+
+class ResidualBlock(nn.Module):
+    """relu(body(x) + shortcut(x)); a family defines `body`, and `expansion`: output channels per width."""
+
+    expansion: ClassVar[int]
+
+    def __init__(
+        self, channels: int, width: int, stride: int, shortcut: nn.Module | None, norm: Norm, place: Place
+    ) -> None:
+        """Channels of the input; width 64 * 2**i in stage i; stride 1 or 2.
+
+        shortcut: None is the identity; norm, place: for the subclasses, whose blocks may differ inside a stage.
+        """
+        super().__init__()
+        self.downsample = shortcut
+
+    def body(self, x: Tensor) -> Tensor:
+        """The residual, up to the sum: [N, width * expansion, H / stride, W / stride]."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X [N, channels, H, W] -> [N, width * expansion, H / stride, W / stride]."""
+        skip = x if self.downsample is None else self.downsample(x)
+        return (self.body(x) + skip).relu_()
+
+
+class Stage(nn.Sequential):
+    """Residual blocks in a row, run `passes` times, the first block in the first pass only: it changes the shape."""
+
+    def __init__(self, blocks: Iterable[nn.Module], passes: int = 1) -> None:
+        """Blocks are the children, by number."""
+        super().__init__(*blocks)
+        self.passes = passes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The last block's output in the last pass."""
+        blocks = list(self)
+        for block in blocks + blocks[1:] * (self.passes - 1):
+            x = block(x)
+        return x
+
+
+class ResidualTrunk(Backbone):
+    """Stem and four stages of residual blocks; levels c2..c5 at strides 4..32. He et al. 2016, table 1."""
+
+    def __init__(
+        self,
+        block: type[ResidualBlock],
+        depths: Sequence[int],
+        *,
+        norm: Norm,
+        stem: Stem = plain_stem,
+        stem_pool: bool = True,
+        shortcut: Shortcut = conv_shortcut,
+        passes: int = 1,
+        **block_args: Any,  # noqa: ANN401 - each family has its own
+    ) -> None:
+        """Depths: blocks of each stage; stem: makes `conv1`.
+
+        stem_pool: max pooling behind the stem, without which the first stage has stride 2; shortcut: where a block
+        changes channels or resolution; passes: how often each stage runs; block_args: keywords of every block.
+        """
+        super().__init__()
+        self.conv1, channels = stem(norm)
+        self.bn1 = norm(channels)
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if stem_pool else nn.Identity()
+        for i, depth in enumerate(depths):
+            width, stride = 64 * 2**i, 2 if i or not stem_pool else 1
+            out, blocks = width * block.expansion, []
+            for j in range(depth):
+                step = stride if j == 0 else 1
+                skip = shortcut(channels, out, step, norm) if step != 1 or channels != out else None
+                blocks.append(block(channels, width, step, skip, norm, Place(j, depth), **block_args))
+                channels = out
+            self.add_module(f"layer{i + 1}", Stage(blocks, passes))
+            self.levels[f"c{i + 2}"] = Level(out, 4 * 2**i)
+        initialise_convs(self)
+        damp_frozen_branches([block for stage in self.stages() for block in stage])
+
+    def stages(self) -> list[Stage]:
+        """layer1 .. layer4."""
+        return [module for module in self.children() if isinstance(module, Stage)]
+
+    def parts(self) -> Sequence[Sequence[nn.Module]]:
+        """Stem, layer1 .. layer4."""
+        return [[self.conv1, self.bn1], *[[stage] for stage in self.stages()]]
+
+    def set_passes(self, passes: int) -> None:
+        """Runs every stage `passes` times. Raises ValueError below 1."""
+        if passes < 1:
+            raise ValueError(f"MODEL.BACKBONE.PASSES is {passes}; it must be 1 or more, or 0 for the backbone's own")
+        for stage in self.stages():
+            stage.passes = passes
+
+    def forward(self, images: Tensor) -> Features:
+        """Images [N, 3, H, W] float -> c2..c5."""
+        x = self.maxpool(self.bn1(self.conv1(images)).relu_())
+        features = {}
+        for name, stage in zip(self.levels, self.stages(), strict=True):
+            x = features[name] = stage(x)
+        return features
+
+
+def initialise_convs(module: nn.Module) -> None:
+    """He initialisation by fan-out of all convolutions. He et al. 2015, sec. 2.2."""
+    for conv in module.modules():
+        if isinstance(conv, nn.Conv2d):
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+
+
+def damp_frozen_branches(blocks: Sequence[nn.Module]) -> None:
+    """Scales the last frozen norm of every branch to 1 / sqrt(number of blocks).
+
+    A norm that measures nothing lets each sum add the branch's variance, which doubles at every block. With this scale
+    it grows by (1 + 1 / n)**n < e over the whole trunk, at any depth, while every branch still passes gradient.
+    De and Smith 2020, sec. 3. Trained weights overwrite it.
+    """
+    for block in blocks:
+        norms = [
+            module
+            for name, module in block.named_modules()
+            if isinstance(module, FrozenBatchNorm2d) and not name.startswith("downsample")
+        ]
+        if norms:
+            nn.init.constant_(norms[-1].weight, len(blocks) ** -0.5)

@@ -1,0 +1,36 @@
+"""Packages of others that add backbones, necks, heads or data sets by registering them when they are imported."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
+from importlib.metadata import entry_points
+
+GROUP = "detector.plugins"
+
+
+def load_plugins(imports: Sequence[str] = ()) -> list[str]:
+    """Import every installed plugin and the modules named on the command line; returns their names in that order.
+
+    An installed package is a plugin when its metadata has an entry point of the group "detector.plugins" that names a
+    module. imports: modules that Python finds (installed, or in a folder of PYTHONPATH). Only the user who starts the
+    program may name them: importing runs code, so names from config files and checkpoints must never come here.
+    May be called again; a module runs once. Raises ImportError that names the plugin which cannot be imported.
+    """
+    loaded: list[str] = []
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        if entry.name not in loaded:
+            _load(f"plugin {entry.name!r} ({entry.value})", entry.load)
+            loaded.append(entry.name)
+    for name in dict.fromkeys(imports):
+        _load(f"--import {name}", partial(import_module, name))
+        loaded.append(name)
+    return loaded
+
+
+def _load(title: str, load: Callable[[], object]) -> None:
+    # A plugin is foreign code and may fail in any way; all of them need the name of the plugin.
+    try:
+        load()
+    except Exception as error:
+        remedy = "; install it or add its folder to PYTHONPATH" if isinstance(error, ModuleNotFoundError) else ""
+        raise ImportError(f"{title}: {type(error).__name__}: {error}{remedy}") from error

@@ -1,0 +1,56 @@
+"""Choices and ranges of the keys."""
+
+import pytest
+from yacs.config import CfgNode
+
+from detector.config import get_defaults, load_config, validate
+from detector.config.checks import RULES
+from detector.config.load import _flat
+
+
+def test_every_key_with_numbers_or_choices_has_a_rule():
+    numbers = {key for key, value in _flat(get_defaults()).items() if not isinstance(value, str | bool)}
+    assert numbers - {"DATASETS.TRAIN", "DATASETS.TEST"} <= set(RULES)
+    assert set(RULES) <= set(_flat(get_defaults()))
+
+
+def test_lists_have_a_first_entry_that_shows_their_type():
+    assert all(value for value in _flat(get_defaults()).values() if isinstance(value, tuple))
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "words"),
+    [
+        ("MODEL.BACKBONE.NORM", "batch", "'batch' is not allowed; allowed: frozen_bn | bn | sync_bn | gn"),
+        ("SOLVER.AMP", "on", "'on' is not allowed; allowed: off | bf16 | fp16"),
+        ("TEST.AMP", "fp32", "allowed: off | bf16 | fp16"),
+        ("SOLVER.OPTIMIZER", "adam", "allowed: sgd | adamw"),
+        ("SOLVER.SCHEDULE", "step", "allowed: multi_step | cosine"),
+        ("SOLVER.WARMUP_METHOD", "exp", "allowed: linear | constant"),
+        ("MODEL.FCOS.IOU_LOSS_TYPE", "ciou", "allowed: iou | linear_iou | giou"),
+        ("MODEL.FCOS.NORM", "bn", "allowed: gn | none"),
+        ("MODEL.NECK.EXTRA_LEVELS", "p6", "allowed: none | maxpool | p6p7_p5 | p6p7_c5"),
+        ("SOLVER.STEPS", "[200, 100]", "[200, 100] is not allowed; allowed: positive numbers that rise"),
+        ("SOLVER.STEPS", "[0, 100]", "allowed: positive numbers that rise"),
+        ("SOLVER.IMS_PER_BATCH", "0", "0 is not allowed; allowed: 1 or more"),
+        ("INPUT.HORIZONTAL_FLIP_PROB_TRAIN", "1.5", "allowed: 0 to 1"),
+        ("MODEL.FCOS.PRIOR_PROB", "0", "allowed: more than 0 and less than 1"),
+        ("INPUT.MIN_SIZE_TRAIN", "[]", "allowed: one positive number at least"),
+        ("INPUT.MIN_SIZE_RANGE_TRAIN", "[800, 600]", "smaller first"),
+        ("INPUT.MIN_SIZE_RANGE_TRAIN", "[800]", "two positive numbers"),
+        ("MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "6", "allowed: 0 to 5"),
+    ],
+)
+def test_message_names_source_key_value_and_choices(key, text, words):
+    with pytest.raises(ValueError, match=rf"^command line: {key}: ") as error:
+        load_config(None, [key, text])
+    assert words in str(error.value)
+
+
+def test_validate_lists_all_problems_and_passes_the_defaults():
+    cfg = get_defaults()
+    validate(cfg)
+    cfg.SOLVER.AMP, cfg.SEED = "x", -1
+    with pytest.raises(ValueError, match=r"SEED.*\n.*SOLVER.AMP"):
+        validate(cfg)
+    assert isinstance(cfg, CfgNode)

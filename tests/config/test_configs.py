@@ -1,0 +1,78 @@
+"""The YAML files of the repository, and the keys that they may set."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import detector
+from detector.config import get_defaults, load_config
+from detector.config.load import _flat
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = Path(detector.__file__).parent
+FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_loads(path):
+    load_config(path)
+
+
+def test_the_base_is_fcos_as_published():
+    cfg = load_config(ROOT / "configs/base/fcos.yaml")
+    assert cfg.MODEL.FCOS == get_defaults().MODEL.FCOS
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER) == (16, 0.01, 90000)
+    assert (cfg.SOLVER.WARMUP_METHOD, cfg.SOLVER.WARMUP_FACTOR) == ("constant", 1 / 3)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name == "fcos"], ids=lambda path: path.stem)
+def test_names_agree(path):
+    cfg = load_config(path)
+    assert path.stem.startswith(cfg.MODEL.BACKBONE.NAME + "_")
+    assert cfg.OUTPUT_DIR == f"output/fcos_{path.stem}"
+    images = 2 if path.stem.endswith("1080") else 16
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER * images) == (images, 1440000)
+
+
+def reads(tree: ast.Module) -> Iterator[str]:
+    """The dotted upper-case ends of all attribute accesses, e.g. "SOLVER.AMP"; names given to sections are followed."""
+    for statement in tree.body:
+        for scope in statement.body if isinstance(statement, ast.ClassDef) else [statement]:
+            yield from reads_in(scope)
+
+
+def reads_in(tree: ast.AST) -> Iterator[str]:
+    sections = {
+        node.targets[0].id: chain(node.value, {})
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and chain(node.value, {})
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            yield ".".join(chain(node, sections))
+
+
+def chain(node: ast.AST, sections: dict[str, list[str]]) -> list[str]:
+    if isinstance(node, ast.Attribute):
+        return [*chain(node.value, sections), node.attr] if node.attr.isupper() else []
+    return sections.get(node.id, []) if isinstance(node, ast.Name) else []
+
+
+def test_reads_follows_sections():
+    code = (
+        "def f(cfg):\n    node = cfg.MODEL.NECK\n    node.OUT = 1\n"
+        "    print(node.NAME, self.cfg.SOLVER.AMP, solver.STEPS)\n"
+        "class C:\n    def f(self, cfg):\n        node = cfg.TEST\n        return node.AMP\n"
+    )
+    found = set(reads(ast.parse(code)))
+    assert {"MODEL.NECK.NAME", "SOLVER.AMP", "STEPS", "TEST.AMP"} <= found
+    assert not {"MODEL.NECK.OUT", "TEST.NAME", "MODEL.NECK.AMP", "AMP"} & found
+
+
+def test_every_key_is_read_by_some_source_file():
+    sources = [p for p in PACKAGE.rglob("*.py") if PACKAGE / "config" not in p.parents]
+    found = {read for p in sources for read in reads(ast.parse(p.read_text(encoding="utf-8"))) if read}
+    unread = [key for key in _flat(get_defaults()) if not any(("." + key).endswith("." + read) for read in found)]
+    assert not unread, f"no source file under detector/ reads {', '.join(unread)}"

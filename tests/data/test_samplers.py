@@ -1,0 +1,87 @@
+from itertools import islice, pairwise
+
+import numpy as np
+import pytest
+
+from detector.data.samplers import Draw, TrainBatches, eval_batches
+
+
+def ratios(n, seed=0):
+    return np.random.default_rng(seed).choice([0.6, 0.75, 1.0, 1.5], n)
+
+
+def items(batches):
+    return [[draw.item for draw in batch] for batch in batches]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 16, 17, 101])
+@pytest.mark.parametrize("size", [1, 2, 4, 5, 16, 40])
+@pytest.mark.parametrize("grouped", [True, False])
+def test_each_epoch_shows_every_image_in_full_batches(n, size, grouped):
+    aspect = ratios(n)
+    sampler = TrainBatches(n, size, 3, aspect if grouped else None)
+    assert sampler.batches_per_epoch == -(-n // size)
+    stream = iter(sampler)
+    for _ in range(3):
+        epoch = items(islice(stream, sampler.batches_per_epoch))
+        assert {len(batch) for batch in epoch} == {size}
+        counts = np.bincount(np.concatenate(epoch), minlength=n)
+        assert counts.min() >= 1
+        assert counts.sum() - n < size
+        if grouped:
+            assert sum(len(set((aspect[batch] < 1).tolist())) > 1 for batch in epoch) <= 1
+
+
+def test_draws_carry_step_and_slot():
+    first, second = islice(TrainBatches(4, 2, start_step=6), 2)
+    assert [(d.step, d.slot) for d in first + second] == [(6, 0), (6, 1), (7, 0), (7, 1)]
+    assert isinstance(first[0], Draw)
+    assert type(first[0].item) is int
+
+
+def test_a_later_start_continues_the_same_stream():
+    whole = list(TrainBatches(23, 4, 1, ratios(23), stop_step=40))
+    assert len(whole) == 40
+    for start in (0, 1, 5, 6, 7, 39, 40):
+        rest = TrainBatches(23, 4, 1, ratios(23), start_step=start, stop_step=40)
+        assert list(rest) == whole[start:]
+        assert len(rest) == 40 - start
+
+
+def test_a_start_far_away_is_quick():
+    batch = next(iter(TrainBatches(5, 2, start_step=10**12)))
+    assert batch[0].step == 10**12
+
+
+def test_seeds_and_epochs_differ():
+    first = items(islice(TrainBatches(64, 4, 0), 32))
+    assert first == items(islice(TrainBatches(64, 4, 0), 32))
+    assert first != items(islice(TrainBatches(64, 4, 1), 32))
+    assert first[:16] != first[16:]
+
+
+def test_the_forms_are_mixed_over_the_epoch():
+    aspect = np.repeat([0.5, 2.0], 200)
+    epoch = [aspect[batch[0]] for batch in items(islice(TrainBatches(400, 4, 0, aspect), 100))]
+    changes = sum(a != b for a, b in pairwise(epoch))
+    assert 30 < changes < 70
+
+
+def test_endless_batches_have_no_length():
+    with pytest.raises(TypeError, match="no end"):
+        len(TrainBatches(3, 2))
+
+
+def test_evaluation_shows_each_image_once_in_order_of_shape():
+    aspect = np.array([1.5, 0.5, 1.0, 0.7, 1.5])
+    assert eval_batches(aspect, 2) == [[1, 3], [2, 0], [4]]
+    assert eval_batches(aspect, 9) == [[1, 3, 2, 0, 4]]
+
+
+def test_empty_batches_are_refused():
+    with pytest.raises(ValueError, match="at least one image"):
+        TrainBatches(0, 2)
+    with pytest.raises(ValueError, match="at least one image"):
+        TrainBatches(2, 0)
+    with pytest.raises(ValueError, match="at least one image"):
+        eval_batches(np.ones(2), 0)

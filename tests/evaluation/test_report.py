@@ -1,0 +1,50 @@
+"""Printed tables and JSON files."""
+
+import json
+
+import pytest
+
+from detector.evaluation.report import MEASURES, summary_text, write_json
+
+
+def test_the_twelve_numbers_in_the_words_of_coco():
+    lines = summary_text({name: i / 100 for i, name in enumerate(MEASURES)} | {"APs": -1.0}).splitlines()
+    assert len(lines) == 12
+    assert lines[0] == " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 0.000"
+    assert lines[1] == " Average Precision  (AP) @[ IoU=0.50      | area=   all | maxDets=100 ] = 0.010"
+    assert lines[3].endswith("area= small | maxDets=100 ] =     -")
+    assert lines[6] == " Average Recall     (AR) @[ IoU=0.50:0.95 | area=   all | maxDets=  1 ] = 0.060"
+
+
+@pytest.mark.parametrize("count", [1, 3, 20, 80, 81])
+def test_every_class_stands_in_the_table_once_and_columns_align(count):
+    metrics = {f"AP/class {'x' * (i % 9)}{i}": i / 100 for i in range(count)}
+    lines = summary_text(metrics).splitlines()
+    assert all(len(line) <= 120 for line in lines)
+    assert len({len(line) for line in lines[:-1]}) == 1 or count == 1 or len(lines) > 2
+    text = " " + " ".join(lines) + " "
+    assert all(text.count(f" {name[3:]} ") == 1 for name in metrics)
+    starts = [line.index(".") for line in lines[1:]]
+    assert len(set(starts)) == 1
+
+
+def test_long_names_and_other_numbers_are_shown():
+    text = summary_text({"AP": 0.5, "seconds": 1.5, "AP/" + "n" * 150: 0.25, "AP/b/c": -1.0})
+    assert " seconds = 1.500" in text
+    assert "n" * 150 + "  0.250" in text
+    assert "b/c" in text
+
+
+def test_no_numbers_no_text():
+    assert summary_text({}) == ""
+
+
+def test_json_is_written_whole(tmp_path):
+    path = tmp_path / "new" / "metrics.json"
+    write_json(path, {"AP": 0.5, "nan": float("nan")})
+    write_json(path, {"AP": 0.25, "AP/ä": -1.0})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"AP": 0.25, "AP/ä": -1.0}
+    with pytest.raises(TypeError):
+        write_json(path, {"AP": object()})
+    assert json.loads(path.read_text(encoding="utf-8"))["AP"] == 0.25
+    assert [p.name for p in path.parent.iterdir()] == ["metrics.json"]
