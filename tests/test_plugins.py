@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from detector import registry
+from detector.models.backbones import BACKBONES, list_backbones
 from detector.plugins import load_plugins
 
 
@@ -12,10 +12,10 @@ from detector.plugins import load_plugins
 def folder(tmp_path, monkeypatch):
     """A folder on the import path; what is imported from it is forgotten afterwards."""
     monkeypatch.syspath_prepend(tmp_path)
-    parts = registry.Registry("backbone")
-    monkeypatch.setattr(registry, "PLUGIN_TEST_PARTS", parts, raising=False)
-    before = set(sys.modules)
+    before, names = set(sys.modules), set(BACKBONES)
     yield tmp_path
+    for name in set(BACKBONES) - names:
+        del BACKBONES[name]
     for name in set(sys.modules) - before:
         del sys.modules[name]
 
@@ -31,18 +31,18 @@ def write_package(folder, name, text, entry_point=None):
 
 
 REGISTER = """\
-from detector import registry
+from detector.models.backbones import Weights, register_backbone
 
-@registry.PLUGIN_TEST_PARTS.register("{}")
-def build():
-    return 7
+@register_backbone("{}", Weights())
+def build(norm):
+    raise NotImplementedError
 """
 
 
 def test_an_installed_plugin_registers_its_part_once(folder):
     write_package(folder, "their_package", REGISTER.format("theirs"), "their-parts = their_package")
     assert "their-parts" in load_plugins()
-    assert registry.PLUGIN_TEST_PARTS["theirs"]() == 7
+    assert "theirs" in list_backbones()
     assert load_plugins() == load_plugins()
 
 
@@ -50,7 +50,7 @@ def test_modules_of_the_command_line_come_after_the_installed_ones(folder):
     write_package(folder, "their_package", REGISTER.format("theirs"), "their-parts = their_package")
     write_package(folder, "my_package", REGISTER.format("mine"))
     assert load_plugins(["my_package", "my_package"])[-2:] == ["their-parts", "my_package"]
-    assert set(registry.PLUGIN_TEST_PARTS) == {"theirs", "mine"}
+    assert {"theirs", "mine"} <= set(list_backbones())
 
 
 def test_failures_name_the_plugin(folder):

@@ -59,9 +59,7 @@ def predict(cfg: CfgNode, source: str, output: Path, threshold: float) -> list[d
                 batch = make_batch(list(images.values()), transforms, cfg.DATALOADER.SIZE_DIVISIBILITY)
                 for (path, image), one in zip(images.items(), detect(model, batch, cfg.TEST.AMP), strict=True):
                     kept = one["scores"] >= threshold
-                    shown = Detection(
-                        boxes=one["boxes"][kept], labels=one["labels"][kept], scores=one["scores"][kept]
-                    )
+                    shown = Detection(boxes=one["boxes"][kept], labels=one["labels"][kept], scores=one["scores"][kept])
                     found.append({"file": str(path), **describe(image, shown, classes, category_ids)})
                     save_picture(output / path.relative_to(home).with_suffix(".jpg"), draw(image, shown, classes))
             bar.update(len(paths[start : start + step]))
@@ -78,7 +76,9 @@ def find_images(source: str) -> list[Path]:
     else:
         paths = [path] if path.is_file() else sorted(map(Path, glob.glob(source, recursive=True)))
     if not paths:
-        raise ValueError(f"--input {source}: no image there; name an image, a folder of {', '.join(sorted(SUFFIXES))}, or a glob")
+        raise ValueError(
+            f"--input {source}: no image there; name an image, a folder of {', '.join(sorted(SUFFIXES))}, or a glob"
+        )
     return paths
 
 

@@ -12,9 +12,10 @@ import msgspec
 import numpy as np
 
 NUM_TRAIN, NUM_VAL = 600, 100
-_MIN_SIDE, _MAX_SIDE = 20, 120  # pixels, longer side of an object's own box
+_MIN_SIDE, _MAX_SIDE = 24, 120  # pixels, longer side of an object's own box
 _VISIBLE = 0.6  # an object that would leave less of another is placed elsewhere
 _CROWD_ID = 1  # the crowd is drawn first
+_TURN = math.radians(20)  # either way: a small net learns forms in any position only in many more steps
 _PLACE_TRIES = 12
 _EMPTY, _CROWDED = 0.05, 0.05  # share of images without objects, and with a crowd
 
@@ -25,7 +26,7 @@ def _circle() -> np.ndarray:
 
 
 def _regular(corners: int) -> np.ndarray:
-    angles = 2 * np.pi * np.arange(corners) / corners
+    angles = 2 * np.pi * np.arange(corners) / corners - np.pi / 2
     return np.stack([np.cos(angles), np.sin(angles)], 1)
 
 
@@ -39,7 +40,7 @@ FORMS: dict[str, tuple[int, np.ndarray]] = {
     "triangle": (3, _regular(3)),
     "circle": (7, _circle()),
     "star": (8, _star()),
-    "square": (20, _regular(4)),
+    "square": (20, np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], float)),
 }
 """Class name -> (category id, outline [K, 2] around the origin). The ids have gaps on purpose."""
 
@@ -100,7 +101,7 @@ def draw_scene(rng: np.random.Generator) -> tuple[np.ndarray, list[dict[str, Any
         areas = np.array([0, records[0]["area"]])
     for _ in range(rng.integers(1, 7)):
         form = list(FORMS)[rng.integers(len(FORMS))]
-        side = math.exp(rng.uniform(math.log(_MIN_SIDE), math.log(_MAX_SIDE)))
+        side = rng.uniform(_MIN_SIDE, _MAX_SIDE)
         mask = _mask(rng, FORMS[form][1], side)
         for _ in range(_PLACE_TRIES):
             top = int(rng.integers(0, height - mask.shape[0] + 1))
@@ -139,9 +140,9 @@ def _draw_crowd(rng: np.random.Generator, canvas: np.ndarray, owner: np.ndarray,
 
 def _mask(rng: np.random.Generator, outline: np.ndarray, side: float) -> np.ndarray:
     """The form, turned and a little stretched, in its tight box of the given longer side; bool [h, w]."""
-    angle = rng.uniform(0, 2 * np.pi)
+    angle = rng.uniform(-_TURN, _TURN)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    points = outline * [1, rng.uniform(0.85, 1)] @ turn
+    points = outline * [1, rng.uniform(0.9, 1)] @ turn
     points -= points.min(0)
     points *= (side - 1) / points.max()
     height, width = (int(v) + 1 for v in np.ceil(points.max(0))[::-1])
@@ -182,18 +183,18 @@ def _paint(rng: np.random.Generator, patch: np.ndarray, mask: np.ndarray) -> Non
     """Fills the mask in the patch, float32 [h, w, 3], with a texture in a colour that stands out from what is there."""
     ground = patch[mask].mean(0)
     colours = rng.uniform(20, 235, (8, 3))
-    far = np.abs(colours - ground).sum(1) > 150
+    far = np.abs(colours - ground).sum(1) > 240
     colour = colours[np.argmax(far)] if far.any() else np.where(ground > 128, 30.0, 225.0)
     y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
-    texture = _TEXTURES[rng.integers(len(_TEXTURES))](rng, x, y)[..., None] * rng.uniform(10, 30, 3)
-    noise = rng.normal(0, rng.uniform(2, 14), (*mask.shape, 3))
+    texture = _TEXTURES[rng.integers(len(_TEXTURES))](rng, x, y)[..., None] * rng.uniform(5, 20, 3)
+    noise = rng.normal(0, rng.uniform(1, 7), (*mask.shape, 3))
     patch[mask] = (colour + texture + noise)[mask]
 
 
 def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Soft clouds of colour, thin lines and specks; float32 [height, width, 3]."""
     base = rng.uniform(40, 215, 3)
-    clouds = rng.normal(base, rng.uniform(8, 28), (int(rng.integers(3, 8)), int(rng.integers(3, 8)), 3))
+    clouds = rng.normal(base, rng.uniform(5, 20), (int(rng.integers(3, 7)), int(rng.integers(3, 7)), 3))
     canvas = cv2.resize(clouds.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     for _ in range(rng.integers(0, 6)):
         ends = (rng.random((2, 2)) * (width, height)).astype(int).tolist()
@@ -205,5 +206,5 @@ def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 def _finish(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
     """Softened edges and sensor noise; uint8."""
-    noise = rng.standard_normal(canvas.shape, np.float32) * np.float32(rng.uniform(2, 10))
+    noise = rng.standard_normal(canvas.shape, np.float32) * np.float32(rng.uniform(1, 7))
     return np.clip(cv2.GaussianBlur(canvas, (3, 3), 0.6) + noise, 0, 255).astype(np.uint8)

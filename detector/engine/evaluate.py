@@ -107,8 +107,10 @@ def load_for_inference(cfg: CfgNode, classes: list[str] | None = None) -> tuple[
         path = resolve(cfg.MODEL.WEIGHT, BACKBONES[cfg.MODEL.BACKBONE.NAME])
         content = read_checkpoint(path)
         if not is_detector(content["model"]):
-            raise ValueError(f"MODEL.WEIGHT {path} holds no detector of this framework; tools/convert_checkpoint.py "
-                             "makes one of official detectors")
+            raise ValueError(
+                f"MODEL.WEIGHT {path} holds no detector of this framework; tools/convert_checkpoint.py "
+                "makes one of official detectors"
+            )
     if classes is not None:
         check_classes(content, str(path), classes)
     log.info("weights of %s", path)

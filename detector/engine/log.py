@@ -37,7 +37,7 @@ class TrainLog:
     """
 
     def __init__(self, output: Path, start: int, total: int) -> None:
-        self.file = open(output / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+        self.file = open(output / "log.jsonl", "a", encoding="utf-8")
         self.bar = tqdm(total=total, initial=start, desc="train", unit="step", dynamic_ncols=True)
         self.window: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=PERIOD))
         self.last = time.perf_counter()
@@ -63,7 +63,9 @@ class TrainLog:
 
     def event(self, record: dict[str, Any]) -> None:
         """Append one line to log.jsonl."""
-        self.file.write(json.dumps({k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in record.items()}) + "\n")
+        self.file.write(
+            json.dumps({k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in record.items()}) + "\n"
+        )
         self.file.flush()
 
     def close(self) -> None:

@@ -43,7 +43,8 @@ def build_optimizer(solver: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
     Each group's "base_lr" is the rate that `set_learning_rate` multiplies.
     """
-    weights, biases = [], []
+    weights: list[nn.Parameter] = []
+    biases: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (biases if name.endswith("bias") else weights).append(parameter)

@@ -65,7 +65,9 @@ class State:
         try:
             self.optimizer.load_state_dict(content["optimizer"])
         except ValueError as error:
-            raise ValueError(f"{path}: its optimiser does not fit SOLVER.OPTIMIZER or what is frozen: {error}") from None
+            raise ValueError(
+                f"{path}: its optimiser does not fit SOLVER.OPTIMIZER or what is frozen: {error}"
+            ) from None
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["base_lr"] = rate
         self.scaler.load_state_dict(content["scaler"])

@@ -38,9 +38,7 @@ def is_detector(state: Mapping[str, Tensor]) -> bool:
     return {"backbone", "head"} <= parts
 
 
-def load_detector(
-    model: Detector, state: Mapping[str, Tensor], source: str, *, drop_classifier: bool = False
-) -> None:
+def load_detector(model: Detector, state: Mapping[str, Tensor], source: str, *, drop_classifier: bool = False) -> None:
     """Fill a detector strictly; see `load_weights`. source: the file's name, for messages."""
     own = model.state_dict()
     prefixes = tuple(f"head.{name}." for name in model.head.classifier)

@@ -1,13 +1,11 @@
 """The only door from a config to a model."""
 
-
 from yacs.config import CfgNode
 
 from detector.models.backbones import BACKBONES, build_backbone
 from detector.models.detector import Detector
 from detector.models.heads import HEADS
 from detector.models.necks import NECKS
-
 
 
 def build_detector(cfg: CfgNode) -> Detector:

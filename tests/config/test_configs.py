@@ -37,21 +37,27 @@ def test_names_agree(path):
 
 
 def reads(tree: ast.Module) -> Iterator[str]:
-    """The dotted upper-case ends of all attribute accesses, e.g. "SOLVER.AMP"; names given to sections are followed."""
+    """The dotted upper-case ends of all accesses, e.g. "SOLVER.AMP"; names given to sections are followed.
+
+    `cfg.DATASETS[part]` reads the keys of that section whose names stand as texts in the same file.
+    """
+    words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and str(n.value).isupper()}
     for statement in tree.body:
         for scope in statement.body if isinstance(statement, ast.ClassDef) else [statement]:
-            yield from reads_in(scope)
+            yield from reads_in(scope, words)
 
 
-def reads_in(tree: ast.AST) -> Iterator[str]:
+def reads_in(scope: ast.AST, words: set[str]) -> Iterator[str]:
     sections = {
         node.targets[0].id: chain(node.value, {})
-        for node in ast.walk(tree)
+        for node in ast.walk(scope)
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and chain(node.value, {})
     }
-    for node in ast.walk(tree):
+    for node in ast.walk(scope):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
             yield ".".join(chain(node, sections))
+        if isinstance(node, ast.Subscript) and chain(node.value, sections):
+            yield from (".".join([*chain(node.value, sections), word]) for word in words)
 
 
 def chain(node: ast.AST, sections: dict[str, list[str]]) -> list[str]:
@@ -65,9 +71,10 @@ def test_reads_follows_sections():
         "def f(cfg):\n    node = cfg.MODEL.NECK\n    node.OUT = 1\n"
         "    print(node.NAME, self.cfg.SOLVER.AMP, solver.STEPS)\n"
         "class C:\n    def f(self, cfg):\n        node = cfg.TEST\n        return node.AMP\n"
+        "def g(cfg, part='TRAIN'):\n    return cfg.DATASETS[part]\n"
     )
     found = set(reads(ast.parse(code)))
-    assert {"MODEL.NECK.NAME", "SOLVER.AMP", "STEPS", "TEST.AMP"} <= found
+    assert {"MODEL.NECK.NAME", "SOLVER.AMP", "STEPS", "TEST.AMP", "DATASETS.TRAIN"} <= found
     assert not {"MODEL.NECK.OUT", "TEST.NAME", "MODEL.NECK.AMP", "AMP"} & found
 
 

@@ -263,7 +263,7 @@ def translate(state: State, weights: Weights, own: Iterable[str]) -> tuple[State
     if "conv1_w" in state:
         if weights.pixels.order != "bgr":
             raise ValueError("these are Caffe2 weights, for BGR images: set MODEL.BACKBONE.NAME to a _caffe backbone")
-        # Training leaves momenta; the convolutions' biases are zero, for the affine behind them has one.
+        # Momenta are the solver's; the networks behind these files ignore a stored bias when an affine follows it.
         useless = [key for key in state if re.search(r"_momentum$|^conv1_b$|branch(1|2[abc])_b$", key)]
         aside += useless
         state = _renamed({key: value for key, value in state.items() if key not in useless}, _CAFFE2)

@@ -77,7 +77,7 @@ class ResidualBlock(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """X [N, channels, H, W] -> [N, width * expansion, H / stride, W / stride]."""
+        """Maps x [N, channels, H, W] to [N, width * expansion, H / stride, W / stride]."""
         skip = x if self.downsample is None else self.downsample(x)
         return (self.body(x) + skip).relu_()
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -85,7 +86,7 @@ class FCOS(Head):
             raise ValueError(f"MODEL.FCOS.IOU_LOSS_TYPE {iou_loss_type!r}; choose one of {', '.join(IOU_LOSSES)}")
         self.strides = {name: level.stride for name, level in levels.items()}
         bounds = [-1.0, *map(float, sizes_of_interest), math.inf]
-        self.ranges = list(zip(bounds[:-1], bounds[1:], strict=True))
+        self.ranges = list(pairwise(bounds))
         self.num_classes = num_classes
         self.radius = center_sampling_radius
         self.norm_reg_targets = norm_reg_targets
@@ -105,8 +106,8 @@ class FCOS(Head):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(module.bias)
-        nn.init.constant_(self.cls_logits.bias, math.log(prior_prob / (1 - prior_prob)))
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        nn.init.constant_(self.get_parameter("cls_logits.bias"), math.log(prior_prob / (1 - prior_prob)))
 
     def forward(self, features: Features) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
         """Predictions level by level.
@@ -171,7 +172,8 @@ class FCOS(Head):
 
     def predict(self, features: Features, sizes: list[Size]) -> list[Detection]:
         """Detections of each image, in pixels of the network input, clipped to the image. Sec. 3.2 and 4."""
-        return self.decode(*self(features), sizes)
+        points, logits, distances, centerness = self(features)
+        return self.decode(points, logits, distances, centerness, sizes)
 
     def decode(
         self,

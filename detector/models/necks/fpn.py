@@ -37,7 +37,7 @@ class FPN(Neck):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Features) -> Features:
         """Source features -> pyramid features, fine to coarse; any height and width."""

@@ -94,3 +94,12 @@ def _private_cache(tmp_path_factory, monkeypatch) -> None:
 @pytest.fixture
 def images() -> Tensor:
     return torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _one_thread():
+    """Small tensors gain nothing from more threads, and lose minutes to them on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from detector.models.heads.fcos import FCOS
+from detector.ops.anchors import grid_points
 from detector.ops.boxes import boxes_to_distances
 from detector.ops.losses import centerness_targets
 from detector.structures import Level
@@ -38,8 +39,6 @@ def target(boxes, labels, ignore=()):
 
 def grid(height, width):
     sizes = [(-(-height // s), -(-width // s)) for s in STRIDES]
-    from detector.ops.anchors import grid_points
-
     return [grid_points(h, w, s) for (h, w), s in zip(sizes, STRIDES)]
 
 
@@ -178,9 +177,7 @@ def forward_weight(key, shape):
 
 
 def features_for(height, width, channels=64, images=2):
-    return {
-        f"p{i + 3}": torch.randn(images, channels, -(-height // s), -(-width // s)) for i, s in enumerate(STRIDES)
-    }
+    return {f"p{i + 3}": torch.randn(images, channels, -(-height // s), -(-width // s)) for i, s in enumerate(STRIDES)}
 
 
 @pytest.mark.parametrize("options", [{}, {"norm_reg_targets": True, "centerness_on_reg": True, "norm": "none"}])

@@ -1,0 +1,78 @@
+import errno
+import os
+import pickle
+
+import pytest
+import torch
+
+from detector.engine.checkpoint import newest_checkpoint, read_checkpoint, save_checkpoint, step_name
+
+FULL = {"model": {"w": torch.arange(3.0)}, "optimizer": {}}
+
+
+def test_names_and_content_survive(tmp_path):
+    path = tmp_path / step_name(60)
+    assert path.name == "model_0000060.pth"
+    save_checkpoint(path, {**FULL, "step": 60})
+    content = read_checkpoint(path)
+    assert content["step"] == 60
+    assert torch.equal(content["model"]["w"], torch.arange(3.0))
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "model_final.pth"
+    save_checkpoint(path, {**FULL, "step": 1})
+
+    def full_disk(content, file):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match=r"cannot write checkpoint .*model_final\.pth.*No space left.*OUTPUT_DIR"):
+        save_checkpoint(path, {**FULL, "step": 2})
+    assert read_checkpoint(path)["step"] == 1
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_full_device_is_named():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "wb", buffering=0) as file, pytest.raises((OSError, RuntimeError)):
+        torch.save(FULL, file)  # what save_checkpoint catches is what a full disk raises
+
+
+def test_the_newest_intact_one_is_found(tmp_path, caplog):
+    for step in (20, 40, 60):
+        save_checkpoint(tmp_path / step_name(step), {**FULL, "step": step})
+    save_checkpoint(tmp_path / "model_best.pth", {"model": {}, "step": 999})
+    (tmp_path / "model_0000080.pth.tmp").write_bytes(b"half")
+    newest = tmp_path / step_name(60)
+    newest.write_bytes(newest.read_bytes()[:-100])
+    path, content = newest_checkpoint(tmp_path)
+    assert (path.name, content["step"]) == ("model_0000040.pth", 40)
+    save_checkpoint(tmp_path / "model_final.pth", {**FULL, "step": 50})
+    assert newest_checkpoint(tmp_path)[0].name == "model_final.pth"
+    save_checkpoint(tmp_path / step_name(100), {**FULL, "step": 100})
+    assert newest_checkpoint(tmp_path)[1]["step"] == 100
+    assert newest_checkpoint(tmp_path / "nowhere") is None
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "code", "other", "absent"])
+def test_what_is_no_checkpoint_is_named_and_never_run(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "x.pth"
+    if kind == "code":
+        torch.save({"model": Bomb(), "step": 1}, path)
+    elif kind == "other":
+        torch.save({"weights": torch.ones(1)}, path)
+    elif kind != "absent":
+        path.write_bytes(b"" if kind == "empty" else pickle.dumps(Bomb()))
+    with pytest.raises(FileNotFoundError if kind == "absent" else ValueError, match=r"x\.pth"):
+        read_checkpoint(path)
+    assert not (tmp_path / "exploded").exists()

@@ -1,0 +1,52 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from detector.config import load_config
+from detector.engine.optim import build_optimizer, learning_rate_factor, scale_to_batch, set_learning_rate
+
+
+def solver(*opts):
+    return load_config(None, opts).SOLVER
+
+
+def test_multi_step_with_linear_warm_up():
+    node = solver("SOLVER.WARMUP_ITERS", "10", "SOLVER.WARMUP_FACTOR", "0.5", "SOLVER.STEPS", "(20, 30)")
+    factors = [learning_rate_factor(node, step) for step in (0, 5, 9, 10, 19, 20, 29, 30)]
+    assert factors == pytest.approx([0.5, 0.75, 0.95, 1, 1, 0.1, 0.1, 0.01])
+
+
+def test_constant_warm_up():
+    node = solver("SOLVER.WARMUP_METHOD", "constant")
+    assert [learning_rate_factor(node, s) for s in (0, 499, 500)] == pytest.approx([1 / 3, 1 / 3, 1])
+
+
+def test_cosine_ends_near_zero():
+    node = solver("SOLVER.SCHEDULE", "cosine", "SOLVER.MAX_ITER", "100", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0")
+    factors = [learning_rate_factor(node, s) for s in (0, 25, 50, 100)]
+    assert factors == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, 0])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_biases_have_their_own_rate_and_decay(optimizer):
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    model[0].weight.requires_grad_(False)
+    built = build_optimizer(solver("SOLVER.OPTIMIZER", optimizer, "SOLVER.BASE_LR", "0.1"), model)
+    weights, biases = built.param_groups
+    assert [len(g["params"]) for g in (weights, biases)] == [1, 2]
+    assert (weights["weight_decay"], biases["weight_decay"]) == (0.0001, 0)
+    assert set_learning_rate(built, 0.5) == pytest.approx(0.05)
+    assert biases["lr"] == pytest.approx(0.1)
+    assert built.defaults.get("momentum", 0.9) == 0.9
+    assert isinstance(built, torch.optim.SGD if optimizer == "sgd" else torch.optim.AdamW)
+
+
+def test_the_schedule_is_scaled_to_the_batch_once():
+    cfg = load_config(None, ["SOLVER.REFERENCE_BATCH", "16", "SOLVER.IMS_PER_BATCH", "2"])
+    scaled = scale_to_batch(cfg).SOLVER
+    assert (scaled.BASE_LR, scaled.MAX_ITER, scaled.STEPS) == (0.00125, 720000, (480000, 640000))
+    assert scaled.WARMUP_ITERS == 4000
+    assert scale_to_batch(scale_to_batch(cfg)) == scale_to_batch(cfg)
+    assert scale_to_batch(load_config(None)) == load_config(None)

@@ -1,0 +1,145 @@
+import json
+import logging
+
+import pytest
+import torch
+
+from detector.config import load_config
+from detector.engine.evaluate import test as run_test  # under its own name pytest would collect it
+from detector.engine.trainer import NonFiniteError, train
+
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_leaves_all_its_files(tiny, tmp_path):
+    cfg = tiny("SOLVER.CHECKPOINT_PERIOD", 2, "SOLVER.TEST_PERIOD", 3)
+    metrics = train(cfg)
+    out = tmp_path / "out"
+    names = {p.name for p in out.iterdir()}
+    assert names == {
+        "model_0000002.pth", "model_0000004.pth", "model_final.pth", "model_best.pth",
+        "metrics.json", "results.json", "config.yaml", "log.jsonl",
+    }  # fmt: skip
+    assert load_config(out / "config.yaml") == cfg
+    content = torch.load(out / "model_final.pth", weights_only=True)
+    assert (content["step"], content["classes"], content["category_ids"]) == (6, ["dark", "light"], [3, 7])
+    assert "backbone.conv1.weight" in content["model"]
+    assert json.loads((out / "metrics.json").read_text()) == metrics["val"]
+    assert {"AP", "AP50", "AR100", "ARl", "AP/dark", "AP/light"} < set(metrics["val"])
+    assert {r["category_id"] for r in json.loads((out / "results.json").read_text())} <= {3, 7}
+    steps = [r for r in lines(out / "log.jsonl") if "event" not in r]
+    assert [r["step"] for r in steps] == [6]
+    assert {"lr", "loss", "loss_cls", "loss_reg", "loss_centerness", "grad_norm", "data_s", "step_s", "memory_mb"} < set(
+        steps[0]
+    )
+    assert [r["step"] for r in lines(out / "log.jsonl") if r.get("event") == "evaluation"] == [3, 6]
+
+
+def test_another_run_in_the_same_folder_is_refused(tiny):
+    train(tiny("SOLVER.MAX_ITER", 1))
+    with pytest.raises(ValueError, match=r"already holds a run \(model_final\.pth\): add --resume"):
+        train(tiny("SOLVER.MAX_ITER", 1))
+
+
+def test_resume_beyond_the_end_and_without_checkpoint(tiny, caplog):
+    caplog.set_level(logging.INFO, "detector")
+    train(tiny("SOLVER.MAX_ITER", 3), resume=True)
+    assert "holds no checkpoint to resume from" in caplog.text
+    before = torch.load(tiny().OUTPUT_DIR + "/model_final.pth", weights_only=True)
+    assert train(tiny("SOLVER.MAX_ITER", 3), resume=True)  # nothing to train: evaluates again
+    after = torch.load(tiny().OUTPUT_DIR + "/model_final.pth", weights_only=True)
+    assert all(torch.equal(v, after["model"][k]) for k, v in before["model"].items())
+    with pytest.raises(ValueError, match=r"at step 3, beyond SOLVER\.MAX_ITER 2"):
+        train(tiny("SOLVER.MAX_ITER", 2), resume=True)
+
+
+def test_resume_of_another_model_or_optimiser_is_refused(tiny):
+    train(tiny("SOLVER.MAX_ITER", 1))
+    with pytest.raises(ValueError, match=r"model_final\.pth.*do not fit|model_final\.pth do not fit"):
+        train(tiny("MODEL.BACKBONE.NAME", "resnet34"), resume=True)
+    with pytest.raises(ValueError, match=r"model_final\.pth.*optimiser does not fit|optimiser"):
+        train(tiny("SOLVER.OPTIMIZER", "adamw"), resume=True)
+
+
+def test_divergence_stops_with_names_and_keeps_the_checkpoints(tiny, tmp_path):
+    cfg = tiny("SOLVER.BASE_LR", 1e12, "SOLVER.WARMUP_ITERS", 0, "SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.MAX_ITER", 40)
+    with pytest.raises(NonFiniteError) as caught:
+        train(cfg)
+    message = str(caught.value)
+    assert "learning rate 1e+12" in message
+    assert "loss_" in message or "gradient norm" in message
+    assert "SOLVER.BASE_LR" in message
+    batch = torch.load(tmp_path / "out" / "nonfinite_batch.pth", weights_only=True)
+    for target in batch["targets"]:
+        assert str(target["image_id"]) in message.partition("images ")[2]
+    saved = sorted((tmp_path / "out").glob("model_0*.pth"))
+    assert saved
+    content = torch.load(saved[0], weights_only=True)
+    assert all(torch.isfinite(v).all() for v in content["model"].values())
+
+
+def test_an_unwritable_output_is_named(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"OUTPUT_DIR .*file.inside cannot be written"):
+        train(tiny("OUTPUT_DIR", tmp_path / "file" / "inside"))
+
+
+def test_weights_move_to_another_class_count_without_the_classifier(tiny, tmp_path, caplog, write_images):
+    caplog.set_level(logging.INFO, "detector")
+    train(tiny("SOLVER.MAX_ITER", 2))
+    source = tmp_path / "out" / "model_final.pth"
+    three = write_images(tmp_path / "three", (2, 2), categories=((1, "a"), (2, "b"), (9, "c")))
+    other = ["DATASETS.TRAIN", three, "DATASETS.TEST", three, "MODEL.NUM_CLASSES", 3, "MODEL.WEIGHT", source]
+    with pytest.raises(ValueError, match=r"trained on 2 classes, the data lists 3; class 0 is 'dark' there and 'a'"):
+        run_test(tiny(*other))
+    train(tiny(*other, "OUTPUT_DIR", tmp_path / "fine", "SOLVER.MAX_ITER", 1))
+    assert "has 2 class outputs, the config 3: its classifier is dropped" in caplog.text
+    with pytest.raises(ValueError, match=r"lists 2 classes \(dark, light\).*write MODEL\.NUM_CLASSES 2"):
+        run_test(tiny("MODEL.NUM_CLASSES", 5, "MODEL.WEIGHT", source))
+
+
+def test_evaluation_takes_the_weight_key_else_the_newest_checkpoint(tiny, tmp_path):
+    with pytest.raises(ValueError, match=r"has no checkpoint and MODEL\.WEIGHT names no detector"):
+        run_test(tiny())
+    trained = train(tiny("SOLVER.MAX_ITER", 3))
+    assert run_test(tiny("MODEL.WEIGHT", "imagenet")) == trained
+    elsewhere = tiny("OUTPUT_DIR", tmp_path / "elsewhere", "MODEL.WEIGHT", tmp_path / "out" / "model_final.pth")
+    assert run_test(elsewhere) == trained
+    torch.save({"model": {"conv1.weight": torch.ones(1)}}, tmp_path / "backbone.pth")
+    with pytest.raises(ValueError, match=r"backbone\.pth holds no detector"):
+        run_test(tiny("MODEL.WEIGHT", tmp_path / "backbone.pth"))
+
+
+def test_several_test_sets_have_a_folder_each(tiny, tmp_path, data, write_images):
+    second = write_images(tmp_path / "second", (1, 1), seed=5)
+    metrics = train(tiny("SOLVER.MAX_ITER", 1, "DATASETS.TEST", f"('{data[3]}', '{second}')"))
+    assert list(metrics) == ["val", "second"]
+    for name in metrics:
+        assert json.loads((tmp_path / "out" / name / "metrics.json").read_text()) == metrics[name]
+
+
+def test_no_test_set_is_no_evaluation(tiny, tmp_path):
+    assert train(tiny("SOLVER.MAX_ITER", 1, "DATASETS.TEST", "()")) == {}
+    assert (tmp_path / "out" / "model_final.pth").exists()
+
+
+@pytest.mark.parametrize("opts", [("SOLVER.AMP", "bf16"), ("SOLVER.AMP", "fp16"), ("MODEL.CHANNELS_LAST", "False")])
+def test_precisions_and_formats_run(tiny, opts):
+    assert train(tiny("SOLVER.MAX_ITER", 1, *opts))
+
+
+def test_frozen_parts_stay_as_they_were(tiny, tmp_path):
+    cfg = tiny("MODEL.BACKBONE.FREEZE_CONV_BODY_AT", 3, "SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.MAX_ITER", 3)
+    train(cfg)
+    first, last = (
+        torch.load(tmp_path / "out" / name, weights_only=True)["model"]
+        for name in ("model_0000001.pth", "model_final.pth")
+    )
+    for key in first:
+        frozen = key.startswith(("backbone.conv1", "backbone.bn1", "backbone.layer1", "backbone.layer2"))
+        if frozen:
+            assert torch.equal(first[key], last[key]), key
+    assert not torch.equal(first["backbone.layer3.0.conv1.weight"], last["backbone.layer3.0.conv1.weight"])

@@ -1,0 +1,127 @@
+"""Weight files found locally or downloaded, and verified."""
+
+import hashlib
+import http.server
+import threading
+from functools import partial
+
+import pytest
+
+from detector.models.backbones import BackboneEntry, Weights, resolve
+from detector.models.backbones.load import cache_folder
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves `pages`: path -> (bytes, announced length)."""
+
+    def __init__(self, pages, seen, *args):
+        self.pages, self.seen = pages, seen
+        super().__init__(*args)
+
+    def do_GET(self):
+        self.seen.append(self.path)
+        if self.path not in self.pages:
+            return self.send_error(404)
+        data, length = self.pages[self.path]
+        self.send_response(200)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        return self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+GOOD = b"weights" * 1000
+DIGEST = hashlib.sha256(GOOD).hexdigest()
+
+
+@pytest.fixture
+def server():
+    pages = {
+        "/good.pth": (GOOD, len(GOOD)),
+        "/short.pth": (GOOD[:100], len(GOOD)),
+        "/page.pth": (b"<html>sign in</html>", 20),
+        "/uc?export=download&id=1": (GOOD, len(GOOD)),
+    }
+    seen = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, pages, seen))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    server.url, server.seen = f"http://127.0.0.1:{server.server_port}", seen
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def entry(*urls, sha256=""):
+    return BackboneEntry("mine", None, Weights(urls, sha256=sha256))
+
+
+def test_download_is_verified_kept_and_used_again(server):
+    mine = entry(f"{server.url}/gone.pth", f"{server.url}/good.pth", sha256=DIGEST[:8])
+    path = resolve("imagenet", mine)
+    assert path == cache_folder() / "good.pth"
+    assert path.read_bytes() == GOOD
+    assert resolve("imagenet", mine) == path
+    assert server.seen == ["/gone.pth", "/good.pth"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256", "reason"),
+    [
+        ("good.pth", "00000000", "what arrived has SHA-256 .*must begin with 00000000"),
+        ("short.pth", "", "the connection ended after 100 of 7000 bytes"),
+        ("page.pth", "", "what arrived is a web page"),
+        ("gone.pth", "", "404"),
+    ],
+)
+def test_bad_downloads_leave_nothing(server, name, sha256, reason):
+    url = f"{server.url}/{name}"
+    with pytest.raises(ValueError, match=f"(?s){reason}.*Fetch the file by hand from {url} and put it at .*{name}"):
+        resolve("imagenet", entry(url, sha256=sha256))
+    assert not list(cache_folder().iterdir())
+
+
+def test_interrupted_download_leaves_nothing(server, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("detector.models.backbones.load._copy", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        resolve("imagenet", entry(f"{server.url}/good.pth"))
+    assert not list(cache_folder().iterdir())
+
+
+def test_address_that_hides_the_name(server):
+    assert resolve("imagenet", entry(f"{server.url}/uc?export=download&id=1")).name == "mine.pth"
+
+
+def test_local_file_wins_and_is_verified(server):
+    mine = entry(f"{server.url}/good.pth", sha256=DIGEST)
+    path = cache_folder() / "good.pth"
+    path.write_bytes(GOOD)
+    assert resolve("imagenet", mine) == path
+    path.write_bytes(GOOD[:-1])
+    with pytest.raises(ValueError, match=r"good\.pth has SHA-256 .*delete it to download it again"):
+        resolve("imagenet", mine)
+    assert not server.seen
+
+
+def test_direct_paths_and_addresses(server, tmp_path):
+    file = tmp_path / "own.pth"
+    file.write_bytes(GOOD)
+    assert resolve(str(file), entry()) == file
+    assert resolve(file.as_uri(), entry()) == cache_folder() / "own.pth"
+    assert resolve(f"{server.url}/good.pth", entry()) == cache_folder() / "good.pth"
+    with pytest.raises(ValueError, match=r"MODEL\.WEIGHT: there is no file .*none\.pth"):
+        resolve(str(tmp_path / "none.pth"), entry())
+    with pytest.raises(ValueError, match=r"no weights are published for mine; set MODEL\.WEIGHT"):
+        resolve("imagenet", entry())
+
+
+def test_cache_folder(monkeypatch):
+    monkeypatch.delenv("DETECTOR_CACHE")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert str(cache_folder()) == "/home/someone/.cache/detector"
