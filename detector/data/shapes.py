@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 
 NUM_TRAIN, NUM_VAL = 600, 100
-_MIN_SIDE, _MAX_SIDE = 24, 120  # pixels, longer side of an object's own box
-_VISIBLE = 0.6  # an object that would leave less of another is placed elsewhere
+_MIN_SIDE, _MAX_SIDE = 20, 120  # pixels, longer side of an object's own box
+_VISIBLE = 0.75  # an object that would leave less of another is placed elsewhere
 _CROWD_ID = 1  # the crowd is drawn first
 _TURN = math.radians(20)  # either way: a small net learns forms in any position only in many more steps
 _PLACE_TRIES = 12
@@ -88,7 +88,7 @@ def draw_scene(rng: np.random.Generator) -> tuple[np.ndarray, list[dict[str, Any
 
     A box is the tight box of what is visible of its object.
     """
-    short, long = int(rng.integers(220, 261)), int(rng.integers(300, 341))
+    short, long = int(rng.integers(176, 201)), int(rng.integers(232, 265))
     height, width = (short, long) if rng.random() < 0.6 else (long, short)
     canvas = _ground(rng, height, width)
     owner = np.zeros((height, width), np.int32)
@@ -99,9 +99,9 @@ def draw_scene(rng: np.random.Generator) -> tuple[np.ndarray, list[dict[str, Any
     if rng.random() < _CROWDED:
         _draw_crowd(rng, canvas, owner, records)
         areas = np.array([0, records[0]["area"]])
-    for _ in range(rng.integers(1, 7)):
+    for _ in range(rng.integers(3, 9)):
         form = list(FORMS)[rng.integers(len(FORMS))]
-        side = rng.uniform(_MIN_SIDE, _MAX_SIDE)
+        side = math.exp(rng.uniform(math.log(_MIN_SIDE), math.log(_MAX_SIDE)))
         mask = _mask(rng, FORMS[form][1], side)
         for _ in range(_PLACE_TRIES):
             top = int(rng.integers(0, height - mask.shape[0] + 1))

@@ -20,7 +20,12 @@ def coco_folder(folder, boxes_per_image, seed=0, categories=((3, "dark"), (7, "l
     for i, number in enumerate(boxes_per_image):
         image = rng.integers(90, 160, (64, 96, 3), dtype=np.uint8)
         for _ in range(number):
-            x, y, w, h = int(rng.integers(60)), int(rng.integers(34)), int(rng.integers(16, 34)), int(rng.integers(16, 28))
+            x, y, w, h = (
+                int(rng.integers(60)),
+                int(rng.integers(34)),
+                int(rng.integers(16, 34)),
+                int(rng.integers(16, 28)),
+            )
             label = int(rng.integers(2))
             image[y : y + h, x : x + w] = (10, 245)[label]
             box = {"bbox": [x, y, w, h], "area": w * h, "iscrowd": 0, "category_id": categories[label][0]}

@@ -24,7 +24,9 @@ def test_constant_warm_up():
 
 
 def test_cosine_ends_near_zero():
-    node = solver("SOLVER.SCHEDULE", "cosine", "SOLVER.MAX_ITER", "100", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0")
+    node = solver(
+        "SOLVER.SCHEDULE", "cosine", "SOLVER.MAX_ITER", "100", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0"
+    )
     factors = [learning_rate_factor(node, s) for s in (0, 25, 50, 100)]
     assert factors == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, 0])
 

@@ -9,7 +9,6 @@ from detector.engine.evaluate import test as run_test  # under its own name pyte
 from detector.engine.trainer import NonFiniteError, train
 
 
-
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -32,9 +31,17 @@ def test_a_run_leaves_all_its_files(tiny, tmp_path):
     assert {r["category_id"] for r in json.loads((out / "results.json").read_text())} <= {3, 7}
     steps = [r for r in lines(out / "log.jsonl") if "event" not in r]
     assert [r["step"] for r in steps] == [6]
-    assert {"lr", "loss", "loss_cls", "loss_reg", "loss_centerness", "grad_norm", "data_s", "step_s", "memory_mb"} < set(
-        steps[0]
-    )
+    assert {
+        "lr",
+        "loss",
+        "loss_cls",
+        "loss_reg",
+        "loss_centerness",
+        "grad_norm",
+        "data_s",
+        "step_s",
+        "memory_mb",
+    } < set(steps[0])
     assert [r["step"] for r in lines(out / "log.jsonl") if r.get("event") == "evaluation"] == [3, 6]
 
 

@@ -91,6 +91,12 @@ def _start(weights: Weights) -> Weights:
     return replace(weights, top1=None, top5=None)
 
 
+@register_backbone("resnet10", Weights())
+def resnet10(norm: Norm) -> ResidualTrunk:
+    """Half of a ResNet-18, one block a stage, without published weights: for CPUs and first steps."""
+    return ResidualTrunk(BasicBlock, (1, 1, 1, 1), norm=norm)
+
+
 @register_backbone("resnet18", _torchvision("resnet18", "f37072fd", 69.758, 89.078))
 def resnet18(norm: Norm) -> ResidualTrunk:
     """ResNet-18. He et al. 2016."""

@@ -1,0 +1,75 @@
+"""Any backbone goes with any head: built on no memory at all, and trained one step in earnest."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from detector.config import load_config
+from detector.models.backbones import list_backbones
+from detector.models.build import build_detector
+from detector.models.heads import HEADS
+
+ROOT = Path(__file__).resolve().parents[2]
+FAMILIES = ["resnet18", "resnext50_32x4d", "resnet50_caffe", "sreresnet50", "sreresnet50_caffe"]
+
+
+def two_images():
+    boxes = torch.tensor([[4.0, 4, 40, 50], [30, 20, 90, 60], [10, 30, 26, 46]])
+    first = {"boxes": boxes, "labels": torch.tensor([0, 2, 1]), "ignore": torch.tensor([[60.0, 0, 90, 20]])}
+    second = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "ignore": torch.zeros(0, 4)}
+    targets = [{**t, "image_id": i, "original": (64, 96)} for i, t in enumerate((first, second))]
+    return torch.randint(0, 255, (2, 3, 64, 96), dtype=torch.uint8), [(64, 96), (60, 80)], targets
+
+
+def train_and_predict(head, backbone, *opts):
+    cfg = load_config(
+        None, ["MODEL.HEAD.NAME", head, "MODEL.BACKBONE.NAME", backbone, "MODEL.NUM_CLASSES", "3",
+               "MODEL.NECK.OUT_CHANNELS", "64", *opts],
+    )  # fmt: skip
+    model = build_detector(cfg)
+    images, sizes, targets = two_images()
+    losses = model(images, sizes, targets)
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(v) for v in losses.values())
+    gradients = [p.grad for p in model.parameters() if p.requires_grad]
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients)
+    with torch.no_grad():
+        assert len(model.eval()(images, sizes)) == 2
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("backbone", FAMILIES)
+def test_a_pair_trains_and_predicts(head, backbone):
+    train_and_predict(head, backbone)
+
+
+@pytest.mark.parametrize("norm", ["bn", "sync_bn", "gn"])
+def test_norms_train_with_two_passes(norm):
+    train_and_predict("fcos", "resnet18", "MODEL.BACKBONE.NORM", norm, "MODEL.BACKBONE.PASSES", "2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("backbone", list_backbones())
+def test_every_pair_trains_and_predicts(head, backbone):
+    train_and_predict(head, backbone)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("backbone", list_backbones())
+def test_every_pair_is_built_with_the_strides_it_declares(head, backbone):
+    with torch.device("meta"):
+        model = build_detector(load_config(None, ["MODEL.HEAD.NAME", head, "MODEL.BACKBONE.NAME", backbone]))
+        features = model.backbone(torch.empty(1, 3, 256, 320))
+        pyramid = model.neck(features)
+    for levels, maps in ((model.backbone.levels, features), (model.neck.levels, pyramid)):
+        assert list(levels) == list(maps)
+        for name, level in levels.items():
+            assert maps[name].shape == (1, level.channels, -(-256 // level.stride), -(-320 // level.stride))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_config_builds(path):
+    with torch.device("meta"):
+        assert build_detector(load_config(path)).head is not None
