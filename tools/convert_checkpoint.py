@@ -1,11 +1,9 @@
 """Turn a published detector checkpoint into one of ours: named rules for each source, strict, with a report."""
 
 import logging
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
 from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
 from yacs.config import CfgNode
 
@@ -13,7 +11,7 @@ from detector.cli import config_parser, read_config, run
 from detector.config import config_text
 from detector.engine.checkpoint import save_checkpoint
 from detector.engine.weights import load_detector
-from detector.models.backbones.load import read_weights
+from detector.models.backbones.load import read_weights, renamed
 from detector.models.build import build_detector
 
 log = logging.getLogger("detector")
@@ -49,7 +47,7 @@ def convert(cfg: CfgNode, source: str, published: Path, output: Path) -> None:
     every key that does not fit.
     """
     model = build_detector(cfg)
-    load_detector(model, rename(read_weights(published), SOURCES[source]), str(published))
+    load_detector(model, renamed(read_weights(published), SOURCES[source]), str(published))
     content = {"model": model.state_dict(), "config": config_text(cfg)}
     classes = coco_classes()
     if cfg.MODEL.NUM_CLASSES == len(classes):
@@ -57,21 +55,6 @@ def convert(cfg: CfgNode, source: str, published: Path, output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(output, content)
     log.info("%s -> %s: %d tensors", published, output, len(content["model"]))
-
-
-def rename(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
-    """The tensors under our names. Raises ValueError when two published names become one."""
-    renamed: dict[str, Tensor] = {}
-    for key, value in state.items():
-        new = key
-        for pattern, replacement in rules:
-            new = re.sub(pattern, replacement, new)
-        if new in renamed:
-            raise ValueError(
-                f"two published tensors become {new!r}, the second is {key!r}: is it another source's file?"
-            )
-        renamed[new] = value
-    return renamed
 
 
 def coco_classes() -> dict[int, str]:

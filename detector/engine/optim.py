@@ -55,7 +55,8 @@ def build_optimizer(solver: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     ]
     if solver.OPTIMIZER == "sgd":
         return torch.optim.SGD(groups, lr=solver.BASE_LR, momentum=solver.MOMENTUM)
-    return torch.optim.AdamW(groups, lr=solver.BASE_LR, fused=True)
+    fused = {p.device.type for p in weights} <= {"cpu", "cuda"}  # one pass over memory instead of several
+    return torch.optim.AdamW(groups, lr=solver.BASE_LR, fused=fused)
 
 
 def learning_rate_factor(solver: CfgNode, step: int) -> float:

@@ -48,7 +48,7 @@ class State:
         """What a checkpoint file holds: tensors and plain values only."""
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": {**self.optimizer.state_dict(), "kind": type(self.optimizer).__name__},
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "evaluated": self.evaluated,
@@ -61,15 +61,16 @@ class State:
         """Take over a checkpoint. Raises ValueError naming the file when it belongs to another model or data."""
         check_classes(content, str(path), self.facts["classes"])
         load_detector(self.model, content["model"], str(path))
+        kind = content["optimizer"]["kind"]
+        if kind != type(self.optimizer).__name__:
+            raise ValueError(f"{path}: its optimiser is {kind}; set SOLVER.OPTIMIZER {kind.lower()} to resume it")
         rates = [group["base_lr"] for group in self.optimizer.param_groups]
         try:
             self.optimizer.load_state_dict(content["optimizer"])
         except ValueError as error:
-            raise ValueError(
-                f"{path}: its optimiser does not fit SOLVER.OPTIMIZER or what is frozen: {error}"
-            ) from None
+            raise ValueError(f"{path}: its optimiser does not fit what is trained here: {error}") from None
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["base_lr"] = rate
+            group["base_lr"] = rate  # the config's, as it may have changed
         self.scaler.load_state_dict(content["scaler"])
         self.step, self.evaluated, self.best = content["step"], content["evaluated"], content["best"]
         torch.set_rng_state(content["random"]["cpu"])

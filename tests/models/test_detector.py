@@ -80,12 +80,12 @@ def test_the_memory_format_does_not_change_the_numbers():
 
 
 def test_unknown_parts_suggest_near_names():
-    with pytest.raises(KeyError, match="unknown backbone 'resnet51'; close: .*resnet50"):
+    with pytest.raises(KeyError, match=r"unknown backbone 'resnet51'; close: .*resnet50"):
         tiny("MODEL.BACKBONE.NAME", "resnet51")
     with pytest.raises(KeyError, match="unknown head 'fcoss'; close: fcos"):
         tiny("MODEL.HEAD.NAME", "fcoss")
     with pytest.raises(ValueError, match=r"MODEL\.NECK\.SOURCES \('c3', 'c7'\): resnet18 has .*c5"):
-        tiny("MODEL.NECK.SOURCES", "(c3, c7)")
+        tiny("MODEL.NECK.SOURCES", "('c3', 'c7')")
 
 
 def test_passes_cost_no_parameter():

@@ -7,6 +7,7 @@ import torch
 
 from detector.config import load_config
 from detector.engine.evaluate import load_for_inference
+from detector.models.backbones.load import renamed
 from detector.models.build import build_detector
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,11 +78,11 @@ def test_the_head_forward_survives_the_conversion(golden_heads):
     facts = json.loads((golden_heads / "fcos_head_forward.json").read_text())
     names = [key for key, _ in facts["state_dict"]]
     state = {f"module.rpn.head.{key}": torch.zeros(shape) for key, shape in facts["state_dict"]}
-    renamed = convert_checkpoint.rename(state, convert_checkpoint.SOURCES["fcos"])
+    ours = renamed(state, convert_checkpoint.SOURCES["fcos"])
     head = build_detector(load_config(None, OPTS)).head
-    assert [k.removeprefix("head.") for k in renamed] == names
+    assert [k.removeprefix("head.") for k in ours] == names
     assert set(names) == set(head.state_dict())
-    assert all(v.shape == head.state_dict()[k.removeprefix("head.")].shape for k, v in renamed.items())
+    assert all(v.shape == head.state_dict()[k.removeprefix("head.")].shape for k, v in ours.items())
 
 
 def test_the_command_says_what_is_wrong(tmp_path):

@@ -259,33 +259,37 @@ def translate(state: State, weights: Weights, own: Iterable[str]) -> tuple[State
             if prefix.startswith("backbone."):
                 aside += [key for key in state if not key.startswith(prefix)]
                 state = {key: state[key] for key in inside}
-            state = _renamed(state, [("^" + re.escape(prefix), "")])
+            state = renamed(state, [("^" + re.escape(prefix), "")])
     if "conv1_w" in state:
         if weights.pixels.order != "bgr":
             raise ValueError("these are Caffe2 weights, for BGR images: set MODEL.BACKBONE.NAME to a _caffe backbone")
         # Momenta are the solver's; the networks behind these files ignore a stored bias when an affine follows it.
         useless = [key for key in state if re.search(r"_momentum$|^conv1_b$|branch(1|2[abc])_b$", key)]
         aside += useless
-        state = _renamed({key: value for key, value in state.items() if key not in useless}, _CAFFE2)
+        state = renamed({key: value for key, value in state.items() if key not in useless}, _CAFFE2)
         for key in [key for key in state if re.search(r"(bn\d|downsample\.1)\.weight$", key)]:
             stem = key.removesuffix("weight")
             # The statistics are folded into the affine.
             state[stem + "running_mean"] = torch.zeros_like(state[key])
             state[stem + "running_var"] = torch.ones_like(state[key])
-    return _renamed(state, weights.rename), aside
+    return renamed(state, weights.rename), aside
 
 
-def _renamed(state: State, rules: Sequence[tuple[str, str]]) -> State:
-    renamed: State = {}
+def renamed(state: Mapping[str, Tensor], rules: Sequence[tuple[str, str]]) -> State:
+    """The tensors by new keys: every (pattern, replacement) is applied to every key, in order.
+
+    Raises ValueError when two keys become one.
+    """
+    tensors: State = {}
     origin: dict[str, str] = {}
     for old, value in state.items():
         new = old
         for pattern, replacement in rules:
             new = re.sub(pattern, replacement, new)
-        if new in renamed:
-            raise ValueError(f"{origin[new]!r} and {old!r} both become {new!r}; correct `rename` in the weight record")
-        renamed[new], origin[new] = value, old
-    return renamed
+        if new in tensors:
+            raise ValueError(f"{origin[new]!r} and {old!r} both become {new!r}; is it the file of another source?")
+        tensors[new], origin[new] = value, old
+    return tensors
 
 
 # ---------------------------------------------------------------------------- load
