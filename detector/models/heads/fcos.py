@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from detector.models.heads.base import Head, register_head
+from detector.models.norm import group_norm
 from detector.ops.anchors import grid_points
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import IOU_LOSSES, centerness_targets, distance_iou_loss, sigmoid_focal_sum
 from detector.ops.matching import BACKGROUND, IGNORED, match_points
 from detector.ops.select import select_candidates, suppress
 from detector.structures import Detection, Features, Level, Size, Target
-
-GROUPS = 32
 
 
 class Scale(nn.Module):
@@ -38,7 +37,7 @@ def tower(channels: int, num_convs: int, norm: str) -> nn.Sequential:
     for _ in range(num_convs):
         layers.append(nn.Conv2d(channels, channels, 3, padding=1))
         if norm == "gn":
-            layers.append(nn.GroupNorm(math.gcd(GROUPS, channels), channels))
+            layers.append(group_norm(channels))
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 

@@ -1,0 +1,113 @@
+"""Can a detector learn a few images by heart? Prints AP50 on them beside the best that its locations allow."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import torch
+from yacs.config import CfgNode
+
+from detector.cli import config_parser, read_config, run
+from detector.data.catalog import load_dataset
+from detector.data.coco import CocoDetection
+from detector.data.images import read_rgb
+from detector.data.loader import build_test_datasets, test_loader
+from detector.engine.evaluate import detect_all, load_for_inference
+from detector.engine.trainer import train
+from detector.evaluation.coco import CocoEvaluator
+from detector.models.detector import Detector
+from detector.structures import Detection
+from detector.visualize import draw
+
+log = logging.getLogger("detector")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`--config-file FILE [--images 8] [KEY VALUE ...]`; DATASETS.TRAIN names the data, OUTPUT_DIR takes pictures."""
+    parser = config_parser(__doc__)
+    parser.add_argument("--images", type=int, default=8, metavar="N", help="the first N by image id")
+    args = parser.parse_args(argv)
+    run(lambda: overfit(read_config(args), args.images))
+
+
+def overfit(cfg: CfgNode, number: int) -> dict[str, float]:
+    """Train and evaluate on the first images of DATASETS.TRAIN, without flips; the head has to be FCOS.
+
+    Returns {"AP50", "bound", "share"}: fractions; the bound is the AP50 of the ground truth's own boxes, less those
+    that no location answers for. Draws every image with its detections (score 0.3 and more) and dashed truth.
+    """
+    output = Path(cfg.OUTPUT_DIR)
+    entry = first_images(cfg.DATASETS.TRAIN[0], cfg.DATASETS.ROOT, number, output)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (entry,)
+    cfg.INPUT.HORIZONTAL_FLIP_PROB_TRAIN = 0.0
+    cfg.freeze()
+    (metrics,) = train(cfg).values()
+    (dataset,) = build_test_datasets(cfg).values()
+    cfg.defrost()
+    cfg.MODEL.WEIGHT = str(output / "model_final.pth")
+    model, *_ = load_for_inference(cfg)
+    bound, lost = location_bound(model, dataset, cfg)
+    draw_all(model, dataset, cfg, output / "pictures")
+    result = {"AP50": metrics["AP50"], "bound": bound, "share": metrics["AP50"] / bound}
+    log.info(
+        "AP50 %.3f on %d images; %d boxes get no location, so at most %.3f: %.3f of it",
+        *(result["AP50"], len(dataset), lost, bound, result["share"]),
+    )
+    return result
+
+
+def first_images(entry: str, root: str, number: int, output: Path) -> str:
+    """Write the first images of a data set, by id, as a COCO file of their own; returns its DATASETS entry."""
+    source = load_dataset(entry, root)
+    content = json.loads(Path(source.index.path).read_text(encoding="utf-8"))
+    images = sorted(content["images"], key=lambda image: image["id"])[:number]
+    ids = {image["id"] for image in images}
+    annotations = [a for a in content["annotations"] if a["image_id"] in ids]
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / f"first_{number}.json"
+    path.write_text(json.dumps({**content, "images": images, "annotations": annotations}), encoding="utf-8")
+    return f"{Path(source.folder).resolve()}:{path.resolve()}"
+
+
+@torch.inference_mode()
+def location_bound(model: Detector, dataset: CocoDetection, cfg: CfgNode) -> tuple[float, int]:
+    """AP50 of the true boxes that FCOS assigns a location, at score 1; and how many boxes have none."""
+    evaluator, lost = CocoEvaluator(dataset), 0
+    for batch in test_loader(cfg, dataset):
+        points, *_ = model.head(model.neck(model.backbone(model.normalize(batch.images, batch.sizes))))
+        matches = model.head.assign(points, batch.targets)
+        for match, target in zip(matches, batch.targets, strict=True):
+            found = match[match >= 0].unique()
+            lost += len(target["boxes"]) - len(found)
+            index = dataset.index
+            rows = index.rows(index.image_ids.tolist().index(target["image_id"]))
+            kept = index.usable[rows] & ~index.crowd[rows]
+            truth = torch.from_numpy(index.boxes[rows][kept])[found]
+            one = Detection(boxes=truth, labels=target["labels"][found], scores=torch.ones(len(found)))
+            evaluator.update([one], [target])
+    return evaluator.compute()["AP50"], lost
+
+
+def draw_all(model: Detector, dataset: CocoDetection, cfg: CfgNode, folder: Path) -> None:
+    """Every image of a data set with its detections and its true boxes, as FOLDER/<file name>."""
+    folder.mkdir(parents=True, exist_ok=True)
+    index = dataset.index
+    ids = index.image_ids.tolist()
+    for detections, targets in detect_all(model, test_loader(cfg, dataset), cfg.TEST.AMP):
+        for found, target in zip(detections, targets, strict=True):
+            position = ids.index(target["image_id"])
+            shown = found["scores"] >= 0.3
+            one = Detection(boxes=found["boxes"][shown], labels=found["labels"][shown], scores=found["scores"][shown])
+            boxes = torch.from_numpy(index.boxes[index.rows(position)])
+            truth = {**target, "boxes": boxes, "ignore": boxes[:0]}
+            image = read_rgb(dataset.folder / str(index.file_names[position]), index.size(position))
+            picture = draw(image, one, dataset.classes, truth)
+            cv2.imwrite(str(folder / Path(str(index.file_names[position])).name), picture[..., ::-1])
+
+
+if __name__ == "__main__":
+    main()
