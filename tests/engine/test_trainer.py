@@ -1,6 +1,8 @@
 import json
 import logging
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -152,3 +154,22 @@ def test_frozen_parts_stay_as_they_were(tiny, tmp_path):
         if frozen:
             assert torch.equal(first[key], last[key]), key
     assert not torch.equal(first["backbone.layer3.0.conv1.weight"], last["backbone.layer3.0.conv1.weight"])
+
+
+def test_a_single_pixel_and_a_very_wide_image_train_and_evaluate(tiny, tmp_path):
+    folder = tmp_path / "extremes"
+    folder.mkdir()
+    images, annotations = [], []
+    for i, (height, width) in enumerate(((1, 1), (3, 12000), (64, 96)), start=1):
+        cv2.imwrite(str(folder / f"{i}.png"), np.full((height, width, 3), 90, np.uint8))
+        images.append({"id": i, "file_name": f"{i}.png", "height": height, "width": width})
+        box = {"bbox": [0, 0, width, height], "area": width * height, "iscrowd": 0}
+        annotations.append(
+            {"id": i, "image_id": i, "category_id": 3, "bbox": box, "area": width * height, "iscrowd": 0}
+        )
+    categories = [{"id": 3, "name": "dark"}, {"id": 7, "name": "light"}]
+    path = tmp_path / "extremes.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    entry = f"{folder}:{path}"
+    metrics = train(tiny("DATASETS.TRAIN", entry, "DATASETS.TEST", entry, "SOLVER.MAX_ITER", 3))
+    assert 0 <= metrics["extremes"]["AP"] <= 1
