@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--from", dest="source", required=True, choices=sorted(SOURCES), help="where the file is from")
     parser.add_argument("--input", required=True, metavar="FILE", help="the published checkpoint")
     parser.add_argument("--output", required=True, metavar="FILE", help="where ours goes; MODEL.WEIGHT takes it")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     run(lambda: convert(read_config(args), args.source, Path(args.input), Path(args.output)))
 
 

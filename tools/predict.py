@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = config_parser(__doc__)
     parser.add_argument("--input", required=True, metavar="PATH", help="an image, a folder of images, or a quoted glob")
     parser.add_argument("--output", default="output/predictions", metavar="FOLDER", help="where pictures and JSON go")
-    parser.add_argument("--threshold", type=float, default=0.3, metavar="SCORE", help="lowest score that is shown")
-    args = parser.parse_args(argv)
+    parser.add_argument("--threshold", type=float, default=0.5, metavar="SCORE", help="lowest score that is shown")
+    args = parser.parse_intermixed_args(argv)
     run(lambda: predict(read_config(args), args.input, Path(args.output), args.threshold))
 
 

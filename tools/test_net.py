@@ -8,7 +8,7 @@ from detector.engine.evaluate import test
 
 def main(argv: Sequence[str] | None = None) -> None:
     """`--config-file FILE [--import PACKAGE] [KEY VALUE ...]`."""
-    args = config_parser(__doc__).parse_args(argv)
+    args = config_parser(__doc__).parse_intermixed_args(argv)
     run(lambda: test(read_config(args)))
 
 

@@ -10,7 +10,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """`--config-file FILE [--resume] [--import PACKAGE] [KEY VALUE ...]`."""
     parser = config_parser(__doc__)
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint of OUTPUT_DIR")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     run(lambda: train(read_config(args), resume=args.resume))
 
 

@@ -1,7 +1,7 @@
 """Devices: which one, in which precision, how much memory."""
 
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -59,7 +59,8 @@ def check_kernels(card: str, capability: tuple[int, int], built_for: list[str] |
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """Context of the precision that SOLVER.AMP or TEST.AMP names: "off", "bf16" or "fp16"."""
-    return torch.autocast(device.type, AMP[precision], enabled=AMP[precision] is not None)
+    dtype = AMP[precision]
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def peak_memory_mb(device: torch.device) -> float:

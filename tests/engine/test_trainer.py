@@ -1,5 +1,6 @@
 import json
 import logging
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from detector.config import load_config
 from detector.engine.evaluate import test as run_test  # under its own name pytest would collect it
 from detector.engine.trainer import NonFiniteError, train
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def lines(path):
@@ -173,3 +176,26 @@ def test_a_single_pixel_and_a_very_wide_image_train_and_evaluate(tiny, tmp_path)
     entry = f"{folder}:{path}"
     metrics = train(tiny("DATASETS.TRAIN", entry, "DATASETS.TEST", entry, "SOLVER.MAX_ITER", 3))
     assert 0 <= metrics["extremes"]["AP"] <= 1
+
+
+def test_one_line_swaps_the_backbone(tmp_path, data):
+    published = (ROOT / "configs" / "fcos" / "resnet50_1080.yaml").read_text()
+    assert published.count("NAME: resnet50") == 1
+    swapped = published.replace("NAME: resnet50", "NAME: sreresnet50").replace(
+        "../base", str(ROOT / "configs" / "base")
+    )
+    (tmp_path / "mine.yaml").write_text(swapped)
+    opts = [
+        *data,
+        "MODEL.WEIGHT",
+        "",
+        "MODEL.NUM_CLASSES",
+        "2",
+        "INPUT.MIN_SIZE_TRAIN",
+        "64",
+        "INPUT.MIN_SIZE_TEST",
+        "64",
+    ]
+    opts += ["SOLVER.MAX_ITER", "1", "SOLVER.STEPS", "()", "DATALOADER.NUM_WORKERS", "0", "MODEL.DEVICE", "cpu"]
+    metrics = train(load_config(tmp_path / "mine.yaml", [*opts, "OUTPUT_DIR", str(tmp_path / "out")]))
+    assert "AP/dark" in metrics["val"]

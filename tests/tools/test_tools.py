@@ -37,21 +37,32 @@ def package(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, package):
-    """A finished run with the plugin's backbone; returns its folder and what was printed."""
+def installed(package, tmp_path_factory):
+    """Metadata of an installed distribution that names the package as a plugin."""
+    folder = tmp_path_factory.mktemp("site")
+    metadata = folder / "my_package-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[detector.plugins]\nmine = my_package\n")
+    return [package, folder]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, installed):
+    """A finished run with the installed plugin's backbone; returns its folder and what was printed."""
     home = tmp_path_factory.mktemp("run")
     from detector.data.shapes import generate_shapes
 
     generate_shapes(home / "data" / "shapes", num_train=8, num_val=4)
     run = call(
-        "train_net", "--import", "my_package", "--config-file", "configs/quickstart.yaml", *SETTINGS,
-        "MODEL.BACKBONE.NAME", "plain", "DATASETS.ROOT", home / "data", "OUTPUT_DIR", home / "out", path=[package],
+        "train_net", "--config-file", "configs/quickstart.yaml", *SETTINGS, "MODEL.BACKBONE.NAME", "plain",
+        "DATASETS.ROOT", home / "data", "OUTPUT_DIR", home / "out", path=installed,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
     return home, run.stdout + run.stderr
 
 
-def test_a_plugin_trains_with_its_backbone(trained):
+def test_an_installed_plugin_trains_with_its_backbone(trained):
     home, text = trained
     assert "Average Precision" in text
     assert re.search(r"triangle +\S+", text)
@@ -59,13 +70,10 @@ def test_a_plugin_trains_with_its_backbone(trained):
     assert "NAME: plain" in (home / "out" / "config.yaml").read_text()
 
 
-def test_an_installed_plugin_is_found_without_being_named(trained, package, tmp_path):
+def test_a_package_named_on_the_command_line_is_a_plugin_too(trained, package):
     home, _ = trained
-    metadata = tmp_path / "my_package-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[detector.plugins]\nmine = my_package\n")
-    run = call("test_net", "--config-file", home / "out" / "config.yaml", path=[package, tmp_path])
+    config = home / "out" / "config.yaml"
+    run = call("test_net", "--config-file", config, "TEST.IMS_PER_BATCH", 2, "--import", "my_package", path=[package])
     assert run.returncode == 0, run.stderr[-3000:]
     metrics = json.loads((home / "out" / "metrics.json").read_text())
     assert {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"} < set(metrics)

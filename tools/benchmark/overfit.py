@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """`--config-file FILE [--images 8] [KEY VALUE ...]`; DATASETS.TRAIN names the data, OUTPUT_DIR takes pictures."""
     parser = config_parser(__doc__)
     parser.add_argument("--images", type=int, default=8, metavar="N", help="the first N by image id")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     run(lambda: overfit(read_config(args), args.images))
 
 
@@ -36,7 +36,7 @@ def overfit(cfg: CfgNode, number: int) -> dict[str, float]:
     """Train and evaluate on the first images of DATASETS.TRAIN, without flips; the head has to be FCOS.
 
     Returns {"AP50", "bound", "share"}: fractions; the bound is the AP50 of the ground truth's own boxes, less those
-    that no location answers for. Draws every image with its detections (score 0.3 and more) and dashed truth.
+    that no location answers for. Draws every image with its detections (score 0.5 and more) and dashed truth.
     """
     output = Path(cfg.OUTPUT_DIR)
     entry = first_images(cfg.DATASETS.TRAIN[0], cfg.DATASETS.ROOT, number, output)
@@ -100,7 +100,7 @@ def draw_all(model: Detector, dataset: CocoDetection, cfg: CfgNode, folder: Path
     for detections, targets in detect_all(model, test_loader(cfg, dataset), cfg.TEST.AMP):
         for found, target in zip(detections, targets, strict=True):
             position = ids.index(target["image_id"])
-            shown = found["scores"] >= 0.3
+            shown = found["scores"] >= 0.5
             one = Detection(boxes=found["boxes"][shown], labels=found["labels"][shown], scores=found["scores"][shown])
             boxes = torch.from_numpy(index.boxes[index.rows(position)])
             truth = {**target, "boxes": boxes, "ignore": boxes[:0]}
