@@ -25,14 +25,15 @@ log = logging.getLogger("detector")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """`--config-file FILE [--images 8] [KEY VALUE ...]`; DATASETS.TRAIN names the data, OUTPUT_DIR takes pictures."""
+    """`--config-file FILE [--images 8] [--resume] [KEY VALUE ...]`; DATASETS.TRAIN names the data, OUTPUT_DIR takes pictures."""
     parser = config_parser(__doc__)
     parser.add_argument("--images", type=int, default=8, metavar="N", help="the first N by image id")
+    parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint of OUTPUT_DIR")
     args = parser.parse_intermixed_args(argv)
-    run(lambda: overfit(read_config(args), args.images))
+    run(lambda: overfit(read_config(args), args.images, args.resume))
 
 
-def overfit(cfg: CfgNode, number: int) -> dict[str, float]:
+def overfit(cfg: CfgNode, number: int, resume: bool = False) -> dict[str, float]:
     """Train and evaluate on the first images of DATASETS.TRAIN, without flips; the head has to be FCOS.
 
     Returns {"AP50", "bound", "share"}: fractions; the bound is the AP50 of the ground truth's own boxes, less those
@@ -45,7 +46,7 @@ def overfit(cfg: CfgNode, number: int) -> dict[str, float]:
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (entry,)
     cfg.INPUT.HORIZONTAL_FLIP_PROB_TRAIN = 0.0
     cfg.freeze()
-    (metrics,) = train(cfg).values()
+    (metrics,) = train(cfg, resume).values()
     (dataset,) = build_test_datasets(cfg).values()
     cfg.defrost()
     cfg.MODEL.WEIGHT = str(output / "model_final.pth")
