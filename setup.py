@@ -28,6 +28,7 @@ setup(
     ],
     extras_require={
         "test": ["pytest>=8", "pillow>=10", "safetensors>=0.4", "ruff>=0.9", "mypy>=1.13"],
+        "timm": ["timm>=1.0"],
         "safetensors": ["safetensors>=0.4"],
     },
 )

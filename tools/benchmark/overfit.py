@@ -25,7 +25,7 @@ log = logging.getLogger("detector")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """`--config-file FILE [--images 8] [--resume] [KEY VALUE ...]`; DATASETS.TRAIN names the data, OUTPUT_DIR takes pictures."""
+    """`--config-file FILE [--images 8] [--resume] [KEY VALUE ...]`."""
     parser = config_parser(__doc__)
     parser.add_argument("--images", type=int, default=8, metavar="N", help="the first N by image id")
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint of OUTPUT_DIR")

@@ -1,7 +1,6 @@
 """Stages, passes, stems, shortcuts, random weights."""
 
 import pytest
-import timm
 import torch
 from torch import nn
 
@@ -72,6 +71,7 @@ def test_no_stem_pool_gives_stage_one_stride_two(tiny, images):
 
 
 def test_deep_stem_and_average_shortcut_equal_timm(randomised, images):
+    timm = pytest.importorskip("timm")
     ours = ResidualTrunk(Bottleneck, (2, 2, 2, 2), norm=norm_factory("bn"), stem=deep_stem, shortcut=avg_shortcut)
     theirs = timm.create_model("resnet26d", features_only=True, out_indices=(1, 2, 3, 4)).double().eval()
     randomised(ours).double().eval()
