@@ -167,9 +167,7 @@ def test_a_single_pixel_and_a_very_wide_image_train_and_evaluate(tiny, tmp_path)
         cv2.imwrite(str(folder / f"{i}.png"), np.full((height, width, 3), 90, np.uint8))
         images.append({"id": i, "file_name": f"{i}.png", "height": height, "width": width})
         box = {"bbox": [0, 0, width, height], "area": width * height, "iscrowd": 0}
-        annotations.append(
-            {"id": i, "image_id": i, "category_id": 3, "bbox": box, "area": width * height, "iscrowd": 0}
-        )
+        annotations.append({"id": i, "image_id": i, "category_id": 3, **box})
     categories = [{"id": 3, "name": "dark"}, {"id": 7, "name": "light"}]
     path = tmp_path / "extremes.json"
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
