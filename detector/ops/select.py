@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
@@ -32,12 +31,3 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, nms_threshold: float
     """
     keep = batched_nms(boxes, scores, labels, nms_threshold)[:limit]
     return Detection(boxes=boxes[keep], labels=labels[keep], scores=scores[keep])
-
-
-def empty_detection(device: torch.device) -> Detection:
-    """The detections of an image on which nothing was found."""
-    return Detection(
-        boxes=torch.zeros(0, 4, device=device),
-        labels=torch.zeros(0, dtype=torch.int64, device=device),
-        scores=torch.zeros(0, device=device),
-    )

@@ -27,7 +27,7 @@ class Scale(nn.Module):
         self.scale = nn.Parameter(torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """X times the factor."""
+        """Any tensor times the factor."""
         return x * self.scale
 
 
