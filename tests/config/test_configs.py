@@ -17,7 +17,7 @@ FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_file_loads(path):
-    load_config(path)
+    assert load_config(path).is_frozen()
 
 
 def test_the_base_is_fcos_as_published():

@@ -15,7 +15,7 @@ def target(**values):
     return Target(boxes=empty, labels=torch.zeros(0).long(), ignore=empty, image_id=1, original=(1, 1), **values)
 
 
-def same(a, b):
+def assert_same(a, b):
     assert torch.equal(a.images, b.images)
     assert a.sizes == b.sizes
     for one, other in zip(a.targets, b.targets, strict=True):
@@ -68,7 +68,7 @@ def test_batches_do_not_depend_on_workers_or_global_chance(coco, cfg, sizes):
     assert torch.equal(torch.get_rng_state(), state)
     assert len(alone) == len(shared) == 6
     for a, b in zip(alone, shared, strict=True):
-        same(a, b)
+        assert_same(a, b)
     assert len({batch.sizes[0] for batch in alone}) > 2
 
 
@@ -78,7 +78,7 @@ def test_a_resumed_stream_equals_the_uninterrupted_one(coco, cfg, sizes):
     whole = list(train_loader(cfg, dataset, stop_step=10))
     rest = list(train_loader(cfg, dataset, start_step=5, stop_step=10))
     for a, b in zip(whole[5:], rest, strict=True):
-        same(a, b)
+        assert_same(a, b)
 
 
 def test_training_has_no_end_by_default(coco, cfg):

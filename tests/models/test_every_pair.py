@@ -22,7 +22,7 @@ def two_images():
     return torch.randint(0, 255, (2, 3, 64, 96), dtype=torch.uint8), [(64, 96), (60, 80)], targets
 
 
-def train_and_predict(head, backbone, *opts):
+def check_trains_and_predicts(head, backbone, *opts):
     cfg = load_config(
         None, ["MODEL.HEAD.NAME", head, "MODEL.BACKBONE.NAME", backbone, "MODEL.NUM_CLASSES", "3",
                "MODEL.NECK.OUT_CHANNELS", "64", *opts],
@@ -41,19 +41,19 @@ def train_and_predict(head, backbone, *opts):
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("backbone", FAMILIES)
 def test_a_pair_trains_and_predicts(head, backbone):
-    train_and_predict(head, backbone)
+    check_trains_and_predicts(head, backbone)
 
 
 @pytest.mark.parametrize("norm", ["bn", "sync_bn", "gn"])
 def test_norms_train_with_two_passes(norm):
-    train_and_predict("fcos", "resnet18", "MODEL.BACKBONE.NORM", norm, "MODEL.BACKBONE.PASSES", "2")
+    check_trains_and_predicts("fcos", "resnet18", "MODEL.BACKBONE.NORM", norm, "MODEL.BACKBONE.PASSES", "2")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("backbone", list_backbones())
 def test_every_pair_trains_and_predicts(head, backbone):
-    train_and_predict(head, backbone)
+    check_trains_and_predicts(head, backbone)
 
 
 @pytest.mark.parametrize("head", HEADS)
