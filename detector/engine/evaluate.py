@@ -16,7 +16,7 @@ from detector.engine.weights import check_classes, is_detector, load_detector
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.report import summary_text, write_json
 from detector.models.backbones import BACKBONES
-from detector.models.backbones.load import resolve
+from detector.models.backbones.find import resolve
 from detector.models.build import build_detector
 from detector.models.detector import Detector
 from detector.ops.boxes import rescale_boxes

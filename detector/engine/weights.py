@@ -8,7 +8,8 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from detector.models.backbones import BACKBONES
-from detector.models.backbones.load import load_backbone, load_state, read_weights, resolve
+from detector.models.backbones.find import resolve
+from detector.models.backbones.load import load_backbone, load_state, read_weights
 from detector.models.detector import Detector
 
 log = logging.getLogger("detector")

@@ -1,10 +1,10 @@
 """Normalisation layers by name: frozen_bn, bn, sync_bn, gn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
+import torch.nn.functional as F
 from torch import Tensor, distributed, nn
-from torch.nn.functional import batch_norm
 from torchvision.ops import FrozenBatchNorm2d
 
 Norm = Callable[[int], nn.Module]
@@ -12,6 +12,7 @@ Norm = Callable[[int], nn.Module]
 
 EPS = 1e-5
 GROUPS = 32
+FOLD_FROM = 2  # cells of the output for a weight of one filter, below which folding costs more than it saves
 
 
 class FrozenNorm(FrozenBatchNorm2d):
@@ -19,7 +20,34 @@ class FrozenNorm(FrozenBatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """The normalised x, same shape."""
-        return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+
+def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """norm(conv(x)). A frozen norm is folded into the filters where the maps are large against them.
+
+    That saves a pass over the output, and keeping the convolution's own output for the backward pass.
+    """
+    cells = x.shape[0] * x.shape[2] * x.shape[3] // (conv.stride[0] * conv.stride[1])
+    if not isinstance(norm, FrozenNorm) or cells < FOLD_FROM * conv.weight[0].numel():
+        return norm(conv(x))
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    shift = norm.bias - norm.running_mean * scale
+    weight = conv.weight * scale[:, None, None, None]
+    return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def conv_norms(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """Runs modules in a row, of which every convolution is followed by its norm, as `conv_norm` does."""
+    conv: nn.Conv2d | None = None
+    for module in modules:
+        if conv is not None:
+            x, conv = conv_norm(conv, module, x), None
+        elif isinstance(module, nn.Conv2d):
+            conv = module
+        else:
+            x = module(x)
+    return x
 
 
 class SyncNorm(nn.SyncBatchNorm):
@@ -37,6 +65,12 @@ def group_norm(channels: int) -> nn.GroupNorm:
     """Group norm with the largest group count up to 32 that divides the channels. Wu and He 2018, sec. 4.1."""
     groups = next(count for count in range(min(GROUPS, channels), 0, -1) if channels % count == 0)
     return nn.GroupNorm(groups, channels, eps=EPS)
+
+
+def pooled_norm(norm: Norm, channels: int) -> nn.Module:
+    """The norm of maps pooled to 1x1: batch norm where `norm` is group norm, as a group of one cell has no spread."""
+    module = norm(channels)
+    return nn.BatchNorm2d(channels, eps=EPS) if isinstance(module, nn.GroupNorm) else module
 
 
 def norm_factory(name: str, frozen_eps: float = EPS) -> Norm:

@@ -1,6 +1,11 @@
 """Backbones by name: importing this package registers every family."""
 
+from detector.models.backbones import dla as dla
+from detector.models.backbones import iresnet as iresnet
+from detector.models.backbones import res2net as res2net
+from detector.models.backbones import resnest as resnest
 from detector.models.backbones import resnet as resnet
+from detector.models.backbones import senet as senet
 from detector.models.backbones.base import (
     BACKBONES,
     BGR_255,
@@ -15,7 +20,8 @@ from detector.models.backbones.base import (
     list_backbones,
     register_backbone,
 )
-from detector.models.backbones.load import Report, load_backbone, load_state, read_weights, resolve
+from detector.models.backbones.find import resolve
+from detector.models.backbones.load import Report, load_backbone, load_state, read_weights
 
 __all__ = [
     "BACKBONES",

@@ -92,7 +92,9 @@ class Weights:
 
     urls: mirrors in order, may be empty; sha256: the digest or its beginning, "" if not published; norm_eps: of
     frozen_bn; rename: (pattern, replacement) of `re.sub` for every key; drop: prefixes of keys that a backbone does
-    not have; licence: of the weights; top1, top5: published ImageNet accuracy, per cent.
+    not have; optional: prefixes of keys that a file may lack, as nothing computes with them; transposed: keys, before
+    renaming, of linear weights [in, out]; licence: of the weights; top1, top5: published ImageNet accuracy, per cent,
+    on central crops of crop x crop pixels.
     """
 
     urls: tuple[str, ...] = ()
@@ -101,9 +103,12 @@ class Weights:
     norm_eps: float = EPS
     rename: tuple[tuple[str, str], ...] = ()
     drop: tuple[str, ...] = ("fc.",)
+    optional: tuple[str, ...] = ()
+    transposed: tuple[str, ...] = ()
     licence: str = ""
     top1: float | None = None
     top5: float | None = None
+    crop: int = 224
 
 
 class BackboneEntry(NamedTuple):

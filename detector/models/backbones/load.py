@@ -1,137 +1,22 @@
-"""Weight files: find or download, verify, read without running anything in them, rename, load strictly."""
+"""Weight files: read without running anything in them, rename, load strictly."""
 
-import hashlib
-import http.client
-import logging
-import os
 import pickle
 import re
-import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
-from urllib.parse import urlsplit
-from uuid import uuid4
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from detector.models.backbones.base import BackboneEntry, Weights
+from detector.models.backbones.base import Weights
+from detector.models.backbones.find import fault
 
 State = dict[str, Tensor]
 
-CHUNK = 1 << 20
-TIMEOUT = 30  # seconds without a byte
-SCHEMES = ("http://", "https://", "file://")
 COUNTER = ".num_batches_tracked"
-
-logger = logging.getLogger(__name__)
-
-# ---------------------------------------------------------------------------- find
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $DETECTOR_CACHE, else ~/.cache/detector."""
-    return Path(os.environ.get("DETECTOR_CACHE") or "~/.cache/detector").expanduser()
-
-
-def resolve(weight: str, entry: BackboneEntry) -> Path:
-    """The local file that MODEL.WEIGHT means, downloaded and verified if need be.
-
-    weight: "imagenet" for the entry's own record, or a path, or an address. A file of the right name in the cache
-    folder wins over a download. Raises ValueError that says what to fetch by hand, and where to put it.
-    """
-    if weight == "imagenet":
-        if not entry.weights.urls:
-            raise ValueError(
-                f"no weights are published for {entry.name}; set MODEL.WEIGHT to a file, or to '' for none"
-            )
-        return _fetch(entry.weights.urls, entry.weights.sha256, entry.name)
-    if weight.startswith(SCHEMES):
-        return _fetch((weight,), "", entry.name)
-    path = Path(weight).expanduser()
-    if not path.is_file():
-        raise ValueError(f"MODEL.WEIGHT: there is no file {path}; give a path, an address, 'imagenet', or '' for none")
-    return path
-
-
-def _fetch(urls: Sequence[str], sha256: str, fallback: str) -> Path:
-    folder = cache_folder()
-    targets = [folder / _file_name(url, fallback) for url in urls]
-    for path in targets:
-        if path.is_file():
-            if reason := _fault(path, sha256):
-                raise ValueError(f"{path} {reason}; delete it to download it again, or put the right file there")
-            return path
-    faults = []
-    for url, path in zip(urls, targets, strict=True):
-        try:
-            _download(url, path, sha256)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            faults.append(f"  {url}: {error}")
-        else:
-            return path
-    raise ValueError(
-        "download failed:\n"
-        + "\n".join(faults)
-        + f"\nFetch the file by hand from {urls[0]} and put it at {targets[0]}, or set MODEL.WEIGHT to its path."
-    )
-
-
-def _file_name(url: str, fallback: str) -> str:
-    """The name in the address; services that hide it behind a query get `fallback`."""
-    name = Path(urlsplit(url).path).name
-    return name if Path(name).suffix else f"{fallback}.pth"
-
-
-def _download(url: str, path: Path, sha256: str) -> None:
-    """Fetches into a file aside and renames it once it is whole, so that no reader ever meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    logger.info("downloading %s to %s", url, path)
-    request = urllib.request.Request(url, headers={"User-Agent": "detector"})
-    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response, part.open("wb") as file:
-            _copy(response, file, int(response.headers.get("Content-Length") or 0), path.name)
-        if reason := _fault(part, sha256):
-            raise ValueError(f"what arrived {reason}")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _copy(source: BinaryIO, target: BinaryIO, size: int, name: str) -> None:
-    done = 0
-    with tqdm(total=size or None, unit="B", unit_scale=True, desc=name) as bar:
-        while chunk := source.read(CHUNK):
-            target.write(chunk)
-            bar.update(len(chunk))
-            done += len(chunk)
-    if size and done != size:
-        raise ValueError(f"the connection ended after {done} of {size} bytes")
-
-
-def _fault(path: Path, sha256: str) -> str:
-    """What is wrong with a file before it is read, or "". sha256: the digest, its beginning, or "" for no check."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        head = file.read(CHUNK)
-        if not head:
-            return "is empty"
-        if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
-            return "is a web page, not a weight file"
-        if not sha256:
-            return ""
-        digest.update(head)
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    if digest.hexdigest().startswith(sha256.lower()):
-        return ""
-    return f"has SHA-256 {digest.hexdigest()[:16]}.., which must begin with {sha256}"
-
 
 # ---------------------------------------------------------------------------- read
 
@@ -139,11 +24,11 @@ def _fault(path: Path, sha256: str) -> str:
 def read_weights(path: str | Path) -> State:
     """The tensors of a weight file, by key; dicts under "model", "state_dict" or "blobs" are unwrapped.
 
-    .safetensors; .pkl of numpy arrays (Caffe2, Python 2 too); anything else as PyTorch's own format. Code in a file is
-    refused, never run. Raises ValueError with the file, what is wrong and the remedy.
+    .safetensors; .pkl and .pdparams of numpy arrays (Caffe2's and PaddlePaddle's); anything else as PyTorch's own
+    format. Code in a file is refused, never run. Raises ValueError with the file, what is wrong and the remedy.
     """
     path = Path(path)
-    if reason := _fault(path, ""):
+    if reason := fault(path, ""):
         raise ValueError(f"{path} {reason}; delete it and fetch it again")
     try:
         content = _READERS.get(path.suffix.lower(), _read_torch)(path)
@@ -222,7 +107,15 @@ class _ArrayUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"refused: {module}.{name}") from None
 
 
-_READERS = {".safetensors": _read_safetensors, ".pkl": _read_pickle}
+def _read_paddle(path: Path) -> object:
+    """PaddlePaddle's pickle of arrays, without its table of names of variables."""
+    content = _read_pickle(path)
+    if isinstance(content, dict):
+        content.pop("StructuredToParameterName@@", None)
+    return content
+
+
+_READERS = {".safetensors": _read_safetensors, ".pkl": _read_pickle, ".pdparams": _read_paddle}
 
 # ---------------------------------------------------------------------------- rename
 
@@ -272,6 +165,7 @@ def translate(state: State, weights: Weights, own: Iterable[str]) -> tuple[State
             # The statistics are folded into the affine.
             state[stem + "running_mean"] = torch.zeros_like(state[key])
             state[stem + "running_var"] = torch.ones_like(state[key])
+    state = {key: value.T if key in weights.transposed else value for key, value in state.items()}
     return renamed(state, weights.rename), aside
 
 
@@ -315,12 +209,17 @@ class Report:
 
 
 def load_state(
-    module: nn.Module, state: Mapping[str, Tensor], *, drop: tuple[str, ...] = (), source: str = ""
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    drop: tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
+    source: str = "",
 ) -> Report:
     """Loads tensors by name; every one must fit.
 
     drop: prefixes of keys to leave out, in the file (they are not read) and in the module (they keep their values).
-    `num_batches_tracked` is optional in both. source: the file, for messages.
+    optional: prefixes of keys that the file may lack; so may it `num_batches_tracked`. source: the file, for messages.
     Raises ValueError that lists all keys that are missing, left over or of another shape; then nothing is loaded.
     """
     own, report = module.state_dict(), Report()
@@ -329,8 +228,10 @@ def load_state(
     for key in [key for key in own if key not in dropped]:
         if key in state and state[key].shape != own[key].shape:
             report.wrong_shape.append(f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}")
-        elif not key.endswith(COUNTER):
-            (report.loaded if key in state else report.missing).append(key)
+        elif key in state and not key.endswith(COUNTER):
+            report.loaded.append(key)
+        elif key not in state and not key.startswith(optional) and not key.endswith(COUNTER):
+            report.missing.append(key)
     left = [key for key in state if key not in own and key not in dropped]
     report.unexpected = [key for key in left if not key.endswith(COUNTER)]
     if report.missing or report.unexpected or report.wrong_shape:
@@ -361,6 +262,6 @@ def load_backbone(backbone: nn.Module, weights: Weights, path: str | Path) -> Re
     except ValueError as error:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     drop = tuple(prefix for prefix in weights.drop if not any(key.startswith(prefix) for key in own))
-    report = load_state(backbone, state, drop=drop, source=str(path))
+    report = load_state(backbone, state, drop=drop, optional=weights.optional, source=str(path))
     report.dropped = sorted([*aside, *report.dropped])
     return report

@@ -6,13 +6,14 @@ from torch import Tensor, nn
 
 from detector.models.backbones.base import BGR_255, Weights, register_backbone
 from detector.models.backbones.trunk import Place, ResidualBlock, ResidualTrunk
-from detector.models.norm import Norm
+from detector.models.norm import Norm, conv_norm
 
 
 class BasicBlock(ResidualBlock):
     """Two 3x3 convolutions. He et al. 2016, fig. 5 left."""
 
     expansion = 1
+    last = 2
 
     def __init__(
         self, channels: int, width: int, stride: int, shortcut: nn.Module | None, norm: Norm, place: Place
@@ -24,16 +25,16 @@ class BasicBlock(ResidualBlock):
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = norm(width)
 
-    def body(self, x: Tensor) -> Tensor:
-        """The residual, up to the sum."""
-        x = self.bn1(self.conv1(x)).relu_()
-        return self.bn2(self.conv2(x))
+    def branch(self, x: Tensor) -> Tensor:
+        """What the last convolution gets."""
+        return conv_norm(self.conv1, self.bn1, x).relu_()
 
 
 class Bottleneck(ResidualBlock):
     """1x1, 3x3, 1x1 convolutions. He et al. 2016, fig. 5 right."""
 
     expansion = 4
+    last = 3
 
     def __init__(
         self,
@@ -62,11 +63,10 @@ class Bottleneck(ResidualBlock):
         self.conv3 = nn.Conv2d(inner, width * self.expansion, 1, bias=False)
         self.bn3 = norm(width * self.expansion)
 
-    def body(self, x: Tensor) -> Tensor:
-        """The residual, up to the sum."""
-        x = self.bn1(self.conv1(x)).relu_()
-        x = self.bn2(self.conv2(x)).relu_()
-        return self.bn3(self.conv3(x))
+    def branch(self, x: Tensor) -> Tensor:
+        """What the last convolution gets."""
+        x = conv_norm(self.conv1, self.bn1, x).relu_()
+        return conv_norm(self.conv2, self.bn2, x).relu_()
 
 
 def _torchvision(name: str, digest: str, top1: float, top5: float) -> Weights:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from detector.models.backbones.base import Backbone
-from detector.models.norm import Norm
+from detector.models.norm import Norm, conv_norm, conv_norms
 from detector.structures import Features, Level
 
 Stem = Callable[[Norm], tuple[nn.Module, int]]
@@ -24,6 +24,14 @@ class Place:
 
     index: int
     depth: int
+
+
+class ConvNorm(nn.Sequential):
+    """Modules in a row, of which every convolution is followed by its norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The last module's output."""
+        return conv_norms(self, x)
 
 
 def plain_stem(norm: Norm) -> tuple[nn.Module, int]:
@@ -47,20 +55,25 @@ def deep_stem(norm: Norm, width: int = 32) -> tuple[nn.Module, int]:
 
 def conv_shortcut(channels: int, out: int, stride: int, norm: Norm) -> nn.Module:
     """A strided 1x1 projection. He et al. 2016, sec. 3.3 (B)."""
-    return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), norm(out))
+    return ConvNorm(nn.Conv2d(channels, out, 1, stride, bias=False), norm(out))
 
 
 def avg_shortcut(channels: int, out: int, stride: int, norm: Norm) -> nn.Module:
     """Average pooling, then a 1x1 projection, so that no input is skipped. He et al. 2019, sec. 4.1 (ResNet-D)."""
     # Border cells of an odd side average the pixels that exist. Stride 1 has the pool too: keys count from it.
     pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
-    return nn.Sequential(pool, nn.Conv2d(channels, out, 1, bias=False), norm(out))
+    return ConvNorm(pool, nn.Conv2d(channels, out, 1, bias=False), norm(out))
 
 
 class ResidualBlock(nn.Module):
-    """relu(body(x) + shortcut(x)); a family defines `body`, and `expansion`: output channels per width."""
+    """relu(body(x) + shortcut(x)). A family defines `branch`, and the numbers `expansion` and `last`."""
 
     expansion: ClassVar[int]
+    """Output channels per width."""
+    last: ClassVar[int]
+    """Number of the last convolution and of its norm: 3 for conv3 and bn3."""
+    norm_of_sum = ""
+    """Name of a norm that stands behind the sum, not in the branch; most blocks have none."""
 
     def __init__(
         self, channels: int, width: int, stride: int, shortcut: nn.Module | None, norm: Norm, place: Place
@@ -72,14 +85,18 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.downsample = shortcut
 
-    def body(self, x: Tensor) -> Tensor:
-        """The residual, up to the sum: [N, width * expansion, H / stride, W / stride]."""
+    def branch(self, x: Tensor) -> Tensor:
+        """What the last convolution gets."""
         raise NotImplementedError
+
+    def body(self, x: Tensor) -> Tensor:
+        """The residual, up to the sum: a new tensor [N, width * expansion, H / stride, W / stride]."""
+        return conv_norm(getattr(self, f"conv{self.last}"), getattr(self, f"bn{self.last}"), self.branch(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps x [N, channels, H, W] to [N, width * expansion, H / stride, W / stride]."""
         skip = x if self.downsample is None else self.downsample(x)
-        return (self.body(x) + skip).relu_()
+        return self.body(x).add_(skip).relu_()
 
 
 class Stage(nn.Sequential):
@@ -133,7 +150,7 @@ class ResidualTrunk(Backbone):
             self.add_module(f"layer{i + 1}", Stage(blocks, passes))
             self.levels[f"c{i + 2}"] = Level(out, 4 * 2**i)
         initialise_convs(self)
-        damp_frozen_branches([block for stage in self.stages() for block in stage])
+        damp_frozen_branches([m for m in self.modules() if isinstance(m, ResidualBlock)])
 
     def stages(self) -> list[Stage]:
         """layer1 .. layer4."""
@@ -141,7 +158,8 @@ class ResidualTrunk(Backbone):
 
     def parts(self) -> Sequence[Sequence[nn.Module]]:
         """Stem, layer1 .. layer4."""
-        return [[self.conv1, self.bn1], *[[stage] for stage in self.stages()]]
+        stem = self.conv1 if isinstance(self.conv1, nn.Sequential) else [self.conv1]
+        return [[*stem, self.bn1], *[[stage] for stage in self.stages()]]
 
     def set_passes(self, passes: int) -> None:
         """Runs every stage `passes` times. Raises ValueError below 1."""
@@ -152,7 +170,7 @@ class ResidualTrunk(Backbone):
 
     def forward(self, images: Tensor) -> Features:
         """Images [N, 3, H, W] float -> c2..c5."""
-        x = self.maxpool(self.bn1(self.conv1(images)).relu_())
+        x = self.maxpool(conv_norms(self.parts()[0], images).relu_())
         features = {}
         for name, stage in zip(self.levels, self.stages(), strict=True):
             x = features[name] = stage(x)
@@ -166,7 +184,7 @@ def initialise_convs(module: nn.Module) -> None:
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
 
 
-def damp_frozen_branches(blocks: Sequence[nn.Module]) -> None:
+def damp_frozen_branches(blocks: Sequence[ResidualBlock]) -> None:
     """Scales the last frozen norm of every branch to 1 / sqrt(number of blocks).
 
     A norm that measures nothing lets each sum add the branch's variance, which doubles at every block. With this scale
@@ -177,7 +195,7 @@ def damp_frozen_branches(blocks: Sequence[nn.Module]) -> None:
         norms = [
             module
             for name, module in block.named_modules()
-            if isinstance(module, FrozenBatchNorm2d) and not name.startswith("downsample")
+            if isinstance(module, FrozenBatchNorm2d) and name.partition(".")[0] not in ("downsample", block.norm_of_sum)
         ]
         if norms:
             nn.init.constant_(norms[-1].weight, len(blocks) ** -0.5)

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from detector.models.backbones import BackboneEntry, Weights, resolve
-from detector.models.backbones.load import cache_folder
+from detector.models.backbones.find import cache_folder
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -88,7 +88,7 @@ def test_interrupted_download_leaves_nothing(server, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("detector.models.backbones.load._copy", interrupt)
+    monkeypatch.setattr("detector.models.backbones.find._copy", interrupt)
     with pytest.raises(KeyboardInterrupt):
         resolve("imagenet", entry(f"{server.url}/good.pth"))
     assert not list(cache_folder().iterdir())

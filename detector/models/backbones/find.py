@@ -1,0 +1,126 @@
+"""Weight files: find or download, and verify."""
+
+import hashlib
+import http.client
+import logging
+import os
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from tqdm import tqdm
+
+from detector.models.backbones.base import BackboneEntry
+
+CHUNK = 1 << 20
+TIMEOUT = 30  # seconds without a byte
+SCHEMES = ("http://", "https://", "file://")
+
+logger = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: $DETECTOR_CACHE, else ~/.cache/detector."""
+    return Path(os.environ.get("DETECTOR_CACHE") or "~/.cache/detector").expanduser()
+
+
+def resolve(weight: str, entry: BackboneEntry) -> Path:
+    """The local file that MODEL.WEIGHT means, downloaded and verified if need be.
+
+    weight: "imagenet" for the entry's own record, or a path, or an address. A file of the right name in the cache
+    folder wins over a download. The licence of published weights is said. Raises ValueError that says what to fetch by
+    hand, and where to put it.
+    """
+    names = {_file_name(url, entry.name) for url in entry.weights.urls}
+    if entry.weights.licence and (weight == "imagenet" or Path(weight).name in names):
+        logger.info("published weights of %s, licence: %s", entry.name, entry.weights.licence)
+    if weight == "imagenet":
+        if not entry.weights.urls:
+            raise ValueError(
+                f"no weights are published for {entry.name}; set MODEL.WEIGHT to a file, or to '' for none"
+            )
+        return _fetch(entry.weights.urls, entry.weights.sha256, entry.name)
+    if weight.startswith(SCHEMES):
+        return _fetch((weight,), "", entry.name)
+    path = Path(weight).expanduser()
+    if not path.is_file():
+        raise ValueError(f"MODEL.WEIGHT: there is no file {path}; give a path, an address, 'imagenet', or '' for none")
+    return path
+
+
+def _fetch(urls: Sequence[str], sha256: str, fallback: str) -> Path:
+    folder = cache_folder()
+    targets = [folder / _file_name(url, fallback) for url in urls]
+    for path in targets:
+        if path.is_file():
+            if reason := fault(path, sha256):
+                raise ValueError(f"{path} {reason}; delete it to download it again, or put the right file there")
+            return path
+    faults = []
+    for url, path in zip(urls, targets, strict=True):
+        try:
+            _download(url, path, sha256)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            faults.append(f"  {url}: {error}")
+        else:
+            return path
+    raise ValueError(
+        "download failed:\n"
+        + "\n".join(faults)
+        + f"\nFetch the file by hand from {urls[0]} and put it at {targets[0]}, or set MODEL.WEIGHT to its path."
+    )
+
+
+def _file_name(url: str, fallback: str) -> str:
+    """The name in the address; services that hide it behind a query get `fallback`."""
+    name = Path(urlsplit(url).path).name
+    return name if Path(name).suffix else f"{fallback}.pth"
+
+
+def _download(url: str, path: Path, sha256: str) -> None:
+    """Fetches into a file aside and renames it once it is whole, so that no reader ever meets half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logger.info("downloading %s to %s", url, path)
+    request = urllib.request.Request(url, headers={"User-Agent": "detector"})
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response, part.open("wb") as file:
+            _copy(response, file, int(response.headers.get("Content-Length") or 0), path.name)
+        if reason := fault(part, sha256):
+            raise ValueError(f"what arrived {reason}")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _copy(source: BinaryIO, target: BinaryIO, size: int, name: str) -> None:
+    done = 0
+    with tqdm(total=size or None, unit="B", unit_scale=True, desc=name) as bar:
+        while chunk := source.read(CHUNK):
+            target.write(chunk)
+            bar.update(len(chunk))
+            done += len(chunk)
+    if size and done != size:
+        raise ValueError(f"the connection ended after {done} of {size} bytes")
+
+
+def fault(path: Path, sha256: str) -> str:
+    """What is wrong with a file before it is read, or "". sha256: the digest, its beginning, or "" for no check."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        head = file.read(CHUNK)
+        if not head:
+            return "is empty"
+        if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
+            return "is a web page, not a weight file"
+        if not sha256:
+            return ""
+        digest.update(head)
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    if digest.hexdigest().startswith(sha256.lower()):
+        return ""
+    return f"has SHA-256 {digest.hexdigest()[:16]}.., which must begin with {sha256}"
