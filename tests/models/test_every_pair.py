@@ -11,7 +11,13 @@ from detector.models.build import build_detector
 from detector.models.heads import HEADS
 
 ROOT = Path(__file__).resolve().parents[2]
-FAMILIES = ["resnet18", "resnext50_32x4d", "resnet50_caffe", "sreresnet50", "sreresnet50_caffe"]
+FAMILIES = [
+    *("resnet10", "resnext50_32x4d", "resnet50_caffe", "sreresnet50", "sreresnet50_caffe"),
+    *("iresnet18", "iresgroup50", "iresgroupfix50", "resgroup50", "resgroupfix50", "resstage50"),
+    *("res2net50_14w_8s", "res2net50_v1b_26w_4s", "res2next50", "se_res2net50_26w_4s", "res2net_dla60"),
+    *("res2next_dla60", "resnest50", "resnest50_fast_1s1x64d", "seresnet50", "seresnext50_32x4d", "skresnet50"),
+]  # fmt: skip
+WITH_STAGES = [name for name in FAMILIES if not name.endswith("dla60")]
 
 
 def two_images():
@@ -44,9 +50,25 @@ def test_a_pair_trains_and_predicts(head, backbone):
     check_trains_and_predicts(head, backbone)
 
 
+@pytest.mark.parametrize("norm", ["bn", "gn"])
+@pytest.mark.parametrize("backbone", FAMILIES)
+def test_norms_train_and_predict(backbone, norm):
+    check_trains_and_predicts("fcos", backbone, "MODEL.BACKBONE.NORM", norm)
+
+
+@pytest.mark.parametrize("backbone", WITH_STAGES)
+def test_two_passes_train_and_predict(backbone):
+    check_trains_and_predicts("fcos", backbone, "MODEL.BACKBONE.PASSES", "2")
+
+
 @pytest.mark.parametrize("norm", ["bn", "sync_bn", "gn"])
 def test_norms_train_with_two_passes(norm):
     check_trains_and_predicts("fcos", "resnet18", "MODEL.BACKBONE.NORM", norm, "MODEL.BACKBONE.PASSES", "2")
+
+
+def test_two_passes_need_stages():
+    with pytest.raises(ValueError, match=r"DLA60 has no stages to repeat 2 times; set MODEL\.BACKBONE\.PASSES to 0"):
+        build_detector(load_config(None, ["MODEL.BACKBONE.NAME", "res2net_dla60", "MODEL.BACKBONE.PASSES", "2"]))
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import distributed, nn
 
-from detector.models.norm import norm_factory
+from detector.models.norm import conv_norm, norm_factory, pooled_norm
 
 
 def filled(name: str, channels: int = 6, **kwargs) -> nn.Module:
@@ -62,3 +62,55 @@ def test_groups_divide_the_channels(channels, groups):
 def test_unknown_name_says_key_and_choices():
     with pytest.raises(ValueError, match=r"MODEL\.BACKBONE\.NORM.*'batch'.*frozen_bn, bn, sync_bn, gn"):
         norm_factory("batch")
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_frozen_norms_fold_into_their_convolutions(stride):
+    """Below and above the size from which folding pays: the same numbers and gradients as one after the other."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, 12, 3, stride, 1, groups=2, bias=False).double()
+    norm = norm_factory("frozen_bn", 1e-3)(12).double()
+    for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        tensor.uniform_(0.5, 1.5)
+    for side in (4, 32):
+        x = torch.randn(2, 8, side, side, dtype=torch.float64, requires_grad=True)
+        got, want = conv_norm(conv, norm, x), norm(conv(x))
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+        probe = torch.randn_like(got)
+        for g, w in zip(*(torch.autograd.grad(y, [x, conv.weight], probe) for y in (got, want))):
+            torch.testing.assert_close(g, w, rtol=1e-11, atol=1e-11)
+
+
+def saved_bytes(function):
+    """What autograd keeps for the backward pass, each storage once."""
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = (tensor.untyped_storage().nbytes(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        function()
+    return sum(size for size, _ in kept.values())
+
+
+def test_folding_keeps_less_for_the_backward_pass():
+    conv = nn.Conv2d(8, 8, 1, bias=False)
+    norm = norm_factory("frozen_bn")(8)
+    x = torch.randn(1, 8, 64, 64, requires_grad=True)
+    folded, apart = saved_bytes(lambda: conv_norm(conv, norm, x).relu_()), saved_bytes(lambda: norm(conv(x)).relu_())
+    maps = x.nbytes
+    assert 2 * maps <= folded < 2.1 * maps
+    assert 3 * maps <= apart < 3.1 * maps
+
+
+@pytest.mark.parametrize("name", ["bn", "sync_bn", "gn"])
+def test_other_norms_stay_behind_their_convolutions(name):
+    conv, norm = nn.Conv2d(8, 32, 1, bias=False), norm_factory(name)(32)
+    x = torch.randn(2, 8, 16, 16)
+    torch.testing.assert_close(conv_norm(conv, norm, x), norm(conv(x)), rtol=0, atol=0)
+
+
+def test_norms_of_pooled_maps():
+    kinds = {name: type(pooled_norm(norm_factory(name), 8)).__name__ for name in ("frozen_bn", "bn", "sync_bn", "gn")}
+    assert kinds == {"frozen_bn": "FrozenNorm", "bn": "BatchNorm2d", "sync_bn": "SyncNorm", "gn": "BatchNorm2d"}

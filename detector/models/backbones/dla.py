@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from detector.models.backbones.base import Backbone, register_backbone
 from detector.models.backbones.res2net import Res2Bottleneck, published
@@ -113,6 +114,9 @@ class DLA60(Backbone):
             self.levels[f"c{i}"] = Level(CHANNELS[i], 2**i)
         initialise_convs(self)
         damp_frozen_branches([module for module in self.modules() if isinstance(module, TreeBlock)])
+        for root in [module for module in self.modules() if isinstance(module, Root)]:
+            if isinstance(root.bn, FrozenBatchNorm2d):  # fan-out initialisation leaves it a gain of in / out channels
+                nn.init.constant_(root.bn.weight, (root.conv.out_channels / root.conv.in_channels) ** 0.5)
         self.freeze(0)
 
     def freeze(self, at: int) -> None:

@@ -51,8 +51,9 @@ class StageBlock(ResidualBlock):
         if self.place.index == 0:
             residual = self.body(x)
         elif self.place.index == 1:
-            # In place, as published: the second block rectifies its identity along with its input.
-            residual = convolve(self.branch(x.relu_()))
+            # The identity, too: the published networks rectify this block's input in place.
+            x = x.relu()
+            residual = convolve(self.branch(x))
         else:
             residual = convolve(self.branch(self.bn0(x).relu_()))
         total = residual.add_(x if self.downsample is None else self.downsample(x))

@@ -17,6 +17,8 @@ from detector.models.backbones.resnet import Bottleneck
 from detector.models.backbones.trunk import ResidualTrunk
 from detector.models.norm import norm_factory
 
+FOLDER = Path(os.environ.get("DETECTOR_SHARED", Path(__file__).resolve().parents[4] / "shared")) / "golden"
+
 
 class Golden:
     """Outputs of one published network: `state()` fills its weights, `check()` compares a tensor or statistic."""
@@ -51,15 +53,20 @@ class Golden:
 
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], Golden]:
-    """Name of a golden file -> Golden; skips where shared/golden is not beside the repository."""
-    beside = Path(__file__).resolve().parents[4] / "shared"
-    folder = Path(os.environ.get("DETECTOR_SHARED", beside)) / "golden"
-    if not folder.is_dir():
+    """Name of a golden file -> Golden; skips where the golden data are not beside the repository."""
+    if not (FOLDER / "fill.py").is_file():
         pytest.skip("golden data are absent")
-    spec = importlib.util.spec_from_file_location("golden_fill", folder / "fill.py")
+    spec = importlib.util.spec_from_file_location("golden_fill", FOLDER / "fill.py")
     fill = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fill)
-    return lambda name: Golden(fill, json.loads((folder / "backbones" / f"{name}.json").read_text()))
+    return lambda name: Golden(fill, json.loads((FOLDER / "backbones" / f"{name}.json").read_text()))
+
+
+def pytest_generate_tests(metafunc) -> None:
+    """`golden_name`: every golden file that is there."""
+    if "golden_name" in metafunc.fixturenames:
+        names = sorted(path.stem for path in (FOLDER / "backbones").glob("*.json"))
+        metafunc.parametrize("golden_name", names or ["none"])
 
 
 @pytest.fixture

@@ -121,6 +121,18 @@ def test_direct_paths_and_addresses(server, tmp_path):
         resolve("imagenet", entry())
 
 
+def test_licence_is_said_when_published_weights_are_used(server, tmp_path, caplog):
+    weights = Weights((f"{server.url}/good.pth",), licence="CC BY-NC-SA 4.0 (non-commercial)")
+    mine = BackboneEntry("mine", None, weights)
+    (tmp_path / "good.pth").write_bytes(GOOD)
+    (tmp_path / "own.pth").write_bytes(GOOD)
+    with caplog.at_level("INFO"):
+        for weight in ("imagenet", str(tmp_path / "good.pth"), str(tmp_path / "own.pth")):
+            resolve(weight, mine)
+    said = [record.getMessage() for record in caplog.records if "licence" in record.getMessage()]
+    assert said == ["published weights of mine, licence: CC BY-NC-SA 4.0 (non-commercial)"] * 2
+
+
 def test_cache_folder(monkeypatch):
     monkeypatch.delenv("DETECTOR_CACHE")
     monkeypatch.setenv("HOME", "/home/someone")

@@ -1,71 +1,16 @@
-"""ResNet, ResNeXt and SReResNet against the published networks."""
+"""ResNet, ResNeXt and SReResNet against torchvision."""
 
 import pytest
 import torch
 import torchvision
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model_weights
 
-from detector.models.backbones import BACKBONES, build_backbone, build_classifier, load_state
-from detector.models.backbones.load import translate
+from detector.models.backbones import BACKBONES, build_backbone, build_classifier
 
-CLASSIFIERS = ("resnet50", "resnext50_32x4d")
-FROZEN = {
-    "resnet50_caffe_frozenbn": "resnet50_caffe",
-    "sreresnet50_caffe_frozenbn": "sreresnet50_caffe",
-    "sreresnet50_pytorch_frozenbn": "sreresnet50",
-}
 TORCHVISION = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
     *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
 )
-
-
-def check_features(record, what, features):
-    for name, x in features.items():
-        record.check(what, name.upper(), x)
-
-
-@pytest.mark.parametrize("name", CLASSIFIERS)
-def test_golden_classifier(golden, name):
-    record = golden(name)
-    classifier = build_classifier(name).double()
-    assert {key: list(value.shape) for key, value in classifier.state_dict().items()} == record.record["state_dict"]
-    classifier.load_state_dict(record.state())
-    with torch.no_grad():
-        for what in ("eval", "eval_odd"):
-            features = classifier.eval().features(record.images(what))
-            check_features(record, what, features)
-        record.check("eval", "logits", classifier(record.images("eval")))
-        record.check("train", "C5", classifier.train().features(record.images("train"))["c5"])
-    state = classifier.state_dict()
-    statistics = [key for key in record.record["train"] if key in state]
-    assert len(statistics) == 9
-    for key in statistics:
-        record.check("train", key, state[key])
-
-
-@pytest.mark.parametrize("name", FROZEN)
-def test_golden_frozen(golden, name):
-    record = golden(name)
-    backbone = build_backbone(FROZEN[name], norm_eps=0.0).double()
-    state, aside = translate(record.state(), BACKBONES[FROZEN[name]].weights, backbone.state_dict())
-    assert not aside
-    report = load_state(backbone, state)
-    assert len(report.loaded) == len(record.record["state_dict"])
-    assert sum(p.numel() for p in backbone.parameters()) == record.record["params_backbone"]
-    with torch.no_grad():
-        for what in ("eval", "eval_odd"):
-            check_features(record, what, backbone(record.images(what)))
-
-
-@pytest.mark.parametrize("name", [*CLASSIFIERS, *FROZEN])
-def test_golden_multiply_adds(golden, name):
-    with torch.device("meta"):
-        network = build_classifier(name) if name in CLASSIFIERS else build_backbone(FROZEN[name])
-        with FlopCounterMode(display=False) as counter:
-            network(torch.empty(1, 3, 224, 224))
-    assert counter.get_total_flops() == 2 * golden(name).record["macs_224"]
 
 
 @pytest.mark.parametrize("name", TORCHVISION)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from detector.models.backbones import build_backbone
+from detector.models.backbones import build_backbone, list_backbones
 from detector.models.backbones.resnet import Bottleneck
 from detector.models.backbones.trunk import ResidualTrunk, Stage, avg_shortcut, deep_stem
 from detector.models.norm import norm_factory
@@ -81,14 +81,22 @@ def test_deep_stem_and_average_shortcut_equal_timm(randomised, images):
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["resnet34", "sreresnet152", "resnext101_64x4d"])
+CHECKED = ["resnet34", "sreresnet152", "iresnet34", "iresnet404", "iresgroup50", "res2net_dla60", "resnest101"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*CHECKED, *(pytest.param(name, marks=pytest.mark.slow) for name in list_backbones() if name not in CHECKED)],
+)
 def test_random_weights_with_frozen_norms_can_be_trained(name):
     torch.manual_seed(0)
     trunk = build_backbone(name)
     features = trunk(torch.randn(1, 3, 64, 64))
-    assert all(0.05 < x.std() < 5 for x in features.values()), {name: x.std().item() for name, x in features.items()}
+    # average pooling and averaging attention make maps smaller, by about 4 over the whole of a ResNeSt
+    assert all(0.02 < x.std() < 5 for x in features.values()), {name: x.std().item() for name, x in features.items()}
     features["c5"].square().mean().backward()
-    sizes = [p.grad.norm().item() / p.detach().norm().item() for p in trunk.parameters()]
+    weights = [p for p in trunk.parameters() if p.requires_grad and p.ndim > 1]
+    sizes = [p.grad.norm().item() / p.detach().norm().item() for p in weights]
     assert 0 < min(sizes)
     assert max(sizes) < 10
 
