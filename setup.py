@@ -24,10 +24,12 @@ setup(
         "faster-coco-eval>=1.6.5",
         "msgspec>=0.18",
         "opencv-python>=4.8",
+        "pillow>=10",
         "tqdm>=4.65",
     ],
     extras_require={
-        "test": ["pytest>=8", "pillow>=10", "safetensors>=0.4", "ruff>=0.9", "mypy>=1.13"],
+        "test": ["pytest>=8", "safetensors>=0.4", "matplotlib>=3.8", "ruff>=0.9", "mypy>=1.13"],
+        "plots": ["matplotlib>=3.8"],
         "timm": ["timm>=1.0"],
         "safetensors": ["safetensors>=0.4"],
     },

@@ -56,9 +56,10 @@ class TrainLog:
         if step % PERIOD == 0 or step == self.bar.total:
             means = {name: sum(values) / len(values) for name, values in self.window.items()}
             self.event({"step": step, "lr": lr, **means, "memory_mb": memory_mb})
-            terms = " ".join(f"{name.removeprefix('loss_')} {means[name]:.3f}" for name in means if "loss_" in name)
+            parts = " ".join(f"{name.removeprefix('loss_')} {means[name]:.3f}" for name in means if "loss_" in name)
+            terms = f" ({parts})" if parts else ""
             self.bar.set_postfix_str(
-                f"loss {means['loss']:.3f} ({terms}) lr {lr:.2g} data {means['data_s']:.3f}s mem {memory_mb:.0f}M"
+                f"loss {means['loss']:.3f}{terms} lr {lr:.2g} data {means['data_s']:.3f}s mem {memory_mb:.0f}M"
             )
 
     def event(self, record: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import logging
 import math
 from bisect import bisect_right
+from typing import Any
 
 import torch
 from torch import nn
@@ -53,10 +54,16 @@ def build_optimizer(solver: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         {"params": weights, "lr": solver.BASE_LR, "base_lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY},
         {"params": biases, "lr": bias_lr, "base_lr": bias_lr, "weight_decay": solver.WEIGHT_DECAY_BIAS},
     ]
-    if solver.OPTIMIZER == "sgd":
-        return torch.optim.SGD(groups, lr=solver.BASE_LR, momentum=solver.MOMENTUM)
-    fused = {p.device.type for p in weights} <= {"cpu", "cuda"}  # one pass over memory instead of several
-    return torch.optim.AdamW(groups, lr=solver.BASE_LR, fused=fused)
+    return make_optimizer(solver.OPTIMIZER, groups, solver.MOMENTUM)
+
+
+def make_optimizer(name: str, groups: list[dict[str, Any]], momentum: float) -> torch.optim.Optimizer:
+    """The optimiser "sgd", with this momentum, or "adamw" over groups that hold "params", "lr" and "weight_decay"."""
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=groups[0]["lr"], momentum=momentum)
+    # one pass over memory instead of several
+    fused = {p.device.type for group in groups for p in group["params"]} <= {"cpu", "cuda"}
+    return torch.optim.AdamW(groups, lr=groups[0]["lr"], fused=fused)
 
 
 def learning_rate_factor(solver: CfgNode, step: int) -> float:

@@ -22,6 +22,7 @@ from detector.engine.optim import build_optimizer, learning_rate_factor, scale_t
 from detector.engine.weights import check_classes, load_detector, load_weights
 from detector.models.build import build_detector
 from detector.models.detector import Detector
+from detector.models.norm import check_batch
 from detector.structures import Batch, Target
 
 log = logging.getLogger("detector")
@@ -124,6 +125,8 @@ def run_steps(
     parameters = [p for p in model.parameters() if p.requires_grad]
     batches = iter(train_loader(cfg, dataset, state.step, solver.MAX_ITER))
     model.train()
+    if warning := check_batch(model, solver.IMS_PER_BATCH):
+        log.warning("%s", warning)
     report.tick()
     for step in range(state.step, solver.MAX_ITER):
         waited = time.perf_counter()

@@ -12,6 +12,7 @@ Norm = Callable[[int], nn.Module]
 
 EPS = 1e-5
 GROUPS = 32
+FEW = 8  # images a step; batch norm loses accuracy below. Wu and He 2018, fig. 1
 FOLD_FROM = 2  # cells of the output for a weight of one filter, below which folding costs more than it saves
 
 
@@ -70,7 +71,27 @@ def group_norm(channels: int) -> nn.GroupNorm:
 def pooled_norm(norm: Norm, channels: int) -> nn.Module:
     """The norm of maps pooled to 1x1: batch norm where `norm` is group norm, as a group of one cell has no spread."""
     module = norm(channels)
-    return nn.BatchNorm2d(channels, eps=EPS) if isinstance(module, nn.GroupNorm) else module
+    module = nn.BatchNorm2d(channels, eps=EPS) if isinstance(module, nn.GroupNorm) else module
+    module.pooled = True  # type: ignore[assignment]
+    return module
+
+
+def check_batch(model: nn.Module, images: int) -> str:
+    """A warning about batch norms that are trained on few images a step, or "".
+
+    images: of a step, in one process. Raises ValueError when a norm of pooled maps would see a single value a channel.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    pooled = [m for m in norms if getattr(m, "pooled", False)]
+    remedy = "take a larger SOLVER.IMS_PER_BATCH, or MODEL.BACKBONE.NORM frozen_bn"
+    if pooled and images == 1:
+        raise ValueError(f"the backbone's attention normalises over the batch, which has a single image: {remedy}")
+    if not norms or images >= FEW:
+        return ""
+    what = f"{len(norms)} batch norms measure their statistics on {images} images a step"
+    if pooled:
+        what += f", {len(pooled)} of them (attention) on {images} values a channel"
+    return f"{what}: {remedy} if training is unsteady"
 
 
 def norm_factory(name: str, frozen_eps: float = EPS) -> Norm:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import distributed, nn
 
-from detector.models.norm import conv_norm, norm_factory, pooled_norm
+from detector.models.norm import check_batch, conv_norm, norm_factory, pooled_norm
 
 
 def filled(name: str, channels: int = 6, **kwargs) -> nn.Module:
@@ -114,3 +114,18 @@ def test_other_norms_stay_behind_their_convolutions(name):
 def test_norms_of_pooled_maps():
     kinds = {name: type(pooled_norm(norm_factory(name), 8)).__name__ for name in ("frozen_bn", "bn", "sync_bn", "gn")}
     assert kinds == {"frozen_bn": "FrozenNorm", "bn": "BatchNorm2d", "sync_bn": "SyncNorm", "gn": "BatchNorm2d"}
+
+
+def test_training_on_few_images_is_warned_of():
+    def build(norm):
+        return nn.ModuleList([norm_factory(norm)(8), pooled_norm(norm_factory(norm), 8)])
+
+    assert check_batch(build("bn"), 2) == (
+        "2 batch norms measure their statistics on 2 images a step, 1 of them (attention) on 2 values a channel: "
+        "take a larger SOLVER.IMS_PER_BATCH, or MODEL.BACKBONE.NORM frozen_bn if training is unsteady"
+    )
+    assert check_batch(build("gn"), 2).startswith("1 batch norms")
+    assert check_batch(build("bn"), 8) == check_batch(build("frozen_bn"), 1) == check_batch(build("bn").eval(), 1) == ""
+    assert check_batch(norm_factory("bn")(8), 1).endswith("unsteady")
+    with pytest.raises(ValueError, match=r"normalises over the batch, which has a single image: take a larger SOLVER"):
+        check_batch(build("gn"), 1)

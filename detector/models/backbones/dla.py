@@ -142,8 +142,8 @@ class DLA60(Backbone):
         The images are padded with zeros, right and bottom, to a multiple of 32, as pooling and convolution round odd
         sides differently; so are the levels: c2 has ceil(H / 32) * 8 rows.
         """
-        height, width = images.shape[-2:]
-        x = F.pad(images, (0, -width % 32, 0, -height % 32))
+        below, right = (-side % 32 for side in images.shape[-2:])
+        x = F.pad(images, (0, right, 0, below)) if below or right else images
         x = self.level1(self.level0(self.base_layer(x)))
         features = {}
         for i, name in enumerate(self.levels, start=2):

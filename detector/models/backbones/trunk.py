@@ -60,8 +60,8 @@ def conv_shortcut(channels: int, out: int, stride: int, norm: Norm) -> nn.Module
 
 def avg_shortcut(channels: int, out: int, stride: int, norm: Norm) -> nn.Module:
     """Average pooling, then a 1x1 projection, so that no input is skipped. He et al. 2019, sec. 4.1 (ResNet-D)."""
-    # Border cells of an odd side average the pixels that exist. Stride 1 has the pool too: keys count from it.
-    pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+    # Border cells of an odd side average the pixels that exist. Keys count from the pool, also where there is none.
+    pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
     return ConvNorm(pool, nn.Conv2d(channels, out, 1, bias=False), norm(out))
 
 

@@ -1,0 +1,1 @@
+"""What can be said of networks, data and results without training: counts, errors, correlations, curves."""

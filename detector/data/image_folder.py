@@ -1,0 +1,262 @@
+"""Pictures in one folder per class, as ImageNet is kept: their labels, their crops, their batches."""
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms import v2
+
+from detector.data.samplers import Draw, TrainBatches
+
+MIN_CROP = 32  # pixels; the stride of the coarsest level, below which it would have no cell
+INTERPOLATIONS = {"bilinear": v2.InterpolationMode.BILINEAR, "bicubic": v2.InterpolationMode.BICUBIC}
+
+
+class LabelledImages(NamedTuple):
+    """A batch. images uint8 [N, 3, S, S] RGB, channels_last in memory; labels [N] int64 in 0..C-1."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class ImageFolder(Dataset):
+    """root/class_name/**/picture.jpg: dataset[i] -> (uint8 [S, S, 3] RGB, label).
+
+    Labels are the places of the class folders in the order of their names, as in torchvision.datasets.ImageFolder;
+    links are followed, files that are no pictures by their suffix are passed over. transform: PIL image -> PIL image of
+    one size; under a Draw its chance depends on seed, step and slot alone.
+    Raises OSError when there is no such folder; ValueError when it has no class folders, one of them holds no picture,
+    or a picture cannot be decoded, always naming folder or file.
+    """
+
+    def __init__(self, root: str | Path, transform: v2.Transform, seed: int = 0) -> None:
+        self.root = Path(root)
+        self.transform = transform
+        self.seed = seed
+        self.classes = find_classes(self.root)
+        names: list[bytes] = []
+        counts = []
+        for name in self.classes:
+            found = _find_pictures(self.root, name)
+            if not found:
+                raise ValueError(
+                    f"{self.root / name}: this class folder holds no picture ({', '.join(IMG_EXTENSIONS)}); fill it or "
+                    "delete it"
+                )
+            names += found
+            counts.append(len(found))
+        # Arrays, since every worker would in time copy the pages of a million Python objects.
+        self.names = np.array(names)
+        self.labels = np.repeat(np.arange(len(counts)), counts)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def path(self, item: int) -> Path:
+        """The file of a picture."""
+        return self.root / os.fsdecode(self.names[item])
+
+    def __getitem__(self, key: int | Draw) -> tuple[np.ndarray, int]:
+        if isinstance(key, Draw):
+            image = read_picture(self.path(key.item))
+            seed = np.random.SeedSequence([self.seed, key.step, key.slot]).generate_state(1, np.uint64)[0]
+            with torch.random.fork_rng(devices=[]):  # torchvision's transforms draw from the global state
+                torch.default_generator.manual_seed(int(seed))
+                image = self.transform(image)
+            return np.asarray(image), int(self.labels[key.item])
+        return np.asarray(self.transform(read_picture(self.path(key)))), int(self.labels[key])
+
+
+class FolderLoader:
+    """Iterable of LabelledImages; an error in a worker rises here as a ValueError with its own short message.
+
+    batches: of Draws for training, of places in the dataset for evaluation; pin_memory: for a CUDA device.
+    """
+
+    def __init__(
+        self, dataset: ImageFolder, batches: Iterable[list[Draw]] | Iterable[list[int]], workers: int, pin_memory: bool
+    ) -> None:
+        self.loader = DataLoader(
+            _Caught(dataset),
+            batch_sampler=batches,
+            collate_fn=_collate,
+            num_workers=workers,
+            worker_init_fn=_start_worker,
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # its own, as the DataLoader would draw a number from the global one
+        )
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[LabelledImages]:
+        for batch in self.loader:
+            if isinstance(batch, str):
+                raise ValueError(batch)
+            yield batch
+
+
+def train_loader(
+    dataset: ImageFolder, batch_size: int, workers: int, start_step: int, stop_step: int, pin_memory: bool
+) -> FolderLoader:
+    """The batches of the steps from start_step to before stop_step; see `TrainBatches`.
+
+    All of them are full: batch norm must never meet the two pictures that are left over.
+    Raises ValueError when the dataset has fewer pictures than a batch.
+    """
+    if len(dataset) < batch_size:
+        raise ValueError(
+            f"{dataset.root} holds {len(dataset)} pictures, fewer than one batch: write --batch-size {len(dataset)} or "
+            "less"
+        )
+    batches = TrainBatches(len(dataset), batch_size, dataset.seed, start_step=start_step, stop_step=stop_step)
+    return FolderLoader(dataset, batches, workers, pin_memory)
+
+
+def eval_loader(dataset: ImageFolder, batch_size: int, workers: int, pin_memory: bool) -> FolderLoader:
+    """Every picture once, in order."""
+    return FolderLoader(dataset, BatchSampler(range(len(dataset)), batch_size, drop_last=False), workers, pin_memory)
+
+
+def train_transform(crop: int) -> v2.Transform:
+    """A random part of 8 to 100 % of the picture at crop x crop pixels, mirrored half of the time.
+
+    Szegedy et al. 2015, sec. 6. On uint8.
+    """
+    return v2.Compose([v2.RandomResizedCrop(crop, antialias=True), v2.RandomHorizontalFlip()])
+
+
+def eval_transform(crop: int, resize: int, interpolation: str = "bilinear") -> v2.Transform:
+    """The shorter side scaled to `resize` pixels, then the middle crop x crop pixels; on uint8.
+
+    By Pillow, antialiased: the way in which the published accuracies were measured.
+    interpolation: bilinear or bicubic. Raises ValueError when the crop is too small or larger than the scaled picture.
+    """
+    if crop < MIN_CROP:
+        raise ValueError(f"--crop is {crop}; it must be {MIN_CROP} pixels or more, the stride of the coarsest level")
+    if resize < crop:
+        raise ValueError(f"--resize is {resize}, less than the crop of {crop}: write --resize {default_resize(crop)}")
+    scale = v2.Resize(resize, interpolation=INTERPOLATIONS[interpolation], antialias=True)
+    return v2.Compose([scale, v2.CenterCrop(crop)])
+
+
+def default_resize(crop: int) -> int:
+    """The shorter side that a crop is usually taken from: 256 for 224, and others in proportion."""
+    return round(crop * 256 / 224)
+
+
+def find_classes(root: Path) -> list[str]:
+    """The names of the class folders of a folder, sorted.
+
+    Raises FileNotFoundError or ValueError, naming the folder, when there are none or when they stand one level deeper.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"{root}: there is no such folder; name one that holds a folder of pictures for each class"
+        )
+    classes = sorted(path.name for path in root.iterdir() if path.is_dir())
+    if "val" in classes and any(path.is_dir() for path in (root / "val").iterdir()):
+        raise ValueError(f"{root} holds no class folders but {root / 'val'}, which does; name {root / 'val'}")
+    if not classes:
+        raise ValueError(
+            f"{root} holds no class folders; sort its pictures into one folder per class, e.g. {root / 'cat' / '1.jpg'}"
+        )
+    return classes
+
+
+def open_train_and_val(data: Path, crop: int, seed: int) -> tuple[ImageFolder, ImageFolder]:
+    """The pictures of data/train, cropped at random, and of data/val, cropped in the middle; crop x crop pixels.
+
+    Raises OSError or ValueError naming folder and remedy when one is missing, they have not the same classes, or there
+    is nothing to tell apart.
+    """
+    for part in ("train", "val"):
+        if not (data / part).is_dir():
+            raise FileNotFoundError(
+                f"{data / part}: there is no such folder; --data must hold train/ and val/, each with one folder of "
+                "pictures per class"
+            )
+    val_set = ImageFolder(data / "val", eval_transform(crop, default_resize(crop)))
+    train_set = ImageFolder(data / "train", train_transform(crop), seed)
+    check_same_folders(train_set, val_set)
+    if len(train_set.classes) < 2:
+        raise ValueError(f"{data / 'train'} has a single class folder; there is nothing to tell apart")
+    return train_set, val_set
+
+
+def check_same_folders(first: ImageFolder, other: ImageFolder) -> None:
+    """Raise ValueError when two folders have not the same classes, and so would mix labels."""
+    if first.classes == other.classes:
+        return
+    missing = {a.root: sorted({*b.classes} - {*a.classes}) for a, b in ((first, other), (other, first))}
+    named = "; ".join(f"{root} has no folder {names[0]!r}" for root, names in missing.items() if names)
+    raise ValueError(
+        f"{first.root} has {len(first.classes)} class folders, {other.root} has {len(other.classes)}: {named}. "
+        "Both need the same ones"
+    )
+
+
+def read_picture(path: Path) -> Image.Image:
+    """The picture as RGB, as torchvision's ImageFolder reads it: by Pillow, and not turned by an EXIF tag.
+
+    Raises ValueError naming the file when it is missing, damaged or no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: the file is empty or no picture; fetch it again or delete it") from None
+    except Exception as error:  # Pillow's decoders raise errors of many kinds
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path}: the picture cannot be read ({reason}); fetch it again or delete it") from None
+
+
+def _find_pictures(root: Path, name: str) -> list[bytes]:
+    """The pictures of a class folder, relative to the root, in torchvision's order."""
+    return [
+        os.fsencode(os.path.relpath(os.path.join(folder, file), root))
+        for folder, _, files in sorted(os.walk(root / name, followlinks=True))
+        for file in sorted(files)
+        if file.lower().endswith(IMG_EXTENSIONS)
+    ]
+
+
+class _Caught(Dataset):
+    """A dataset whose unreadable pictures are items: a raised error would reach the user with a worker's traceback."""
+
+    def __init__(self, dataset: ImageFolder) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: int | Draw) -> tuple[np.ndarray, int] | str:
+        try:
+            return self.dataset[key]
+        except ValueError as error:
+            return str(error)
+
+
+def _collate(items: list[tuple[np.ndarray, int] | str]) -> LabelledImages | str:
+    images, labels = [], []
+    for item in items:
+        if isinstance(item, str):
+            return item
+        images.append(item[0])
+        labels.append(item[1])
+    return LabelledImages(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor(labels))
+
+
+def _start_worker(worker: int) -> None:
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", module="PIL")  # of odd EXIF tags, of which ImageNet has some
