@@ -62,4 +62,4 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None) ->
             text = text.replace(key, flag)
         sys.exit(f"error: {text}")
     except KeyboardInterrupt:
-        sys.exit("interrupted; --resume continues from the newest checkpoint")
+        sys.exit("interrupted; training continues from its newest checkpoint with --resume")

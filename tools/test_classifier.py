@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--passes", type=int, default=0, metavar="N", help="runs of each stage; 0: as trained or registered")
     add(
         "--crop", type=int, default=0, metavar="PIXELS",
-        help="side of the central crop; 0: as trained, or as published: 224, but 256, 320, 416 for resnest101, 200, 269 "
-        "and 288 (of --resize 303) for timm's SE nets, all of them with --interpolation bicubic",
+        help="side of the central crop; 0: as trained, or as published: 224; 256, 320, 416 for resnest101, 200, 269 "
+        "and 288 (of --resize 303) for timm's SE nets, all with --interpolation bicubic",
     )  # fmt: skip
     add(
         "--resize", type=int, default=0, metavar="PIXELS",

@@ -72,7 +72,8 @@ class State:
             raise ValueError(f"{path}: its optimiser does not fit what is trained here: {error}") from None
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["base_lr"] = rate  # the config's, as it may have changed
-        self.scaler.load_state_dict(content["scaler"])
+        if content["scaler"] and self.scaler.is_enabled():  # empty where the run was not in fp16
+            self.scaler.load_state_dict(content["scaler"])
         self.step, self.evaluated, self.best = content["step"], content["evaluated"], content["best"]
         torch.set_rng_state(content["random"]["cpu"])
         if len(content["random"]["cuda"]) == torch.cuda.device_count():

@@ -59,7 +59,8 @@ def check_classes(content: Mapping[str, Any], source: str, classes: list[str]) -
     """Raise ValueError when a checkpoint names other classes than the data do, or in another order."""
     trained = list(content.get("classes") or classes)
     if trained != list(classes):
-        i = next((i for i, (a, b) in enumerate(zip(trained, classes, strict=False)) if a != b), len(trained))
+        shared = min(len(trained), len(classes))
+        i = next((i for i in range(shared) if trained[i] != classes[i]), shared)
         first = [names[i] if i < len(names) else "none" for names in (trained, classes)]
         raise ValueError(
             f"{source} was trained on {len(trained)} classes, the data lists {len(classes)}; class {i} is "

@@ -251,6 +251,18 @@ def test_published_numbers_stand_beside_those_of_published_weights(folder, tmp_p
     assert measure(folder, "imagenet", "known", passes=2)["published"] is None
 
 
+def test_published_weights_are_measured_on_their_crop(folder, tmp_path, monkeypatch):
+    torch.save(build_classifier("resnet10", 4).state_dict(), tmp_path / "here.pth")
+    record = Weights(((tmp_path / "here.pth").as_uri(),), crop=64)
+    monkeypatch.setenv("DETECTOR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(BACKBONES, "known", BackboneEntry("known", BACKBONES["resnet10"].build, record))
+    got = measure_accuracy("known", folder, workers=0, device="cpu")
+    assert (got["crop"], got["resize"]) == (64, 73)
+    assert measure_accuracy("known", folder, crop=96, workers=0, device="cpu")["crop"] == 96
+    got = measure_accuracy("known", folder, str(tmp_path / "here.pth"), workers=0, device="cpu")
+    assert got["crop"] == 224
+
+
 def test_only_files_of_the_pre_training_name_their_classes(tmp_path):
     model = build_classifier("resnet10", 4)
     write(tmp_path / "own.pth", model)

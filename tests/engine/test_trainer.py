@@ -10,6 +10,7 @@ import torch
 from detector.config import load_config
 from detector.engine.evaluate import test as run_test  # under its own name pytest would collect it
 from detector.engine.trainer import NonFiniteError, train
+from detector.engine.weights import check_classes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -143,6 +144,33 @@ def test_no_test_set_is_no_evaluation(tiny, tmp_path):
 @pytest.mark.parametrize("opts", [("SOLVER.AMP", "bf16"), ("SOLVER.AMP", "fp16"), ("MODEL.CHANNELS_LAST", "False")])
 def test_precisions_and_formats_run(tiny, opts):
     assert train(tiny("SOLVER.MAX_ITER", 1, *opts))
+
+
+@pytest.mark.parametrize(("before", "after"), [("off", "fp16"), ("fp16", "off")])
+def test_the_precision_may_change_on_resuming(tiny, tmp_path, before, after):
+    train(tiny("SOLVER.MAX_ITER", 1, "SOLVER.AMP", before))
+    train(tiny("SOLVER.MAX_ITER", 2, "SOLVER.AMP", after), resume=True)
+    content = torch.load(tmp_path / "out" / "model_final.pth", weights_only=True)
+    assert (content["step"], bool(content["scaler"])) == (2, after == "fp16")
+
+
+def test_few_images_a_step_under_batch_norm_are_warned_of(tiny, caplog):
+    with caplog.at_level("WARNING"):
+        train(tiny("SOLVER.MAX_ITER", 1, "MODEL.BACKBONE.NORM", "bn"))
+    assert "batch norms measure their statistics on 2 images a step" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("trained", "here", "difference"),
+    [
+        (["light"], ["dark"], "class 0 is 'light' there and 'dark' here"),
+        (["dark", "light"], ["dark"], "class 1 is 'light' there and 'none' here"),
+        (["dark"], ["dark", "light"], "class 1 is 'none' there and 'light' here"),
+    ],
+)
+def test_checkpoints_of_other_classes_name_the_first_difference(trained, here, difference):
+    with pytest.raises(ValueError, match=difference):
+        check_classes({"classes": trained}, "file.pth", here)
 
 
 def test_frozen_parts_stay_as_they_were(tiny, tmp_path):

@@ -216,4 +216,4 @@ def test_help_explains_every_flag(tool, capsys):
     text = capsys.readouterr().out
     assert "--backbone" in text
     if tool == "test_classifier":
-        assert "416 (269)" in " ".join(text.split())
+        assert "224; 256, 320, 416 for resnest101, 200, 269" in " ".join(text.split())
