@@ -120,7 +120,7 @@ def count_backbones(
             # Weights of batch norms serve neither other passes nor group norm.
             known = accuracy is not None and not passes and norm != "gn"
             row[heading] = (f"{accuracy:g}" if exact else f"{accuracy:.2f}") if known else ""
-            row["crop"] = str(weights.crop) if known else row.get("crop", "")
+        row["crop"] = str(weights.crop) if row["top-1 (%)"] else ""
         rows.append({**row, "licence of weights": weights.licence})
     notes = [DEFINITIONS, ACCURACY]
     notes += [FROZEN] * (norm == "frozen_bn")

@@ -71,10 +71,10 @@ def test_the_table_is_aligned_and_defines_its_units(printed):
     assert (
         head.split()
         == (
-            "backbone input params (M) MACs (G) FLOPs (G) activations (M) top-1 (%) top-5 (%) licence of weights"
+            "backbone input params (M) MACs (G) FLOPs (G) activations (M) top-1 (%) top-5 (%) crop licence of weights"
         ).split()
     )
-    assert first.split() == "resnet50 224x224 25.557 4.0892 8.178 11.115 76.13 92.86 BSD-3-Clause".split()
+    assert first.split() == "resnet50 224x224 25.557 4.0892 8.178 11.115 76.13 92.86 224 BSD-3-Clause".split()
     assert second.split()[:6] == "sreresnet50_caffe 224x224 25.557 6.4784 12.957 16.609".split()
     assert second.split()[6:8] == ["-", "-"]
     for heading in ("params (M)", "MACs (G)", "FLOPs (G)", "activations (M)", "top-5 (%)"):
@@ -95,7 +95,7 @@ def test_csv_holds_every_digit_and_no_footnote(printed):
     assert [row["params (M)"] for row in rows] == ["11.689512", "25.557032"]
     assert rows[1]["MACs (G)"] == "4.089184256"
     assert rows[1]["FLOPs (G)"] == "8.178368512"
-    assert (rows[0]["top-1 (%)"], rows[0]["top-5 (%)"]) == ("69.758", "89.078")
+    assert (rows[0]["top-1 (%)"], rows[0]["top-5 (%)"], rows[0]["crop"]) == ("69.758", "89.078", "224")
     # The stem; four convolutions in each stage, and the shortcut of all but the first; the classifier.
     activations = 64 * 112**2 + 4 * 64 * 56**2 + 5 * (128 * 28**2 + 256 * 14**2 + 512 * 7**2) + 1000
     assert float(rows[0]["activations (M)"]) * 1e6 == pytest.approx(activations, abs=0.1)
@@ -105,19 +105,19 @@ def test_markdown_is_ready_for_a_readme(printed):
     lines = printed("resnet50", "resnet10", "--format", "markdown").splitlines()
     table, notes = lines[: lines.index("")], lines[lines.index("") + 1 :]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
-    assert {len(line) for line in cells} == {9}
+    assert {len(line) for line in cells} == {10}
     for heading, rule in zip(cells[0], cells[1]):
         assert set(rule) <= {"-", ":"}
         assert rule.endswith(":") == (heading not in ("backbone", "licence of weights"))
     assert [line[0] for line in cells[2:]] == ["`resnet50`", "`resnet10`"]
-    assert cells[3][6:] == ["-", "-", "-"]
+    assert cells[3][6:] == ["-", "-", "-", "-"]
     assert all(note.startswith("- ") for note in notes)
     assert "2 x MACs" in notes[0]
 
 
 def test_other_passes_and_norms_are_shown_without_the_accuracy_of_others(printed):
     (row,) = read_csv(printed("resnet50", "--passes", 2, "--norm", "frozen_bn", "--format", "csv"))
-    assert (row["passes"], row["norm"], row["top-1 (%)"], row["top-5 (%)"]) == ("2", "frozen_bn", "", "")
+    assert (row["passes"], row["norm"], row["top-1 (%)"], row["crop"]) == ("2", "frozen_bn", "", "")
     assert row["params (M)"] == "25.503912"  # 23,454,912 of the golden body and 2,049,000 of the classifier
     assert row["MACs (G)"] == f"{(6707527680 + 2048000) / 1e9:.9f}"
     assert "buffers, not parameters" in printed("resnet18", "--norm", "frozen_bn")
