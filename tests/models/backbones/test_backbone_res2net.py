@@ -2,13 +2,20 @@
 
 import pickle
 
-import numpy as np
 import pytest
 import torch
 
-from detector.models.backbones import BACKBONES, build_backbone, build_classifier, load_backbone, load_state
+from detector.models.backbones import (
+    BACKBONES,
+    Classifier,
+    build_backbone,
+    build_classifier,
+    load_backbone,
+    load_state,
+)
 from detector.models.backbones.dla import UNUSED
-from detector.models.backbones.res2net import Res2Bottleneck
+from detector.models.backbones.load import renamed
+from detector.models.backbones.res2net import Res2Bottleneck, _v1b
 from detector.models.backbones.trunk import Place
 from detector.models.norm import norm_factory
 
@@ -99,25 +106,34 @@ def paddle_key(key):
     return f"bb_{i}_{index}.{parts['.'.join(rest)]}.{last}"
 
 
-def test_paddle_file_loads(tmp_path, randomised):
+def test_paddles_names_become_ours():
+    with torch.device("meta"):
+        own = [key for key in build_classifier("res2net200_vd_26w_4s").state_dict() if "num_batches" not in key]
+    published = {paddle_key(key): torch.zeros(0) for key in own}
+    assert "bb_2_47.res4b47_branch2b_3._batch_norm._variance" in published
+    assert "bb_1_11.res3l_branch2b_1._conv.weight" in published
+    assert list(renamed(published, BACKBONES["res2net200_vd_26w_4s"].weights.rename)) == own
+
+
+def test_paddle_file_loads(tmp_path):
+    """A file of a shallow net of the same make: arrays, a table of names, a linear weight [in, out]."""
+
+    def build():
+        return _v1b((1, 2, 3, 1), norm_factory("bn"), by_stride=True, count_padding=False)
+
     torch.manual_seed(0)
-    source = randomised(build_classifier("res2net200_vd_26w_4s", 7))
-    state = {key: value for key, value in source.state_dict().items() if not key.endswith("num_batches_tracked")}
+    state = {k: v for k, v in Classifier(build(), 7).state_dict().items() if not k.endswith("num_batches_tracked")}
     arrays = {paddle_key(key): (value.T if key == "fc.weight" else value).numpy() for key, value in state.items()}
-    assert "bb_2_47.res4b47_branch2b_3._batch_norm._variance" in arrays
-    assert "bb_0_0.res2a_branch2b_1._conv.weight" in arrays
     path = tmp_path / "Res2Net200_vd_26w_4s_ssld_pretrained.pdparams"
     names = {key: f"linear_{i}.w_0" for i, key in enumerate(arrays)}
     path.write_bytes(pickle.dumps({**arrays, "StructuredToParameterName@@": names}, protocol=4))
     weights = BACKBONES["res2net200_vd_26w_4s"].weights
-
-    target = build_classifier("res2net200_vd_26w_4s", 7)
-    load_backbone(target, weights, path)
-    for key, value in state.items():
-        assert torch.equal(target.state_dict()[key], value), key
-    backbone = build_backbone("res2net200_vd_26w_4s")
+    classifier, backbone = Classifier(build(), 7), build()
+    load_backbone(classifier, weights, path)
     assert load_backbone(backbone, weights, path).dropped == ["fc.bias", "fc.weight"]
-    assert np.array_equal(backbone.layer4[2].conv3.weight.detach(), state["layer4.2.conv3.weight"])
+    for key, value in state.items():
+        assert torch.equal(classifier.state_dict()[key], value), key
+        assert key.startswith("fc.") or torch.equal(backbone.state_dict()[key], value), key
 
 
 @pytest.mark.parametrize("name", TIMM)
