@@ -111,15 +111,16 @@ def count_backbones(
     """A row for each backbone, and footnotes. passes: 0 is as registered."""
     entries = [BACKBONES[name] for name in names]
     rows = []
-    for name, _, weights in tqdm(entries, desc="count", unit="network", dynamic_ncols=True, leave=False):
-        counts = count_classifier(name, size, norm=norm, passes=passes)
+    with tqdm(entries, desc="count", unit="network", dynamic_ncols=True, leave=False) as bar:
+        counted = [count_classifier(entry.name, size, norm=norm, passes=passes) for entry in bar]
+    for (name, _, weights), counts in zip(entries, counted, strict=True):
         row = {"backbone": name, "input": f"{size[0]}x{size[1]}", **numbers(counts, exact)}
         row |= {"norm": norm} if norm != PUBLISHED else {}
         row |= {"passes": str(passes)} if passes else {}
         for heading, accuracy in (("top-1 (%)", weights.top1), ("top-5 (%)", weights.top5)):
             # Weights of batch norms serve neither other passes nor group norm.
             known = accuracy is not None and not passes and norm != "gn"
-            row[heading] = (f"{accuracy:g}" if exact else f"{accuracy:.2f}") if known else ""
+            row[heading] = (f"{accuracy:g}") if known else ""
         row["crop"] = str(weights.crop) if row["top-1 (%)"] else ""
         rows.append({**row, "licence of weights": weights.licence})
     notes = [DEFINITIONS, ACCURACY]
@@ -133,10 +134,11 @@ def count_detectors(
 ) -> tuple[list[Row], list[str]]:
     """Rows for the backbone, the neck, the head and the whole of each detector, and footnotes."""
     rows, norms = [], set()
-    for file in tqdm(files, desc="count", unit="detector", dynamic_ncols=True, leave=False):
-        cfg = load_config(file, overrides)
-        height, width = size or largest_test_size(cfg)
-        parts = count_detector(cfg, (height, width))
+    with tqdm(files, desc="count", unit="detector", dynamic_ncols=True, leave=False) as bar:
+        configs = [load_config(file, overrides) for file in files]
+        sizes = [size or largest_test_size(cfg) for cfg in configs]
+        counted = [count_detector(configs[i], sizes[i]) for i, _ in enumerate(bar)]
+    for file, cfg, (height, width), parts in zip(files, configs, sizes, counted, strict=True):
         names = {part: cfg.MODEL[part.upper()].NAME for part in parts}
         parts["total"], names["total"] = sum(parts.values(), Counts(0, 0, 0)), " + ".join(names.values())
         for part, counts in parts.items():

@@ -43,6 +43,8 @@ def test(args: dict[str, Any]) -> None:
     """Measure, print and perhaps file the accuracy."""
     load_plugins(args.pop("imports"))
     file = args.pop("json")
+    if file and not Path(file).resolve().parent.is_dir():
+        raise ValueError(f"--json {file}: there is no folder {Path(file).resolve().parent}; make it first")
     result = measure_accuracy(**args)
     print(describe(result))
     if file:

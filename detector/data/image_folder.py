@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 
 from detector.data.samplers import Draw, TrainBatches
 
+MAX_RATIO = 100  # long side to short side, whose resizing would fill the memory beyond
 MIN_CROP = 32  # pixels; the stride of the coarsest level, below which it would have no cell
 INTERPOLATIONS = {"bilinear": v2.InterpolationMode.BILINEAR, "bicubic": v2.InterpolationMode.BICUBIC}
 
@@ -213,12 +214,17 @@ def read_picture(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            width, height = image.size
+            if max(width, height) <= MAX_RATIO * min(width, height):
+                return image.convert("RGB")
     except UnidentifiedImageError:
         raise ValueError(f"{path}: the file is empty or no picture; fetch it again or delete it") from None
     except Exception as error:  # Pillow's decoders raise errors of many kinds
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path}: the picture cannot be read ({reason}); fetch it again or delete it") from None
+    raise ValueError(
+        f"{path}: {width} x {height} pixels, longer than {MAX_RATIO}:1, are no picture to classify; delete it"
+    )
 
 
 def _find_pictures(root: Path, name: str) -> list[bytes]:

@@ -108,7 +108,7 @@ def measure_accuracy(
     dataset = ImageFolder(data, eval_transform(crop, resize, interpolation))
     network = build_backbone(backbone, norm, passes=passes or facts.get("passes", 0))
     model = Classifier(network, len(dataset.classes))
-    load_trained(model, entry.weights, path, facts, dataset)
+    load_trained(network, model, entry.weights, path, facts, dataset)
     model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = eval_loader(dataset, batch_size, workers, where.type == "cuda")
     start = time.perf_counter()
@@ -189,14 +189,21 @@ def check_classes(trained: Sequence[str], path: Path, dataset: ImageFolder) -> N
 
 
 def load_trained(
-    model: Classifier, weights: Weights, path: Path, facts: Mapping[str, Any], dataset: ImageFolder
+    backbone: Backbone,
+    model: Classifier,
+    weights: Weights,
+    path: Path,
+    facts: Mapping[str, Any],
+    dataset: ImageFolder,
 ) -> None:
     """Fill a network, with one output for each class folder, for evaluation.
 
-    Raises ValueError when the file names other classes than the folders, or holds another number of outputs, or none.
+    backbone: the one that `model` was made of. Raises ValueError as `load_backbone` does, and when the file names
+    other classes than the folders, or holds another number of outputs, or none.
     """
     if facts:
         check_classes(facts["classes"], path, dataset)
+    load_backbone(backbone, weights, path)  # before the classifier is spoken of: is it a file of this network at all?
     outputs = count_outputs(model, weights, path)
     if outputs is None:
         raise ValueError(f"{path} holds a backbone without classifier; tools/train_classifier.py --weight trains one")

@@ -27,10 +27,13 @@ class FrozenNorm(FrozenBatchNorm2d):
 def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     """norm(conv(x)). A frozen norm is folded into the filters where the maps are large against them.
 
-    That saves a pass over the output, and keeping the convolution's own output for the backward pass.
+    That saves a pass over the output, and keeping the convolution's own output for the backward pass. Modules with
+    hooks, and convolutions with more than zero padding and a weight, run one after the other.
     """
     cells = x.shape[0] * x.shape[2] * x.shape[3] // (conv.stride[0] * conv.stride[1])
-    if not isinstance(norm, FrozenNorm) or cells < FOLD_FROM * conv.weight[0].numel():
+    hooked = conv._forward_hooks or conv._forward_pre_hooks or norm._forward_hooks or norm._forward_pre_hooks
+    other = conv.bias is not None or conv.padding_mode != "zeros"
+    if not isinstance(norm, FrozenNorm) or hooked or other or cells < FOLD_FROM * conv.weight[0].numel():
         return norm(conv(x))
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     shift = norm.bias - norm.running_mean * scale

@@ -221,3 +221,11 @@ def test_a_single_class_and_a_dataset_below_one_batch_are_refused(folder, tmp_pa
 def test_sizes_that_cannot_be_are_refused(crop, resize, match):
     with pytest.raises(ValueError, match=match):
         eval_transform(crop, resize)
+
+
+def test_pictures_longer_than_any_are_refused(tmp_path):
+    Image.new("RGB", (2020, 20)).save(tmp_path / "line.png")
+    with pytest.raises(ValueError, match=r"line\.png: 2020 x 20 pixels, longer than 100:1"):
+        read_picture(tmp_path / "line.png")
+    Image.new("RGB", (20, 2000)).save(tmp_path / "pole.png")
+    assert read_picture(tmp_path / "pole.png").size == (20, 2000)

@@ -129,3 +129,17 @@ def test_training_on_few_images_is_warned_of():
     assert check_batch(norm_factory("bn")(8), 1).endswith("unsteady")
     with pytest.raises(ValueError, match=r"normalises over the batch, which has a single image: take a larger SOLVER"):
         check_batch(build("gn"), 1)
+
+
+def test_hooks_biases_and_other_paddings_are_respected():
+    norm, x = filled("frozen_bn", 8).float(), torch.randn(2, 8, 32, 32)
+    for args in ({"bias": True}, {"bias": False, "padding_mode": "reflect"}):
+        conv = nn.Conv2d(8, 8, 3, padding=1, **args)
+        torch.testing.assert_close(conv_norm(conv, norm, x), norm(conv(x)))
+    conv, seen = nn.Conv2d(8, 8, 3, padding=1, bias=False), []
+    handle = conv.register_forward_hook(lambda *_: seen.append("conv"))
+    norm.register_forward_pre_hook(lambda *_: seen.append("norm"))
+    conv_norm(conv, norm, x)
+    handle.remove()
+    conv_norm(conv, norm, x)
+    assert seen == ["conv", "norm", "norm"]

@@ -74,7 +74,7 @@ def test_the_table_is_aligned_and_defines_its_units(printed):
             "backbone input params (M) MACs (G) FLOPs (G) activations (M) top-1 (%) top-5 (%) crop licence of weights"
         ).split()
     )
-    assert first.split() == "resnet50 224x224 25.557 4.0892 8.178 11.115 76.13 92.86 224 BSD-3-Clause".split()
+    assert first.split() == "resnet50 224x224 25.557 4.0892 8.178 11.115 76.13 92.862 224 BSD-3-Clause".split()
     assert second.split()[:6] == "sreresnet50_caffe 224x224 25.557 6.4784 12.957 16.609".split()
     assert second.split()[6:8] == ["-", "-"]
     for heading in ("params (M)", "MACs (G)", "FLOPs (G)", "activations (M)", "top-5 (%)"):

@@ -1,10 +1,12 @@
 """Weight files: find or download, and verify."""
 
+import codecs
 import hashlib
 import http.client
 import logging
 import os
 import urllib.request
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +20,7 @@ from detector.models.backbones.base import BackboneEntry
 CHUNK = 1 << 20
 TIMEOUT = 30  # seconds without a byte
 SCHEMES = ("http://", "https://", "file://")
+ZIP = b"PK\x03\x04"
 
 logger = logging.getLogger(__name__)
 
@@ -37,22 +40,25 @@ def resolve(weight: str, entry: BackboneEntry) -> Path:
     names = {_file_name(url, entry.name) for url in entry.weights.urls}
     if entry.weights.licence and (weight == "imagenet" or Path(weight).name in names):
         logger.info("published weights of %s, licence: %s", entry.name, entry.weights.licence)
-    if weight == "imagenet":
+    if weight == "imagenet" or weight in entry.weights.urls:
         if not entry.weights.urls:
             raise ValueError(
                 f"no weights are published for {entry.name}; set MODEL.WEIGHT to a file, or to '' for none"
             )
-        return _fetch(entry.weights.urls, entry.weights.sha256, entry.name)
+        return _fetch(entry.weights.urls, entry.weights.sha256, entry.name, cache_folder())
+    if weight.startswith("file://"):
+        weight = urllib.request.url2pathname(urlsplit(weight).path)
     if weight.startswith(SCHEMES):
-        return _fetch((weight,), "", entry.name)
+        # A folder for each address: other files of the same name, and the published one, stay what they are.
+        folder = cache_folder() / hashlib.sha256(weight.encode()).hexdigest()[:12]
+        return _fetch((weight,), "", entry.name, folder)
     path = Path(weight).expanduser()
     if not path.is_file():
         raise ValueError(f"MODEL.WEIGHT: there is no file {path}; give a path, an address, 'imagenet', or '' for none")
     return path
 
 
-def _fetch(urls: Sequence[str], sha256: str, fallback: str) -> Path:
-    folder = cache_folder()
+def _fetch(urls: Sequence[str], sha256: str, fallback: str, folder: Path) -> Path:
     targets = [folder / _file_name(url, fallback) for url in urls]
     for path in targets:
         if path.is_file():
@@ -114,8 +120,13 @@ def fault(path: Path, sha256: str) -> str:
         head = file.read(CHUNK)
         if not head:
             return "is empty"
-        if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
+        start = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+        if start == b"<":
             return "is a web page, not a weight file"
+        if start in (b"{", b"["):
+            return "is text, not a weight file"
+        if head.startswith(ZIP) and not zipfile.is_zipfile(path):
+            return "is truncated: the end of the archive is missing"
         if not sha256:
             return ""
         digest.update(head)

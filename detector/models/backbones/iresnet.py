@@ -51,7 +51,7 @@ class StageBlock(ResidualBlock):
         if self.place.index == 0:
             residual = self.body(x)
         elif self.place.index == 1:
-            # The identity, too: the published networks rectify this block's input in place.
+            # The identity, too: the published networks (iduta/iresnet babdc4f) rectify this block's input in place.
             x = x.relu()
             residual = convolve(self.branch(x))
         else:

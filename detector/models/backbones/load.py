@@ -2,7 +2,7 @@
 
 import pickle
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from detector.models.backbones.base import Weights
-from detector.models.backbones.find import fault
+from detector.models.backbones.find import ZIP, fault
 
 State = dict[str, Tensor]
 
 COUNTER = ".num_batches_tracked"
+PICKLE = b"\x80"
+TORCH_BEFORE_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
 
 # ---------------------------------------------------------------------------- read
 
@@ -24,14 +26,14 @@ COUNTER = ".num_batches_tracked"
 def read_weights(path: str | Path) -> State:
     """The tensors of a weight file, by key; dicts under "model", "state_dict" or "blobs" are unwrapped.
 
-    .safetensors; .pkl and .pdparams of numpy arrays (Caffe2's and PaddlePaddle's); anything else as PyTorch's own
-    format. Code in a file is refused, never run. Raises ValueError with the file, what is wrong and the remedy.
+    PyTorch's own format, safetensors, and pickles of numpy arrays (Caffe2's .pkl, PaddlePaddle's .pdparams). Code in a
+    file is refused, never run. Raises ValueError with the file, what is wrong and the remedy.
     """
     path = Path(path)
     if reason := fault(path, ""):
         raise ValueError(f"{path} {reason}; delete it and fetch it again")
     try:
-        content = _READERS.get(path.suffix.lower(), _read_torch)(path)
+        content = _reader(path)(path)
     except ImportError as error:
         raise ValueError(f"{path} needs the package safetensors: pip install safetensors") from error
     except Exception as error:
@@ -42,7 +44,8 @@ def read_weights(path: str | Path) -> State:
                 f"{path} holds pickled code ({found[1]}), which is never run; open it in the project that made it and "
                 "save `model.state_dict()` alone"
             ) from error
-        reason = f"{type(error).__name__}: {text.splitlines()[0][:200] if text else 'no reason given'}"
+        first = text.splitlines()[0].partition(". ")[0][:200] if text else "no reason given"
+        reason = f"{type(error).__name__}: {first}"
         raise ValueError(f"{path} is truncated or no weight file ({reason}); delete it and fetch it again") from error
     while isinstance(content, Mapping):
         inner = next((content[key] for key in ("model", "state_dict", "blobs") if key in content), None)
@@ -63,7 +66,8 @@ def _tensor(path: Path, key: str, value: object) -> Tensor:
 
 
 def _read_torch(path: Path) -> object:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with path.open("rb") as file:  # of a path, torch would go by the suffix
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _read_safetensors(path: Path) -> object:
@@ -107,15 +111,26 @@ class _ArrayUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"refused: {module}.{name}") from None
 
 
-def _read_paddle(path: Path) -> object:
-    """PaddlePaddle's pickle of arrays, without its table of names of variables."""
+def _read_arrays(path: Path) -> object:
+    """A pickle of arrays; of PaddlePaddle's without its table of names of variables."""
     content = _read_pickle(path)
     if isinstance(content, dict):
         content.pop("StructuredToParameterName@@", None)
     return content
 
 
-_READERS = {".safetensors": _read_safetensors, ".pkl": _read_pickle, ".pdparams": _read_paddle}
+def _reader(path: Path) -> Callable[[Path], object]:
+    """What reads a file: its first bytes decide, as suffixes may be wrong, and the suffix where they say nothing."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if head.startswith((ZIP, TORCH_BEFORE_1_6)):
+        return _read_torch
+    if path.suffix.lower() == ".safetensors" or head[8:9] == b"{":
+        return _read_safetensors
+    if path.suffix.lower() in (".pkl", ".pdparams") or head.startswith(PICKLE):
+        return _read_arrays
+    return _read_torch
+
 
 # ---------------------------------------------------------------------------- rename
 

@@ -42,13 +42,17 @@ def server():
         "/good.pth": (GOOD, len(GOOD)),
         "/short.pth": (GOOD[:100], len(GOOD)),
         "/page.pth": (b"<html>sign in</html>", 20),
+        "/bom.pth": (b"\xef\xbb\xbf<!DOCTYPE html>", 18),
+        "/comment.pth": (b"<!-- x --><html>", 16),
+        "/error.pth": (b'{"error": 1}', 12),
+        "/half.pth": (b"PK\x03\x04 truncated", 14),
         "/uc?export=download&id=1": (GOOD, len(GOOD)),
     }
     seen = []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, pages, seen))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    server.url, server.seen = f"http://127.0.0.1:{server.server_port}", seen
+    server.pages, server.url, server.seen = pages, f"http://127.0.0.1:{server.server_port}", seen
     yield server
     server.shutdown()
     thread.join()
@@ -74,6 +78,10 @@ def test_download_is_verified_kept_and_used_again(server):
         ("good.pth", "00000000", "what arrived has SHA-256 .*must begin with 00000000"),
         ("short.pth", "", "the connection ended after 100 of 7000 bytes"),
         ("page.pth", "", "what arrived is a web page"),
+        ("bom.pth", "", "what arrived is a web page"),
+        ("comment.pth", "", "what arrived is a web page"),
+        ("error.pth", "", "what arrived is text, not a weight file"),
+        ("half.pth", "", "what arrived is truncated: the end of the archive is missing"),
         ("gone.pth", "", "404"),
     ],
 )
@@ -113,8 +121,8 @@ def test_direct_paths_and_addresses(server, tmp_path):
     file = tmp_path / "own.pth"
     file.write_bytes(GOOD)
     assert resolve(str(file), entry()) == file
-    assert resolve(file.as_uri(), entry()) == cache_folder() / "own.pth"
-    assert resolve(f"{server.url}/good.pth", entry()) == cache_folder() / "good.pth"
+    assert resolve(file.as_uri(), entry()) == file
+    assert resolve(f"{server.url}/good.pth", entry()).name == "good.pth"
     with pytest.raises(ValueError, match=r"MODEL\.WEIGHT: there is no file .*none\.pth"):
         resolve(str(tmp_path / "none.pth"), entry())
     with pytest.raises(ValueError, match=r"no weights are published for mine; set MODEL\.WEIGHT"):
@@ -131,6 +139,18 @@ def test_licence_is_said_when_published_weights_are_used(server, tmp_path, caplo
             resolve(weight, mine)
     said = [record.getMessage() for record in caplog.records if "licence" in record.getMessage()]
     assert said == ["published weights of mine, licence: CC BY-NC-SA 4.0 (non-commercial)"] * 2
+
+
+def test_addresses_do_not_share_files(server):
+    """Two addresses of one name, one of them the record's, and two that hide the name."""
+    server.pages |= {"/a/good.pth": (b"a" * 9, 9), "/b/good.pth": (b"b" * 9, 9), "/uc?export=download&id=2": (b"2", 1)}
+    mine = entry(f"{server.url}/good.pth")
+    paths = [resolve(f"{server.url}/{part}", mine) for part in ("a/good.pth", "b/good.pth", "good.pth")]
+    assert [path.read_bytes() for path in paths] == [b"a" * 9, b"b" * 9, GOOD]
+    assert resolve("imagenet", mine) == paths[2] == cache_folder() / "good.pth"
+    hidden = entry(f"{server.url}/uc?export=download&id=1")
+    assert resolve(f"{server.url}/uc?export=download&id=2", hidden).read_bytes() == b"2"
+    assert resolve("imagenet", hidden).read_bytes() == GOOD
 
 
 def test_cache_folder(monkeypatch):

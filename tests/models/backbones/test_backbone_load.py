@@ -104,6 +104,26 @@ def test_reads_safetensors(tmp_path):
     torch.testing.assert_close(read_weights(tmp_path / "weights.safetensors"), state)
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".pkl", ".safetensors", ".pdparams", ""])
+def test_the_content_decides_on_the_format(tmp_path, suffix):
+    state = {"fc.weight": torch.randn(2, 3)}
+    files = [tmp_path / f"{kind}{suffix}" for kind in ("torch", "before_1_6", "arrays")]
+    torch.save(state, files[0])
+    torch.save(state, files[1], _use_new_zipfile_serialization=False)
+    files[2].write_bytes(pickle.dumps({"fc.weight": state["fc.weight"].numpy()}, 2))
+    if suffix != ".safetensors":  # its reader is asked where the suffix says so and the bytes say nothing
+        torch.testing.assert_close(read_weights(files[2]), state)
+    for file in files[:2]:
+        torch.testing.assert_close(read_weights(file), state)
+
+
+def test_safetensors_under_another_name(tmp_path):
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    state = {"fc.weight": torch.randn(2, 3)}
+    save_file(state, tmp_path / "weights.pth")
+    torch.testing.assert_close(read_weights(tmp_path / "weights.pth"), state)
+
+
 def test_missing_safetensors_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "safetensors.torch", None)
     path = tmp_path / "weights.safetensors"
@@ -181,7 +201,7 @@ def test_damaged_files_are_named(tmp_path, suffix, damage):
             "html": b"\n<!DOCTYPE html><html>Google Drive can't scan this file",
         }[damage]
     )
-    reason = {"empty": "is empty", "html": "is a web page"}.get(damage, "is truncated or no weight file")
+    reason = {"empty": "is empty", "html": "is a web page"}.get(damage, "is truncated")
     with pytest.raises(ValueError, match=rf"w\{suffix} {reason}.*fetch it again"):
         read_weights(path)
 
