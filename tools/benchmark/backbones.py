@@ -173,15 +173,19 @@ class Timm(Peer):
         self.network, self.passes = network, passes
 
     def forward(self, images: Tensor) -> Tensor:
-        """The coarsest map."""
-        if self.passes == 1:
-            return self.network.forward_features(images)
-        net = self.network
-        x = net.maxpool(net.act1(net.bn1(net.conv1(images))))
-        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
-            for block in [*stage, *list(stage)[1:] * (self.passes - 1)]:
+        """The coarsest map; the others are made and held until the end, as a detector needs them."""
+        net, levels = self.network, []
+        if hasattr(net, "base_layer"):  # a DLA
+            x = net.base_layer(images)
+            stages = [[module] for name, module in net.named_children() if name.startswith("level")]
+        else:
+            x = net.maxpool(net.act1(net.bn1(net.conv1(images))))
+            stages = [[*stage] for stage in (net.layer1, net.layer2, net.layer3, net.layer4)]
+        for stage in stages:
+            for block in [*stage, *stage[1:] * (self.passes - 1)]:
                 x = block(x)
-        return x
+            levels.append(x)
+        return levels[-1]
 
 
 class Plain(Peer):
@@ -199,13 +203,14 @@ class Plain(Peer):
                     setattr(module, name, norm)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The coarsest map."""
-        trunk = self.trunk
+        """The coarsest map; the others are made and held until the end, as a detector needs them."""
+        trunk, levels = self.trunk, []
         x = trunk.maxpool(torch.relu_(trunk.bn1(trunk.conv1(images))))
         for stage in trunk.stages():
             for index, block in enumerate(stage):
                 x = self.block(block, x, index, len(stage))
-        return x
+            levels.append(x)
+        return levels[-1]
 
     @staticmethod
     def block(block: nn.Module, x: Tensor, index: int, depth: int) -> Tensor:
