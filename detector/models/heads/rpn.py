@@ -176,7 +176,8 @@ class RPN(nn.Module):
     ) -> Proposals:
         """Proposals from the outputs of `forward`; phase: "train" or "test" says how many.
 
-        The best of each level are decoded and clipped; NMS within each level; the best over all levels remain.
+        The best of each level are decoded and clipped; NMS within each level; the best over all levels remain. They
+        are in order of their logits, which differ where sigmoids round to the same score.
         """
         boxes, logits, levels = [], [], []
         for i, (cells, level_logits, level_deltas) in enumerate(zip(anchors, objectness, deltas, strict=True)):
@@ -184,17 +185,16 @@ class RPN(nn.Module):
             picked = level_deltas.gather(1, best[..., None].expand(-1, -1, 4))
             boxes.append(decode_deltas(cells[best], picked))
             logits.append(logit)
-            levels.append(torch.full_like(best, i))
+            levels.append(best.new_full(logit.shape[1:], i))
         limits = boxes[0].new_tensor([(w, h, w, h) for h, w in sizes])[:, None]
         box = torch.minimum(torch.cat(boxes, dim=1).clamp(min=0), limits)
+        logit, level = torch.cat(logits, dim=1), torch.cat(levels)
         side = (box[..., 2:] - box[..., :2]).amin(-1)
-        image, place = ((side >= self.min_size) & (side > 0)).nonzero(as_tuple=True)
-        box, logit, level = (
-            box[image, place],
-            torch.cat(logits, dim=1)[image, place],
-            torch.cat(levels, 1)[image, place],
-        )
-        # One call for all images and levels: boxes of different groups never suppress each other.
-        keep = batched_nms(box, logit, image * len(anchors) + level, self.nms_thresh)
-        of_image = [keep[image[keep] == i][: self.post_nms_top_n[phase]] for i in range(len(sizes))]
-        return Proposals([box[k] for k in of_image], [logit[k].sigmoid() for k in of_image])
+        proposals = Proposals([], [])
+        # Image by image: NMS shifts groups apart, and the rounding of that must not depend on the other images.
+        for b, s, valid in zip(box, logit, (side >= self.min_size) & (side > 0), strict=True):
+            b, s = b[valid], s[valid]
+            keep = batched_nms(b, s, level[valid], self.nms_thresh)[: self.post_nms_top_n[phase]]
+            proposals.boxes.append(b[keep])
+            proposals.scores.append(s[keep].sigmoid())
+        return proposals
