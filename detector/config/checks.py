@@ -32,6 +32,7 @@ _SHARE = _between(0, 1)
 _POSITIVE = Rule("more than 0", lambda v: v > 0)
 _BELOW_ONE = Rule("0 or more and less than 1", lambda v: 0 <= v < 1)
 _RISING = Rule("positive numbers that rise", _ascending)
+_POSITIVES = Rule("one positive number at least", lambda v: len(v) > 0 and min(v) > 0)
 _PRECISION = _one_of("off", "bf16", "fp16")
 
 RULES: dict[str, Rule] = {
@@ -54,7 +55,33 @@ RULES: dict[str, Rule] = {
     "MODEL.FCOS.INFERENCE_TH": _BELOW_ONE,
     "MODEL.FCOS.PRE_NMS_TOP_N": _COUNT,
     "MODEL.FCOS.NMS_TH": _SHARE,
-    "INPUT.MIN_SIZE_TRAIN": Rule("one positive number at least", lambda v: len(v) > 0 and min(v) > 0),
+    "MODEL.RPN.ANCHOR_SIZES": _POSITIVES,
+    "MODEL.RPN.ASPECT_RATIOS": _POSITIVES,
+    "MODEL.RPN.NUM_CONVS": _NATURAL,
+    "MODEL.RPN.FG_IOU_THRESHOLD": _SHARE,
+    "MODEL.RPN.BG_IOU_THRESHOLD": _SHARE,
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": _COUNT,
+    "MODEL.RPN.POSITIVE_FRACTION": _SHARE,
+    "MODEL.RPN.SMOOTH_L1_BETA": _NATURAL,
+    "MODEL.RPN.PRE_NMS_TOP_N_TRAIN": _COUNT,
+    "MODEL.RPN.PRE_NMS_TOP_N_TEST": _COUNT,
+    "MODEL.RPN.POST_NMS_TOP_N_TRAIN": _COUNT,
+    "MODEL.RPN.POST_NMS_TOP_N_TEST": _COUNT,
+    "MODEL.RPN.NMS_THRESH": _SHARE,
+    "MODEL.RPN.MIN_SIZE": _NATURAL,
+    "MODEL.ROI_HEADS.FG_IOU_THRESHOLD": _SHARE,
+    "MODEL.ROI_HEADS.BG_IOU_THRESHOLD": _SHARE,
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": _COUNT,
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION": _SHARE,
+    "MODEL.ROI_HEADS.BBOX_REG_WEIGHTS": Rule("four positive numbers", lambda v: len(v) == 4 and min(v) > 0),
+    "MODEL.ROI_HEADS.SCORE_THRESH": _BELOW_ONE,
+    "MODEL.ROI_HEADS.NMS": _SHARE,
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": _COUNT,
+    "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": _NATURAL,
+    "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM": _COUNT,
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": _one_of("smooth_l1", "l1", "giou"),
+    "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": _NATURAL,
+    "INPUT.MIN_SIZE_TRAIN": _POSITIVES,
     "INPUT.MIN_SIZE_RANGE_TRAIN": Rule(
         "[-1, -1], or two positive numbers, smaller first",
         lambda v: v == (-1, -1) or (len(v) == 2 and 0 < v[0] <= v[1]),

@@ -48,6 +48,43 @@ _C.MODEL.FCOS.INFERENCE_TH = 0.05  # class score that a candidate must exceed, b
 _C.MODEL.FCOS.PRE_NMS_TOP_N = 1000  # candidates a level and image that reach the NMS
 _C.MODEL.FCOS.NMS_TH = 0.6  # IoU above which the lower score of one class is dropped
 
+_C.MODEL.CLS_AGNOSTIC_BBOX_REG = False  # faster_rcnn: one box for all classes of a proposal, not one for each
+
+_C.MODEL.RPN = CfgNode()  # faster_rcnn, Ren et al. 2015; the numbers on a pyramid are those of Lin et al. 2017
+_C.MODEL.RPN.ANCHOR_SIZES = (32.0, 64.0, 128.0, 256.0, 512.0)  # pixels, square root of the area: one size a level
+_C.MODEL.RPN.ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width: an anchor for each at every cell
+_C.MODEL.RPN.ANCHORS_ROUNDED = False  # corners at whole pixels, as in torchvision
+_C.MODEL.RPN.PADDED_STRIDES = False  # anchors lie (padded side // cells of the level) apart, as in torchvision
+_C.MODEL.RPN.NUM_CONVS = 1  # 3x3 convolutions before the objectness and the deltas
+_C.MODEL.RPN.FG_IOU_THRESHOLD = 0.7  # IoU from which an anchor is positive
+_C.MODEL.RPN.BG_IOU_THRESHOLD = 0.3  # IoU below which it is background; in between it is not trained
+_C.MODEL.RPN.BATCH_SIZE_PER_IMAGE = 256  # anchors of an image that are trained
+_C.MODEL.RPN.POSITIVE_FRACTION = 0.5  # share of positives among them, at most
+_C.MODEL.RPN.SMOOTH_L1_BETA = 1.0 / 9  # error of a delta below which its loss is quadratic; 0: L1
+_C.MODEL.RPN.PRE_NMS_TOP_N_TRAIN = 2000  # candidates a level and image that reach the NMS, in the loss
+_C.MODEL.RPN.PRE_NMS_TOP_N_TEST = 1000  # likewise, in prediction
+_C.MODEL.RPN.POST_NMS_TOP_N_TRAIN = 2000  # proposals an image, over all levels, in the loss
+_C.MODEL.RPN.POST_NMS_TOP_N_TEST = 1000  # likewise, in prediction
+_C.MODEL.RPN.NMS_THRESH = 0.7  # IoU above which the lower score of one level is dropped
+_C.MODEL.RPN.MIN_SIZE = 0.001  # pixels: proposals with a shorter side are dropped; 0: only empty ones
+
+_C.MODEL.ROI_HEADS = CfgNode()  # faster_rcnn: what becomes of the proposals
+_C.MODEL.ROI_HEADS.FG_IOU_THRESHOLD = 0.5  # IoU from which a proposal is positive
+_C.MODEL.ROI_HEADS.BG_IOU_THRESHOLD = 0.5  # IoU below which it is background
+_C.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 512  # proposals of an image that are trained
+_C.MODEL.ROI_HEADS.POSITIVE_FRACTION = 0.25  # share of positives among them, at most
+_C.MODEL.ROI_HEADS.BBOX_REG_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # factors of dx, dy, dw, dh
+_C.MODEL.ROI_HEADS.SCORE_THRESH = 0.05  # class score that a detection must exceed
+_C.MODEL.ROI_HEADS.NMS = 0.5  # IoU above which the lower score of one class is dropped
+
+_C.MODEL.ROI_BOX_HEAD = CfgNode()  # faster_rcnn: RoIAlign and two fully connected layers
+_C.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7  # cells a side that a proposal is pooled to
+_C.MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO = 2  # samples a side of each of them; 0: one for each cell of the map
+_C.MODEL.ROI_BOX_HEAD.POOLER_ALIGNED = True  # samples where they belong; False: half a cell off, as in torchvision
+_C.MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM = 1024  # channels of the two layers
+_C.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE = "smooth_l1"  # smooth_l1 | l1 | giou
+_C.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA = 1.0  # smooth_l1 only: error of a delta below which it is quadratic; 0: L1
+
 # ---------------------------------------------------------------------------- input and data
 _C.INPUT = CfgNode()
 _C.INPUT.MIN_SIZE_TRAIN = (800,)  # pixels, shorter side; several: one is drawn for each image

@@ -2,9 +2,11 @@
 
 from fnmatch import fnmatchcase
 
-_TWO_STAGE = "belongs to a two-stage head; delete the line"
+_BOX_HEAD = "the box head is RoIAlign over the pyramid and two fully connected layers; delete the line"
+_OVER_LEVELS = "write MODEL.RPN.POST_NMS_TOP_N_{}: proposals an image, over all levels"
+_LEVELS = "follows from the levels of the neck; delete the line"
 _MASKS = "belongs to masks and keypoints, which are not built in; delete the line"
-_ONE_HEAD = "MODEL.HEAD.NAME fcos says which head; delete the line"
+_ONE_HEAD = "MODEL.HEAD.NAME says which head (fcos, faster_rcnn); delete the line"
 _ENTRY = "comes with the backbone's entry: MODEL.BACKBONE.NAME"
 _PIXELS = "comes with the backbone's weight record, so that it cannot disagree with the weights; delete the line"
 _COLOUR = "colour jitter is not built in; delete the line"
@@ -13,14 +15,14 @@ _GROUP_NORM = "group norm has 32 groups and eps 1e-5; delete the line"
 
 MOVED: tuple[tuple[str, str, str], ...] = (
     # key pattern, value pattern (without case), what to write now; the first match answers
-    ("MODEL.META_ARCHITECTURE", "*", "write MODEL.HEAD.NAME fcos"),
-    ("MODEL.RPN_ONLY", "*", "write MODEL.HEAD.NAME fcos"),
+    ("MODEL.META_ARCHITECTURE", "*", "write MODEL.HEAD.NAME fcos or faster_rcnn"),
+    ("MODEL.RPN_ONLY", "true", "write MODEL.HEAD.NAME fcos"),
+    ("MODEL.RPN_ONLY", "*", _ONE_HEAD),
     ("MODEL.FCOS_ON", "true", "write MODEL.HEAD.NAME fcos"),
     ("MODEL.FCOS_ON", "*", _ONE_HEAD),
     ("MODEL.RETINANET_ON", "*", _ONE_HEAD),
     ("MODEL.MASK_ON", "*", _MASKS),
     ("MODEL.KEYPOINT_ON", "*", _MASKS),
-    ("MODEL.CLS_AGNOSTIC_BBOX_REG", "*", _TWO_STAGE),
     ("MODEL.USE_SYNCBN", "true", "write MODEL.BACKBONE.NORM sync_bn"),
     ("MODEL.USE_SYNCBN", "*", "MODEL.BACKBONE.NORM names the norm; delete the line"),
     (
@@ -78,14 +80,27 @@ MOVED: tuple[tuple[str, str, str], ...] = (
     ("MODEL.RETINANET.USE_C5", "*", "write MODEL.NECK.EXTRA_LEVELS p6p7_p5"),
     ("MODEL.RETINANET*", "*", _RETINANET),
     ("MODEL.FCOS.NUM_CLASSES", "*", "write MODEL.NUM_CLASSES, without the background (81 becomes 80)"),
-    ("MODEL.FCOS.FPN_STRIDES", "*", "follows from the levels of the neck; delete the line"),
+    ("MODEL.FCOS.FPN_STRIDES", "*", _LEVELS),
     ("MODEL.FCOS.USE_DCN_IN_TOWER", "*", "deformable convolution is not built in; delete the line"),
-    ("MODEL.RPN*", "*", _TWO_STAGE),
+    ("MODEL.RPN.USE_FPN", "*", "MODEL.NECK.NAME fpn says so; delete the line"),
+    ("MODEL.RPN.ANCHOR_STRIDE", "*", _LEVELS),
+    ("MODEL.RPN.STRADDLE_THRESH", "*", "anchors that leave the image are trained like the others; delete the line"),
+    ("MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN", "*", _OVER_LEVELS.format("TRAIN")),
+    ("MODEL.RPN.FPN_POST_NMS_TOP_N_TEST", "*", _OVER_LEVELS.format("TEST")),
+    ("MODEL.RPN.FPN_POST_NMS_PER_BATCH", "*", "proposals are counted an image; delete the line"),
+    ("MODEL.RPN.RPN_HEAD", "*", "MODEL.RPN.NUM_CONVS says how deep it is; delete the line"),
     ("MODEL.ROI_MASK_HEAD*", "*", _MASKS),
     ("MODEL.ROI_KEYPOINT_HEAD*", "*", _MASKS),
     ("MODEL.ROI_BOX_HEAD.NUM_CLASSES", "*", "write MODEL.NUM_CLASSES, without the background (81 becomes 80)"),
     ("MODEL.ROI_HEADS.DETECTIONS_PER_IMG", "*", "write TEST.DETECTIONS_PER_IMG"),
-    ("MODEL.ROI_*", "*", _TWO_STAGE),
+    ("MODEL.ROI_HEADS.USE_FPN", "*", "MODEL.NECK.NAME fpn says so; delete the line"),
+    ("MODEL.ROI_BOX_HEAD.POOLER_SCALES", "*", _LEVELS),
+    ("MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR", "*", _BOX_HEAD),
+    ("MODEL.ROI_BOX_HEAD.PREDICTOR", "*", _BOX_HEAD),
+    ("MODEL.ROI_BOX_HEAD.CONV_HEAD_DIM", "*", _BOX_HEAD),
+    ("MODEL.ROI_BOX_HEAD.NUM_STACKED_CONVS", "*", _BOX_HEAD),
+    ("MODEL.ROI_BOX_HEAD.DILATION", "*", _BOX_HEAD),
+    ("MODEL.ROI_BOX_HEAD.USE_GN", "*", _BOX_HEAD),
     ("INPUT.PIXEL_MEAN", "*", _PIXELS),
     ("INPUT.PIXEL_STD", "*", _PIXELS),
     ("INPUT.TO_BGR255", "*", _PIXELS),

@@ -1,9 +1,15 @@
-"""Box arithmetic: distance coding, clipping, mapping between image sizes. Boxes are continuous xyxy in pixels."""
+"""Box arithmetic: coding, overlap, clipping, mapping between image sizes. Boxes are continuous xyxy in pixels."""
+
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from detector.structures import Size
+
+MAX_LOG_SCALE = math.log(1000 / 16)
+"""The largest dw and dh that are decoded: a box of 16 pixels may grow to 1000."""
 
 
 def distances_to_boxes(points: Tensor, distances: Tensor) -> Tensor:
@@ -20,6 +26,51 @@ def boxes_to_distances(points: Tensor, boxes: Tensor) -> Tensor:
     points [..., 2] x, y; boxes [..., 4] xyxy; all in pixels. Returns [..., 4], negative where a point lies outside.
     """
     return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], dim=-1)
+
+
+def encode_deltas(references: Tensor, boxes: Tensor, weights: Sequence[float] = (1, 1, 1, 1)) -> Tensor:
+    """Deltas dx, dy, dw, dh that turn references (anchors or proposals) into boxes. Ren et al. 2015, eq. 2.
+
+    references and boxes [..., 4] xyxy with positive sides; weights: factors of the four deltas. Returns [..., 4].
+    """
+    size, wanted = references[..., 2:] - references[..., :2], boxes[..., 2:] - boxes[..., :2]
+    shift = (boxes[..., :2] + 0.5 * wanted - references[..., :2] - 0.5 * size) / size
+    return torch.cat([shift, (wanted / size).log()], dim=-1) * shift.new_tensor(weights)
+
+
+def decode_deltas(references: Tensor, deltas: Tensor, weights: Sequence[float] = (1, 1, 1, 1)) -> Tensor:
+    """Boxes that deltas make of references; the inverse of `encode_deltas`. Ren et al. 2015, eq. 2.
+
+    references and deltas [..., 4], of one shape or broadcast; dw and dh are limited to MAX_LOG_SCALE. Returns [..., 4]
+    xyxy, not clipped.
+    """
+    size = references[..., 2:] - references[..., :2]
+    deltas = deltas / deltas.new_tensor(weights)
+    centre = deltas[..., :2] * size + references[..., :2] + 0.5 * size
+    half = 0.5 * size * deltas[..., 2:].clamp(max=MAX_LOG_SCALE).exp()
+    return torch.cat([centre - half, centre + half], dim=-1)
+
+
+def box_areas(boxes: Tensor) -> Tensor:
+    """Areas [...] of boxes [..., 4] xyxy, in square pixels."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def intersections(boxes: Tensor, others: Tensor) -> Tensor:
+    """Areas that every box has in common with every other one: [M, 4] and [P, 4] xyxy -> [M, P] square pixels."""
+    left, top, right, bottom = boxes[:, :, None].unbind(1)
+    # Coordinate by coordinate and in place: a third of the memory, and of the time, of [M, P, 2] corners.
+    left2, top2, right2, bottom2 = others.t().contiguous().unbind()
+    width = torch.minimum(right, right2).sub_(torch.maximum(left, left2)).clamp_(min=0)
+    height = torch.minimum(bottom, bottom2).sub_(torch.maximum(top, top2)).clamp_(min=0)
+    return width.mul_(height)
+
+
+def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union of every box with every other one: [M, 4] and [P, 4] xyxy -> [M, P] in 0..1."""
+    common = intersections(boxes, others)
+    union = box_areas(boxes)[:, None] + box_areas(others) - common
+    return common.div_(union)
 
 
 def clip_boxes(boxes: Tensor, size: Size) -> Tensor:

@@ -1,10 +1,16 @@
 """Loss terms, each summed or per element; heads weigh and normalise them. All expect float32 (or float64)."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import generalized_box_iou_loss
+
+from detector.ops.boxes import decode_deltas
 
 IOU_LOSSES = ("iou", "linear_iou", "giou")
+DELTA_LOSSES = ("smooth_l1", "l1", "giou")
 
 
 def sigmoid_focal_sum(logits: Tensor, rows: Tensor, columns: Tensor, alpha: float, gamma: float) -> Tensor:
@@ -40,6 +46,24 @@ def distance_iou_loss(predicted: Tensor, target: Tensor, kind: str) -> Tensor:
         enclosing = _area(torch.maximum(predicted, target)) + 1e-7
         return 1 - iou + (enclosing - union) / enclosing
     raise ValueError(f"unknown IoU loss {kind!r}; choose one of {', '.join(IOU_LOSSES)}")
+
+
+def delta_loss_sum(
+    deltas: Tensor, wanted: Tensor, references: Tensor, weights: Sequence[float], kind: str, beta: float
+) -> Tensor:
+    """Regression loss of predicted deltas, summed. Ren et al. 2015, eq. 1.
+
+    deltas and wanted [K, 4], coded by `weights` against references [K, 4] xyxy; kind: "smooth_l1" (Girshick 2015,
+    eq. 3; quadratic below `beta`, which may be 0), "l1", or "giou" of the decoded boxes (Rezatofighi et al. 2019).
+    """
+    if kind == "smooth_l1":
+        return F.smooth_l1_loss(deltas, wanted, reduction="sum", beta=beta)
+    if kind == "l1":
+        return F.l1_loss(deltas, wanted, reduction="sum")
+    if kind == "giou":
+        boxes = (decode_deltas(references, x, weights) for x in (deltas, wanted))
+        return generalized_box_iou_loss(*boxes, reduction="sum")
+    raise ValueError(f"unknown delta loss {kind!r}; choose one of {', '.join(DELTA_LOSSES)}")
 
 
 def centerness_targets(distances: Tensor) -> Tensor:

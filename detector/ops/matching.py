@@ -1,12 +1,14 @@
-"""Which location of a feature pyramid answers for which box."""
+"""Which location, anchor or proposal answers for which box, and which of them are trained."""
 
 import torch
 from torch import Tensor
 
-from detector.ops.boxes import boxes_to_distances
+from detector.ops.boxes import box_areas, boxes_to_distances, intersections, pairwise_iou
 
 BACKGROUND = -1
 IGNORED = -2
+CROWD_OVERLAP = 0.5  # share of its area in a crowd region that takes a box out, as in COCO's evaluation at IoU 0.5
+MAX_PAIRS = 2**21  # overlaps held at once: 8 MiB for each float32 matrix; or one row, where that is longer
 
 
 def match_points(
@@ -40,3 +42,53 @@ def match_points(
     match = torch.cat([order, order.new_tensor([BACKGROUND])])[best]
     in_crowd = (boxes_to_distances(points[:, None], ignore[None]).amin(-1) > 0).any(1)
     return match.masked_fill(in_crowd & (match == BACKGROUND), IGNORED)
+
+
+@torch.no_grad()
+def match_boxes(
+    candidates: Tensor, boxes: Tensor, ignore: Tensor, high: float, low: float, *, low_quality: bool = False
+) -> Tensor:
+    """Assign every anchor or proposal the box that it overlaps most. Ren et al. 2015, sec. 3.1.2.
+
+    candidates [P, 4], boxes [M, 4] and ignore [G, 4] xyxy pixels. A candidate is positive where that IoU is at least
+    `high`, background below `low`, neither in between. low_quality: the candidates nearest to a box, all that tie, are
+    positive too, whatever the overlap; each of them answers for the box that it itself overlaps most. Of equal
+    overlaps the first box wins. Background becomes IGNORED where a crowd region of `ignore` covers CROWD_OVERLAP of it.
+    Boxes are taken in chunks of at most MAX_PAIRS overlaps. Returns [P] int64: index of the box, BACKGROUND or IGNORED.
+    """
+    count = len(candidates)
+    best = candidates.new_zeros(count)
+    match = torch.zeros(count, dtype=torch.int64, device=candidates.device)
+    nearest = torch.zeros(count, dtype=torch.bool, device=candidates.device)
+    chunk = max(1, MAX_PAIRS // max(1, count))
+    # Without candidates no box has a nearest one.
+    for start in range(0, len(boxes) if count else 0, chunk):
+        iou = pairwise_iou(boxes[start : start + chunk].to(candidates.dtype), candidates)
+        value, index = iou.max(dim=0)
+        match = torch.where(value > best, index + start, match)
+        best = torch.maximum(best, value)
+        if low_quality:
+            # A box that no candidate touches is nobody's, though all would tie for it at 0.
+            most = iou.amax(dim=1, keepdim=True).clamp(min=torch.finfo(iou.dtype).tiny)
+            nearest |= (iou == most).any(dim=0)
+    positive = nearest if not len(boxes) else (best >= high) | nearest
+    covered = torch.zeros_like(nearest)
+    for start in range(0, len(ignore), chunk):
+        common = intersections(ignore[start : start + chunk].to(candidates.dtype), candidates)
+        covered |= (common >= CROWD_OVERLAP * box_areas(candidates)).any(dim=0)
+    unmatched = torch.where((best >= low) | covered, IGNORED, BACKGROUND)
+    return torch.where(positive, match, unmatched)
+
+
+def sample_balanced(match: Tensor, number: int, positive_fraction: float) -> tuple[Tensor, Tensor]:
+    """Draw positives and background at random. Ren et al. 2015, sec. 3.1.3.
+
+    match [P] as `match_boxes` gives it. At most `number` are drawn, at most `positive_fraction` of these positive; what
+    is lacking of positives is filled up with background. Draws by torch.randperm, positives first. Returns the indices
+    of the positives and of the background.
+    """
+    positives, background = (match >= 0).nonzero()[:, 0], (match == BACKGROUND).nonzero()[:, 0]
+    wanted = min(int(number * positive_fraction), len(positives))
+    chosen = torch.randperm(len(positives), device=match.device)[:wanted]
+    others = torch.randperm(len(background), device=match.device)[: number - wanted]
+    return positives[chosen], background[others]

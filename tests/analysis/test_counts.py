@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torchvision import models
-from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, FCOS_ResNet50_FPN_Weights
 
 from detector.analysis.counts import Counts, count, count_classifier, count_detector, largest_test_size
 from detector.config import load_config
@@ -19,6 +19,7 @@ from detector.models.heads import HEADS
 from detector.models.heads.base import Head
 
 FCOS = Path(__file__).resolve().parents[2] / "configs/fcos/resnet50_1x.yaml"
+FASTER_RCNN = FCOS.parents[1] / "faster_rcnn/resnet50_1x.yaml"
 LOCATIONS = {256: 32 * 32 + 16 * 16 + 8 * 8 + 4 * 4 + 2 * 2}  # of p3..p7, by the side of a square input
 
 
@@ -255,6 +256,23 @@ def test_torchvisions_fcos_has_as_many_parameters():
     scales = 5  # torchvision's has none
     published = FCOS_ResNet50_FPN_Weights.COCO_V1.meta["num_params"]
     assert sum(part.params for part in parts.values()) - scales == published
+
+
+def test_torchvisions_faster_rcnn_has_as_many_parameters():
+    parts = count_detector(load_config(FASTER_RCNN, ["MODEL.NUM_CLASSES", "90"]), (64, 64))
+    background = 4 * (1024 + 1)  # torchvision's background has deltas too
+    published = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["num_params"]
+    assert sum(part.params for part in parts.values()) + background == published
+
+
+def test_the_head_of_faster_rcnn_by_hand():
+    opts = ["MODEL.NUM_CLASSES", "7", "MODEL.RPN.POST_NMS_TOP_N_TEST", "30"]
+    head = count_detector(load_config(FASTER_RCNN, opts), (256, 256))["head"]
+    sites, outputs = sum((256 // s) ** 2 for s in (4, 8, 16, 32, 64)), 3 + 3 * 4
+    layers = ((256 * 49, 1024), (1024, 1024), (1024, 8), (1024, 28))
+    macs = sites * (256 * 256 * 9 + 256 * outputs) + 30 * sum(a * b for a, b in layers)
+    assert head.macs == macs
+    assert head.activations == sites * (256 + outputs) + 30 * sum(b for _, b in layers)
 
 
 def test_the_input_is_the_largest_of_the_test_unless_given():

@@ -27,11 +27,24 @@ def test_the_base_is_fcos_as_published():
     assert (cfg.SOLVER.WARMUP_METHOD, cfg.SOLVER.WARMUP_FACTOR) == ("constant", 1 / 3)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name == "fcos"], ids=lambda path: path.stem)
+def test_the_base_is_faster_rcnn_as_published():
+    cfg = load_config(ROOT / "configs/base/faster_rcnn.yaml")
+    for section in ("RPN", "ROI_HEADS", "ROI_BOX_HEAD"):
+        assert cfg.MODEL[section] == get_defaults().MODEL[section]
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER) == (16, 0.02, 90000)
+    assert (cfg.SOLVER.WARMUP_METHOD, cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.BIAS_LR_FACTOR) == ("linear", 500, 2)
+    assert (cfg.MODEL.NECK.SOURCES, cfg.MODEL.NECK.EXTRA_LEVELS) == (("c2", "c3", "c4", "c5"), "maxpool")
+
+
+HEADED = [p for p in FILES if p.parent.name in ("fcos", "faster_rcnn")]
+
+
+@pytest.mark.parametrize("path", HEADED, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_names_agree(path):
-    cfg = load_config(path)
+    cfg, head = load_config(path), path.parent.name
+    assert cfg.MODEL.HEAD.NAME == head
     assert path.stem.startswith(cfg.MODEL.BACKBONE.NAME + "_")
-    assert cfg.OUTPUT_DIR == f"output/fcos_{path.stem}"
+    assert cfg.OUTPUT_DIR == f"output/{head}_{path.stem}"
     images = 2 if path.stem.endswith("1080") else 16
     assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER * images) == (images, 1440000)
 

@@ -76,6 +76,49 @@ def test_a_published_file_is_answered_in_one_message_and_loads_once_that_is_done
     assert cfg.SOLVER.WARMUP_METHOD == "constant"
 
 
+FASTER_RCNN_R_50_FPN_1X = """\
+MODEL:
+  META_ARCHITECTURE: "GeneralizedRCNN"
+  WEIGHT: "catalog://ImageNetPretrained/MSRA/R-50"
+  BACKBONE:
+    CONV_BODY: "R-50-FPN"
+  RESNETS:
+    BACKBONE_OUT_CHANNELS: 256
+  RPN:
+    USE_FPN: True
+    ANCHOR_STRIDE: (4, 8, 16, 32, 64)
+    PRE_NMS_TOP_N_TRAIN: 2000
+    PRE_NMS_TOP_N_TEST: 1000
+    POST_NMS_TOP_N_TEST: 1000
+    FPN_POST_NMS_TOP_N_TEST: 1000
+  ROI_HEADS:
+    USE_FPN: True
+  ROI_BOX_HEAD:
+    POOLER_RESOLUTION: 7
+    POOLER_SCALES: (0.25, 0.125, 0.0625, 0.03125)
+    POOLER_SAMPLING_RATIO: 2
+    FEATURE_EXTRACTOR: "FPN2MLPFeatureExtractor"
+    PREDICTOR: "FPNPredictor"
+"""
+
+
+def test_what_faster_rcnn_shares_with_a_published_file_stays(tmp_path):
+    path = tmp_path / "e2e_faster_rcnn_R_50_FPN_1x.yaml"
+    path.write_text(FASTER_RCNN_R_50_FPN_1X)
+    with pytest.raises(ValueError, match="11 problems in the config") as error:
+        load_config(path)
+    answered = [line.split(":")[0].strip() for line in str(error.value).splitlines()[2:]]
+    assert "MODEL.RPN.ANCHOR_STRIDE" in answered
+    kept = [
+        line
+        for line in FASTER_RCNN_R_50_FPN_1X.splitlines()
+        if not any(f"{k.split('.')[-1]}:" in line for k in answered)
+    ]
+    path.write_text("\n".join([*kept[:-1], kept[-1], ""]).replace("  BACKBONE:\n", "").replace("  RESNETS:\n", ""))
+    cfg = load_config(path)
+    assert (cfg.MODEL.RPN.PRE_NMS_TOP_N_TEST, cfg.MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO) == (1000, 2)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "answer"),
     [
@@ -90,8 +133,14 @@ def test_a_published_file_is_answered_in_one_message_and_loads_once_that_is_done
         ("MODEL.RESNETS", "", "MODEL.BACKBONE.NAME"),
         ("MODEL.FCOS.NUM_CLASSES", "81", "MODEL.NUM_CLASSES, without the background"),
         ("MODEL.FCOS.FPN_STRIDES", ["8"], "follows from the levels"),
-        ("MODEL.RPN.ANCHOR_SIZES", "(32,)", "two-stage"),
-        ("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", "7", "two-stage"),
+        ("MODEL.RPN_ONLY", "False", "MODEL.HEAD.NAME says which head"),
+        ("MODEL.RPN.ANCHOR_STRIDE", "(4, 8)", "follows from the levels"),
+        ("MODEL.RPN.FPN_POST_NMS_TOP_N_TEST", "2000", "write MODEL.RPN.POST_NMS_TOP_N_TEST"),
+        ("MODEL.RPN.STRADDLE_THRESH", "0", "delete"),
+        ("MODEL.ROI_HEADS.DETECTIONS_PER_IMG", "50", "write TEST.DETECTIONS_PER_IMG"),
+        ("MODEL.ROI_BOX_HEAD.NUM_CLASSES", "81", "MODEL.NUM_CLASSES, without the background"),
+        ("MODEL.ROI_BOX_HEAD.POOLER_SCALES", "(0.25,)", "follows from the levels"),
+        ("MODEL.ROI_BOX_HEAD.PREDICTOR", "FPNPredictor", "two fully connected layers"),
         ("INPUT.PIXEL_MEAN", "[1, 2, 3]", "weight record"),
         ("INPUT.TO_BGR255", "True", "weight record"),
         ("TEST.EXPECTED_RESULTS_SIGMA_TOL", "4", "delete"),

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torchvision.ops import generalized_box_iou, sigmoid_focal_loss
 
-from detector.ops.losses import centerness_targets, distance_iou_loss, sigmoid_focal_sum
+from detector.ops.boxes import encode_deltas
+from detector.ops.losses import centerness_targets, delta_loss_sum, distance_iou_loss, sigmoid_focal_sum
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.5, 2.0])
@@ -47,3 +48,32 @@ def test_iou_losses_by_hand():
 def test_centerness_by_hand():
     distances = torch.tensor([[5.0, 5, 5, 5], [1, 2, 4, 8], [1e-6, 1, 1, 1]])
     torch.testing.assert_close(centerness_targets(distances), torch.tensor([1, 0.25, 1e-3]))
+
+
+def test_delta_losses_by_hand():
+    deltas, wanted = torch.tensor([[0.0, 0.5, 2, -3]]), torch.zeros(1, 4)
+    reference, weights = torch.tensor([[0.0, 0, 10, 10]]), (1, 1, 1, 1)
+    # below beta x^2 / (2 beta), above |x| - beta / 2
+    want = {1.0: 0.125 + 1.5 + 2.5, 2.0: 0.0625 + 1 + 2, 0.0: 5.5}
+    for beta, value in want.items():
+        assert delta_loss_sum(deltas, wanted, reference, weights, "smooth_l1", beta).item() == pytest.approx(value)
+    assert delta_loss_sum(deltas, wanted, reference, weights, "l1", 1.0).item() == pytest.approx(5.5)
+    with pytest.raises(ValueError, match="choose one of smooth_l1, l1, giou"):
+        delta_loss_sum(deltas, wanted, reference, weights, "l2", 1.0)
+
+
+def test_giou_of_deltas_is_that_of_the_boxes():
+    corners = 50 * torch.rand(3, 20, 2, dtype=torch.float64)
+    references, predicted, true = torch.cat([corners, corners + 5 + 30 * torch.rand(3, 20, 2)], dim=2)
+    weights = (10, 10, 5, 5)
+    coded = [encode_deltas(references, boxes, weights) for boxes in (predicted, true)]
+    want = (1 - generalized_box_iou(predicted, true).diagonal()).sum()
+    torch.testing.assert_close(delta_loss_sum(*coded, references, weights, "giou", 0.0), want, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["smooth_l1", "l1", "giou"])
+def test_delta_losses_of_nothing_are_zeros_with_a_gradient(kind):
+    deltas = torch.zeros(0, 4, requires_grad=True)
+    loss = delta_loss_sum(deltas, torch.zeros(0, 4), torch.zeros(0, 4), (1, 1, 1, 1), kind, 0.0)
+    assert loss.item() == 0
+    assert loss.requires_grad

@@ -1,7 +1,14 @@
-import torch
+import subprocess
+import sys
 
+import pytest
+import torch
+from torchvision.models.detection._utils import Matcher
+from torchvision.ops import box_iou
+
+from detector.ops import matching
 from detector.ops.anchors import grid_points
-from detector.ops.matching import BACKGROUND, IGNORED, match_points
+from detector.ops.matching import BACKGROUND, IGNORED, match_boxes, match_points, sample_balanced
 
 EVERYWHERE = torch.tensor([-1.0, torch.inf])
 NONE = torch.zeros(0, 4)
@@ -47,3 +54,118 @@ def test_crowds_are_ignored_where_nothing_matches():
 
 def test_no_box_is_background_everywhere():
     assert match([[1, 1], [2, 2]], NONE) == [BACKGROUND, BACKGROUND]
+
+
+def boxes_on_a_grid(number, step=4):
+    """Boxes with many equal overlaps."""
+    corner = torch.randint(40, (number, 2)) * step
+    return torch.cat([corner, corner + step * torch.randint(1, 12, (number, 2))], dim=1).float()
+
+
+@pytest.mark.parametrize("pairs", [2**21, 700, 1])
+@pytest.mark.parametrize("low_quality", [False, True])
+def test_boxes_match_as_in_torchvision_with_all_ties_in_chunks_of_any_size(monkeypatch, low_quality, pairs):
+    monkeypatch.setattr(matching, "MAX_PAIRS", pairs)
+    for number in (1, 2, 30, 300):
+        boxes, candidates = boxes_on_a_grid(number), boxes_on_a_grid(600)
+        want = Matcher(0.7, 0.3, allow_low_quality_matches=low_quality)(box_iou(boxes, candidates))
+        assert torch.equal(match_boxes(candidates, boxes, NONE, 0.7, 0.3, low_quality=low_quality), want)
+
+
+def test_a_low_quality_match_answers_for_the_candidates_own_best_box():
+    # The second box has its best candidate in the first one, which overlaps the first box more.
+    boxes = torch.tensor([[0.0, 0, 10, 10], [6, 0, 16, 10]])
+    candidates = torch.tensor([[1.0, 0, 11, 10], [40, 40, 50, 50]])
+    assert match_boxes(candidates, boxes, NONE, 0.99, 0.3).tolist() == [IGNORED, BACKGROUND]
+    assert match_boxes(candidates, boxes, NONE, 0.99, 0.3, low_quality=True).tolist() == [0, BACKGROUND]
+
+
+def test_thresholds_are_closed_below():
+    box, candidates = (
+        torch.tensor([[0.0, 0, 10, 10]]),
+        torch.tensor([[0.0, 0, 10, 5], [0, 0, 10, 2.5], [0, 0, 10, 2.4]]),
+    )
+    assert match_boxes(candidates, box, NONE, 0.5, 0.25).tolist() == [0, IGNORED, BACKGROUND]
+
+
+def test_a_box_that_nothing_touches_makes_nothing_positive():
+    candidates = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10]])
+    far = torch.tensor([[100.0, 100, 110, 110]])
+    assert match_boxes(candidates, far, NONE, 0.7, 0.3, low_quality=True).tolist() == [BACKGROUND, BACKGROUND]
+
+
+def test_half_in_a_crowd_is_ignored_unless_positive():
+    crowd = torch.tensor([[0.0, 0, 50, 50], [200, 200, 210, 210]])
+    candidates = torch.tensor([[40.0, 0, 60, 10], [41, 0, 61, 10], [10, 10, 30, 30], [200, 200, 205, 205]])
+    box = torch.tensor([[10.0, 10, 30, 30]])
+    assert match_boxes(candidates, box, crowd, 0.5, 0.5).tolist() == [IGNORED, BACKGROUND, 0, IGNORED]
+    assert match_boxes(candidates, NONE, crowd, 0.5, 0.5).tolist() == [IGNORED, BACKGROUND, IGNORED, IGNORED]
+
+
+def test_nothing_to_match():
+    boxes = boxes_on_a_grid(5)
+    assert match_boxes(boxes, NONE, NONE, 0.7, 0.3, low_quality=True).tolist() == [BACKGROUND] * 5
+    assert match_boxes(NONE, boxes, boxes, 0.7, 0.3, low_quality=True).tolist() == []
+
+
+def test_matching_does_not_depend_on_the_order_of_boxes():
+    corner = torch.rand(330, 2) * 100
+    boxes = torch.cat([corner, corner + 5 + torch.rand(330, 2) * 50], dim=1)
+    boxes, candidates = boxes[:30], boxes[30:]
+    order = torch.randperm(30)
+    one = match_boxes(candidates, boxes, NONE, 0.5, 0.4, low_quality=True)
+    two = match_boxes(candidates, boxes[order], NONE, 0.5, 0.4, low_quality=True)
+    assert torch.equal(torch.where(two >= 0, order[two.clamp(min=0)], two), one)
+
+
+LIMITED = """
+import re, resource, sys, torch
+from detector.ops.boxes import pairwise_iou
+from detector.ops.matching import match_boxes
+torch.manual_seed(0)
+def boxes(n, size):
+    corner = torch.rand(n, 2) * 1000
+    return torch.cat([corner, corner + 1 + torch.rand(n, 2) * size], dim=1)
+few, many, anchors = boxes(1, 9.), boxes(500, 9.), boxes(250_000, 100.)
+match_boxes(anchors, few, few, .7, .3, low_quality=True)
+used = int(re.search(r"VmData:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[1]) * 2**20,) * 2)
+match = match_boxes(anchors, many, many[:50], .7, .3, low_quality=True)
+print(int((match >= 0).sum()))
+pairwise_iou(many, anchors)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are Linux's")
+def test_memory_of_many_boxes_and_anchors_is_bounded():
+    """With 80 MiB left, 500 boxes match 250,000 anchors; one dense float32 matrix of them would be 477 MiB."""
+    run = subprocess.run([sys.executable, "-c", LIMITED, "80"], capture_output=True, text=True)
+    assert run.stdout, run.stderr
+    assert int(run.stdout) >= 250
+    assert "tried to allocate 500000000 bytes" in run.stderr  # so the limit does bind
+
+
+def test_samples_are_balanced_and_filled_up_with_background():
+    match = torch.tensor([3, BACKGROUND, IGNORED, 0, BACKGROUND, 1, BACKGROUND, IGNORED])
+    for number, fraction, counts in (
+        (4, 0.5, (2, 2)),
+        (4, 0.25, (1, 3)),
+        (8, 0.5, (3, 3)),
+        (2, 0.0, (0, 2)),
+        (4, 1.0, (3, 1)),
+    ):
+        positives, background = sample_balanced(match, number, fraction)
+        assert (len(positives), len(background)) == counts
+        assert len(set(positives.tolist())) == counts[0]
+        assert (match[positives] >= 0).all()
+        assert (match[background] == BACKGROUND).all()
+    assert [len(x) for x in sample_balanced(match[:0], 4, 0.5)] == [0, 0]
+
+
+def test_samples_are_random_and_follow_the_seed():
+    match = torch.cat([torch.zeros(50, dtype=torch.int64), torch.full((50,), BACKGROUND)])
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(torch.cat(sample_balanced(match, 20, 0.5)).tolist())
+    assert drawn[0] == drawn[1] != drawn[2]

@@ -1,6 +1,7 @@
 """Heads by name: (cfg, levels of the neck) -> module. A head is added by one file and one import line here."""
 
 from detector.models.heads.base import HEADS, Head, register_head
+from detector.models.heads.faster_rcnn import FasterRCNN
 from detector.models.heads.fcos import FCOS
 
-__all__ = ["FCOS", "HEADS", "Head", "register_head"]
+__all__ = ["FCOS", "HEADS", "FasterRCNN", "Head", "register_head"]

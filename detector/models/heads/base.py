@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -24,6 +25,11 @@ class Head(nn.Module):
     def predict(self, features: Features, sizes: list[Size]) -> list[Detection]:
         """Detections of each image, scores descending; sizes are those before padding."""
         raise NotImplementedError
+
+
+def flatten(x: Tensor) -> Tensor:
+    """[N, K, H, W] -> [N, H * W, K], in float32 where autocast made it less: losses and boxes need the digits."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2).to(torch.promote_types(x.dtype, torch.float32))
 
 
 HEADS: Registry[Callable[[CfgNode, dict[str, Level]], Head]] = Registry("head")

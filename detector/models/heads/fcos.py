@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from detector.models.heads.base import Head, register_head
+from detector.models.heads.base import Head, flatten, register_head
 from detector.models.norm import group_norm
 from detector.ops.anchors import grid_points
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
@@ -192,11 +192,6 @@ class FCOS(Head):
             boxes, scores, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
             detections.append(suppress(clip_boxes(boxes, size), scores, labels, self.nms_th, self.detections_per_img))
         return detections
-
-
-def flatten(x: Tensor) -> Tensor:
-    """[N, K, H, W] -> [N, H * W, K], in float32 where autocast made it less: losses and boxes need the digits."""
-    return x.permute(0, 2, 3, 1).flatten(1, 2).to(torch.promote_types(x.dtype, torch.float32))
 
 
 @register_head("fcos")
