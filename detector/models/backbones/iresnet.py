@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from detector.models.backbones.base import Weights, register_backbone
@@ -52,7 +53,8 @@ class StageBlock(ResidualBlock):
             residual = self.body(x)
         elif self.place.index == 1:
             # The identity, too: the published networks (iduta/iresnet babdc4f) rectify this block's input in place.
-            x = x.relu()
+            # Autograd may have saved it, as the sum of an earlier pass; without autograd nothing else holds it.
+            x = x.relu() if torch.is_grad_enabled() else x.relu_()
             residual = convolve(self.branch(x))
         else:
             residual = convolve(self.branch(self.bn0(x).relu_()))
