@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import nn
 from tqdm import tqdm
 from yacs.config import CfgNode
 
 from detector.data.coco import CocoDetection
 from detector.data.loader import BatchLoader, build_test_datasets, test_loader
 from detector.engine.checkpoint import newest_checkpoint, read_checkpoint
-from detector.engine.device import autocast, pick_device
+from detector.engine.device import AMP, autocast, pick_device
 from detector.engine.weights import check_classes, is_detector, load_detector
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.report import summary_text, write_json
@@ -19,6 +20,7 @@ from detector.models.backbones import BACKBONES
 from detector.models.backbones.find import resolve
 from detector.models.build import build_detector
 from detector.models.detector import Detector
+from detector.models.norm import fold_norms
 from detector.ops.boxes import rescale_boxes
 from detector.structures import Batch, Detection, Target
 
@@ -89,6 +91,23 @@ def test(cfg: CfgNode) -> dict[str, dict[str, float]]:
     return evaluate(model, datasets, cfg, output)
 
 
+@torch.no_grad()
+def prepare_for_inference(model: Detector, precision: str = "off") -> Detector:
+    """Merge norms into convolutions, and round the layers to `precision` (as TEST.AMP) once, not in every pass.
+
+    In place; the detections are the same but for rounding, and the model is for prediction only.
+    """
+    model.eval()
+    side = max(level.stride for level in model.neck.levels.values())
+    blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=model.mean.device)
+    fold_norms(model, lambda: model(blank, [(side, side)]))
+    if dtype := AMP[precision]:
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.to(dtype)
+    return model
+
+
 def load_for_inference(cfg: CfgNode, classes: list[str] | None = None) -> tuple[Detector, list[str], list[int]]:
     """The detector with the weights of MODEL.WEIGHT, else of the newest checkpoint of OUTPUT_DIR.
 
@@ -118,4 +137,4 @@ def load_for_inference(cfg: CfgNode, classes: list[str] | None = None) -> tuple[
     load_detector(model, content["model"], str(path))
     numbers = list(range(cfg.MODEL.NUM_CLASSES))
     names = list(content.get("classes") or classes or map(str, numbers))
-    return model.eval(), names, list(content.get("category_ids") or numbers)
+    return prepare_for_inference(model, cfg.TEST.AMP), names, list(content.get("category_ids") or numbers)
