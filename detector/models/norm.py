@@ -25,18 +25,22 @@ class FrozenNorm(FrozenBatchNorm2d):
 
 
 def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """norm(conv(x)). A frozen norm is folded into the filters where the maps are large against them.
+    """norm(conv(x)). A norm that measures nothing is folded into the filters where the maps are large against them.
 
-    That saves a pass over the output, and keeping the convolution's own output for the backward pass. Modules with
-    hooks, and convolutions with more than zero padding and a weight, run one after the other.
+    That is a frozen norm, and a batch norm in evaluation mode. It saves a pass over the output, and keeping the
+    convolution's own output for the backward pass. Modules with hooks, and convolutions with more than zero padding
+    and a weight, run one after the other.
     """
     cells = x.shape[0] * x.shape[2] * x.shape[3] // (conv.stride[0] * conv.stride[1])
     hooked = conv._forward_hooks or conv._forward_pre_hooks or norm._forward_hooks or norm._forward_pre_hooks
     other = conv.bias is not None or conv.padding_mode != "zeros"
-    if not isinstance(norm, FrozenNorm) or hooked or other or cells < FOLD_FROM * conv.weight[0].numel():
+    measures = not isinstance(norm, FrozenNorm) and norm.training
+    kind = isinstance(norm, FrozenNorm | nn.BatchNorm2d | nn.SyncBatchNorm)
+    if not kind or measures or hooked or other or cells < FOLD_FROM * conv.weight[0].numel():
         return norm(conv(x))
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    shift = norm.bias - norm.running_mean * scale
+    mean, variance, gain, bias = (getattr(norm, name) for name in ("running_mean", "running_var", "weight", "bias"))
+    scale = gain * (variance + norm.eps).rsqrt()
+    shift = bias - mean * scale
     weight = conv.weight * scale[:, None, None, None]
     return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
 
