@@ -31,27 +31,30 @@ _recorded: list[tuple[nn.Conv2d, nn.Module]] | None = None
 
 
 def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """norm(conv(x)). A frozen norm is folded into the filters where the maps are large against them.
+    """norm(conv(x)). A norm that measures nothing is folded into the filters where the maps are large against them.
 
-    That saves a pass over the output, and keeping the convolution's own output for the backward pass. Modules with
-    hooks, and convolutions with more than zero padding and a weight, run one after the other.
+    That is a frozen norm, and a batch norm in evaluation mode. It saves a pass over the output, and keeping the
+    convolution's own output for the backward pass. Modules with hooks, and convolutions with more than zero padding
+    and a weight, run one after the other.
     """
     if _recorded is not None:
         _recorded.append((conv, norm))
     cells = x.shape[0] * x.shape[2] * x.shape[3] // (conv.stride[0] * conv.stride[1])
     hooked = conv._forward_hooks or conv._forward_pre_hooks or norm._forward_hooks or norm._forward_pre_hooks
     other = conv.bias is not None or conv.padding_mode != "zeros"
-    if not isinstance(norm, FrozenNorm) or hooked or other or cells < FOLD_FROM * conv.weight[0].numel():
+    measures = not isinstance(norm, FrozenNorm) and norm.training
+    kind = isinstance(norm, FrozenNorm | nn.BatchNorm2d | nn.SyncBatchNorm)
+    if not kind or measures or hooked or other or cells < FOLD_FROM * conv.weight[0].numel():
         return norm(conv(x))
-    weight, shift = folded(conv, norm)
+    weight, shift = folded(conv, norm)  # type: ignore[arg-type]
     return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 def folded(conv: nn.Conv2d, norm: FrozenNorm | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of the one convolution that computes norm(conv(x)), the norm being frozen or in eval mode."""
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()  # type: ignore[operator]
-    shift = norm.bias - norm.running_mean * scale  # type: ignore[operator]
-    return conv.weight * scale[:, None, None, None], shift
+    mean, variance, gain, bias = (getattr(norm, name) for name in ("running_mean", "running_var", "weight", "bias"))
+    scale = gain * (variance + norm.eps).rsqrt()
+    return conv.weight * scale[:, None, None, None], bias - mean * scale
 
 
 @torch.no_grad()
@@ -75,7 +78,7 @@ def fold_norms(model: nn.Module, run: Callable[[], object]) -> int:
     for conv, norm in pairs:
         hooked = any((m._forward_hooks, m._forward_pre_hooks) != ({}, {}) for m in (conv, norm))
         alone = uses[conv] == uses[norm] == 1 and conv.bias is None and not hooked and norm in homes
-        if not alone or not isinstance(norm, FrozenNorm | nn.modules.batchnorm._BatchNorm) or norm.training:
+        if not alone or not isinstance(norm, FrozenNorm | nn.BatchNorm2d | nn.SyncBatchNorm) or norm.training:
             continue
         weight, shift = folded(conv, norm)  # type: ignore[arg-type]
         conv.weight, conv.bias = nn.Parameter(weight, False), nn.Parameter(shift, False)
