@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from detector.models.heads.base import flatten
-from detector.ops.anchors import anchor_cells, grid_anchors
+from detector.ops.anchors import anchor_cells, grid_anchors, padded_strides
 from detector.ops.boxes import decode_deltas, encode_deltas
 from detector.ops.matching import match_boxes, sample_balanced
 from detector.structures import Features, Level, Size, Target
@@ -105,18 +105,13 @@ class RPN(nn.Module):
     def anchors(self, features: Features) -> list[Tensor]:
         """The anchors of each level: [P, 4] xyxy pixels, also beyond the image.
 
-        With padded strides they lie (side of the padded input) // (side of the map) apart, as torchvision has them;
-        that differs from the level's stride where a map was rounded up. The side is the finest map's times its stride.
+        With padded strides they lie as far apart as `ops.anchors.padded_strides` says.
         """
-        grids = [tuple(features[name].shape[-2:]) for name in self.strides]
-        finest = next(iter(self.strides.values()))
-        anchors = []
-        for cells, (height, width), stride in zip(self.cells, grids, self.strides.values(), strict=True):
-            strides = (stride, stride)
-            if self.padded_strides:
-                strides = (grids[0][0] * finest // height, grids[0][1] * finest // width)
-            anchors.append(grid_anchors(cells, (height, width), strides))
-        return anchors
+        grids: list[Size] = [(x.shape[-2], x.shape[-1]) for x in (features[name] for name in self.strides)]
+        strides: list[Size] = [(stride, stride) for stride in self.strides.values()]
+        if self.padded_strides:
+            strides = padded_strides(grids, strides[0][0])
+        return [grid_anchors(*place) for place in zip(self.cells, grids, strides, strict=True)]
 
     def loss(self, features: Features, targets: list[Target], sizes: list[Size]) -> tuple[dict[str, Tensor], Proposals]:
         """Losses of sampled anchors, divided by their number, and the proposals to train the next stage with.
