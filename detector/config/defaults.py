@@ -62,6 +62,7 @@ _C.MODEL.RPN = CfgNode()  # faster_rcnn, Ren et al. 2015; the numbers on a pyram
 _C.MODEL.RPN.ANCHOR_SIZES = (32.0, 64.0, 128.0, 256.0, 512.0)  # pixels, square root of the area: one size a level
 _C.MODEL.RPN.ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width: an anchor for each at every cell
 _C.MODEL.RPN.ANCHORS_ROUNDED = False  # corners at whole pixels, as in torchvision
+_C.MODEL.RPN.LEGACY_ANCHORS = False  # sides rounded in strides, centred in the cells, as in maskrcnn-benchmark
 _C.MODEL.RPN.PADDED_STRIDES = False  # anchors lie (padded side // cells of the level) apart, as in torchvision
 _C.MODEL.RPN.NUM_CONVS = 1  # 3x3 convolutions before the objectness and the deltas
 _C.MODEL.RPN.FG_IOU_THRESHOLD = 0.7  # IoU from which an anchor is positive

@@ -16,7 +16,7 @@ from detector.registry import Registry
 NO_CLASS = ("__background__", "N/A")
 """Names of outputs that stand for no class; evaluation leaves them out."""
 
-RESNETS = {
+RESNETS: dict[tuple[bool, tuple[int, ...], int, int], str] = {
     # bottleneck, blocks of each stage, groups, channels of the first 3x3 convolution
     (False, (2, 2, 2, 2), 1, 64): "resnet18",
     (False, (3, 4, 6, 3), 1, 64): "resnet34",

@@ -45,6 +45,19 @@ def anchor_cells(sizes: Sequence[float], aspect_ratios: Sequence[float], *, roun
     return cells.round() if rounded else cells
 
 
+def legacy_anchor_cells(sizes: Sequence[float], aspect_ratios: Sequence[float], stride: int) -> Tensor:
+    """The anchors of one cell as in Detectron and maskrcnn-benchmark, whose boxes include their last pixel.
+
+    The sides of a box of stride x stride pixels are rounded for each ratio (half to even), then scaled; the boxes lie
+    around the cell's centre. Arguments and result as in `anchor_cells`.
+    """
+    ratio = torch.tensor(aspect_ratios, dtype=torch.float64)[:, None]
+    scale = torch.tensor(sizes, dtype=torch.float64) / stride
+    width = (stride**2 / ratio).sqrt().round()
+    half = torch.stack([(width * scale).flatten(), ((width * ratio).round() * scale).flatten()], dim=1) / 2
+    return torch.cat([stride / 2 - half, stride / 2 + half], dim=1).float()
+
+
 def grid_anchors(cells: Tensor, grid: tuple[int, int], strides: tuple[int, int]) -> Tensor:
     """The anchors of a whole map, centred at i * stride. Ren et al. 2015, sec. 3.1.1.
 

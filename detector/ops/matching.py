@@ -24,8 +24,9 @@ def match_points(
     """Assign every location the smallest box that it may regress. Tian et al. 2019, sec. 3.1 and 3.2.
 
     points [P, 2] x, y; strides [P]; ranges [P, 2]: interval of the largest distance that the location's level
-    regresses, with its ends unless open_ranges; boxes [M, 4] and ignore [G, 4] xyxy; all in pixels. radius: half side of the positive square around a
-    box's centre, in strides, cut at the box; 0: the whole box is positive. Of equal areas the first box wins.
+    regresses, with its ends unless `open_ranges`; boxes [M, 4] and ignore [G, 4] xyxy; all in pixels. radius: half side
+    of the positive square around a box's centre, in strides, cut at the box; 0: the whole box is positive. Of equal
+    areas the first box wins.
     Returns [P] int64: index of the box, BACKGROUND, or IGNORED for unmatched locations inside a crowd region.
     """
     order = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).argsort(stable=True)
