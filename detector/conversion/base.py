@@ -138,8 +138,8 @@ def two_stage_config(state: Mapping[str, Tensor], path: Path) -> dict[str, objec
         raise ValueError(f"{path}: {anchors} anchors a cell; detectors of 3 a cell, one size a level, can be converted")
     box, stages = "head.box_heads.0.", {key.split(".")[2] for key in state if key.startswith("head.box_heads.")}
     classes, boxes = len(state[box + "cls_logits.weight"]) - 1, len(state[box + "deltas.weight"]) // 4
-    layers = [value for key, value in state.items() if key.startswith(box) and key.endswith(".weight")]
-    convs, fcs = [x for x in layers if x.ndim == 4], [x for x in layers if x.ndim == 2][:-2]
+    convs = [value for key, value in state.items() if key.startswith(box + "convs.") and value.ndim == 4]
+    fcs = [value for key, value in state.items() if key.startswith(box + "fcs.") and value.ndim == 2]
     found: dict[str, object] = {
         "MODEL.HEAD.NAME": "faster_rcnn",
         "MODEL.NUM_CLASSES": classes,

@@ -11,13 +11,13 @@ from detector.conversion import SOURCES, convert
 from detector.engine.evaluate import load_for_inference
 from detector.models.backbones.base import BGR_255
 
-BLOCKS = {"resnet50": (3, 4, 6, 3), "resnext101_32x8d": (3, 4, 23, 3)}
+BLOCKS = {"resnet50": (3, 4, 6, 3), "resnext50_32x4d": (3, 4, 6, 3)}
 
 
 def trunk(name, norms, d2):
     """(key, shape) of a ResNet as both projects name them; norms: suffixes of a norm's tensors."""
-    group_width = {"resnet50": 1, "resnext101_32x8d": 32}[name]
-    base = {"resnet50": 64, "resnext101_32x8d": 256}[name]
+    group_width = {"resnet50": 1, "resnext50_32x4d": 32}[name]
+    base = {"resnet50": 64, "resnext50_32x4d": 128}[name]
 
     def conv(key, norm, shape):
         yield f"{key}.weight", shape
@@ -128,10 +128,10 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
 
 
 def test_a_network_of_groups_sees_its_channels_in_our_order(tmp_path):
-    state = filled(detectron2_keys("resnext101_32x8d", classes=3))
+    state = filled(detectron2_keys("resnext50_32x4d", classes=3))
     state |= {"roi_heads.mask_head.mask_fcn1.weight": torch.rand(256, 256, 3, 3)}
-    torch.save({"model": state}, tmp_path / "x101.pth")
-    convert("detectron2", tmp_path / "x101.pth", tmp_path / "ours.pth")
+    torch.save({"model": state}, tmp_path / "x50.pth")
+    convert("detectron2", tmp_path / "x50.pth", tmp_path / "ours.pth")
     model, classes, _ = loaded(tmp_path / "ours.pth")
     assert (model.bgr, classes) == (False, ["0", "1", "2"])
     assert model.mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])

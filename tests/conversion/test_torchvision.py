@@ -47,13 +47,17 @@ class SamePixels(nn.Module):
 
 
 def spread(layer, std, run):
-    """Scale a layer's weights so that its outputs have a standard deviation."""
+    """Scale and shift a layer so that its outputs have a standard deviation, and each channel the mean 0."""
     outputs = []
-    hook = layer.register_forward_hook(lambda module, inputs, output: outputs.append(output.flatten()))
+    hook = layer.register_forward_hook(lambda module, inputs, output: outputs.append(output.transpose(0, 1).flatten(1)))
     run()
     hook.remove()
+    output = torch.cat(outputs, dim=1)
+    mean = output.mean(1)
     with torch.no_grad():
-        layer.weight *= std / torch.cat(outputs).std()
+        scale = std / (output - mean[:, None]).std()
+        layer.bias.copy_((layer.bias - mean) * scale)
+        layer.weight *= scale
 
 
 def lively(theirs):
@@ -78,14 +82,13 @@ def lively(theirs):
         spread(theirs.head.classification_head.cls_logits, 1.0, run)
         spread(theirs.head.regression_head.bbox_reg, 0.7, run)
         spread(theirs.head.regression_head.bbox_ctrness, 1.0, run)
-        nn.init.constant_(theirs.head.classification_head.cls_logits.bias, -3.5)
-        nn.init.constant_(theirs.head.regression_head.bbox_reg.bias, 2.0)
+        with torch.no_grad():
+            theirs.head.classification_head.cls_logits.bias -= 3.5
+            theirs.head.regression_head.bbox_reg.bias += 2
         return theirs
     rpn, predictor = theirs.rpn.head, theirs.roi_heads.box_predictor
     for layer, std in ((rpn.cls_logits, 2.0), (rpn.bbox_pred, 0.3)):
         spread(layer, std, run)
-    with torch.no_grad():  # what all regions have in common, being rectified, would decide for one class
-        predictor.cls_score.weight -= predictor.cls_score.weight.mean(1, keepdim=True)
     spread(predictor.cls_score, 2.0, run)
     spread(predictor.bbox_pred, 0.5, run)
     return theirs
