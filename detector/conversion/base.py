@@ -12,9 +12,7 @@ from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
 from detector.models.backbones.base import Pixels
 from detector.models.backbones.load import State
 from detector.registry import Registry
-
-NO_CLASS = ("__background__", "N/A")
-"""Names of outputs that stand for no class; evaluation leaves them out."""
+from detector.structures import NO_CLASS
 
 RESNETS: dict[tuple[bool, tuple[int, ...], int, int], str] = {
     # bottleneck, blocks of each stage, groups, channels of the first 3x3 convolution
@@ -60,7 +58,8 @@ def coco_categories(background: bool = False) -> dict[int, str]:
 
 def used_categories() -> dict[int, str]:
     """COCO's 80 categories by id."""
-    return {i: name for i, name in coco_categories().items() if name not in NO_CLASS}
+    names = coco_categories()
+    return {i: names[i] for i in names if names[i] not in NO_CLASS}
 
 
 def set_aside(state: Mapping[str, Tensor], pattern: str) -> tuple[State, list[str]]:

@@ -29,6 +29,13 @@ def test_anchors_equal_torchvisions_and_detectron2s(golden, rounded, name):
     assert torch.equal(torch.cat(padded), torch.cat(got))
 
 
+def test_legacy_anchors_equal_the_official_ones(golden):
+    got = torch.cat(rpn(legacy_anchors=True).anchors(features_for(256, 320)))
+    torch.testing.assert_close(got, golden[2]["mrb_anchors"] + torch.tensor([0, 0, 1, 1]), rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="two ways of rounding"):
+        rpn(legacy_anchors=True, anchors_rounded=True)
+
+
 def test_padded_strides_follow_the_padded_side(golden_heads):
     facts, _ = load(golden_heads, "frcnn_anchors")
     features = features_for(800, 1088, channels=1)
