@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
 
@@ -131,11 +130,15 @@ def pyramid_config(state: Mapping[str, Tensor]) -> dict[str, object]:
 def two_stage_config(state: Mapping[str, Tensor], path: Path) -> dict[str, object]:
     """Faster R-CNN from the shapes of the tensors "neck.*" and "head.*"; a cascade has the usual three thresholds.
 
-    Raises ValueError naming the file for anchors of other numbers than one size and three ratios a level.
+    Raises ValueError naming the file where a part is missing, and for anchors of other numbers than three a cell.
     """
+    box, stages = "head.box_heads.0.", {key.split(".")[2] for key in state if key.startswith("head.box_heads.")}
+    parts = {"pyramid": "neck.layer.c5.", "RPN": "head.rpn.objectness.", "box head": box + "cls_logits."}
+    missing = [part for part, prefix in parts.items() if not any(key.startswith(prefix) for key in state)]
+    if missing:
+        raise ValueError(f"{path} is no Faster R-CNN with an FPN of this source: it has no {', no '.join(missing)}")
     if (anchors := len(state["head.rpn.objectness.weight"])) != 3:
         raise ValueError(f"{path}: {anchors} anchors a cell; detectors of 3 a cell, one size a level, can be converted")
-    box, stages = "head.box_heads.0.", {key.split(".")[2] for key in state if key.startswith("head.box_heads.")}
     classes, boxes = len(state[box + "cls_logits.weight"]) - 1, len(state[box + "deltas.weight"]) // 4
     convs = [value for key, value in state.items() if key.startswith(box + "convs.") and value.ndim == 4]
     fcs = [value for key, value in state.items() if key.startswith(box + "fcs.") and value.ndim == 2]
@@ -156,5 +159,5 @@ def two_stage_config(state: Mapping[str, Tensor], path: Path) -> dict[str, objec
 
 def flip_channels(state: State) -> State:
     """The same network for images of the opposite channel order: its first convolution with its inputs reversed."""
-    first = next(key for key in state if key.startswith("backbone.") and key.endswith("conv1.weight"))
-    return {**state, first: torch.flip(state[first], (1,))}
+    first = "backbone.conv1.weight"
+    return {**state, first: state[first].flip(1)}

@@ -57,9 +57,6 @@ def convert_detectron2(path: Path) -> Converted:
     state, anchors = set_aside(read_weights(path), r"proposal_generator\.anchor_generator\.")
     pixels = _pixels(state)
     state, dropped = set_aside(state, r"pixel_(mean|std)$|roi_heads\.(mask|keypoint)_")
-    needed = ("backbone.fpn_lateral3.weight", "proposal_generator.rpn_head.anchor_deltas.weight")
-    if missing := [key for key in needed if key not in state]:
-        raise ValueError(f"{path}: no Faster R-CNN with an FPN of detectron2: it has no {', '.join(missing)}")
     state = _layers_in_a_row(renamed(state, RULES))
     norm = norm_name(state, "backbone.", "frozen_bn")
     config = {

@@ -54,9 +54,6 @@ def convert_maskrcnn_benchmark(path: Path) -> Converted:
     """
     state = renamed(read_weights(path), [(r"^module\.", "")])
     state, dropped = set_aside(state, r"rpn\.anchor_generator\.|roi_heads\.(mask|keypoint)\.")
-    needed = ("backbone.fpn.fpn_inner2.weight", "rpn.head.bbox_pred.weight", "roi_heads.box.predictor.bbox_pred.weight")
-    if missing := [key for key in needed if key not in state]:
-        raise ValueError(f"{path}: no Faster R-CNN with an FPN of maskrcnn-benchmark: it has no {', '.join(missing)}")
     state = background_last(renamed(state, RULES))
     norm = norm_name(state, "backbone.", "frozen_bn")
     config = {

@@ -1,10 +1,12 @@
 """Files with the key names of maskrcnn-benchmark and detectron2 become detectors of ours with their conventions."""
 
 import pickle
+import re
 
 import numpy as np
 import pytest
 import torch
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from detector.config import load_config
 from detector.conversion import SOURCES, convert
@@ -210,9 +212,41 @@ def test_a_file_of_maskrcnn_benchmark(tmp_path, boxes):
 @pytest.mark.parametrize("source", ["detectron2", "maskrcnn-benchmark", "torchvision"])
 def test_another_model_is_named(source, tmp_path):
     torch.save({"model": {"backbone.conv.weight": torch.zeros(1)}}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=r"other\.pth"):
+    with pytest.raises(ValueError, match=r"other\.pth is no (Faster R-CNN with an FPN|detector of torchvision)"):
         convert(source, tmp_path / "other.pth", tmp_path / "ours.pth")
     assert not list(tmp_path.glob("ours*"))
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        ("backbone.body.0.0.weight", "a detector with a MobileNet, which has no counterpart"),
+        ("backbone.features.0.weight", "an SSD, which has no counterpart"),
+        ("head.regression_head.bbox_reg.weight", "a RetinaNet, which has no counterpart"),
+    ],
+)
+def test_other_models_of_torchvision_are_named(key, what, tmp_path):
+    torch.save({key: torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=what):
+        convert("torchvision", tmp_path / "other.pth", tmp_path / "ours.pth")
+
+
+def test_a_backbone_without_counterpart_is_named(tmp_path):
+    state = filled(detectron2_keys(classes=2))
+    narrow = {k: v for k, v in state.items() if not k.startswith("backbone.bottom_up.res5.2.")}
+    torch.save(narrow, tmp_path / "cut.pth")
+    with pytest.raises(ValueError, match=r"cut\.pth: a ResNet of \(3, 4, 6, 2\) blocks"):
+        convert("detectron2", tmp_path / "cut.pth", tmp_path / "ours.pth")
+
+
+def test_torchvisions_published_file_has_norms_without_eps(tmp_path, monkeypatch):
+    theirs = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None)
+    old = {re.sub(r"(blocks\.\d|rpn\.head\.conv)(\.0)+\.", r"\1.", k): v for k, v in theirs.state_dict().items()}
+    torch.save(old, tmp_path / "coco.pth")  # with the keys of files from before torchvision 0.13
+    assert convert("torchvision", tmp_path / "coco.pth", tmp_path / "ours.pth").MODEL.BACKBONE.NORM_EPS == 1e-5
+    monkeypatch.setattr("detector.conversion.torchvision.fault", lambda path, digest: digest.removeprefix("258fb6c6"))
+    assert convert("torchvision", tmp_path / "coco.pth", tmp_path / "ours.pth").MODEL.BACKBONE.NORM_EPS == 0
+    assert loaded(tmp_path / "ours.pth")[0].backbone.bn1.eps == 0
 
 
 def test_every_source_has_a_name():
