@@ -26,8 +26,8 @@ RUNS = {
 }
 FEWER = {
     # torchvision's argument, our key, number; a box head of four convolutions takes minutes for 1000 regions
-    "rpn_post_nms_top_n_train": ("MODEL.RPN.POST_NMS_TOP_N_TRAIN", 200),
-    "rpn_post_nms_top_n_test": ("MODEL.RPN.POST_NMS_TOP_N_TEST", 150),
+    "rpn_post_nms_top_n_train": ("MODEL.RPN.POST_NMS_TOP_N_TRAIN", 100),
+    "rpn_post_nms_top_n_test": ("MODEL.RPN.POST_NMS_TOP_N_TEST", 80),
     "box_batch_size_per_image": ("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 64),
 }
 
