@@ -41,9 +41,15 @@ CONVENTIONS: dict[str, object] = {
     "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 0,
     "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": 0.0,
     "INPUT.MIN_SIZE_TRAIN": (640, 672, 704, 736, 768, 800),
+    "INPUT.MAX_SIZE_TRAIN": 1333,
     "INPUT.MIN_SIZE_TEST": 800,
     "INPUT.MAX_SIZE_TEST": 1333,
 }
+
+STRIDE = (
+    "the stride is in the 1x1 convolutions, as in the zoo; for RESNETS.STRIDE_IN_1X1 False add MODEL.BACKBONE.NAME "
+    "resnet50 or resnet101"
+)
 
 PIXELS = Pixels("bgr", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
 
@@ -71,7 +77,8 @@ def convert_detectron2(path: Path) -> Converted:
         unit = RGB_UNIT.std[::-1] if "resnext" in str(config["MODEL.BACKBONE.NAME"]) else PIXELS.std
         pixels = PIXELS._replace(std=unit)
     categories = used_categories() if config["MODEL.NUM_CLASSES"] == 80 else {}
-    return Converted(state, config, pixels, categories, anchors + dropped)
+    notes = [STRIDE] if str(config["MODEL.BACKBONE.NAME"]).endswith("_caffe") else []
+    return Converted(state, config, pixels, categories, anchors + dropped, notes)
 
 
 def _pixels(state: State) -> Pixels | None:

@@ -120,6 +120,8 @@ def test_a_file_of_the_zoo_of_detectron2(tmp_path):
     assert (model.head.rpn.smooth_l1_beta, model.head.rpn.post_nms_top_n["train"]) == (0.0, 1000)
     assert (len(classes), classes[0], category_ids[-1]) == (80, "person", 90)
     assert cfg.INPUT.MIN_SIZE_TRAIN == (640, 672, 704, 736, 768, 800)
+    assert load_config(tmp_path / "ours.yaml") == cfg
+    assert "NAME: resnet50_caffe" in (tmp_path / "ours.yaml").read_text()
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path):
@@ -144,6 +146,17 @@ def test_a_network_of_groups_sees_its_channels_in_our_order(tmp_path):
     want = torch.nn.functional.conv2d(bgr, state["backbone.bottom_up.stem.conv1.weight"], stride=2, padding=3)
     got = model.backbone.conv1(model.normalize(rgb, [(32, 32)]))
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_the_user_may_say_where_the_stride_is(tmp_path):
+    state = filled(detectron2_keys(classes=2))
+    torch.save({"model": state}, tmp_path / "r50.pth")
+    convert("detectron2", tmp_path / "r50.pth", tmp_path / "ours.pth", opts=["MODEL.BACKBONE.NAME", "resnet50"])
+    model = loaded(tmp_path / "ours.pth")[0]
+    assert (model.bgr, model.backbone.layer2[0].conv2.stride) == (False, (2, 2))
+    assert torch.equal(model.backbone.conv1.weight, state["backbone.bottom_up.stem.conv1.weight"].flip(1))
+    assert model.mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
+    assert model.std.flatten().tolist() == [1, 1, 1]
 
 
 def test_statistics_that_a_file_holds_decide(tmp_path):
