@@ -29,6 +29,9 @@ _C.MODEL.NECK.NAME = "fpn"  # any registered neck
 _C.MODEL.NECK.SOURCES = ("c3", "c4", "c5")  # backbone levels it takes, fine to coarse
 _C.MODEL.NECK.OUT_CHANNELS = 256  # channels of every level that it puts out, and of the head's towers
 _C.MODEL.NECK.EXTRA_LEVELS = "p6p7_p5"  # levels above the coarsest: none | maxpool | p6p7_p5 | p6p7_c5 (their source)
+#                                         of fpn; none | c6 (two convolutions) | c6_bottleneck of refinedet_sources
+_C.MODEL.NECK.L2NORM_SCALES = (10.0, 8.0)  # refinedet_sources: first scales of the L2-normalised sources; (): none are
+_C.MODEL.NECK.NORM = "none"  # refinedet_sources: norm in c6: none | bn | sync_bn | gn
 
 _C.MODEL.HEAD = CfgNode()
 _C.MODEL.HEAD.NAME = "fcos"  # any registered head
@@ -84,6 +87,21 @@ _C.MODEL.ROI_BOX_HEAD.POOLER_ALIGNED = True  # samples where they belong; False:
 _C.MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM = 1024  # channels of the two layers
 _C.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE = "smooth_l1"  # smooth_l1 | l1 | giou
 _C.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA = 1.0  # smooth_l1 only: error of a delta below which it is quadratic; 0: L1
+
+_C.MODEL.REFINEDET = CfgNode()  # Zhang et al. 2018: anchor refinement (ARM), transfer (TCB), object detection (ODM)
+_C.MODEL.REFINEDET.ANCHOR_SCALE = 4.0  # side of an anchor (square root of its area), in strides of its level
+_C.MODEL.REFINEDET.ASPECT_RATIOS = (1.0, 0.5, 2.0)  # height / width: an anchor for each, in this order, at every cell
+_C.MODEL.REFINEDET.TCB_CHANNELS = 256  # channels of the transfer connection blocks
+_C.MODEL.REFINEDET.NORM = "none"  # norm in blocks and bottlenecks: none (biases instead) | bn | sync_bn | gn
+_C.MODEL.REFINEDET.PREDICTOR_BOTTLENECK = False  # a 256-256-1024 bottleneck before the predictors (ResNet-101 recipe)
+_C.MODEL.REFINEDET.FG_IOU_THRESHOLD = 0.5  # IoU from which an anchor is positive; so is each box's nearest
+_C.MODEL.REFINEDET.BG_IOU_THRESHOLD = 0.5  # IoU below which it is background; in between it is not trained
+_C.MODEL.REFINEDET.VARIANCES = (0.1, 0.1, 0.2, 0.2)  # dx, dy, dw, dh are divided by these
+_C.MODEL.REFINEDET.NEG_POS_RATIO = 3.0  # hard negatives of an image for each of its positives, at most
+_C.MODEL.REFINEDET.OBJECTNESS_THRESH = 0.01  # the ODM passes anchors by whose objectness is less
+_C.MODEL.REFINEDET.SCORE_THRESH = 0.01  # class score that a detection must exceed
+_C.MODEL.REFINEDET.PRE_NMS_TOP_N = 1000  # candidates a class and image that reach the NMS
+_C.MODEL.REFINEDET.NMS = 0.45  # IoU above which the lower score of one class is dropped
 
 # ---------------------------------------------------------------------------- input and data
 _C.INPUT = CfgNode()

@@ -31,3 +31,14 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, nms_threshold: float
     """
     keep = batched_nms(boxes, scores, labels, nms_threshold)[:limit]
     return Detection(boxes=boxes[keep], labels=labels[keep], scores=scores[keep])
+
+
+def select_per_class(scores: Tensor, threshold: float, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best rows of each class. Liu et al. 2016, sec. 2.2 and 3.
+
+    scores [P, C]; threshold: what a score must exceed; limit: rows kept a class. Returns the scores [K] of the pairs,
+    and their rows [K] and labels [K]; in no particular order.
+    """
+    best, rows = scores.topk(min(limit, len(scores)), dim=0)
+    rank, labels = (best > threshold).nonzero(as_tuple=True)
+    return best[rank, labels], rows[rank, labels], labels
