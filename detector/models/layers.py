@@ -1,4 +1,4 @@
-"""Layers of necks and heads in SSD's line: convolutions with a bias or a norm, initialised as their Caffe recipes do."""
+"""Layers of necks and heads in SSD's line: convolutions with a bias or a norm, initialised as Caffe's."""
 
 from torch import nn
 
@@ -39,7 +39,7 @@ def initialise_caffe(conv: nn.Conv2d | nn.ConvTranspose2d) -> None:
 
 
 def projection_bottleneck(channels: int, width: int, stride: int, norm: Norm) -> Bottleneck:
-    """A bottleneck to 4 * width channels whose shortcut is a convolution, whatever its input. Stride in the first 1x1."""
+    """A bottleneck to 4 * width channels whose shortcut is always a convolution; its stride is in the first 1x1."""
     shortcut = conv_shortcut(channels, width * Bottleneck.expansion, stride, norm)
     block = Bottleneck(channels, width, stride, shortcut, norm, Place(0, 1), stride_in_1x1=True)
     for module in block.modules():

@@ -95,7 +95,7 @@ def sample_balanced(match: Tensor, number: int, positive_fraction: float) -> tup
 
 @torch.no_grad()
 def match_bipartite(candidates: Tensor, boxes: Tensor, ignore: Tensor, high: float, low: float) -> Tensor:
-    """Give every box a candidate of its own, then the other candidates the box they overlap most. Liu et al. 2016, sec. 2.2.
+    """Give every box a candidate of its own, the others the box they overlap most. Liu et al. 2016, sec. 2.2.
 
     candidates [P, 4], boxes [M, 4] and ignore [G, 4] xyxy pixels. First of all pairs the one of the largest IoU is
     taken and its box and candidate leave, and so on until no box overlaps a free candidate by more than MIN_OVERLAP;

@@ -51,7 +51,7 @@ class TransferConnection(nn.Module):
 
 
 class Outputs(NamedTuple):
-    """What the layers of a RefineDet put out for P anchors: level by level, row by row, the A anchors of a cell together.
+    """What the layers of a RefineDet put out for P anchors: by level, row by row, the A anchors of a cell together.
 
     arm_logits [N, P, 2] object, background; arm_deltas [N, P, 4] of the anchors; odm_logits [N, P, C + 1], background
     last; odm_deltas [N, P, 4] of the refined anchors.
@@ -121,12 +121,9 @@ class RefineDet(Head):
             self.tcbs.append(TransferConnection(level.channels, tcb_channels, top=i == len(levels) - 1, norm=norm))
             widths = level.channels, tcb_channels
             if predictor_bottleneck and norm is not None:
-                inter = [projection_bottleneck(channels, BOTTLENECK_WIDTH, 1, norm) for channels in widths]
+                for inter, channels in zip((self.arm_inter, self.odm_inter), widths, strict=True):
+                    inter.append(projection_bottleneck(channels, BOTTLENECK_WIDTH, 1, norm))
                 widths = (4 * BOTTLENECK_WIDTH,) * 2
-            else:
-                inter = [nn.Identity(), nn.Identity()]
-            self.arm_inter.append(inter[0])
-            self.odm_inter.append(inter[1])
             for layers, channels, out in (
                 (self.arm_cls, widths[0], 2),
                 (self.arm_reg, widths[0], 4),
@@ -145,13 +142,14 @@ class RefineDet(Head):
         for source, tcb in zip(reversed(sources), reversed(self.tcbs), strict=True):
             above = tcb(source, above)
             blocks.insert(0, above)
-        refine = [inter(x) for inter, x in zip(self.arm_inter, sources, strict=True)]
-        detect = [inter(x) for inter, x in zip(self.odm_inter, blocks, strict=True)]
+        if self.arm_inter:
+            sources = [inter(x) for inter, x in zip(self.arm_inter, sources, strict=True)]
+            blocks = [inter(x) for inter, x in zip(self.odm_inter, blocks, strict=True)]
         return Outputs(
-            self.predict_levels(self.arm_cls, refine),
-            self.predict_levels(self.arm_reg, refine),
-            self.predict_levels(self.odm_cls, detect),
-            self.predict_levels(self.odm_reg, detect),
+            self.predict_levels(self.arm_cls, sources),
+            self.predict_levels(self.arm_reg, sources),
+            self.predict_levels(self.odm_cls, blocks),
+            self.predict_levels(self.odm_reg, blocks),
         )
 
     def predict_levels(self, layers: nn.ModuleList, inputs: list[Tensor]) -> Tensor:
@@ -199,7 +197,7 @@ class RefineDet(Head):
     def multibox(
         self, references: Tensor, logits: Tensor, deltas: Tensor, targets: list[Target], unsure: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """SSD's loss: cross entropy of positives and hard negatives, smooth L1 of the positives. Liu et al. 2016, eq. 1.
+        """SSD's loss: cross entropy of positives and hard negatives, smooth L1 of positives. Liu et al. 2016, eq. 1.
 
         references and deltas [N, P, 4]; logits [N, P, K + 1], background last; unsure [N, P] bool: may be negative.
         """

@@ -66,8 +66,8 @@ class RefineDetSources(Neck):
             )
         if len(scales) > len(sources):
             raise ValueError(
-                f"MODEL.NECK.L2NORM_SCALES {tuple(scales)} has a scale for each of {len(scales)} sources, but there are "
-                f"{len(sources)} ({', '.join(sources)})"
+                f"MODEL.NECK.L2NORM_SCALES {tuple(scales)} has a scale for each of {len(scales)} sources, but "
+                f"there are {len(sources)} ({', '.join(sources)})"
             )
         self.sources, self.levels = list(sources), dict(sources)
         named = zip(sources.items(), scales, strict=False)
