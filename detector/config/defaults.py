@@ -21,6 +21,7 @@ _C.MODEL.CHANNELS_LAST = True  # memory format of weights and images: True is fa
 _C.MODEL.BACKBONE = CfgNode()
 _C.MODEL.BACKBONE.NAME = "resnet50"  # any registered backbone
 _C.MODEL.BACKBONE.NORM = "frozen_bn"  # frozen_bn | bn | sync_bn | gn
+_C.MODEL.BACKBONE.NORM_EPS = -1.0  # frozen_bn only: added to its variance; -1: what the weight record says
 _C.MODEL.BACKBONE.FREEZE_CONV_BODY_AT = 2  # parts without gradient: 0 none, 1 stem, 2 stem and layer1, .. 5 all
 _C.MODEL.BACKBONE.PASSES = 0  # how often each stage runs (SReResNet: 2); 0: as the entry itself has it
 
@@ -31,7 +32,8 @@ _C.MODEL.NECK.OUT_CHANNELS = 256  # channels of every level that it puts out, an
 _C.MODEL.NECK.EXTRA_LEVELS = "p6p7_p5"  # levels above the coarsest: none | maxpool | p6p7_p5 | p6p7_c5 (their source)
 #                                         of fpn; none | c6 (two convolutions) | c6_bottleneck of refinedet_sources
 _C.MODEL.NECK.L2NORM_SCALES = (10.0, 8.0)  # refinedet_sources: first scales of the L2-normalised sources; (): none are
-_C.MODEL.NECK.NORM = "none"  # refinedet_sources: norm in c6: none | bn | sync_bn | gn
+_C.MODEL.NECK.NORM = "none"  # fpn: norm after its convolutions but those of the extra levels; refinedet_sources: in c6
+#                               none | bn | sync_bn | gn
 
 _C.MODEL.HEAD = CfgNode()
 _C.MODEL.HEAD.NAME = "fcos"  # any registered head
@@ -78,13 +80,21 @@ _C.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 512  # proposals of an image that are 
 _C.MODEL.ROI_HEADS.POSITIVE_FRACTION = 0.25  # share of positives among them, at most
 _C.MODEL.ROI_HEADS.BBOX_REG_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # factors of dx, dy, dw, dh
 _C.MODEL.ROI_HEADS.SCORE_THRESH = 0.05  # class score that a detection must exceed
-_C.MODEL.ROI_HEADS.NMS = 0.5  # IoU above which the lower score of one class is dropped
+_C.MODEL.ROI_HEADS.NMS = 0.5  # IoU above which the lower score of one class is dropped, or decays (soft_linear)
+_C.MODEL.ROI_HEADS.NMS_METHOD = "hard"  # hard | soft_linear | soft_gaussian: scores decay, Bodla et al. 2017
+_C.MODEL.ROI_HEADS.SOFT_NMS_SIGMA = 0.5  # soft_gaussian only: a score is multiplied by exp(-IoU ** 2 / sigma)
+_C.MODEL.ROI_HEADS.SOFT_NMS_MIN_SCORE = 0.001  # soft_* only: decayed score that a detection must exceed
+_C.MODEL.ROI_HEADS.CASCADE_IOUS = ()  # IoU of each stage, e.g. 0.5, 0.6, 0.7: Cai and Vasconcelos 2018; (): one stage
 
-_C.MODEL.ROI_BOX_HEAD = CfgNode()  # faster_rcnn: RoIAlign and two fully connected layers
+_C.MODEL.ROI_BOX_HEAD = CfgNode()  # faster_rcnn: RoIAlign, convolutions and fully connected layers
 _C.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7  # cells a side that a proposal is pooled to
 _C.MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO = 2  # samples a side of each of them; 0: one for each cell of the map
 _C.MODEL.ROI_BOX_HEAD.POOLER_ALIGNED = True  # samples where they belong; False: half a cell off, as in torchvision
-_C.MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM = 1024  # channels of the two layers
+_C.MODEL.ROI_BOX_HEAD.NUM_CONV = 0  # 3x3 convolutions that come first; 4 of them and NUM_FC 1 are 4conv1fc
+_C.MODEL.ROI_BOX_HEAD.CONV_HEAD_DIM = 256  # channels of the convolutions
+_C.MODEL.ROI_BOX_HEAD.NORM = "none"  # norm after each convolution: none | bn | sync_bn | gn
+_C.MODEL.ROI_BOX_HEAD.NUM_FC = 2  # fully connected layers
+_C.MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM = 1024  # channels of the fully connected layers
 _C.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE = "smooth_l1"  # smooth_l1 | l1 | giou
 _C.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA = 1.0  # smooth_l1 only: error of a delta below which it is quadratic; 0: L1
 
@@ -110,6 +120,8 @@ _C.INPUT.MIN_SIZE_RANGE_TRAIN = (-1, -1)  # pixels, inclusive range to draw from
 _C.INPUT.MAX_SIZE_TRAIN = 1333  # pixels, longer side at most
 _C.INPUT.MIN_SIZE_TEST = 800  # pixels, shorter side
 _C.INPUT.MAX_SIZE_TEST = 1333  # pixels, longer side at most
+_C.INPUT.PIXEL_MEAN = ()  # three numbers in 0..255, in the record's channel order; (): as the backbone's record says
+_C.INPUT.PIXEL_STD = ()  # likewise; both or neither
 _C.INPUT.HORIZONTAL_FLIP_PROB_TRAIN = 0.5  # probability, 0..1
 
 _C.DATASETS = CfgNode()

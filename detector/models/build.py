@@ -16,7 +16,12 @@ def build_detector(cfg: CfgNode) -> Detector:
     Raises KeyError with the nearest names for an unknown part, ValueError where a part and its keys do not fit.
     """
     node = cfg.MODEL.BACKBONE
-    backbone = build_backbone(node.NAME, node.NORM, passes=node.PASSES)
+    if node.NORM_EPS >= 0 and node.NORM != "frozen_bn":
+        raise ValueError(
+            f"MODEL.BACKBONE.NORM_EPS {node.NORM_EPS} is for NORM frozen_bn; with {node.NORM} set it to -1"
+        )
+    eps = node.NORM_EPS if node.NORM_EPS >= 0 else None
+    backbone = build_backbone(node.NAME, node.NORM, eps, passes=node.PASSES)
     if node.NORM != "frozen_bn" and not has_norms(backbone):
         raise ValueError(
             f"{node.NAME} has no norms, so MODEL.BACKBONE.NORM {node.NORM} would change nothing: leave it at "
@@ -26,4 +31,6 @@ def build_detector(cfg: CfgNode) -> Detector:
     neck = NECKS[cfg.MODEL.NECK.NAME](cfg, backbone.levels)
     head = HEADS[cfg.MODEL.HEAD.NAME](cfg, neck.levels)
     pixels = BACKBONES[node.NAME].weights.pixels
+    if cfg.INPUT.PIXEL_MEAN:
+        pixels = pixels._replace(mean=tuple(cfg.INPUT.PIXEL_MEAN), std=tuple(cfg.INPUT.PIXEL_STD))
     return Detector(backbone, neck, head, pixels, channels_last=cfg.MODEL.CHANNELS_LAST)

@@ -7,9 +7,9 @@ from detector.models.backbones.trunk import Place, conv_shortcut
 from detector.models.norm import Norm, norm_factory
 
 
-def optional_norm(name: str) -> Norm | None:
-    """The norm layer of a config value: none (None), bn, sync_bn or gn."""
-    return None if name == "none" else norm_factory(name)
+def optional_norm(name: str, key: str) -> Norm | None:
+    """The norm layer of a config value: none (None), bn, sync_bn or gn. key: where it stands, for the ValueError."""
+    return None if name == "none" else norm_factory(name, key=key)
 
 
 def conv_layer(channels: int, out: int, kernel: int, stride: int = 1, norm: Norm | None = None) -> nn.Sequential:

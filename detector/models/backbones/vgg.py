@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.models.backbones.base import Backbone, Decimation, Pixels, Weights, register_backbone
-from detector.models.backbones.trunk import initialise_convs
 from detector.models.norm import Norm
 from detector.structures import Features, Level
 
@@ -43,10 +42,11 @@ class VGG16(Backbone):
         self.fc7 = nn.Conv2d(FC, FC, 1)
         sources = [out for out, _ in BLOCKS[2:]]
         self.levels = {f"c{i}": Level(out, 2**i) for i, out in enumerate([*sources, FC], start=2)}
-        initialise_convs(self)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d) and module.bias is not None:
-                nn.init.zeros_(module.bias)
+            if isinstance(module, nn.Conv2d):
+                # By fan-in: without norms and shortcuts, by fan-out the signal would halve wherever the width doubles.
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def parts(self) -> Sequence[Sequence[nn.Module]]:
         """The five blocks of convolutions, the last one with fc6 and fc7."""

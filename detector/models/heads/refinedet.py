@@ -254,7 +254,7 @@ def build_refinedet(cfg: CfgNode, levels: dict[str, Level]) -> RefineDet:
         aspect_ratios=node.ASPECT_RATIOS,
         tcb_channels=node.TCB_CHANNELS,
         predictor_bottleneck=node.PREDICTOR_BOTTLENECK,
-        norm=optional_norm(node.NORM),
+        norm=optional_norm(node.NORM, "MODEL.REFINEDET.NORM"),
         fg_iou_threshold=node.FG_IOU_THRESHOLD,
         bg_iou_threshold=node.BG_IOU_THRESHOLD,
         variances=node.VARIANCES,

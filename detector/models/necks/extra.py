@@ -102,4 +102,5 @@ def build_refinedet_sources(cfg: CfgNode, levels: dict[str, Level]) -> RefineDet
     if missing or not node.SOURCES:
         raise ValueError(f"MODEL.NECK.SOURCES {tuple(node.SOURCES)}: {cfg.MODEL.BACKBONE.NAME} has {tuple(levels)}")
     sources = {name: levels[name] for name in node.SOURCES}
-    return RefineDetSources(sources, node.L2NORM_SCALES, node.EXTRA_LEVELS, optional_norm(node.NORM))
+    norm = optional_norm(node.NORM, "MODEL.NECK.NORM")
+    return RefineDetSources(sources, node.L2NORM_SCALES, node.EXTRA_LEVELS, norm)
