@@ -33,6 +33,7 @@ _POSITIVE = Rule("more than 0", lambda v: v > 0)
 _BELOW_ONE = Rule("0 or more and less than 1", lambda v: 0 <= v < 1)
 _RISING = Rule("positive numbers that rise", _ascending)
 _POSITIVES = Rule("one positive number at least", lambda v: len(v) > 0 and min(v) > 0)
+_EVALUATORS = (["auto"], ["coco"], ["voc"], ["coco", "voc"])
 _PRECISION = _one_of("off", "bf16", "fp16")
 
 RULES: dict[str, Rule] = {
@@ -114,10 +115,7 @@ RULES: dict[str, Rule] = {
     "SOLVER.AMP": _PRECISION,
     "SOLVER.CHECKPOINT_PERIOD": _NATURAL,
     "SOLVER.TEST_PERIOD": _NATURAL,
-    "TEST.EVALUATOR": Rule(
-        "auto, or coco, voc or both",
-        lambda v: v == ("auto",) or (v and set(v) <= {"coco", "voc"} and len(set(v)) == len(v)),
-    ),
+    "TEST.EVALUATOR": Rule("auto, or coco, voc or both", lambda v: sorted(v) in _EVALUATORS),
     "TEST.IMS_PER_BATCH": _COUNT,
     "TEST.DETECTIONS_PER_IMG": _COUNT,
     "TEST.AMP": _PRECISION,
