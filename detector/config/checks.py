@@ -34,6 +34,7 @@ _BELOW_ONE = Rule("0 or more and less than 1", lambda v: 0 <= v < 1)
 _RISING = Rule("positive numbers that rise", _ascending)
 _POSITIVES = Rule("one positive number at least", lambda v: len(v) > 0 and min(v) > 0)
 _NORM = _one_of("none", "bn", "sync_bn", "gn")
+_EVALUATORS = (["auto"], ["coco"], ["voc"], ["coco", "voc"])
 _PRECISION = _one_of("off", "bf16", "fp16")
 
 RULES: dict[str, Rule] = {
@@ -116,6 +117,9 @@ RULES: dict[str, Rule] = {
     "INPUT.PIXEL_MEAN": Rule("() or three numbers", lambda v: len(v) in (0, 3)),
     "INPUT.PIXEL_STD": Rule("() or three positive numbers", lambda v: len(v) in (0, 3) and min(v, default=1) > 0),
     "INPUT.HORIZONTAL_FLIP_PROB_TRAIN": _SHARE,
+    "INPUT.SQUARE_SIZE": _NATURAL,
+    "INPUT.AUGMENTATION": _one_of("flip", "ssd"),
+    "DATASETS.TRAIN_DIFFICULT": _one_of("auto", "yes", "no"),
     "DATALOADER.NUM_WORKERS": _NATURAL,
     "DATALOADER.SIZE_DIVISIBILITY": _COUNT,
     "SOLVER.IMS_PER_BATCH": _COUNT,
@@ -137,6 +141,7 @@ RULES: dict[str, Rule] = {
     "SOLVER.AMP": _PRECISION,
     "SOLVER.CHECKPOINT_PERIOD": _NATURAL,
     "SOLVER.TEST_PERIOD": _NATURAL,
+    "TEST.EVALUATOR": Rule("auto, or coco, voc or both", lambda v: sorted(v) in _EVALUATORS),
     "TEST.IMS_PER_BATCH": _COUNT,
     "TEST.DETECTIONS_PER_IMG": _COUNT,
     "TEST.AMP": _PRECISION,

@@ -123,11 +123,14 @@ _C.INPUT.MAX_SIZE_TEST = 1333  # pixels, longer side at most
 _C.INPUT.PIXEL_MEAN = ()  # three numbers in 0..255, in the record's channel order; (): as the backbone's record says
 _C.INPUT.PIXEL_STD = ()  # likewise; both or neither
 _C.INPUT.HORIZONTAL_FLIP_PROB_TRAIN = 0.5  # probability, 0..1
+_C.INPUT.SQUARE_SIZE = 0  # pixels: images are warped to a square, in training and test; 0: the sizes above count
+_C.INPUT.AUGMENTATION = "flip"  # flip | ssd: before the sizes and the flip, colours, expansion and crops of Liu et al.
 
 _C.DATASETS = CfgNode()
 _C.DATASETS.ROOT = os.environ.get("DETECTOR_DATASETS", "datasets")  # folder that the catalog's names live under
-_C.DATASETS.TRAIN = ("coco_2017_train",)  # catalog names or "IMAGE_FOLDER:ANNOTATIONS.json"; several are joined
+_C.DATASETS.TRAIN = ("coco_2017_train",)  # catalog names, "IMAGE_FOLDER:FILE.json" or "voc:FOLDER:SPLIT"; joined
 _C.DATASETS.TEST = ("coco_2017_val",)  # likewise; each is evaluated by itself
+_C.DATASETS.TRAIN_DIFFICULT = "auto"  # train on VOC's difficult objects: yes | no (ignored, as crowds are) | auto: 2007
 
 _C.DATALOADER = CfgNode()
 _C.DATALOADER.NUM_WORKERS = 4  # processes that read and augment; 0: the training process itself
@@ -158,6 +161,7 @@ _C.SOLVER.CHECKPOINT_PERIOD = 2500  # steps between checkpoints; 0: only at the 
 _C.SOLVER.TEST_PERIOD = 0  # steps between evaluations; 0: only at the end
 
 _C.TEST = CfgNode()
+_C.TEST.EVALUATOR = ("auto",)  # coco, voc, or both; auto: coco, and for data in VOC's layout both
 _C.TEST.IMS_PER_BATCH = 8  # images a forward pass
 _C.TEST.DETECTIONS_PER_IMG = 100  # detections kept an image, over all classes
 _C.TEST.AMP = "off"  # precision of evaluation and prediction: off (float32) | bf16 | fp16

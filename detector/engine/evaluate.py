@@ -13,7 +13,7 @@ from detector.data.loader import BatchLoader, build_test_datasets, test_loader
 from detector.engine.checkpoint import newest_checkpoint, read_checkpoint
 from detector.engine.device import autocast, pick_device
 from detector.engine.weights import check_classes, is_detector, load_detector
-from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.build import build_evaluators
 from detector.evaluation.report import summary_text, write_json
 from detector.models.backbones import BACKBONES
 from detector.models.backbones.find import resolve
@@ -66,11 +66,12 @@ def evaluate(
     for name, dataset in datasets.items():
         folder = output if len(datasets) == 1 else output / name
         folder.mkdir(parents=True, exist_ok=True)
-        evaluator = CocoEvaluator(dataset)
+        evaluators = build_evaluators(cfg, dataset)
         for detections, targets in detect_all(model, test_loader(cfg, dataset), cfg.TEST.AMP):
-            evaluator.update(detections, targets)
-        metrics[name] = evaluator.compute()
-        evaluator.save_results(folder / "results.json")
+            for evaluator in evaluators:
+                evaluator.update(detections, targets)
+        metrics[name] = {key: value for one in evaluators for key, value in one.compute().items()}
+        evaluators[0].save_results(folder / "results.json")
         write_json(folder / "metrics.json", metrics[name])
         log.info("%s\n%s", name, summary_text(metrics[name]))
     return metrics

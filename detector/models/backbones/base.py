@@ -78,6 +78,11 @@ class Pixels(NamedTuple):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    def rgb_mean(self) -> tuple[float, float, float]:
+        """The mean in the order red, green, blue, whatever order the weights expect."""
+        first, second, third = self.mean
+        return (first, second, third) if self.order == "rgb" else (third, second, first)
+
 
 RGB_UNIT = Pixels("rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 """RGB, the usual ImageNet statistics: mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225) of pixels in 0..1."""
