@@ -101,6 +101,7 @@ _C.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA = 1.0  # smooth_l1 only: error of a delta b
 _C.MODEL.REFINEDET = CfgNode()  # Zhang et al. 2018: anchor refinement (ARM), transfer (TCB), object detection (ODM)
 _C.MODEL.REFINEDET.ANCHOR_SCALE = 4.0  # side of an anchor (square root of its area), in strides of its level
 _C.MODEL.REFINEDET.ASPECT_RATIOS = (1.0, 0.5, 2.0)  # height / width: an anchor for each, in this order, at every cell
+_C.MODEL.REFINEDET.CLIP_ANCHORS = False  # no anchor is wider or higher than the input, as in RefineDet.PyTorch
 _C.MODEL.REFINEDET.TCB_CHANNELS = 256  # channels of the transfer connection blocks
 _C.MODEL.REFINEDET.NORM = "none"  # norm in blocks and bottlenecks: none (biases instead) | bn | sync_bn | gn
 _C.MODEL.REFINEDET.PREDICTOR_BOTTLENECK = False  # a 256-256-1024 bottleneck before the predictors (ResNet-101 recipe)

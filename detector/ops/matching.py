@@ -158,9 +158,10 @@ def mine_hard_negatives(losses: Tensor, positive: Tensor, negative: Tensor, rati
     """The negatives of each image that are trained: those of the largest loss. Liu et al. 2016, sec. 2.2.
 
     losses [N, P]; positive and negative [N, P] bool, the latter says which may be chosen; ratio: chosen ones for each
-    positive of the image, at most. Returns [N, P] bool; an image without positives has none.
+    positive of the image, at most. Of equal losses the first one is taken. Returns [N, P] bool; an image without
+    positives has none.
     """
     wanted = torch.minimum((positive.sum(1) * ratio).long(), negative.sum(1))
-    hardest = losses.masked_fill(~negative, -math.inf).topk(int(wanted.amax()), dim=1).indices
-    rank = torch.arange(hardest.shape[1], device=losses.device)
-    return torch.zeros_like(negative).scatter_(1, hardest, rank < wanted[:, None])
+    order = losses.masked_fill(~negative, -math.inf).argsort(dim=1, descending=True, stable=True)
+    rank = torch.arange(losses.shape[1], device=losses.device)
+    return torch.zeros_like(negative).scatter_(1, order, rank < wanted[:, None])

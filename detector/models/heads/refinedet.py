@@ -80,6 +80,7 @@ class RefineDet(Head):
         *,
         anchor_scale: float = 4.0,
         aspect_ratios: Sequence[float] = (1.0, 0.5, 2.0),
+        clip_anchors: bool = False,
         tcb_channels: int = 256,
         predictor_bottleneck: bool = False,
         norm: Norm | None = None,
@@ -106,6 +107,7 @@ class RefineDet(Head):
             raise ValueError("MODEL.REFINEDET.PREDICTOR_BOTTLENECK needs a MODEL.REFINEDET.NORM: bn, sync_bn or gn")
         self.num_classes = num_classes
         self.anchor_scale, self.aspect_ratios = anchor_scale, tuple(aspect_ratios)
+        self.clip_anchors = clip_anchors
         self.fg_iou_threshold, self.bg_iou_threshold = fg_iou_threshold, bg_iou_threshold
         self.weights = tuple(1 / v for v in variances)
         self.neg_pos_ratio, self.objectness_thresh = neg_pos_ratio, objectness_thresh
@@ -159,13 +161,24 @@ class RefineDet(Head):
         return torch.cat([x.unflatten(2, (number, -1)).flatten(1, 2) for x in outputs], dim=1)
 
     def anchors(self, features: Features) -> Tensor:
-        """The anchors of all levels: [P, 4] xyxy pixels, also beyond the image. Sec. 3.3."""
+        """The anchors of all levels: [P, 4] xyxy pixels, also beyond the image. Sec. 3.3.
+
+        With clip_anchors no side is longer than the padded input's. The input's sides are the finest map's times its
+        stride.
+        """
         anchors = []
         for name, stride in self.strides.items():
             x = features[name]
             cells = anchor_cells([self.anchor_scale * stride], self.aspect_ratios).to(x.device)
             anchors.append(grid_anchors(cells + stride / 2, (x.shape[-2], x.shape[-1]), (stride, stride)))
-        return torch.cat(anchors)
+        every = torch.cat(anchors)
+        if self.clip_anchors:
+            name, stride = next(iter(self.strides.items()))
+            height, width = features[name].shape[-2:]
+            centre, half = (every[:, :2] + every[:, 2:]) / 2, (every[:, 2:] - every[:, :2]) / 2
+            half = torch.minimum(half, half.new_tensor([width, height]) * stride / 2)
+            every = torch.cat([centre - half, centre + half], dim=1)
+        return every
 
     def assign(self, anchors: Tensor, targets: list[Target]) -> Tensor:
         """The box of every anchor [N, P, 4]: [N, P] index into the image's boxes, BACKGROUND or IGNORED. Sec. 3.3."""
@@ -252,6 +265,7 @@ def build_refinedet(cfg: CfgNode, levels: dict[str, Level]) -> RefineDet:
         cfg.MODEL.NUM_CLASSES,
         anchor_scale=node.ANCHOR_SCALE,
         aspect_ratios=node.ASPECT_RATIOS,
+        clip_anchors=node.CLIP_ANCHORS,
         tcb_channels=node.TCB_CHANNELS,
         predictor_bottleneck=node.PREDICTOR_BOTTLENECK,
         norm=optional_norm(node.NORM, "MODEL.REFINEDET.NORM"),
