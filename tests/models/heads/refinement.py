@@ -62,7 +62,5 @@ def stored_outputs(arrays, tag):
         arrays[f"{tag}_odm_conf_x256"].float() / 256,
         arrays[f"{tag}_odm_loc_x64"].float() / 64,
     )
-    ours = stored._replace(
-        arm_logits=background_last(stored.arm_logits), odm_logits=background_last(stored.odm_logits)
-    )
+    ours = stored._replace(arm_logits=background_last(stored.arm_logits), odm_logits=background_last(stored.odm_logits))
     return ours, stored
