@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 from yacs.config import CfgNode
 
 from detector.models.heads.base import Head, register_head
@@ -16,6 +15,7 @@ from detector.models.heads.rpn import RPN, build_rpn
 from detector.ops.boxes import box_areas, clip_boxes, decode_deltas, encode_deltas
 from detector.ops.losses import DELTA_LOSSES, delta_loss_sum
 from detector.ops.matching import BACKGROUND, match_boxes, sample_balanced
+from detector.ops.roi_align import pool_regions
 from detector.ops.select import suppress, suppress_softly
 from detector.structures import Detection, Features, Level, Size, Target
 
@@ -54,22 +54,12 @@ class Pooler(nn.Module):
             raise ValueError(f"regions are pooled from levels of strides 4, 8, .. {MAX_STRIDE}; the neck has {levels}")
         self.resolution, self.sampling_ratio, self.aligned = resolution, sampling_ratio, aligned
 
-    def forward(self, features: Features, boxes: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Regions by level, fine to coarse, and where each box went.
-
-        boxes [R, 4] xyxy pixels; image [R] index into the batch. Returns [R, channels, resolution, resolution] and the
-        place [R] of every box among them, so that whoever needs the old order restores it on something smaller.
-        """
+    def forward(self, features: Features, boxes: Tensor, image: Tensor) -> Tensor:
+        """Regions [R, channels, resolution, resolution] of boxes [R, 4] xyxy pixels; image [R] index into the batch."""
         level = map_levels(boxes, self.lowest, self.lowest + len(self.strides) - 1) - self.lowest
-        order = level.argsort(stable=True)
-        counts = level.bincount(minlength=len(self.strides)).tolist()
-        rois = torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)[order]
-        regions = []
-        for (name, stride), part in zip(self.strides.items(), rois.split(counts), strict=True):
-            x = features[name].to(boxes.dtype)  # the places of the samples need the digits
-            size, ratio = self.resolution, self.sampling_ratio
-            regions.append(roi_align(x, part, size, 1 / stride, ratio, self.aligned))
-        return torch.cat(regions), order.argsort()
+        maps = [features[name] for name in self.strides]
+        how = self.resolution, self.sampling_ratio, self.aligned
+        return pool_regions(maps, list(self.strides.values()), boxes, image, level, *how)
 
 
 class Samples(NamedTuple):
@@ -151,11 +141,11 @@ class FasterRCNN(Head):
         samples = self.training_samples(proposals.boxes, targets)
         several = len(self.box_heads) > 1
         for k, box_head in enumerate(self.box_heads):
-            regions, place = self.pooler(features, samples.boxes, samples.image)
+            regions = self.pooler(features, samples.boxes, samples.image)
             if several and regions.requires_grad:
                 # The stages share the features' gradient.
                 regions.register_hook(lambda grad: grad / len(self.box_heads))
-            logits, deltas = (x[place] for x in box_head(regions))
+            logits, deltas = box_head(regions)
             stage = self.losses(logits, deltas, samples, k)
             losses |= {f"{name}_{k}": value for name, value in stage.items()} if several else stage
             if k + 1 < len(self.box_heads):
@@ -242,8 +232,7 @@ class FasterRCNN(Head):
         for k, box_head in enumerate(self.box_heads):
             if k:
                 boxes = self.refine(boxes, deltas, image, sizes, k - 1)
-            regions, place = self.pooler(features, boxes, image)
-            logits, deltas = (x[place] for x in box_head(regions))
+            logits, deltas = box_head(self.pooler(features, boxes, image))
             scores = scores + logits.softmax(-1) / len(self.box_heads)
         outputs = zip(scores.split(counts), deltas.split(counts), boxes.split(counts), sizes, strict=True)
         return [self.decode(*output) for output in outputs]

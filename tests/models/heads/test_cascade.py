@@ -76,8 +76,7 @@ def test_prediction_averages_scores_and_takes_the_last_boxes():
     (proposals,) = head.rpn.predict(features, SIZES[:1]).boxes
     boxes, scores, image = proposals, torch.zeros(len(proposals), 4), torch.zeros(len(proposals), dtype=torch.long)
     for k, box_head in enumerate(head.box_heads):
-        regions, place = head.pooler(features, boxes, image)
-        logits, deltas = box_head(regions[place])
+        logits, deltas = box_head(head.pooler(features, boxes, image))
         scores = scores + logits.softmax(-1) / 3
         boxes = decode_deltas(boxes, deltas[:, 0], [w * (k + 1) for w in (10, 10, 5, 5)])
         boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([128.0, 96, 128, 96]))
