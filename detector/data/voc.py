@@ -37,6 +37,10 @@ _IMAGE_FIELDS = {"filename", "size/width", "size/height"}
 _OBJECT_FIELDS = {"object/name", "object/difficult", *(f"object/bndbox/{edge}" for edge in _EDGES)}
 
 
+class _RefusedError(Exception):
+    """What a file may not hold."""
+
+
 @dataclass
 class Annotation:
     """What one XML file says: texts by their place under the root, e.g. "size/width"; those of each object likewise."""
@@ -162,7 +166,7 @@ def read_annotation(path: Path) -> Annotation:
         text.clear()
 
     def document_type(*declaration: object) -> None:
-        raise ValueError(f"{path}: delete its <!DOCTYPE ..>: such declarations define entities and are never read")
+        raise _RefusedError("delete its <!DOCTYPE ..>: such declarations define entities and are never read")
 
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -172,7 +176,9 @@ def read_annotation(path: Path) -> Annotation:
     data = path.read_bytes()
     try:
         parser.Parse(data, True)
-    except (expat.ExpatError, LookupError) as error:
+    except _RefusedError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except (expat.ExpatError, LookupError, ValueError) as error:
         raise ValueError(f"{path}: not an XML file: {error}; mend that place or write the file anew") from None
     return one
 
