@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 setup(
     name="detector",
     version="0.1.0",
-    description="Object detection with residual-variant backbones under FCOS and Faster R-CNN: one YAML file, one modest GPU",
+    description="Object detection with residual-variant backbones under three heads: one YAML file, one modest GPU",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",

@@ -34,17 +34,20 @@ _BELOW_ONE = Rule("0 or more and less than 1", lambda v: 0 <= v < 1)
 _RISING = Rule("positive numbers that rise", _ascending)
 _POSITIVES = Rule("one positive number at least", lambda v: len(v) > 0 and min(v) > 0)
 _EVALUATORS = (["auto"], ["coco"], ["voc"], ["coco", "voc"])
+_NORM = _one_of("none", "bn", "sync_bn", "gn")
 _PRECISION = _one_of("off", "bf16", "fp16")
 
 RULES: dict[str, Rule] = {
     "SEED": _NATURAL,
     "MODEL.NUM_CLASSES": _COUNT,
     "MODEL.BACKBONE.NORM": _one_of("frozen_bn", "bn", "sync_bn", "gn"),
+    "MODEL.BACKBONE.NORM_EPS": Rule("-1, or 0 or more and less than 1", lambda v: v == -1 or 0 <= v < 1),
     "MODEL.BACKBONE.FREEZE_CONV_BODY_AT": _between(0, 5),
     "MODEL.BACKBONE.PASSES": _NATURAL,
     "MODEL.NECK.SOURCES": Rule("one level at least", lambda v: len(v) > 0),
     "MODEL.NECK.OUT_CHANNELS": _COUNT,
     "MODEL.NECK.EXTRA_LEVELS": _one_of("none", "maxpool", "p6p7_p5", "p6p7_c5"),
+    "MODEL.NECK.NORM": _NORM,
     "MODEL.FCOS.NUM_CONVS": _NATURAL,
     "MODEL.FCOS.NORM": _one_of("gn", "none"),
     "MODEL.FCOS.PRIOR_PROB": Rule("more than 0 and less than 1", lambda v: 0 < v < 1),
@@ -77,8 +80,16 @@ RULES: dict[str, Rule] = {
     "MODEL.ROI_HEADS.BBOX_REG_WEIGHTS": Rule("four positive numbers", lambda v: len(v) == 4 and min(v) > 0),
     "MODEL.ROI_HEADS.SCORE_THRESH": _BELOW_ONE,
     "MODEL.ROI_HEADS.NMS": _SHARE,
+    "MODEL.ROI_HEADS.NMS_METHOD": _one_of("hard", "soft_linear", "soft_gaussian"),
+    "MODEL.ROI_HEADS.SOFT_NMS_SIGMA": _POSITIVE,
+    "MODEL.ROI_HEADS.SOFT_NMS_MIN_SCORE": _BELOW_ONE,
+    "MODEL.ROI_HEADS.CASCADE_IOUS": Rule("numbers in 0..1", lambda v: all(0 < x <= 1 for x in v)),
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": _COUNT,
     "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": _NATURAL,
+    "MODEL.ROI_BOX_HEAD.NUM_CONV": _NATURAL,
+    "MODEL.ROI_BOX_HEAD.CONV_HEAD_DIM": _COUNT,
+    "MODEL.ROI_BOX_HEAD.NORM": _NORM,
+    "MODEL.ROI_BOX_HEAD.NUM_FC": _NATURAL,
     "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM": _COUNT,
     "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": _one_of("smooth_l1", "l1", "giou"),
     "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": _NATURAL,
@@ -90,6 +101,8 @@ RULES: dict[str, Rule] = {
     "INPUT.MAX_SIZE_TRAIN": _COUNT,
     "INPUT.MIN_SIZE_TEST": _COUNT,
     "INPUT.MAX_SIZE_TEST": _COUNT,
+    "INPUT.PIXEL_MEAN": Rule("() or three numbers", lambda v: len(v) in (0, 3)),
+    "INPUT.PIXEL_STD": Rule("() or three positive numbers", lambda v: len(v) in (0, 3) and min(v, default=1) > 0),
     "INPUT.HORIZONTAL_FLIP_PROB_TRAIN": _SHARE,
     "INPUT.SQUARE_SIZE": _NATURAL,
     "INPUT.AUGMENTATION": _one_of("flip", "ssd"),
@@ -137,5 +150,7 @@ def validate(cfg: CfgNode, sources: Mapping[str, str] | None = None) -> None:
             origin = f"{sources[key]}: " if sources and key in sources else ""
             shown = list(value) if isinstance(value, tuple) else value
             problems.append(f"{origin}{key}: {shown!r} is not allowed; allowed: {rule.words}")
+    if len(cfg.INPUT.PIXEL_MEAN) != len(cfg.INPUT.PIXEL_STD):
+        problems.append("INPUT.PIXEL_MEAN and INPUT.PIXEL_STD go together: set both, or neither")
     if problems:
         raise ValueError("\n".join(problems))

@@ -177,12 +177,11 @@ def _value_of(key: str, value: object, defaults: Mapping[str, Any], sections: se
     if key not in defaults:
         raise ValueError(f"{key}: unknown key; near: {', '.join(_near(key, defaults)) or 'none'}")
     like = defaults[key]
+    kind = type(like[0]) if isinstance(like, tuple) and like else float  # a list that is empty by default: of numbers
     try:
-        return (
-            tuple(_item(v, type(like[0])) for v in _items(value)) if isinstance(like, tuple) else _scalar(value, like)
-        )
+        return tuple(_item(v, kind) for v in _items(value)) if isinstance(like, tuple) else _scalar(value, like)
     except ValueError:
-        expected = _EXPECTED_LIST[type(like[0])] if isinstance(like, tuple) else _EXPECTED[type(like)]
+        expected = _EXPECTED_LIST[kind] if isinstance(like, tuple) else _EXPECTED[type(like)]
         raise ValueError(f"{key}: expected {expected}, got {_shown(value)}") from None
 
 

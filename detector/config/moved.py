@@ -2,7 +2,7 @@
 
 from fnmatch import fnmatchcase
 
-_BOX_HEAD = "the box head is RoIAlign over the pyramid and two fully connected layers; delete the line"
+_BOX_HEAD = "MODEL.ROI_BOX_HEAD.NUM_CONV, NUM_FC and NORM describe the box head; delete the line"
 _OVER_LEVELS = "write MODEL.RPN.POST_NMS_TOP_N_{}: proposals an image, over all levels"
 _LEVELS = "follows from the levels of the neck; delete the line"
 _MASKS = "belongs to masks and keypoints, which are not built in; delete the line"
@@ -73,7 +73,8 @@ MOVED: tuple[tuple[str, str, str], ...] = (
     ("MODEL.RESNETS.DEFORMABLE_GROUPS", "*", "deformable convolution is not built in; delete the line"),
     ("MODEL.RESNETS*", "*", f"{_ENTRY}; delete the line"),
     ("MODEL.FBNET*", "*", "FBNet is not built in; delete the line"),
-    ("MODEL.FPN.USE_GN", "*", "the pyramid has no norm; delete the line"),
+    ("MODEL.FPN.USE_GN", "true", "write MODEL.NECK.NORM gn"),
+    ("MODEL.FPN.USE_GN", "*", "MODEL.NECK.NORM names the norm; delete the line"),
     ("MODEL.FPN.USE_RELU", "*", "the pyramid's convolutions have no activation; delete the line"),
     ("MODEL.GROUP_NORM*", "*", _GROUP_NORM),
     ("MODEL.RETINANET.USE_C5", "true", "write MODEL.NECK.EXTRA_LEVELS p6p7_c5"),
@@ -95,14 +96,17 @@ MOVED: tuple[tuple[str, str, str], ...] = (
     ("MODEL.ROI_HEADS.DETECTIONS_PER_IMG", "*", "write TEST.DETECTIONS_PER_IMG"),
     ("MODEL.ROI_HEADS.USE_FPN", "*", "MODEL.NECK.NAME fpn says so; delete the line"),
     ("MODEL.ROI_BOX_HEAD.POOLER_SCALES", "*", _LEVELS),
+    (
+        "MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR",
+        "*xconv1fc*",
+        "write MODEL.ROI_BOX_HEAD.NUM_CONV 4 and MODEL.ROI_BOX_HEAD.NUM_FC 1",
+    ),
     ("MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR", "*", _BOX_HEAD),
     ("MODEL.ROI_BOX_HEAD.PREDICTOR", "*", _BOX_HEAD),
-    ("MODEL.ROI_BOX_HEAD.CONV_HEAD_DIM", "*", _BOX_HEAD),
-    ("MODEL.ROI_BOX_HEAD.NUM_STACKED_CONVS", "*", _BOX_HEAD),
+    ("MODEL.ROI_BOX_HEAD.NUM_STACKED_CONVS", "*", "write MODEL.ROI_BOX_HEAD.NUM_CONV"),
     ("MODEL.ROI_BOX_HEAD.DILATION", "*", _BOX_HEAD),
+    ("MODEL.ROI_BOX_HEAD.USE_GN", "true", "write MODEL.ROI_BOX_HEAD.NORM gn"),
     ("MODEL.ROI_BOX_HEAD.USE_GN", "*", _BOX_HEAD),
-    ("INPUT.PIXEL_MEAN", "*", _PIXELS),
-    ("INPUT.PIXEL_STD", "*", _PIXELS),
     ("INPUT.TO_BGR255", "*", _PIXELS),
     ("INPUT.BRIGHTNESS", "*", _COLOUR),
     ("INPUT.CONTRAST", "*", _COLOUR),

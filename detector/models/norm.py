@@ -97,11 +97,11 @@ def check_batch(model: nn.Module, images: int) -> str:
     return f"{what}: {remedy} if training is unsteady"
 
 
-def norm_factory(name: str, frozen_eps: float = EPS) -> Norm:
+def norm_factory(name: str, frozen_eps: float = EPS, *, key: str = "MODEL.BACKBONE.NORM") -> Norm:
     """The norm layer that a config names: frozen_bn, bn, sync_bn or gn.
 
     frozen_eps: added to the variance by frozen_bn alone, since published weights differ in it; the others have 1e-5.
-    Raises ValueError for another name.
+    key: where the name stands, for the ValueError that another name raises.
     """
     norms: dict[str, Norm] = {
         "frozen_bn": partial(FrozenNorm, eps=frozen_eps),
@@ -110,5 +110,5 @@ def norm_factory(name: str, frozen_eps: float = EPS) -> Norm:
         "gn": group_norm,
     }
     if name not in norms:
-        raise ValueError(f"MODEL.BACKBONE.NORM is {name!r}; it must be one of {', '.join(norms)}")
+        raise ValueError(f"{key} is {name!r}; it must be one of {', '.join(norms)}")
     return norms[name]

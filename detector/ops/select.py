@@ -2,9 +2,11 @@
 
 import math
 
+import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from detector.ops.boxes import pairwise_iou
 from detector.structures import Detection
 
 
@@ -31,3 +33,39 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, nms_threshold: float
     """
     keep = batched_nms(boxes, scores, labels, nms_threshold)[:limit]
     return Detection(boxes=boxes[keep], labels=labels[keep], scores=scores[keep])
+
+
+def suppress_softly(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    method: str,
+    nms_threshold: float,
+    sigma: float,
+    min_score: float,
+    limit: int,
+) -> Detection:
+    """Soft-NMS within each class: a better box lowers the scores of those it overlaps. Bodla et al. 2017, sec. 3.
+
+    boxes [K, 4] xyxy pixels; scores [K]; labels [K]; method: "soft_linear" multiplies by 1 - IoU where that is above
+    nms_threshold, "soft_gaussian" by exp(-IoU ** 2 / sigma). Ends at `limit` boxes, or where no score exceeds
+    min_score. A box is picked by its lowered score, so there is one round for each detection, not for each candidate.
+    """
+    rest = scores.clone()
+    picked: list[Tensor] = []
+    found: list[Tensor] = []
+    while len(picked) < min(limit, len(scores)):
+        value, best = rest.max(dim=0)
+        if value <= min_score:
+            break
+        picked.append(best)
+        found.append(value)
+        iou = pairwise_iou(boxes[best][None], boxes)[0].nan_to_num_()
+        if method == "soft_gaussian":
+            decay = torch.exp(-(iou**2) / sigma)
+        else:
+            decay = torch.where(iou > nms_threshold, 1 - iou, 1.0)
+        rest = torch.where(labels == labels[best], rest * decay, rest)
+        rest[best] = -1
+    keep = torch.stack(picked) if picked else labels[:0]
+    return Detection(boxes=boxes[keep], labels=labels[keep], scores=torch.stack(found) if found else scores[:0])

@@ -14,8 +14,20 @@ def test_every_key_with_numbers_or_choices_has_a_rule():
     assert set(RULES) <= set(_flat(get_defaults()))
 
 
-def test_lists_have_a_first_entry_that_shows_their_type():
-    assert all(value for value in _flat(get_defaults()).values() if isinstance(value, tuple))
+@pytest.mark.parametrize("text", ["0.5, 0.6", "(0.5, 0.6)", "[0.5, 0.6]"])
+def test_a_list_that_is_empty_by_default_takes_numbers_and_nothing(text):
+    assert get_defaults().MODEL.ROI_HEADS.CASCADE_IOUS == ()
+    assert load_config(None, ["MODEL.ROI_HEADS.CASCADE_IOUS", text]).MODEL.ROI_HEADS.CASCADE_IOUS == (0.5, 0.6)
+    assert load_config(None, ["MODEL.ROI_HEADS.CASCADE_IOUS", "[]"]).MODEL.ROI_HEADS.CASCADE_IOUS == ()
+    with pytest.raises(ValueError, match="CASCADE_IOUS: expected a list of numbers, got 'high'"):
+        load_config(None, ["MODEL.ROI_HEADS.CASCADE_IOUS", "high"])
+
+
+def test_pixel_statistics_go_together():
+    with pytest.raises(ValueError, match=r"INPUT\.PIXEL_MEAN and INPUT\.PIXEL_STD go together"):
+        load_config(None, ["INPUT.PIXEL_MEAN", "[1, 2, 3]"])
+    with pytest.raises(ValueError, match=r"INPUT\.PIXEL_STD: \[1\.0, 0\.0, 1\.0\] is not allowed"):
+        load_config(None, ["INPUT.PIXEL_MEAN", "[1, 2, 3]", "INPUT.PIXEL_STD", "[1, 0, 1]"])
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,11 @@ def test_names_agree(path):
     assert path.stem.startswith(cfg.MODEL.BACKBONE.NAME + "_")
     assert cfg.OUTPUT_DIR == f"output/{head}_{path.stem}"
     images = 2 if path.stem.endswith("1080") else 16
-    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER * images) == (images, 1440000)
+    passes = 2 if path.stem.endswith("_2x") else 1
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER * images) == (images, passes * 1440000)
+    if images == 2:  # one card of 8 GB, the same schedule for every backbone
+        assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY) == (0.0025, 0.0001)
+        assert cfg.SOLVER.STEPS == (480000, 640000)
 
 
 def reads(tree: ast.Module) -> Iterator[str]:

@@ -311,6 +311,9 @@ def test_the_canvas_has_the_mean_of_the_backbone_in_rgb(cfg, name, mean):
     pixels = BACKBONES[name].weights.pixels
     entering = fill[::-1] if pixels.order == "bgr" else fill
     assert np.abs(entering - np.array(pixels.mean)).max() <= 0.5  # so that it is zero for the network
+    cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD = (10.0, 20.0, 30.0), (1.0, 1.0, 1.0)
+    fill = build_transforms(cfg, train=True).transforms[1].fill
+    assert fill.tolist() == ([30, 20, 10] if pixels.order == "bgr" else [10, 20, 30])
 
 
 def test_batches_do_not_depend_on_workers_or_the_place_of_resuming(coco, cfg):

@@ -1,8 +1,13 @@
+from pathlib import Path
+
 import pytest
 import torch
 
 from detector.config import load_config
 from detector.models.build import build_detector
+from detector.models.norm import FrozenNorm
+
+ROOT = Path(__file__).resolve().parents[2]
 
 TINY = [
     *("MODEL.BACKBONE.NAME", "resnet18", "MODEL.NUM_CLASSES", "3", "MODEL.NECK.OUT_CHANNELS", "64"),
@@ -40,6 +45,49 @@ def test_caffe_weights_see_bgr():
     images = torch.arange(3, dtype=torch.uint8).view(1, 3, 1, 1)
     x = model.normalize(images, [(1, 1)]).flatten().tolist()
     assert x == pytest.approx([2 - 102.9801, 1 - 115.9465, 0 - 122.7717], abs=1e-4)
+
+
+def test_a_config_may_have_its_own_pixel_statistics():
+    model = tiny("INPUT.PIXEL_MEAN", "[1, 2, 3]", "INPUT.PIXEL_STD", "[2, 2, 4]")
+    x = model.normalize(torch.full((1, 3, 1, 1), 11, dtype=torch.uint8), [(1, 1)])
+    assert x.flatten().tolist() == [5, 4.5, 2]
+
+
+def test_frozen_norms_take_their_eps_from_the_record_or_the_config():
+    def eps(*opts):
+        return {m.eps for m in tiny(*opts).modules() if isinstance(m, FrozenNorm)}
+
+    assert eps() == {1e-5}
+    assert eps("MODEL.BACKBONE.NORM_EPS", "0") == {0.0}
+    assert eps("MODEL.BACKBONE.NAME", "resnet50_caffe") == {0.0}
+    assert eps("MODEL.BACKBONE.NAME", "resnet50_caffe", "MODEL.BACKBONE.NORM_EPS", "0.001") == {0.001}
+    with pytest.raises(
+        ValueError, match=r"MODEL\.BACKBONE\.NORM_EPS 0\.001 is for NORM frozen_bn; with gn set it to -1"
+    ):
+        tiny("MODEL.BACKBONE.NORM", "gn", "MODEL.BACKBONE.NORM_EPS", "0.001")
+
+
+RESNEST_RECIPE = ("MODEL.BACKBONE.NORM", "sync_bn", "MODEL.NECK.NORM", "sync_bn", "MODEL.ROI_BOX_HEAD.NORM", "sync_bn")
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        ("MODEL.ROI_BOX_HEAD.NUM_CONV", "4", "MODEL.ROI_BOX_HEAD.NUM_FC", "1", *RESNEST_RECIPE),
+        ("MODEL.ROI_HEADS.CASCADE_IOUS", "0.5,0.6,0.7", "MODEL.CLS_AGNOSTIC_BBOX_REG", "True"),
+        ("MODEL.ROI_HEADS.NMS_METHOD", "soft_linear", "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "giou"),
+    ],
+)
+def test_options_of_faster_rcnn_train_from_the_config(opts):
+    cfg = load_config(
+        ROOT / "configs/base/faster_rcnn.yaml", [*TINY[:6], "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM", "32", *opts]
+    )
+    model = build_detector(cfg)
+    images = torch.randint(0, 255, (2, 3, 64, 96), dtype=torch.uint8)
+    losses = model(images, [(64, 96)] * 2, [target([[8, 8, 40, 40]], [1]), target()])
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad)
+    assert len(model.eval()(images, [(64, 96)] * 2)) == 2
 
 
 @pytest.mark.parametrize("training", [True, False])

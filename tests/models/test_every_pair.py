@@ -50,6 +50,12 @@ def test_a_pair_trains_and_predicts(head, backbone):
     check_trains_and_predicts(head, backbone)
 
 
+@pytest.mark.parametrize("backbone", FAMILIES)
+def test_a_cascade_trains_and_predicts(backbone):
+    opts = ("MODEL.ROI_HEADS.CASCADE_IOUS", "0.5,0.6,0.7", "MODEL.CLS_AGNOSTIC_BBOX_REG", "True")
+    check_trains_and_predicts("faster_rcnn", backbone, *opts, "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM", "32")
+
+
 @pytest.mark.parametrize("norm", ["bn", "gn"])
 @pytest.mark.parametrize("backbone", FAMILIES)
 def test_norms_train_and_predict(backbone, norm):

@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 from yacs.config import CfgNode
 
 from detector.models.heads.base import Head, register_head
-from detector.models.heads.rpn import RPN
+from detector.models.heads.box_head import BoxHead
+from detector.models.heads.rpn import RPN, build_rpn
 from detector.ops.boxes import box_areas, clip_boxes, decode_deltas, encode_deltas
 from detector.ops.losses import DELTA_LOSSES, delta_loss_sum
-from detector.ops.matching import match_boxes, sample_balanced
-from detector.ops.select import suppress
+from detector.ops.matching import BACKGROUND, match_boxes, sample_balanced
+from detector.ops.roi_align import pool_regions
+from detector.ops.select import suppress, suppress_softly
 from detector.structures import Detection, Features, Level, Size, Target
 
 MAX_STRIDE = 32  # coarser levels serve the RPN only. Lin et al. 2017, sec. 4.1
@@ -52,52 +54,58 @@ class Pooler(nn.Module):
             raise ValueError(f"regions are pooled from levels of strides 4, 8, .. {MAX_STRIDE}; the neck has {levels}")
         self.resolution, self.sampling_ratio, self.aligned = resolution, sampling_ratio, aligned
 
-    def forward(self, features: Features, boxes: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Regions by level, fine to coarse, and where each box went.
-
-        boxes [R, 4] xyxy pixels; image [R] index into the batch. Returns [R, channels, resolution, resolution] and the
-        place [R] of every box among them, so that whoever needs the old order restores it on something smaller.
-        """
+    def forward(self, features: Features, boxes: Tensor, image: Tensor) -> Tensor:
+        """Regions [R, channels, resolution, resolution] of boxes [R, 4] xyxy pixels; image [R] index into the batch."""
         level = map_levels(boxes, self.lowest, self.lowest + len(self.strides) - 1) - self.lowest
-        order = level.argsort(stable=True)
-        counts = level.bincount(minlength=len(self.strides)).tolist()
-        rois = torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)[order]
-        regions = []
-        for (name, stride), part in zip(self.strides.items(), rois.split(counts), strict=True):
-            x = features[name].to(boxes.dtype)  # the places of the samples need the digits
-            size, ratio = self.resolution, self.sampling_ratio
-            regions.append(roi_align(x, part, size, 1 / stride, ratio, self.aligned))
-        return torch.cat(regions), order.argsort()
+        maps = [features[name] for name in self.strides]
+        how = self.resolution, self.sampling_ratio, self.aligned
+        return pool_regions(maps, list(self.strides.values()), boxes, image, level, *how)
+
+
+class Samples(NamedTuple):
+    """The regions that a box head is trained on, all images together.
+
+    boxes [R, 4] xyxy pixels; labels [R], C is background; deltas to be learned [R, 4], meaningful where the label is no
+    background; image [R] index into the batch.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    deltas: Tensor
+    image: Tensor
 
 
 class FasterRCNN(Head):
-    """Proposals of an RPN, pooled, classified and refined by two fully connected layers. Lin et al. 2017, sec. 4.2.
+    """Proposals of an RPN, pooled, classified and refined. Ren et al. 2015; Lin et al. 2017, FPN, sec. 4.2.
 
-    levels: what the neck puts out, all of the same channels. rpn: proposes; the other arguments are the keys of
-    MODEL.ROI_HEADS and MODEL.ROI_BOX_HEAD in lower case. cls_agnostic_bbox_reg: one box for all classes.
-    Raises ValueError when the loss is unknown, the thresholds cross or the levels do not fit.
+    rpn: proposes; pooler: cuts regions out of the pyramid; box_heads: one, or several for a cascade, each of which
+    refines the boxes of the one before (Cai and Vasconcelos 2018); cascade_ious: IoU from which a region is positive,
+    below which it is background, for each of several. The other arguments are the keys of MODEL.ROI_HEADS and
+    MODEL.ROI_BOX_HEAD in lower case. cls_agnostic_bbox_reg: one box for all classes.
+    Raises ValueError when the loss is unknown, the thresholds cross or a cascade has a box for each class.
     """
 
     def __init__(
         self,
-        levels: dict[str, Level],
         num_classes: int,
         rpn: RPN,
+        pooler: Pooler,
+        box_heads: Sequence[BoxHead],
         *,
+        cascade_ious: Sequence[float] = (),
         fg_iou_threshold: float = 0.5,
         bg_iou_threshold: float = 0.5,
         batch_size_per_image: int = 512,
         positive_fraction: float = 0.25,
         bbox_reg_weights: Sequence[float] = (10.0, 10.0, 5.0, 5.0),
-        pooler_resolution: int = 7,
-        pooler_sampling_ratio: int = 2,
-        pooler_aligned: bool = True,
-        mlp_head_dim: int = 1024,
         cls_agnostic_bbox_reg: bool = False,
         bbox_reg_loss_type: str = "smooth_l1",
         smooth_l1_beta: float = 1.0,
         score_thresh: float = 0.05,
         nms: float = 0.5,
+        nms_method: str = "hard",
+        soft_nms_sigma: float = 0.5,
+        soft_nms_min_score: float = 0.001,
         detections_per_img: int = 100,
     ) -> None:
         super().__init__()
@@ -108,115 +116,142 @@ class FasterRCNN(Head):
             raise ValueError(
                 f"MODEL.ROI_HEADS.BG_IOU_THRESHOLD {bg_iou_threshold} is above FG_IOU_THRESHOLD {fg_iou_threshold}"
             )
+        if cascade_ious and not cls_agnostic_bbox_reg:
+            raise ValueError("MODEL.ROI_HEADS.CASCADE_IOUS refines one box a region: set CLS_AGNOSTIC_BBOX_REG True")
         self.num_classes = num_classes
-        self.fg_iou_threshold, self.bg_iou_threshold = fg_iou_threshold, bg_iou_threshold
+        self.thresholds = [(iou, iou) for iou in cascade_ious] or [(fg_iou_threshold, bg_iou_threshold)]
         self.batch_size_per_image, self.positive_fraction = batch_size_per_image, positive_fraction
-        self.bbox_reg_weights = tuple(bbox_reg_weights)
+        # The errors shrink from stage to stage: 10, 20, 30 in the cascade's paper, sec. 4.1.
+        self.weights = [tuple(w * (k + 1) for w in bbox_reg_weights) for k in range(len(box_heads))]
         self.cls_agnostic = cls_agnostic_bbox_reg
         self.loss_type, self.smooth_l1_beta = bbox_reg_loss_type, smooth_l1_beta
         self.score_thresh, self.nms, self.detections_per_img = score_thresh, nms, detections_per_img
-        self.classifier = ("cls_logits",) if cls_agnostic_bbox_reg else ("cls_logits", "deltas")
-
-        self.rpn = rpn
-        self.pooler = Pooler(levels, pooler_resolution, pooler_sampling_ratio, aligned=pooler_aligned)
-        channels = next(iter(levels.values())).channels
-        self.fc1 = nn.Linear(channels * pooler_resolution**2, mlp_head_dim)
-        self.fc2 = nn.Linear(mlp_head_dim, mlp_head_dim)
-        self.cls_logits = nn.Linear(mlp_head_dim, num_classes + 1)
-        self.deltas = nn.Linear(mlp_head_dim, 4 * (1 if cls_agnostic_bbox_reg else num_classes))
-        for layer in (self.fc1, self.fc2):
-            nn.init.kaiming_uniform_(layer.weight, a=1)
-            nn.init.zeros_(layer.bias)
-        for layer, std in ((self.cls_logits, 0.01), (self.deltas, 0.001)):
-            nn.init.normal_(layer.weight, std=std)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits [R, C + 1], background last, and deltas [R, C or 1, 4] of regions [R, channels, size, size]."""
-        x = F.relu(self.fc1(regions.flatten(1)))
-        x = F.relu(self.fc2(x))
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        return self.cls_logits(x).to(dtype), self.deltas(x).to(dtype).unflatten(1, (-1, 4))
+        self.nms_method, self.soft_nms = nms_method, (nms, soft_nms_sigma, soft_nms_min_score)
+        layers = ("cls_logits",) if cls_agnostic_bbox_reg else ("cls_logits", "deltas")
+        self.classifier = tuple(f"box_heads.{k}.{name}" for k in range(len(box_heads)) for name in layers)
+        self.rpn, self.pooler, self.box_heads = rpn, pooler, nn.ModuleList(box_heads)
 
     def loss(self, features: Features, targets: list[Target], sizes: list[Size]) -> dict[str, Tensor]:
         """The RPN's two losses and the regions': cross entropy, and regression of the positives over all sampled.
 
-        Ren et al. 2015, eq. 1; Girshick 2015, sec. 2.3. Zeros that still carry gradients where nothing is sampled.
+        Ren et al. 2015, eq. 1; Girshick 2015, sec. 2.3. Zeros that still carry gradients where nothing is sampled. The
+        names of a cascade's losses end in the number of the stage, from 0.
         """
         losses, proposals = self.rpn.loss(features, targets, sizes)
-        boxes, labels, wanted, image = self.training_samples(proposals.boxes, targets)
-        regions, place = self.pooler(features, boxes, image)
-        logits, deltas = self(regions)
-        return {**losses, **self.losses(logits[place], deltas[place], boxes, labels, wanted)}
+        samples = self.training_samples(proposals.boxes, targets)
+        several = len(self.box_heads) > 1
+        for k, box_head in enumerate(self.box_heads):
+            regions = self.pooler(features, samples.boxes, samples.image)
+            if several and regions.requires_grad:
+                # The stages share the features' gradient.
+                regions.register_hook(lambda grad: grad / len(self.box_heads))
+            logits, deltas = box_head(regions)
+            stage = self.losses(logits, deltas, samples, k)
+            losses |= {f"{name}_{k}": value for name, value in stage.items()} if several else stage
+            if k + 1 < len(self.box_heads):
+                boxes = self.refine(samples.boxes, deltas.detach(), samples.image, sizes, k)
+                samples = self.relabel(boxes, samples.image, targets, k + 1)
+        return losses
 
     @torch.no_grad()
-    def training_samples(
-        self, proposals: Sequence[Tensor], targets: list[Target]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sampled proposals of all images, the true boxes among them. Girshick 2015, sec. 2.3.
-
-        Returns boxes [R, 4]; labels [R], C is background; deltas to be learned [R, 4], meaningful where the label is
-        no background; image [R].
-        """
-        boxes, labels, wanted, image = [], [], [], []
+    def training_samples(self, proposals: Sequence[Tensor], targets: list[Target]) -> Samples:
+        """Sampled proposals of all images, the true boxes among them. Girshick 2015, sec. 2.3."""
+        samples = []
         for i, (found, target) in enumerate(zip(proposals, targets, strict=True)):
-            truth = target["boxes"].to(found.dtype)
-            candidates = torch.cat([found, truth])
-            thresholds = self.fg_iou_threshold, self.bg_iou_threshold
-            match = match_boxes(candidates, truth, target["ignore"], *thresholds)
-            positives, background = self.sample(match)
-            sampled = torch.cat([positives, background])
-            boxes.append(candidates[sampled])
-            labels.append(F.pad(target["labels"][match[positives]], (0, len(background)), value=self.num_classes))
-            deltas = encode_deltas(candidates[positives], truth[match[positives]], self.bbox_reg_weights)
-            wanted.append(F.pad(deltas, (0, 0, 0, len(background))))
-            image.append(torch.full_like(sampled, i))
-        return torch.cat(boxes), torch.cat(labels), torch.cat(wanted), torch.cat(image)
+            candidates = torch.cat([found, target["boxes"].to(found.dtype)])
+            match = match_boxes(candidates, candidates[len(found) :], target["ignore"], *self.thresholds[0])
+            samples.append(self.label(candidates, match, *self.sample(match), target, i))
+        return Samples(*map(torch.cat, zip(*samples, strict=True)))
+
+    @torch.no_grad()
+    def relabel(self, boxes: Tensor, image: Tensor, targets: list[Target], stage: int) -> Samples:
+        """All refined boxes but those in a crowd or without area, with the labels of a later stage of the cascade."""
+        samples = []
+        whole = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
+        for i, target in enumerate(targets):
+            candidates = boxes[(image == i) & whole]
+            truth = target["boxes"].to(candidates.dtype)
+            match = match_boxes(candidates, truth, target["ignore"], *self.thresholds[stage])
+            chosen = (match >= 0).nonzero()[:, 0], (match == BACKGROUND).nonzero()[:, 0]
+            samples.append(self.label(candidates, match, *chosen, target, i, stage))
+        return Samples(*map(torch.cat, zip(*samples, strict=True)))
+
+    def label(
+        self,
+        candidates: Tensor,
+        match: Tensor,
+        positives: Tensor,
+        background: Tensor,
+        target: Target,
+        image: int,
+        stage: int = 0,
+    ) -> Samples:
+        """The chosen candidates of one image with what a stage has to learn of them, positives first."""
+        boxes = candidates[torch.cat([positives, background])]
+        labels = F.pad(target["labels"][match[positives]], (0, len(background)), value=self.num_classes)
+        truth = target["boxes"].to(boxes.dtype)[match[positives]]
+        deltas = encode_deltas(candidates[positives], truth, self.weights[stage])
+        return Samples(boxes, labels, F.pad(deltas, (0, 0, 0, len(background))), torch.full_like(labels, image))
 
     def sample(self, match: Tensor) -> tuple[Tensor, Tensor]:
         """Indices of the positives and of the background of one image that are trained; match [R]."""
         return sample_balanced(match, self.batch_size_per_image, self.positive_fraction)
 
-    def losses(
-        self, logits: Tensor, deltas: Tensor, boxes: Tensor, labels: Tensor, wanted: Tensor
-    ) -> dict[str, Tensor]:
-        """Losses from the outputs of `forward` and the samples, both divided by the number of samples."""
-        positive = (labels < self.num_classes).nonzero()[:, 0]
-        column = torch.zeros_like(positive) if self.cls_agnostic else labels[positive]
+    def losses(self, logits: Tensor, deltas: Tensor, samples: Samples, stage: int = 0) -> dict[str, Tensor]:
+        """Losses from the outputs of a box head and what it had to learn, both divided by the number of samples."""
+        positive = (samples.labels < self.num_classes).nonzero()[:, 0]
+        column = torch.zeros_like(positive) if self.cls_agnostic else samples.labels[positive]
         regression = delta_loss_sum(
             deltas[positive, column],
-            wanted[positive],
-            boxes[positive],
-            self.bbox_reg_weights,
+            samples.deltas[positive],
+            samples.boxes[positive],
+            self.weights[stage],
             self.loss_type,
             self.smooth_l1_beta,
         )
-        number = max(len(labels), 1)
-        entropy = F.cross_entropy(logits, labels, reduction="sum")
+        number = max(len(samples.labels), 1)
+        entropy = F.cross_entropy(logits, samples.labels, reduction="sum")
         return {"loss_classifier": entropy / number, "loss_box_reg": regression / number}
 
+    def refine(self, boxes: Tensor, deltas: Tensor, image: Tensor, sizes: list[Size], stage: int) -> Tensor:
+        """Boxes [R, 4] moved by the deltas [R, 1, 4] of a stage and clipped to their images."""
+        limits = boxes.new_tensor([(w, h, w, h) for h, w in sizes])[image]
+        return torch.minimum(decode_deltas(boxes, deltas[:, 0], self.weights[stage]).clamp(min=0), limits)
+
     def predict(self, features: Features, sizes: list[Size]) -> list[Detection]:
-        """Detections of each image, in pixels of the network input, clipped to the image."""
+        """Detections of each image, in pixels of the network input, clipped to the image.
+
+        A cascade averages the scores of all stages and takes the boxes of the last one.
+        """
         proposals = self.rpn.predict(features, sizes).boxes
         counts = [len(p) for p in proposals]
         boxes = torch.cat(proposals)
         image = torch.arange(len(counts), device=boxes.device).repeat_interleave(boxes.new_tensor(counts).long())
-        regions, place = self.pooler(features, boxes, image)
-        logits, deltas = self(regions)
-        outputs = zip(logits[place].split(counts), deltas[place].split(counts), proposals, sizes, strict=True)
+        scores = boxes.new_zeros(len(boxes), self.num_classes + 1)
+        deltas = boxes.new_zeros(len(boxes), 1, 4)
+        for k, box_head in enumerate(self.box_heads):
+            if k:
+                boxes = self.refine(boxes, deltas, image, sizes, k - 1)
+            logits, deltas = box_head(self.pooler(features, boxes, image))
+            scores = scores + logits.softmax(-1) / len(self.box_heads)
+        outputs = zip(scores.split(counts), deltas.split(counts), boxes.split(counts), sizes, strict=True)
         return [self.decode(*output) for output in outputs]
 
-    def decode(self, logits: Tensor, deltas: Tensor, proposals: Tensor, size: Size) -> Detection:
-        """The detections of one image from the outputs of `forward`: threshold, decoding, NMS within classes, cap."""
-        scores = logits.softmax(-1)[:, :-1]
-        region, label = (scores > self.score_thresh).nonzero(as_tuple=True)
-        column = torch.zeros_like(label) if self.cls_agnostic else label
-        boxes = clip_boxes(decode_deltas(proposals[region], deltas[region, column], self.bbox_reg_weights), size)
-        wide = ((boxes[:, 2:] - boxes[:, :2]).amin(1) >= MIN_SIDE).nonzero()[:, 0]
-        score = scores[region[wide], label[wide]]
-        return suppress(boxes[wide], score, label[wide], self.nms, self.detections_per_img)
+    def decode(self, scores: Tensor, deltas: Tensor, proposals: Tensor, size: Size) -> Detection:
+        """The detections of one image: threshold, decoding, NMS within classes, cap.
 
-    def fixed_forward(self, features: Features) -> tuple[list[Tensor], list[Tensor], Tensor, Tensor]:
+        scores [R, C + 1] in 0..1, deltas [R, C or 1, 4] and proposals [R, 4] of the last stage.
+        """
+        region, label = (scores[:, :-1] > self.score_thresh).nonzero(as_tuple=True)
+        column = torch.zeros_like(label) if self.cls_agnostic else label
+        boxes = clip_boxes(decode_deltas(proposals[region], deltas[region, column], self.weights[-1]), size)
+        wide = ((boxes[:, 2:] - boxes[:, :2]).amin(1) >= MIN_SIDE).nonzero()[:, 0]
+        found = boxes[wide], scores[region[wide], label[wide]], label[wide]
+        if self.nms_method == "hard":
+            return suppress(*found, self.nms, self.detections_per_img)
+        return suppress_softly(*found, self.nms_method, *self.soft_nms, self.detections_per_img)
+
+    def fixed_forward(self, features: Features) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """The outputs of all layers for as many proposals as an image of a test has at most; their values mean nothing.
 
         For counting: what the head computes does not depend on what it finds.
@@ -224,37 +259,34 @@ class FasterRCNN(Head):
         first = next(iter(features.values()))
         side = self.pooler.resolution
         regions = first.new_zeros(self.rpn.post_nms_top_n["test"] * len(first), first.shape[1], side, side)
-        return (*self.rpn(features), *self(regions))
+        return (*self.rpn(features), [x for box_head in self.box_heads for x in box_head(regions)])
 
 
 @register_head("faster_rcnn")
 def build_faster_rcnn(cfg: CfgNode, levels: dict[str, Level]) -> FasterRCNN:
     """Faster R-CNN from MODEL.RPN, MODEL.ROI_HEADS, MODEL.ROI_BOX_HEAD and TEST.DETECTIONS_PER_IMG."""
-    node = cfg.MODEL.RPN
-    rpn = RPN(
-        levels,
-        anchor_sizes=node.ANCHOR_SIZES,
-        aspect_ratios=node.ASPECT_RATIOS,
-        anchors_rounded=node.ANCHORS_ROUNDED,
-        padded_strides=node.PADDED_STRIDES,
-        num_convs=node.NUM_CONVS,
-        fg_iou_threshold=node.FG_IOU_THRESHOLD,
-        bg_iou_threshold=node.BG_IOU_THRESHOLD,
-        batch_size_per_image=node.BATCH_SIZE_PER_IMAGE,
-        positive_fraction=node.POSITIVE_FRACTION,
-        smooth_l1_beta=node.SMOOTH_L1_BETA,
-        pre_nms_top_n_train=node.PRE_NMS_TOP_N_TRAIN,
-        pre_nms_top_n_test=node.PRE_NMS_TOP_N_TEST,
-        post_nms_top_n_train=node.POST_NMS_TOP_N_TRAIN,
-        post_nms_top_n_test=node.POST_NMS_TOP_N_TEST,
-        nms_thresh=node.NMS_THRESH,
-        min_size=node.MIN_SIZE,
-    )
     heads, box = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_BOX_HEAD
+    pooler = Pooler(levels, box.POOLER_RESOLUTION, box.POOLER_SAMPLING_RATIO, aligned=box.POOLER_ALIGNED)
+    box_heads = [
+        BoxHead(
+            next(iter(levels.values())).channels,
+            box.POOLER_RESOLUTION,
+            cfg.MODEL.NUM_CLASSES,
+            num_conv=box.NUM_CONV,
+            conv_head_dim=box.CONV_HEAD_DIM,
+            num_fc=box.NUM_FC,
+            mlp_head_dim=box.MLP_HEAD_DIM,
+            norm=box.NORM,
+            cls_agnostic=cfg.MODEL.CLS_AGNOSTIC_BBOX_REG,
+        )
+        for _ in range(max(1, len(heads.CASCADE_IOUS)))
+    ]
     return FasterRCNN(
-        levels,
         cfg.MODEL.NUM_CLASSES,
-        rpn,
+        build_rpn(cfg, levels),
+        pooler,
+        box_heads,
+        cascade_ious=heads.CASCADE_IOUS,
         fg_iou_threshold=heads.FG_IOU_THRESHOLD,
         bg_iou_threshold=heads.BG_IOU_THRESHOLD,
         batch_size_per_image=heads.BATCH_SIZE_PER_IMAGE,
@@ -262,10 +294,9 @@ def build_faster_rcnn(cfg: CfgNode, levels: dict[str, Level]) -> FasterRCNN:
         bbox_reg_weights=heads.BBOX_REG_WEIGHTS,
         score_thresh=heads.SCORE_THRESH,
         nms=heads.NMS,
-        pooler_resolution=box.POOLER_RESOLUTION,
-        pooler_sampling_ratio=box.POOLER_SAMPLING_RATIO,
-        pooler_aligned=box.POOLER_ALIGNED,
-        mlp_head_dim=box.MLP_HEAD_DIM,
+        nms_method=heads.NMS_METHOD,
+        soft_nms_sigma=heads.SOFT_NMS_SIGMA,
+        soft_nms_min_score=heads.SOFT_NMS_MIN_SCORE,
         bbox_reg_loss_type=box.BBOX_REG_LOSS_TYPE,
         smooth_l1_beta=box.SMOOTH_L1_BETA,
         cls_agnostic_bbox_reg=cfg.MODEL.CLS_AGNOSTIC_BBOX_REG,

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
+from yacs.config import CfgNode
 
 from detector.models.heads.base import flatten
 from detector.ops.anchors import anchor_cells, grid_anchors
@@ -198,3 +199,27 @@ class RPN(nn.Module):
             proposals.boxes.append(b[keep])
             proposals.scores.append(s[keep].sigmoid())
         return proposals
+
+
+def build_rpn(cfg: CfgNode, levels: dict[str, Level]) -> RPN:
+    """The region proposal network from MODEL.RPN."""
+    node = cfg.MODEL.RPN
+    return RPN(
+        levels,
+        anchor_sizes=node.ANCHOR_SIZES,
+        aspect_ratios=node.ASPECT_RATIOS,
+        anchors_rounded=node.ANCHORS_ROUNDED,
+        padded_strides=node.PADDED_STRIDES,
+        num_convs=node.NUM_CONVS,
+        fg_iou_threshold=node.FG_IOU_THRESHOLD,
+        bg_iou_threshold=node.BG_IOU_THRESHOLD,
+        batch_size_per_image=node.BATCH_SIZE_PER_IMAGE,
+        positive_fraction=node.POSITIVE_FRACTION,
+        smooth_l1_beta=node.SMOOTH_L1_BETA,
+        pre_nms_top_n_train=node.PRE_NMS_TOP_N_TRAIN,
+        pre_nms_top_n_test=node.PRE_NMS_TOP_N_TEST,
+        post_nms_top_n_train=node.POST_NMS_TOP_N_TRAIN,
+        post_nms_top_n_test=node.POST_NMS_TOP_N_TEST,
+        nms_thresh=node.NMS_THRESH,
+        min_size=node.MIN_SIZE,
+    )

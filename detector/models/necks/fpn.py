@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from detector.models.necks.base import Neck, register_neck
+from detector.models.norm import norm_factory
 from detector.structures import Features, Level
 
 
@@ -14,13 +15,22 @@ class FPN(Neck):
     sources: backbone levels, fine to coarse, each half the resolution of the one before; every "cN" gives a "pN" of
     `channels`. extra: further levels above the coarsest: "none"; "maxpool", one level for Faster R-CNN; "p6p7_p5" and
     "p6p7_c5", two levels by strided convolutions of the coarsest output or source (Lin et al. 2017, RetinaNet, sec. 4).
-    Raises ValueError for an unknown `extra`.
+    norm: of the lateral and the output convolutions, "none" or a name of `norm_factory`; a convolution before a norm
+    has no bias.
+    Raises ValueError for an unknown `extra` or `norm`.
     """
 
-    def __init__(self, sources: dict[str, Level], channels: int, extra: str = "none") -> None:
+    def __init__(self, sources: dict[str, Level], channels: int, extra: str = "none", norm: str = "none") -> None:
         super().__init__()
-        self.inner = nn.ModuleDict({name: nn.Conv2d(level.channels, channels, 1) for name, level in sources.items()})
-        self.layer = nn.ModuleDict({name: nn.Conv2d(channels, channels, 3, padding=1) for name in sources})
+
+        def conv(source: int, kernel: int) -> nn.Module:
+            layer = nn.Conv2d(source, channels, kernel, padding=kernel // 2, bias=norm == "none")
+            if norm == "none":
+                return layer
+            return nn.Sequential(layer, norm_factory(norm, key="MODEL.NECK.NORM")(channels))
+
+        self.inner = nn.ModuleDict({name: conv(level.channels, 1) for name, level in sources.items()})
+        self.layer = nn.ModuleDict({name: conv(channels, 3) for name in sources})
         self.extra = extra
         self.levels = {f"p{name[1:]}": Level(channels, level.stride) for name, level in sources.items()}
         top = list(sources)[-1]
@@ -37,7 +47,8 @@ class FPN(Neck):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, features: Features) -> Features:
         """Source features -> pyramid features, fine to coarse; any height and width."""
@@ -65,4 +76,4 @@ def build_fpn(cfg: CfgNode, levels: dict[str, Level]) -> FPN:
     missing = [name for name in node.SOURCES if name not in levels]
     if missing or not node.SOURCES:
         raise ValueError(f"MODEL.NECK.SOURCES {tuple(node.SOURCES)}: {cfg.MODEL.BACKBONE.NAME} has {tuple(levels)}")
-    return FPN({name: levels[name] for name in node.SOURCES}, node.OUT_CHANNELS, node.EXTRA_LEVELS)
+    return FPN({name: levels[name] for name in node.SOURCES}, node.OUT_CHANNELS, node.EXTRA_LEVELS, node.NORM)

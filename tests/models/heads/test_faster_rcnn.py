@@ -21,7 +21,7 @@ from two_stage import (
 
 from detector.config import load_config
 from detector.models.build import build_detector
-from detector.models.heads.faster_rcnn import Pooler, map_levels
+from detector.models.heads.faster_rcnn import Pooler, Samples, map_levels
 from detector.ops.boxes import pairwise_iou
 from detector.structures import Level
 
@@ -67,7 +67,8 @@ def sampled(arrays, head):
         labels = arrays[f"{image}_tv_labels"].long()[chosen] - 1
         wanted = arrays[f"{image}_tv_reg_targets_sampled"]
         parts.append((arrays[f"{image}_proposals"][chosen], torch.where(labels < 0, 20, labels), wanted))
-    return [torch.cat(x) for x in zip(*parts)]
+    boxes, labels, wanted = (torch.cat(x) for x in zip(*parts))
+    return Samples(boxes, labels, wanted, torch.zeros_like(labels))
 
 
 @pytest.mark.parametrize(("beta", "name"), [(1.0, "beta_1"), (1 / 9, "beta_1_9"), (0.0, "beta_0_l1")])
@@ -77,7 +78,7 @@ def test_losses_equal_torchvisions(golden, beta, name):
     deltas = arrays["box_regression"].unflatten(1, (21, 4))[:, 1:]
     for options in ({"smooth_l1_beta": beta}, *([{"bbox_reg_loss_type": "l1"}] if beta == 0 else [])):
         head = faster_rcnn(20, **options)
-        losses = head.losses(logits, deltas, *sampled(arrays, head))
+        losses = head.losses(logits, deltas, sampled(arrays, head))
         assert losses["loss_classifier"].item() == pytest.approx(facts["losses"]["tv"]["cls"], rel=1e-4)
         want = facts["losses"]["tv_targets_box_loss_by_beta"][name]
         assert losses["loss_box_reg"].item() == pytest.approx(want, rel=1e-4)
@@ -87,7 +88,7 @@ def test_detections_equal_torchvisions(golden):
     facts, arrays = golden
     logits = background_last(arrays["pp_class_logits"])
     deltas = arrays["pp_box_regression"].unflatten(1, (21, 4))[:, 1:]
-    got = faster_rcnn(20).decode(logits, deltas, arrays["pp_proposals"], tuple(facts["image_hw"]))
+    got = faster_rcnn(20).decode(logits.softmax(-1), deltas, arrays["pp_proposals"], tuple(facts["image_hw"]))
     torch.testing.assert_close(got["boxes"], arrays["pp_tv_boxes"], rtol=0, atol=1e-2)
     torch.testing.assert_close(got["scores"], arrays["pp_tv_scores"], rtol=1e-4, atol=1e-4)
     assert torch.equal(got["labels"] + 1, arrays["pp_tv_labels"].long())
@@ -104,9 +105,9 @@ def test_roi_align_equals_the_official_ones(golden, aligned, ratio):
     _, arrays = golden
     pooler = Pooler({"p3": Level(4, 8)}, 7, ratio, aligned=aligned)
     rois = arrays["ra_rois"]
-    regions, place = pooler({"p3": arrays["ra_x"]}, rois[:, 1:], rois[:, 0].long())
+    regions = pooler({"p3": arrays["ra_x"]}, rois[:, 1:], rois[:, 0].long())
     want = arrays[f"ra_{'aligned' if aligned else 'legacy'}_sr{ratio}"]
-    torch.testing.assert_close(regions[place], want, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(regions, want, rtol=1e-4, atol=1e-4)
 
 
 def test_pooling_over_levels_equals_torchvisions(golden):
@@ -117,19 +118,19 @@ def test_pooling_over_levels_equals_torchvisions(golden):
         features[f"p{i + 2}"] = torch.from_numpy(x.astype(np.float32))
     boxes = [arrays["pool_boxes0"], arrays["pool_boxes1"]]
     image = torch.arange(2).repeat_interleave(torch.tensor([len(b) for b in boxes]))
-    regions, place = Pooler(LEVELS, 7, 2, aligned=False)(features, torch.cat(boxes), image)
-    torch.testing.assert_close(regions[place], arrays["pool_tv"], rtol=1e-4, atol=1e-4)
+    regions = Pooler(LEVELS, 7, 2, aligned=False)(features, torch.cat(boxes), image)
+    torch.testing.assert_close(regions, arrays["pool_tv"], rtol=1e-4, atol=1e-4)
 
 
 def test_box_head_equals_torchvisions(golden_heads):
     facts, _ = load(golden_heads, "frcnn_modules_forward")
     module = next(m for m in facts["modules"] if m["name"].startswith("tv_TwoMLPHead"))
-    head = faster_rcnn(20, mlp_head_dim=64)
+    head = faster_rcnn(20, box_options={"mlp_head_dim": 64})
     state = {f"roi_heads.{key}": forward_weight(key, shape) for key, shape in module["state_dict"]}
     head.load_state_dict(torchvision_state(state), strict=False)
     x = torch.from_numpy(np.random.RandomState(311).standard_normal((6, 16, 7, 7)).astype(np.float32))
     with torch.no_grad():
-        logits, deltas = head(x)
+        logits, deltas = head.box_heads[0](x)
     check_samples(torch.cat([logits[:, -1:], logits[:, :-1]], dim=1), module["class_logits"])
     boxes = module["bbox_deltas"]  # the first four of 84 are the background's, which we do not have
     keep = [i for i, place in enumerate(boxes["idx"]) if place % 84 >= 4]
@@ -177,8 +178,9 @@ def test_no_surviving_proposal_gives_no_detection_and_zero_losses():
 
 
 def test_detections_of_an_image_do_not_depend_on_its_batch():
-    head = lively(faster_rcnn(5)).eval()
-    features, sizes = features_for(96, 128, CHANNELS), [(96, 128), (70, 100)]
+    head = lively(faster_rcnn(5)).double()  # products of other sizes are rounded otherwise
+    features = {k: v.double() for k, v in features_for(96, 128, CHANNELS).items()}
+    sizes = [(96, 128), (70, 100)]
     both = head.predict(features, sizes)
     for i in range(2):
         alone = head.predict({k: v[i : i + 1] for k, v in features.items()}, sizes[i : i + 1])[0]
@@ -203,12 +205,29 @@ def test_losses_do_not_depend_on_the_mode_or_prediction_on_the_phase():
     assert results[0] == results[1]
 
 
+@pytest.mark.parametrize("method", ["soft_linear", "soft_gaussian"])
+def test_soft_nms_keeps_what_hard_nms_drops(method):
+    hard, soft = (faster_rcnn(5, nms_method=m, detections_per_img=5000) for m in ("hard", method))
+    lively(hard)
+    soft.load_state_dict(hard.state_dict())
+    features, sizes = features_for(96, 128, CHANNELS, images=1), [(96, 128)]
+    (first,), (second,) = hard.predict(features, sizes), soft.predict(features, sizes)
+    assert second["scores"][0] == first["scores"][0]
+    assert torch.equal(second["boxes"][0], first["boxes"][0])
+    assert (second["scores"].diff() <= 0).all()
+    assert second["scores"].min() < 0.05  # decayed below what a candidate had to exceed
+    same = [d["boxes"][d["labels"] == first["labels"][0]] for d in (first, second)]
+    overlaps = [pairwise_iou(boxes[:1], boxes[1:]).max() for boxes in same]
+    assert overlaps[0] <= 0.5 < overlaps[1]
+
+
 @pytest.mark.parametrize("loss", ["smooth_l1", "l1", "giou"])
 @pytest.mark.parametrize("agnostic", [False, True])
 def test_options_of_the_regression_train(loss, agnostic):
     head = faster_rcnn(3, cls_agnostic_bbox_reg=agnostic, bbox_reg_loss_type=loss)
-    assert head.deltas.out_features == (4 if agnostic else 12)
-    assert head.classifier == (("cls_logits",) if agnostic else ("cls_logits", "deltas"))
+    assert head.box_heads[0].deltas.out_features == (4 if agnostic else 12)
+    names = ["cls_logits"] if agnostic else ["cls_logits", "deltas"]
+    assert head.classifier == tuple(f"box_heads.0.{name}" for name in names)
     features, boxes = features_for(96, 128, CHANNELS), target([[10, 10, 60, 60], [70, 20, 110, 90]], [2, 0])
     optimizer = torch.optim.SGD(head.parameters(), lr=0.02)
     values = []
@@ -226,7 +245,8 @@ def test_options_of_the_regression_train(loss, agnostic):
 def test_one_box_for_all_classes_equals_the_same_box_for_each():
     one, each = faster_rcnn(3, cls_agnostic_bbox_reg=True), faster_rcnn(3)
     state = lively(one).state_dict()
-    state |= {f"deltas.{k}": state[f"deltas.{k}"].repeat(3, *[1] * (k == "weight")) for k in ("weight", "bias")}
+    for leaf, times in (("weight", (3, 1)), ("bias", (3,))):
+        state[f"box_heads.0.deltas.{leaf}"] = state[f"box_heads.0.deltas.{leaf}"].repeat(times)
     each.load_state_dict(state)
     features = features_for(96, 128, CHANNELS)
     for a, b in zip(*(head.predict(features, [(96, 128)] * 2) for head in (one, each))):

@@ -30,7 +30,9 @@ def pair():
     for part, std in ((theirs.rpn.head.cls_logits, 0.1), (theirs.rpn.head.bbox_pred, 0.05)):
         torch.nn.init.normal_(part.weight, std=std)
     torch.nn.init.normal_(theirs.rpn.head.conv[0][0].weight, std=0.1)
-    torch.nn.init.normal_(theirs.roi_heads.box_predictor.cls_score.weight, std=1.5)
+    weight = torch.nn.init.normal_(theirs.roi_heads.box_predictor.cls_score.weight, std=1.5)
+    with torch.no_grad():  # what all regions have in common, being rectified, would decide for one class
+        weight -= weight.mean(1, keepdim=True)
     torch.nn.init.normal_(theirs.roi_heads.box_predictor.bbox_pred.weight, std=0.5)
     head.load_state_dict(torchvision_state(theirs.state_dict()))
     return theirs, head

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from detector.models.heads.faster_rcnn import FasterRCNN
+from detector.models.heads.box_head import BoxHead
+from detector.models.heads.faster_rcnn import FasterRCNN, Pooler
 from detector.models.heads.rpn import RPN
 from detector.structures import Level
 
@@ -38,17 +39,26 @@ def load(folder, name):
     return facts, {k: torch.from_numpy(v) for k, v in np.load(arrays).items()} if arrays.exists() else {}
 
 
-def faster_rcnn(num_classes=5, levels=LEVELS, rpn_options=None, **options):
-    proposer = rpn(next(iter(levels.values())).channels, [v.stride for v in levels.values()], **(rpn_options or {}))
-    return FasterRCNN(levels, num_classes, proposer, **{"mlp_head_dim": 32, **options})
+def faster_rcnn(num_classes=5, levels=LEVELS, rpn_options=None, pooler_aligned=True, box_options=None, **options):
+    channels = next(iter(levels.values())).channels
+    proposer = rpn(channels, [v.stride for v in levels.values()], **(rpn_options or {}))
+    box_options = {
+        "mlp_head_dim": 32,
+        "cls_agnostic": options.get("cls_agnostic_bbox_reg", False),
+        **(box_options or {}),
+    }
+    stages = max(1, len(options.get("cascade_ious", ())))
+    box_heads = [BoxHead(channels, 7, num_classes, **box_options) for _ in range(stages)]
+    return FasterRCNN(num_classes, proposer, Pooler(levels, aligned=pooler_aligned), box_heads, **options)
 
 
 def lively(head):
     """Weights that make proposals and detections of many sizes and classes."""
     torch.nn.init.normal_(head.rpn.objectness.weight, std=0.3)
     torch.nn.init.normal_(head.rpn.deltas.weight, std=0.1)
-    torch.nn.init.normal_(head.cls_logits.weight, std=0.5)
-    torch.nn.init.normal_(head.deltas.weight, std=0.2)
+    for box_head in head.box_heads:
+        torch.nn.init.normal_(box_head.cls_logits.weight, std=0.5)
+        torch.nn.init.normal_(box_head.deltas.weight, std=0.2)
     return head
 
 
@@ -74,10 +84,10 @@ RENAMED = {
     "rpn.head.conv": "rpn.convs",
     "rpn.head.cls_logits": "rpn.objectness",
     "rpn.head.bbox_pred": "rpn.deltas",
-    "roi_heads.box_head.fc6": "fc1",
-    "roi_heads.box_head.fc7": "fc2",
-    "roi_heads.box_predictor.cls_score": "cls_logits",
-    "roi_heads.box_predictor.bbox_pred": "deltas",
+    "roi_heads.box_head.fc6": "box_heads.0.fcs.0",
+    "roi_heads.box_head.fc7": "box_heads.0.fcs.1",
+    "roi_heads.box_predictor.cls_score": "box_heads.0.cls_logits",
+    "roi_heads.box_predictor.bbox_pred": "box_heads.0.deltas",
 }
 
 
@@ -89,9 +99,9 @@ def torchvision_state(state):
         if old is None:
             continue
         name = key.replace(old, RENAMED[old]).replace("convs.0.0.", "convs.0.").replace("convs.1.0.", "convs.2.")
-        if name.startswith("cls_logits"):
+        if name.startswith("box_heads.0.cls_logits"):
             value = background_last(value.t()).t() if value.ndim == 2 else background_last(value)
-        if name.startswith("deltas"):
+        if name.startswith("box_heads.0.deltas"):
             value = value[4:]
         renamed[name] = value
     return renamed

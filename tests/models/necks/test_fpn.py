@@ -6,6 +6,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import FeaturePyramidNetwork
 
 from detector.models.necks.fpn import FPN
 from detector.structures import Level
@@ -64,3 +65,24 @@ def test_any_size_gives_levels_of_the_declared_stride(extra, size):
 def test_unknown_extra_names_the_key():
     with pytest.raises(ValueError, match=r"MODEL\.NECK\.EXTRA_LEVELS"):
         FPN({"c5": Level(4, 32)}, 8, "p6")
+
+
+def test_norms_equal_torchvisions():
+    """The pyramid of torchvision's second Faster R-CNN: batch norm after every convolution, no bias."""
+    theirs = FeaturePyramidNetwork([8, 16], 8, norm_layer=torch.nn.BatchNorm2d).double().eval()
+    ours = FPN({"c4": Level(8, 16), "c5": Level(16, 32)}, 8, norm="bn").double().eval()
+    state = theirs.state_dict()
+    for name, value in state.items():
+        if name.endswith(("running_mean", "running_var", "weight")):
+            value.uniform_(0.5, 1.5)
+    renamed = {}
+    for name, value in state.items():
+        for i, source in enumerate(("c4", "c5")):
+            name = name.replace(f"inner_blocks.{i}.", f"inner.{source}.")
+            name = name.replace(f"layer_blocks.{i}.", f"layer.{source}.")
+        renamed[name] = value
+    ours.load_state_dict(renamed)
+    maps = {"c4": torch.randn(1, 8, 9, 13).double(), "c5": torch.randn(1, 16, 5, 7).double()}
+    with torch.no_grad():
+        for a, b in zip(ours(maps).values(), theirs(maps).values(), strict=True):
+            torch.testing.assert_close(a, b)

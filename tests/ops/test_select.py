@@ -1,0 +1,68 @@
+"""Soft-NMS by hand and against the plain form of its article."""
+
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+from detector.ops.select import suppress, suppress_softly
+
+BOXES = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [20, 20, 30, 30], [0, 0, 10, 10]])
+SCORES = torch.tensor([0.9, 0.8, 0.7, 0.6])
+
+
+def plain(boxes, scores, labels, method, threshold, sigma, minimum, limit):
+    """One class at a time, one box at a time. Bodla et al. 2017, fig. 2."""
+    results = []
+    for label in labels.unique().tolist():
+        rest = [(s, i) for i, s in enumerate(scores.tolist()) if labels[i] == label]
+        while rest:
+            best = max(rest)
+            rest.remove(best)
+            if best[0] <= minimum:
+                break
+            results.append((best[0], best[1], label))
+            weakened = []
+            for score, i in rest:
+                iou = box_iou(boxes[best[1]][None], boxes[i][None]).item()
+                if method == "soft_gaussian":
+                    score *= torch.exp(torch.tensor(-iou * iou / sigma)).item()
+                elif iou > threshold:
+                    score *= 1 - iou
+                weakened.append((score, i))
+            rest = weakened
+    return sorted(results, reverse=True)[:limit]
+
+
+@pytest.mark.parametrize("method", ["soft_linear", "soft_gaussian"])
+@pytest.mark.parametrize("limit", [5, 60, 1000])
+def test_equals_the_plain_form(method, limit):
+    corner = torch.rand(120, 2) * 60
+    boxes = torch.cat([corner, corner + 10 + torch.rand(120, 2) * 40], dim=1)
+    scores, labels = torch.rand(120), torch.randint(4, (120,))
+    options = (method, 0.3, 0.5, 0.05, limit)
+    want = plain(boxes, scores, labels, *options)
+    got = suppress_softly(boxes, scores, labels, *options)
+    assert len(want) == min(limit, len(want))
+    torch.testing.assert_close(got["scores"], torch.tensor([w[0] for w in want]), rtol=1e-5, atol=1e-6)
+    assert torch.equal(got["boxes"], boxes[[w[1] for w in want]])
+    assert got["labels"].tolist() == [w[2] for w in want]
+
+
+def test_by_hand():
+    got = suppress_softly(BOXES, SCORES, torch.tensor([0, 0, 0, 1]), "soft_linear", 0.3, 0.5, 0.001, 100)
+    torch.testing.assert_close(got["scores"], torch.tensor([0.9, 0.7, 0.6, 0.4]))
+    assert got["labels"].tolist() == [0, 0, 1, 0]
+    same = suppress_softly(BOXES, SCORES, torch.zeros(4, dtype=torch.long), "soft_linear", 0.3, 0.5, 0.001, 100)
+    torch.testing.assert_close(same["scores"], torch.tensor([0.9, 0.7, 0.4]))  # the last one lay on the first
+
+
+def test_without_overlaps_it_is_hard_nms():
+    labels = torch.tensor([0, 1, 0, 2])
+    soft = suppress_softly(BOXES, SCORES, labels, "soft_gaussian", 0.5, 0.5, 0.0, 3)
+    hard = suppress(BOXES, SCORES, labels, 0.5, 3)
+    assert all(torch.equal(soft[k], hard[k]) for k in hard)
+
+
+def test_nothing_gives_nothing():
+    found = suppress_softly(BOXES[:0], SCORES[:0], torch.zeros(0, dtype=torch.long), "soft_linear", 0.5, 0.5, 0.1, 10)
+    assert {k: tuple(v.shape) for k, v in found.items()} == {"boxes": (0, 4), "labels": (0,), "scores": (0,)}
