@@ -144,7 +144,7 @@ def plain_voc(index, found, threshold, eleven):
             truth.append(
                 [{"box": box, "difficult": index.difficult[r], "taken": False} for box, r in zip(corners, rows)]
             )
-            total += sum(~difficult)
+            total += sum(not index.difficult[r] for r in rows)
         if not total:
             continue
         guesses = [(i, row[1], row[2:]) for i, rows in enumerate(found) for row in rows if row[0] == label]
