@@ -1,8 +1,8 @@
 """Learning on real data against torchvision's FCOS: the same batches, optimiser, schedule and evaluator for both.
 
-Ours is configs/bccd/<head>_resnet18.yaml, from scratch; the peer is torchvision's FCOS on the same ResNet-18 and pyramid,
-with its own normalisation, losses and prediction, and the same score threshold. Both are trained by one plain loop on
-the batches of our loader, seed by seed. Prints AP, AP50 and seconds, and writes OUTPUT/learn.json after every run.
+Ours is configs/bccd/<head>_resnet18.yaml, from scratch; the peer is torchvision's FCOS on the same ResNet-18 and
+pyramid, with its own normalisation, losses and prediction, and the same score threshold. Both are trained by one plain
+loop on the batches of our loader, seed by seed. Prints AP, AP50 and seconds; writes OUTPUT/learn.json after every run.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def learn(args: argparse.Namespace) -> list[dict[str, Any]]:
             log.info("%s", table(rows[-1:]))
     orders = {row["seed"]: {other["order"] for other in rows if other["seed"] == row["seed"]} for row in rows}
     if any(len(order) > 1 for order in orders.values()):
-        raise ValueError("the detectors saw different images: the numbers do not compare")
+        raise ValueError("the detectors saw the images in different order: the numbers do not compare")
     print(table(rows + means(rows)))
     return rows
 
@@ -144,14 +144,14 @@ def build_peer(channels_last: bool) -> Callable[[CfgNode, torch.device], tuple[n
 def measure(
     cfg: CfgNode, build: Callable[[CfgNode, torch.device], tuple[nn.Module, Losses, Detect]], name: str
 ) -> dict[str, Any]:
-    """Train and evaluate one detector: iterations, parameters, seconds, COCO's numbers, and a sum of what it saw."""
+    """Train and evaluate one detector: iterations, parameters, seconds, COCO's numbers, and checksums of what it saw."""
     device = pick_device(cfg.MODEL.DEVICE)
     dataset = build_train_dataset(cfg)
     tests = build_test_datasets(cfg, dataset)
     torch.manual_seed(cfg.SEED)
     model, losses, detections = build(cfg, device)
     batches = iter(train_loader(cfg, dataset, 0, cfg.SOLVER.MAX_ITER))
-    train_s, order = train(cfg, model, losses, batches, name)
+    train_s, order, pixels = train(cfg, model, losses, batches, name)
     test_s, metrics = evaluate(cfg, model, detections, next(iter(tests.values())), name)
     return {
         "iterations": cfg.SOLVER.MAX_ITER,
@@ -159,6 +159,7 @@ def measure(
         "device": str(device),
         "threads": torch.get_num_threads(),
         "order": order,
+        "pixels": pixels,
         "train_s": train_s,
         "images_per_s": cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH / train_s,
         "test_s": test_s,
@@ -166,18 +167,20 @@ def measure(
     }
 
 
-def train(cfg: CfgNode, model: nn.Module, losses: Losses, batches: Iterator[Batch], name: str) -> tuple[float, int]:
-    """One plain loop for both; returns its seconds, reading included, and a checksum of the images in their order."""
+def train(
+    cfg: CfgNode, model: nn.Module, losses: Losses, batches: Iterator[Batch], name: str
+) -> tuple[float, int, int]:
+    """One plain loop for both; returns its seconds, reading included, and checksums of the images' ids and pixels."""
     model.train()
     solver = cfg.SOLVER
     optimizer = build_optimizer(solver, model)
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = parameters[0].device
-    order, start = 0, time.perf_counter()
+    order, pixels, start = 0, 0, time.perf_counter()
     with tqdm(total=solver.MAX_ITER, desc=name, unit="step", dynamic_ncols=True) as bar:
         for step, batch in enumerate(islice(batches, solver.MAX_ITER)):
             order = zlib.crc32(json.dumps([t["image_id"] for t in batch.targets]).encode(), order)
-            order = zlib.crc32(batch.images.numpy().tobytes(), order)
+            pixels = zlib.crc32(batch.images.numpy().tobytes(), pixels)
             set_learning_rate(optimizer, learning_rate_factor(solver, step))
             with autocast(device, solver.AMP):
                 total = torch.stack([loss.float() for loss in losses(batch).values()]).sum()
@@ -190,7 +193,7 @@ def train(cfg: CfgNode, model: nn.Module, losses: Losses, batches: Iterator[Batc
             optimizer.step()
             bar.update()
             bar.set_postfix_str(f"loss {value:.3f}", refresh=False)
-    return time.perf_counter() - start, order
+    return time.perf_counter() - start, order, pixels
 
 
 def evaluate(
