@@ -76,6 +76,14 @@ def test_a_split_by_hand(voc):
     assert load_voc(voc.folder, "all")[1].image_ids.tolist() == ["a", "b", "empty", "other"]
 
 
+def test_hidden_files_do_not_count_and_suffixes_have_any_case(voc):
+    voc.add("a", [thing("x", (1, 1, 5, 5))])
+    (voc.annotations / "a.xml").rename(voc.annotations / "a.XML")
+    (voc.annotations / "._a.xml").write_bytes(b"\x00\x05\x16\x07")
+    (voc.pictures / "._a.png").write_bytes(b"\x00\x05\x16\x07")
+    assert load_voc(voc.folder, "all")[1].file_names.tolist() == ["a.png"]
+
+
 @pytest.mark.parametrize("annotations", ["Annotations", "annotations", "annots"])
 @pytest.mark.parametrize("pictures", ["JPEGImages", "images"])
 def test_folders_may_have_any_of_their_names(tmp_path, pictures, annotations):

@@ -144,7 +144,7 @@ def build_peer(channels_last: bool) -> Callable[[CfgNode, torch.device], tuple[n
 def measure(
     cfg: CfgNode, build: Callable[[CfgNode, torch.device], tuple[nn.Module, Losses, Detect]], name: str
 ) -> dict[str, Any]:
-    """Train and evaluate one detector: iterations, parameters, seconds, COCO's numbers, and checksums of what it saw."""
+    """Train and evaluate one detector: iterations, seconds, COCO's numbers, and checksums of what it saw."""
     device = pick_device(cfg.MODEL.DEVICE)
     dataset = build_train_dataset(cfg)
     tests = build_test_datasets(cfg, dataset)
