@@ -33,8 +33,8 @@ _POSITIVE = Rule("more than 0", lambda v: v > 0)
 _BELOW_ONE = Rule("0 or more and less than 1", lambda v: 0 <= v < 1)
 _RISING = Rule("positive numbers that rise", _ascending)
 _POSITIVES = Rule("one positive number at least", lambda v: len(v) > 0 and min(v) > 0)
-_NORM = _one_of("none", "bn", "sync_bn", "gn")
 _EVALUATORS = (["auto"], ["coco"], ["voc"], ["coco", "voc"])
+_NORM = _one_of("none", "bn", "sync_bn", "gn")
 _PRECISION = _one_of("off", "bf16", "fp16")
 
 RULES: dict[str, Rule] = {

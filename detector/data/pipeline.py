@@ -4,7 +4,7 @@ from yacs.config import CfgNode
 
 from detector.data.ssd import ANY_INTERPOLATION, Expand, MinIoUCrop, PhotometricDistort
 from detector.data.transforms import Compose, HorizontalFlip, Resize, Transform, Warp
-from detector.models.backbones import BACKBONES
+from detector.models.build import pixel_statistics
 
 
 def build_transforms(cfg: CfgNode, train: bool) -> Compose:
@@ -18,7 +18,7 @@ def build_transforms(cfg: CfgNode, train: bool) -> Compose:
     ssd = node.AUGMENTATION == "ssd"
     if ssd:
         # the mean is zero after normalisation, as padding is
-        mean = BACKBONES[cfg.MODEL.BACKBONE.NAME].weights.pixels.rgb_mean()
+        mean = pixel_statistics(cfg).rgb_mean()
         steps += [PhotometricDistort(), Expand(mean), MinIoUCrop()]
     if node.SQUARE_SIZE:
         steps.append(Warp(node.SQUARE_SIZE, ANY_INTERPOLATION) if ssd else Warp(node.SQUARE_SIZE))

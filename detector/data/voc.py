@@ -1,6 +1,7 @@
 """Folders in the layout of Pascal VOC: an XML file for each picture, text files that list the pictures of a split."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -37,6 +38,10 @@ _IMAGE_FIELDS = {"filename", "size/width", "size/height"}
 _OBJECT_FIELDS = {"object/name", "object/difficult", *(f"object/bndbox/{edge}" for edge in _EDGES)}
 
 
+class _RefusedError(Exception):
+    """What a file may not hold."""
+
+
 @dataclass
 class Annotation:
     """What one XML file says: texts by their place under the root, e.g. "size/width"; those of each object likewise."""
@@ -66,10 +71,10 @@ def load_voc(folder: str | Path, split: str, classes: Sequence[str] | None = Non
     """
     folder = Path(folder)
     pictures, annotations = _child(folder, PICTURES, "pictures"), _child(folder, ANNOTATIONS, "annotation files")
-    known = sorted(path.stem for path in annotations.iterdir() if path.suffix.lower() == ".xml")
+    known = {path.stem: path for path in _files(annotations, {".xml"})}
     if not known:
         raise ValueError(f"{annotations}: there are no XML files in this folder")
-    names = split_names(folder, split, known)
+    names = split_names(folder, split, sorted(known))
     missing = sorted(set(names) - set(known))
     if missing:
         raise FileNotFoundError(
@@ -78,13 +83,13 @@ def load_voc(folder: str | Path, split: str, classes: Sequence[str] | None = Non
         )
     classes = _listed_classes(folder) if classes is None else list(classes)
     if classes is None:
-        every = {name: read_annotation(annotations / f"{name}.xml") for name in known}
+        every = {name: read_annotation(path) for name, path in known.items()}
         found = [every[name] for name in names]
         classes = sorted({text for one in every.values() for text in _texts(one, "object/name")})
         if not classes:
             raise ValueError(f"{annotations}: no file has an object; without objects there are no classes")
     else:
-        found = [read_annotation(annotations / f"{name}.xml") for name in names]
+        found = [read_annotation(known[name]) for name in names]
     return pictures, _pack(annotations, pictures, found, classes)
 
 
@@ -99,8 +104,8 @@ def split_names(folder: Path, split: str, known: Sequence[str]) -> list[str]:
         names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         if not names:
             raise ValueError(f"{path}: this list of pictures is empty")
-        twice = next((name for i, name in enumerate(sorted(names)[1:]) if name == sorted(names)[i]), None)
-        if twice is not None:
+        if len(set(names)) < len(names):
+            twice = next(name for name, count in Counter(names).items() if count > 1)
             raise ValueError(f"{path}: {twice!r} stands twice; a picture may be listed once")
         return names
     if split == ALL:
@@ -162,7 +167,7 @@ def read_annotation(path: Path) -> Annotation:
         text.clear()
 
     def document_type(*declaration: object) -> None:
-        raise ValueError(f"{path}: delete its <!DOCTYPE ..>: such declarations define entities and are never read")
+        raise _RefusedError("delete its <!DOCTYPE ..>: such declarations define entities and are never read")
 
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -172,7 +177,9 @@ def read_annotation(path: Path) -> Annotation:
     data = path.read_bytes()
     try:
         parser.Parse(data, True)
-    except (expat.ExpatError, LookupError) as error:
+    except _RefusedError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except (expat.ExpatError, LookupError, ValueError) as error:
         raise ValueError(f"{path}: not an XML file: {error}; mend that place or write the file anew") from None
     return one
 
@@ -182,6 +189,11 @@ def _child(folder: Path, names: Sequence[str], what: str) -> Path:
         if (folder / name).is_dir():
             return folder / name
     raise FileNotFoundError(f"{folder}: its {what} are expected in {' or '.join(f'{name}/' for name in names)}")
+
+
+def _files(folder: Path, suffixes: set[str]) -> list[Path]:
+    """The files of a folder with one of the suffixes, in any case; not the hidden ones that some archives bring."""
+    return [p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith(".")]
 
 
 def _listed_classes(folder: Path) -> list[str] | None:
@@ -235,10 +247,9 @@ def _file_names(found: Sequence[Annotation], pictures: Path) -> list[str]:
     """The picture of each annotation file: of the same name, whatever its suffix; else the one in <filename>."""
     by_stem: dict[str, list[str]] = {}
     files = set()
-    for path in pictures.iterdir():
-        if path.suffix.lower() in _SUFFIXES:
-            by_stem.setdefault(path.stem, []).append(path.name)
-            files.add(path.name)
+    for path in _files(pictures, _SUFFIXES):
+        by_stem.setdefault(path.stem, []).append(path.name)
+        files.add(path.name)
     chosen = []
     for one in found:
         alike, said = by_stem.get(one.path.stem, []), one.image.get("filename", "")
