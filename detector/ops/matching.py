@@ -15,13 +15,21 @@ MIN_OVERLAP = 1e-6  # IoU that a box's nearest candidate must exceed in `match_b
 
 
 def match_points(
-    points: Tensor, strides: Tensor, ranges: Tensor, boxes: Tensor, ignore: Tensor, radius: float
+    points: Tensor,
+    strides: Tensor,
+    ranges: Tensor,
+    boxes: Tensor,
+    ignore: Tensor,
+    radius: float,
+    *,
+    open_ranges: bool = False,
 ) -> Tensor:
     """Assign every location the smallest box that it may regress. Tian et al. 2019, sec. 3.1 and 3.2.
 
-    points [P, 2] x, y; strides [P]; ranges [P, 2]: closed interval of the largest distance that the location's level
-    regresses; boxes [M, 4] and ignore [G, 4] xyxy; all in pixels. radius: half side of the positive square around a
-    box's centre, in strides, cut at the box; 0: the whole box is positive. Of equal areas the first box wins.
+    points [P, 2] x, y; strides [P]; ranges [P, 2]: interval of the largest distance that the location's level
+    regresses, with its ends unless `open_ranges`; boxes [M, 4] and ignore [G, 4] xyxy; all in pixels. radius: half side
+    of the positive square around a box's centre, in strides, cut at the box; 0: the whole box is positive. Of equal
+    areas the first box wins.
     Returns [P] int64: index of the box, BACKGROUND, or IGNORED for unmatched locations inside a crowd region.
     """
     order = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).argsort(stable=True)
@@ -36,7 +44,9 @@ def match_points(
         right = torch.minimum(x + reach, boxes[:, 2]) - points[:, 0, None]
         bottom = torch.minimum(y + reach, boxes[:, 3]) - points[:, 1, None]
     nearest = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom))
-    allowed = (nearest > 0) & (farthest >= ranges[:, :1]) & (farthest <= ranges[:, 1:])
+    low, high = ranges[:, :1], ranges[:, 1:]
+    inside = (farthest > low) & (farthest < high) if open_ranges else (farthest >= low) & (farthest <= high)
+    allowed = (nearest > 0) & inside
 
     # Boxes stand in order of area, so the smallest allowed one is the one of the lowest rank.
     number = len(boxes)
