@@ -27,6 +27,11 @@ def coco_tiny() -> Path:
     return reference("data/coco_tiny")
 
 
+@pytest.fixture(scope="session")
+def bccd() -> Path:
+    return reference("data/bccd")
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)

@@ -15,7 +15,8 @@ from yacs.config import CfgNode
 from detector.cli import config_parser, read_config, run
 from detector.data.images import read_rgb
 from detector.data.loader import collate
-from detector.data.transforms import Sample, Transform, build_transforms
+from detector.data.pipeline import build_transforms
+from detector.data.transforms import Sample, Transform
 from detector.engine.device import pick_device
 from detector.engine.evaluate import detect, load_for_inference
 from detector.evaluation.report import write_json

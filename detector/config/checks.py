@@ -33,6 +33,7 @@ _POSITIVE = Rule("more than 0", lambda v: v > 0)
 _BELOW_ONE = Rule("0 or more and less than 1", lambda v: 0 <= v < 1)
 _RISING = Rule("positive numbers that rise", _ascending)
 _POSITIVES = Rule("one positive number at least", lambda v: len(v) > 0 and min(v) > 0)
+_EVALUATORS = (["auto"], ["coco"], ["voc"], ["coco", "voc"])
 _NORM = _one_of("none", "bn", "sync_bn", "gn")
 _PRECISION = _one_of("off", "bf16", "fp16")
 
@@ -45,7 +46,8 @@ RULES: dict[str, Rule] = {
     "MODEL.BACKBONE.PASSES": _NATURAL,
     "MODEL.NECK.SOURCES": Rule("one level at least", lambda v: len(v) > 0),
     "MODEL.NECK.OUT_CHANNELS": _COUNT,
-    "MODEL.NECK.EXTRA_LEVELS": _one_of("none", "maxpool", "p6p7_p5", "p6p7_c5"),
+    "MODEL.NECK.EXTRA_LEVELS": _one_of("none", "maxpool", "p6p7_p5", "p6p7_c5", "c6", "c6_bottleneck"),
+    "MODEL.NECK.L2NORM_SCALES": Rule("positive numbers, or none", lambda v: all(scale > 0 for scale in v)),
     "MODEL.NECK.NORM": _NORM,
     "MODEL.FCOS.NUM_CONVS": _NATURAL,
     "MODEL.FCOS.NORM": _one_of("gn", "none"),
@@ -93,6 +95,18 @@ RULES: dict[str, Rule] = {
     "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM": _COUNT,
     "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": _one_of("smooth_l1", "l1", "giou"),
     "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": _NATURAL,
+    "MODEL.REFINEDET.ANCHOR_SCALE": _POSITIVE,
+    "MODEL.REFINEDET.ASPECT_RATIOS": _POSITIVES,
+    "MODEL.REFINEDET.TCB_CHANNELS": _COUNT,
+    "MODEL.REFINEDET.NORM": _NORM,
+    "MODEL.REFINEDET.FG_IOU_THRESHOLD": _SHARE,
+    "MODEL.REFINEDET.BG_IOU_THRESHOLD": _SHARE,
+    "MODEL.REFINEDET.VARIANCES": Rule("four positive numbers", lambda v: len(v) == 4 and min(v) > 0),
+    "MODEL.REFINEDET.NEG_POS_RATIO": _NATURAL,
+    "MODEL.REFINEDET.OBJECTNESS_THRESH": _BELOW_ONE,
+    "MODEL.REFINEDET.SCORE_THRESH": _BELOW_ONE,
+    "MODEL.REFINEDET.PRE_NMS_TOP_N": _COUNT,
+    "MODEL.REFINEDET.NMS": _SHARE,
     "INPUT.MIN_SIZE_TRAIN": _POSITIVES,
     "INPUT.MIN_SIZE_RANGE_TRAIN": Rule(
         "[-1, -1], or two positive numbers, smaller first",
@@ -104,6 +118,9 @@ RULES: dict[str, Rule] = {
     "INPUT.PIXEL_MEAN": Rule("() or three numbers", lambda v: len(v) in (0, 3)),
     "INPUT.PIXEL_STD": Rule("() or three positive numbers", lambda v: len(v) in (0, 3) and min(v, default=1) > 0),
     "INPUT.HORIZONTAL_FLIP_PROB_TRAIN": _SHARE,
+    "INPUT.SQUARE_SIZE": _NATURAL,
+    "INPUT.AUGMENTATION": _one_of("flip", "ssd"),
+    "DATASETS.TRAIN_DIFFICULT": _one_of("auto", "yes", "no"),
     "DATALOADER.NUM_WORKERS": _NATURAL,
     "DATALOADER.SIZE_DIVISIBILITY": _COUNT,
     "SOLVER.IMS_PER_BATCH": _COUNT,
@@ -125,6 +142,7 @@ RULES: dict[str, Rule] = {
     "SOLVER.AMP": _PRECISION,
     "SOLVER.CHECKPOINT_PERIOD": _NATURAL,
     "SOLVER.TEST_PERIOD": _NATURAL,
+    "TEST.EVALUATOR": Rule("auto, or coco, voc or both", lambda v: sorted(v) in _EVALUATORS),
     "TEST.IMS_PER_BATCH": _COUNT,
     "TEST.DETECTIONS_PER_IMG": _COUNT,
     "TEST.AMP": _PRECISION,

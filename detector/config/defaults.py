@@ -30,7 +30,10 @@ _C.MODEL.NECK.NAME = "fpn"  # any registered neck
 _C.MODEL.NECK.SOURCES = ("c3", "c4", "c5")  # backbone levels it takes, fine to coarse
 _C.MODEL.NECK.OUT_CHANNELS = 256  # channels of every level that it puts out, and of the head's towers
 _C.MODEL.NECK.EXTRA_LEVELS = "p6p7_p5"  # levels above the coarsest: none | maxpool | p6p7_p5 | p6p7_c5 (their source)
-_C.MODEL.NECK.NORM = "none"  # fpn: norm after its convolutions but those of the extra levels: none | bn | sync_bn | gn
+#                                         of fpn; none | c6 (two convolutions) | c6_bottleneck of refinedet_sources
+_C.MODEL.NECK.L2NORM_SCALES = (10.0, 8.0)  # refinedet_sources: first scales of the L2-normalised sources; (): none are
+_C.MODEL.NECK.NORM = "none"  # fpn: norm after its convolutions but those of the extra levels; refinedet_sources: in c6
+#                               none | bn | sync_bn | gn
 
 _C.MODEL.HEAD = CfgNode()
 _C.MODEL.HEAD.NAME = "fcos"  # any registered head
@@ -102,6 +105,22 @@ _C.MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM = 1024  # channels of the fully connected lay
 _C.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE = "smooth_l1"  # smooth_l1 | l1 | giou
 _C.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA = 1.0  # smooth_l1 only: error of a delta below which it is quadratic; 0: L1
 
+_C.MODEL.REFINEDET = CfgNode()  # Zhang et al. 2018: anchor refinement (ARM), transfer (TCB), object detection (ODM)
+_C.MODEL.REFINEDET.ANCHOR_SCALE = 4.0  # side of an anchor (square root of its area), in strides of its level
+_C.MODEL.REFINEDET.ASPECT_RATIOS = (1.0, 0.5, 2.0)  # height / width: an anchor for each, in this order, at every cell
+_C.MODEL.REFINEDET.CLIP_ANCHORS = False  # no anchor is wider or higher than the input, as in RefineDet.PyTorch
+_C.MODEL.REFINEDET.TCB_CHANNELS = 256  # channels of the transfer connection blocks
+_C.MODEL.REFINEDET.NORM = "none"  # norm in blocks and bottlenecks: none (biases instead) | bn | sync_bn | gn
+_C.MODEL.REFINEDET.PREDICTOR_BOTTLENECK = False  # a 256-256-1024 bottleneck before the predictors (ResNet-101 recipe)
+_C.MODEL.REFINEDET.FG_IOU_THRESHOLD = 0.5  # IoU from which an anchor is positive; so is each box's nearest
+_C.MODEL.REFINEDET.BG_IOU_THRESHOLD = 0.5  # IoU below which it is background; in between it is not trained
+_C.MODEL.REFINEDET.VARIANCES = (0.1, 0.1, 0.2, 0.2)  # dx, dy, dw, dh are divided by these
+_C.MODEL.REFINEDET.NEG_POS_RATIO = 3.0  # hard negatives of an image for each of its positives, at most
+_C.MODEL.REFINEDET.OBJECTNESS_THRESH = 0.01  # the ODM passes anchors by whose objectness is less
+_C.MODEL.REFINEDET.SCORE_THRESH = 0.01  # class score that a detection must exceed
+_C.MODEL.REFINEDET.PRE_NMS_TOP_N = 1000  # candidates a class and image that reach the NMS
+_C.MODEL.REFINEDET.NMS = 0.45  # IoU above which the lower score of one class is dropped
+
 # ---------------------------------------------------------------------------- input and data
 _C.INPUT = CfgNode()
 _C.INPUT.MIN_SIZE_TRAIN = (800,)  # pixels, shorter side; several: one is drawn for each image
@@ -112,11 +131,14 @@ _C.INPUT.MAX_SIZE_TEST = 1333  # pixels, longer side at most
 _C.INPUT.PIXEL_MEAN = ()  # three numbers in 0..255, in the record's channel order; (): as the backbone's record says
 _C.INPUT.PIXEL_STD = ()  # likewise; both or neither
 _C.INPUT.HORIZONTAL_FLIP_PROB_TRAIN = 0.5  # probability, 0..1
+_C.INPUT.SQUARE_SIZE = 0  # pixels: images are warped to a square, in training and test; 0: the sizes above count
+_C.INPUT.AUGMENTATION = "flip"  # flip | ssd: before the sizes and the flip, colours, expansion and crops of Liu et al.
 
 _C.DATASETS = CfgNode()
 _C.DATASETS.ROOT = os.environ.get("DETECTOR_DATASETS", "datasets")  # folder that the catalog's names live under
-_C.DATASETS.TRAIN = ("coco_2017_train",)  # catalog names or "IMAGE_FOLDER:ANNOTATIONS.json"; several are joined
+_C.DATASETS.TRAIN = ("coco_2017_train",)  # catalog names, "IMAGE_FOLDER:FILE.json" or "voc:FOLDER:SPLIT"; joined
 _C.DATASETS.TEST = ("coco_2017_val",)  # likewise; each is evaluated by itself
+_C.DATASETS.TRAIN_DIFFICULT = "auto"  # train on VOC's difficult objects: yes | no (ignored, as crowds are) | auto: 2007
 
 _C.DATALOADER = CfgNode()
 _C.DATALOADER.NUM_WORKERS = 4  # processes that read and augment; 0: the training process itself
@@ -147,6 +169,7 @@ _C.SOLVER.CHECKPOINT_PERIOD = 2500  # steps between checkpoints; 0: only at the 
 _C.SOLVER.TEST_PERIOD = 0  # steps between evaluations; 0: only at the end
 
 _C.TEST = CfgNode()
+_C.TEST.EVALUATOR = ("auto",)  # coco, voc, or both; auto: coco, and for data in VOC's layout both
 _C.TEST.IMS_PER_BATCH = 8  # images a forward pass
 _C.TEST.DETECTIONS_PER_IMG = 100  # detections kept an image, over all classes
 _C.TEST.AMP = "off"  # precision of evaluation and prediction: off (float32) | bf16 | fp16

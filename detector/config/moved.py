@@ -6,10 +6,10 @@ _BOX_HEAD = "MODEL.ROI_BOX_HEAD.NUM_CONV, NUM_FC and NORM describe the box head;
 _OVER_LEVELS = "write MODEL.RPN.POST_NMS_TOP_N_{}: proposals an image, over all levels"
 _LEVELS = "follows from the levels of the neck; delete the line"
 _MASKS = "belongs to masks and keypoints, which are not built in; delete the line"
-_ONE_HEAD = "MODEL.HEAD.NAME says which head (fcos, faster_rcnn); delete the line"
+_ONE_HEAD = "MODEL.HEAD.NAME says which head (fcos, faster_rcnn, refinedet); delete the line"
 _ENTRY = "comes with the backbone's entry: MODEL.BACKBONE.NAME"
 _PIXELS = "comes with the backbone's weight record, so that it cannot disagree with the weights; delete the line"
-_COLOUR = "colour jitter is not built in; delete the line"
+_COLOUR = "INPUT.AUGMENTATION ssd changes colours, by strengths of its own; delete the line"
 _RETINANET = "belongs to RetinaNet, which is not built in; delete the line"
 _GROUP_NORM = "group norm has 32 groups and eps 1e-5; delete the line"
 
@@ -119,7 +119,11 @@ MOVED: tuple[tuple[str, str, str], ...] = (
     ("DTYPE", "float16", "write SOLVER.AMP fp16 and TEST.AMP fp16"),
     ("DTYPE", "*", "SOLVER.AMP and TEST.AMP name the precision; delete the line"),
     ("AMP_VERBOSE", "*", "delete the line"),
-    ("PATHS_CATALOG", "*", "write DATASETS.ROOT, or the files themselves in DATASETS.TRAIN: IMAGE_FOLDER:FILE.json"),
+    (
+        "PATHS_CATALOG",
+        "*",
+        "write DATASETS.ROOT, or the files themselves in DATASETS.TRAIN: IMAGE_FOLDER:FILE.json or voc:FOLDER:SPLIT",
+    ),
 )
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from detector.data.index import PackedIndex, load_index
 from detector.data.shapes import ensure_shapes
+from detector.data.voc import CLASSES, load_voc
 from detector.registry import Registry
 
 
@@ -19,17 +20,37 @@ class Location(NamedTuple):
     annotations: Path
 
 
+class VocLocation(NamedTuple):
+    """A split of a folder in VOC's layout; classes: its names in order, None for those found in the folder.
+
+    difficult: whether its difficult objects are meant to be trained on.
+    """
+
+    folder: Path
+    split: str
+    classes: tuple[str, ...] | None = None
+    difficult: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A data set that was found and read. name: the catalog's name, or the annotation file's stem."""
+    """A data set that was found and read; folder: of its pictures.
+
+    name: the catalog's name, or the stem of a COCO file, or FOLDER_SPLIT of VOC's layout; difficult: whether its
+    difficult objects are meant to be trained on.
+    """
 
     name: str
     folder: Path
     index: PackedIndex
+    difficult: bool = False
 
 
-DATASETS: Registry[Callable[[Path], Location]] = Registry("dataset")
+DATASETS: Registry[Callable[[Path], Location | VocLocation]] = Registry("dataset")
 """Catalog name -> function of the root folder."""
+
+_VOC = "voc:"
+_FORMS = "IMAGE_FOLDER:ANNOTATIONS.json or voc:FOLDER:SPLIT"
 
 
 def _coco(images: str, annotations: str, root: Path) -> Location:
@@ -39,6 +60,13 @@ def _coco(images: str, annotations: str, root: Path) -> Location:
 def _shapes(part: str, root: Path) -> Location:
     folder = ensure_shapes(root / "shapes")
     return Location(folder / part, folder / "annotations" / f"{part}.json")
+
+
+def _voc(year: int, split: str, root: Path) -> VocLocation:
+    """The folder as the archives unpack it, or beside them, or where maskrcnn-benchmark has it."""
+    places = [root / parent / f"VOC{year}" for parent in ("VOCdevkit", "", "voc")]
+    folder = next((place for place in places if place.is_dir()), places[0])
+    return VocLocation(folder, split, CLASSES, difficult=year == 2007)
 
 
 for _name, _images, _annotations in (
@@ -52,35 +80,48 @@ for _name, _images, _annotations in (
     DATASETS.register(_name)(partial(_coco, _images, _annotations))
 for _part in ("train", "val"):
     DATASETS.register(f"shapes_{_part}")(partial(_shapes, _part))
+for _year, _splits in ((2007, ("train", "val", "trainval", "test")), (2012, ("train", "val", "trainval"))):
+    for _part in _splits:
+        DATASETS.register(f"voc_{_year}_{_part}")(partial(_voc, _year, _part))
 
 
 def load_dataset(entry: str, root: str | Path) -> Source:
     """Finds and reads a data set.
 
-    entry: a name of the catalog, or "IMAGE_FOLDER:ANNOTATIONS.json" with paths relative to the working directory or,
-    failing that, to root. The generated set "shapes" is written under root when it is first asked for.
+    entry: a name of the catalog, or "IMAGE_FOLDER:ANNOTATIONS.json", or "voc:FOLDER:SPLIT" for a folder in VOC's
+    layout, with paths relative to the working directory or, failing that, to root. The generated set "shapes" is
+    written under root when it is first asked for.
     Raises KeyError with the nearest names for an unknown name, FileNotFoundError when folder or file is missing.
     """
     root = Path(root)
+    place = _find(entry, root)
+    if not place.folder.is_dir():
+        what = "folder" if isinstance(place, VocLocation) else "folder of pictures"
+        raise FileNotFoundError(f"dataset {entry!r}: its {what} is expected at {place.folder}; {_hint(root)}")
+    named = entry in DATASETS
+    if isinstance(place, VocLocation):
+        name = entry if named else f"{place.folder.resolve().name}_{place.split}"
+        return Source(name, *load_voc(place.folder, place.split, place.classes), place.difficult)
+    if not place.annotations.is_file():
+        raise FileNotFoundError(
+            f"dataset {entry!r}: its annotation file is expected at {place.annotations}; {_hint(root)}"
+        )
+    return Source(entry if named else place.annotations.stem, place.folder, load_index(place.annotations))
+
+
+def _find(entry: str, root: Path) -> Location | VocLocation:
     pair = split_entry(entry)
-    if pair is None:
+    if pair is None or entry in DATASETS:
         try:
-            locate = DATASETS[entry]
+            return DATASETS[entry](root)
         except KeyError as error:
-            raise KeyError(f"{error.args[0]}; own data: IMAGE_FOLDER:ANNOTATIONS.json") from None
-        name, found = entry, locate(root)
-    else:
-        found = Location(*(_resolve(part, root) for part in pair))
-        name = found.annotations.stem
-    if not found.folder.is_dir():
-        raise FileNotFoundError(
-            f"dataset {entry!r}: its folder of pictures is expected at {found.folder}; {_hint(root)}"
-        )
-    if not found.annotations.is_file():
-        raise FileNotFoundError(
-            f"dataset {entry!r}: its annotation file is expected at {found.annotations}; {_hint(root)}"
-        )
-    return Source(name, found.folder, load_index(found.annotations))
+            raise KeyError(f"{error.args[0]}; own data: {_FORMS}") from None
+    if entry.startswith(_VOC) and not entry.endswith(".json"):
+        pair = split_entry(entry.removeprefix(_VOC))
+        if pair is None or not all(pair):
+            raise ValueError(f"dataset {entry!r}: write voc:FOLDER:SPLIT, e.g. {entry.rstrip(':')}:trainval")
+        return VocLocation(_resolve(pair[0], root), pair[1])
+    return Location(*(_resolve(part, root) for part in pair))
 
 
 def split_entry(entry: str) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""Datasets of pictures with boxes: one annotation file, or several that list the same classes."""
+"""Datasets of pictures with boxes: one source of annotations, or several that list the same classes."""
 
 import logging
 from collections.abc import Sequence
@@ -23,24 +23,33 @@ class RecordError(ValueError):
 
 
 class CocoDetection(Dataset):
-    """The pictures of one annotation file: dataset[i] -> (uint8 [3, H, W] RGB, Target).
+    """The pictures of one source, in COCO's or VOC's form: dataset[i] -> (uint8 [3, H, W] RGB, Target).
 
     transforms: usually a Compose; seed: of their chance, together with the step and slot of a Draw, so that it depends
-    on neither workers nor global state; drop_empty: without the images that have no box to train on.
+    on neither workers nor global state; drop_empty: without the images that have no box to train on; difficult: whether
+    VOC's difficult objects are boxes like others, else they are `ignore` regions as crowds are.
     Raises ValueError when no image is left, RecordError when a picture is missing, damaged or of another size than its
     record says.
     """
 
-    def __init__(self, source: Source, transforms: Transform, seed: int = 0, drop_empty: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        transforms: Transform,
+        seed: int = 0,
+        drop_empty: bool = False,
+        difficult: bool = False,
+    ) -> None:
         self.name = source.name
         self.folder = source.folder
         self.index = source.index
         self.transforms = transforms
         self.seed = seed
+        self.difficult = difficult
         self.positions = np.arange(len(self.index))
         """[n] int64: the places in the index of the images that are used."""
         if drop_empty:
-            self.positions = np.flatnonzero(self.index.num_boxes())
+            self.positions = np.flatnonzero(self.index.num_boxes(difficult))
             dropped = len(self.index) - len(self.positions)
             _log.info("%s: %d of %d images have no box and are left out", self.index.path, dropped, len(self.index))
             if not len(self.positions):
@@ -100,15 +109,13 @@ class CocoDetection(Dataset):
         try:
             return read_rgb(path, self.index.size(position))
         except (OSError, ValueError) as error:
-            record = f"images[{position}], id {self.index.image_id(position)!r} of {self.index.path}"
-            raise RecordError(f"{error} ({record})") from None
+            raise RecordError(f"{error} ({self.index.record(position)})") from None
 
     def _sample(self, position: int) -> Sample:
         rows = self.index.rows(position)
-        usable, crowd = self.index.usable[rows], self.index.crowd[rows]
-        boxes = self.index.boxes[rows]
-        single = usable & ~crowd
-        return Sample(boxes[single], self.index.labels[rows][single], boxes[usable & crowd])
+        boxes, usable = self.index.boxes[rows], self.index.usable[rows]
+        trained = self.index.trainable(self.difficult, rows)
+        return Sample(boxes[trained], self.index.labels[rows][trained], boxes[usable & ~trained])
 
 
 class JoinedDataset(Dataset):

@@ -1,11 +1,11 @@
-"""Annotation files in COCO format: decoded into typed records, checked, packed into flat arrays."""
+"""Annotations packed into flat arrays; files in COCO format decoded into typed records, checked and packed."""
 
 import logging
 import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -52,16 +52,17 @@ class _File(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True, eq=False)
 class PackedIndex:
-    """One annotation file as flat arrays, which worker processes share. N images, M annotations, C classes.
+    """The annotations of a data set as flat arrays, which worker processes share. N images, M annotations, C classes.
 
     Images stand in the file's order; the annotations of image i are the rows offsets[i]:offsets[i + 1], in the file's
     order. Annotations with a negative side are left out; all others are here as pycocotools would count them.
 
-    path: the file; classes, category_ids [C]: names and original ids, sorted by id, so label k is category_ids[k];
-    image_ids [N] int64 or text: original ids; file_names [N] text; heights, widths [N] int64, pixels;
-    offsets [N + 1] int64; annotation_ids [M] int64 or text: original ids; labels [M] int64, 0..C-1;
+    path: the file, for VOC the folder of the files; classes, category_ids [C]: names and original ids, sorted by id, so
+    label k is category_ids[k]; image_ids [N] int64 or text: original ids; file_names [N] text; heights, widths [N]
+    int64, pixels; offsets [N + 1] int64; annotation_ids [M] int64 or text: original ids; labels [M] int64, 0..C-1;
     boxes_xywh [M, 4] float64: x, y, width, height as in the file; areas [M] float64: the file's, else width * height;
-    crowd [M] bool; boxes [M, 4] float32 xyxy, clipped to the image; usable [M] bool: the clipped box has an area.
+    crowd [M] bool; boxes [M, 4] float32 xyxy, clipped to the image; usable [M] bool: the clipped box has an area;
+    difficult [M] bool: an object of VOC that evaluation leaves out; kind: the format of the annotations.
     """
 
     path: Path
@@ -79,6 +80,8 @@ class PackedIndex:
     crowd: np.ndarray
     boxes: np.ndarray
     usable: np.ndarray
+    difficult: np.ndarray
+    kind: Literal["coco", "voc"] = "coco"
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -95,10 +98,20 @@ class PackedIndex:
         """(height, width) of the image at position `image`, pixels."""
         return int(self.heights[image]), int(self.widths[image])
 
-    def num_boxes(self) -> np.ndarray:
-        """[N] int64: boxes of each image that can be trained on; crowd regions are not counted."""
+    def record(self, image: int) -> str:
+        """The record of the image at position `image`, for messages."""
+        if self.kind == "voc":
+            return f"{self.path / self.image_id(image)}.xml"  # type: ignore[operator]
+        return f"images[{image}], id {self.image_id(image)!r} of {self.path}"
+
+    def trainable(self, difficult: bool = False, rows: slice = slice(None)) -> np.ndarray:
+        """Bool for each of the rows: a box to train on. No crowd region is, a difficult object only if asked for."""
+        return self.usable[rows] & ~self.crowd[rows] & (~self.difficult[rows] | difficult)
+
+    def num_boxes(self, difficult: bool = False) -> np.ndarray:
+        """[N] int64: the boxes of each image that are `trainable`."""
         images = np.repeat(np.arange(len(self)), np.diff(self.offsets))
-        return np.bincount(images[self.usable & ~self.crowd], minlength=len(self))
+        return np.bincount(images[self.trainable(difficult)], minlength=len(self))
 
 
 def load_index(path: str | Path) -> PackedIndex:
@@ -206,7 +219,7 @@ def _pack(path: Path, data: _File) -> PackedIndex:
     widths = np.array([image.width for image in images], np.int64)
 
     limits = np.stack([widths, heights], 1)[image_of]
-    boxes, usable = _clip_boxes(path, boxes_xywh, limits, ids)
+    boxes, usable = clip_to_images(path, boxes_xywh, limits, ids)
 
     rows = np.argsort(image_of, kind="stable")
     rows = rows[(boxes_xywh[rows, 2:] >= 0).all(1)]
@@ -227,13 +240,17 @@ def _pack(path: Path, data: _File) -> PackedIndex:
         crowd=crowd[rows],
         boxes=boxes[rows],
         usable=usable[rows],
+        difficult=np.zeros(len(rows), bool),
     )
 
 
-def _clip_boxes(
-    path: Path, boxes_xywh: np.ndarray, limits: np.ndarray, ids: np.ndarray
+def clip_to_images(
+    path: Path, boxes_xywh: np.ndarray, limits: np.ndarray, ids: np.ndarray, fate: str = "left out of training"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes [M, 4] float32 xyxy inside limits [M, 2] (width, height), and which of them [M] have an area there."""
+    """Boxes [M, 4] float32 xyxy inside limits [M, 2] (width, height), and which of them [M] have an area there.
+
+    Those that have none, or reach out, are counted and named in a warning; fate: what becomes of the former.
+    """
     low, high = boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]
     boxes = np.concatenate([np.clip(low, 0, limits), np.clip(high, 0, limits)], 1).astype(np.float32)
     flat = np.any(boxes_xywh[:, 2:] <= 0, axis=1)
@@ -241,8 +258,8 @@ def _clip_boxes(
     outside = ~usable & ~flat
     beyond = usable & (np.maximum(-low, high - limits).max(1, initial=0) > 1)
     for chosen, problem in (
-        (flat, "have a width or height of zero or less and are left out of training"),
-        (outside, "lie outside their image and are left out of training"),
+        (flat, f"have a width or height of zero or less and are {fate}"),
+        (outside, f"lie outside their image and are {fate}"),
         (beyond, "reach out of their image by more than a pixel and are clipped to it"),
     ):
         if chosen.any():

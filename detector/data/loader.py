@@ -13,8 +13,8 @@ from yacs.config import CfgNode
 from detector.data.catalog import Source, load_dataset
 from detector.data.coco import CocoDetection, JoinedDataset, RecordError
 from detector.data.index import check_same_classes
+from detector.data.pipeline import build_transforms
 from detector.data.samplers import Draw, TrainBatches, eval_batches
-from detector.data.transforms import build_transforms
 from detector.structures import Batch, Target, real_outputs
 
 Item = tuple[Tensor, Target]
@@ -79,7 +79,13 @@ def build_train_dataset(cfg: CfgNode) -> CocoDetection | JoinedDataset:
             raise ValueError(f"{source.index.path}: there are no annotations to train on; it may be a test file")
     transforms = build_transforms(cfg, train=True)
     drop_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-    datasets = [CocoDetection(source, transforms, cfg.SEED, drop_empty) for source in sources]
+    difficult = cfg.DATASETS.TRAIN_DIFFICULT
+    datasets = [
+        CocoDetection(
+            source, transforms, cfg.SEED, drop_empty, source.difficult if difficult == "auto" else difficult == "yes"
+        )
+        for source in sources
+    ]
     return datasets[0] if len(datasets) == 1 else JoinedDataset(datasets)
 
 
@@ -136,7 +142,9 @@ def collate(items: list[Item], divisibility: int = 1) -> Batch:
 def _sources(cfg: CfgNode, part: str, outputs: Sequence[str] = ()) -> list[Source]:
     entries = cfg.DATASETS[part]
     if not entries:
-        raise ValueError(f"DATASETS.{part} is empty; write a catalog name or IMAGE_FOLDER:ANNOTATIONS.json")
+        raise ValueError(
+            f"DATASETS.{part} is empty; write a catalog name, IMAGE_FOLDER:ANNOTATIONS.json or voc:FOLDER:SPLIT"
+        )
     sources = [load_dataset(entry, cfg.DATASETS.ROOT) for entry in entries]
     for source in sources:
         check_same_classes(sources[0].index, source.index)

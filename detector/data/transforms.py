@@ -5,7 +5,6 @@ from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
-from yacs.config import CfgNode
 
 from detector.structures import Size
 
@@ -64,9 +63,25 @@ class Resize:
         if (new_h, new_w) == (old_h, old_w):
             return image, sample
         shrinks = new_h * new_w < old_h * old_w
-        image = cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        scale = np.array([new_w / old_w, new_h / old_h] * 2, np.float32)
-        return image, sample._replace(boxes=sample.boxes * scale, ignore=sample.ignore * scale)
+        return resize(image, sample, new_h, new_w, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+class Warp:
+    """Stretches the picture to a square of `size` pixels a side, by an interpolation drawn from those given.
+
+    Raises ValueError for a size below 1.
+    """
+
+    def __init__(self, size: int, interpolations: Sequence[int] = (cv2.INTER_LINEAR,)) -> None:
+        if size < 1:
+            raise ValueError(f"a square must have at least 1 pixel a side, not {size}")
+        self.size = size
+        self.interpolations = tuple(interpolations)
+
+    def __call__(self, image: np.ndarray, sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, Sample]:
+        """The square and its boxes."""
+        how = self.interpolations[int(rng.integers(len(self.interpolations)))]
+        return resize(image, sample, self.size, self.size, how)
 
 
 class HorizontalFlip:
@@ -101,14 +116,11 @@ def resized(size: Size, min_size: int, max_size: int) -> Size:
     return (min_size, other) if size[0] <= size[1] else (other, min_size)
 
 
-def build_transforms(cfg: CfgNode, train: bool) -> Compose:
-    """The transforms of training (drawn sizes, flips) or of evaluation (one size)."""
-    node = cfg.INPUT
-    if not train:
-        return Compose([Resize((node.MIN_SIZE_TEST,), node.MAX_SIZE_TEST)])
-    low, high = node.MIN_SIZE_RANGE_TRAIN
-    min_sizes = node.MIN_SIZE_TRAIN if low == -1 else range(low, high + 1)
-    return Compose([Resize(min_sizes, node.MAX_SIZE_TRAIN), HorizontalFlip(node.HORIZONTAL_FLIP_PROB_TRAIN)])
+def resize(image: np.ndarray, sample: Sample, height: int, width: int, how: int) -> tuple[np.ndarray, Sample]:
+    """The picture and its boxes at another size; how: OpenCV's interpolation."""
+    scale = np.array([width / image.shape[1], height / image.shape[0]] * 2, np.float32)
+    image = cv2.resize(image, (width, height), interpolation=how)
+    return image, sample._replace(boxes=sample.boxes * scale, ignore=sample.ignore * scale)
 
 
 def _mirror(boxes: np.ndarray, width: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from detector.data.loader import BatchLoader, build_test_datasets, test_loader
 from detector.engine.checkpoint import newest_checkpoint, read_checkpoint
 from detector.engine.device import AMP, autocast, pick_device
 from detector.engine.weights import check_classes, is_detector, load_detector
-from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.build import build_evaluators
 from detector.evaluation.report import summary_text, write_json
 from detector.models.backbones import BACKBONES
 from detector.models.backbones.find import resolve
@@ -70,11 +70,13 @@ def evaluate(
     for name, dataset in datasets.items():
         folder = output if len(datasets) == 1 else output / name
         folder.mkdir(parents=True, exist_ok=True)
-        evaluator = CocoEvaluator(dataset)
+        evaluators = build_evaluators(cfg, dataset)
         for detections, targets in detect_all(model, test_loader(cfg, dataset), cfg.TEST.AMP):
-            evaluator.update(of_real_classes(detections, outputs, dataset.classes), targets)
-        metrics[name] = evaluator.compute()
-        evaluator.save_results(folder / "results.json")
+            found = of_real_classes(detections, outputs, dataset.classes)
+            for evaluator in evaluators:
+                evaluator.update(found, targets)
+        metrics[name] = {key: value for one in evaluators for key, value in one.compute().items()}
+        evaluators[0].save_results(folder / "results.json")
         write_json(folder / "metrics.json", metrics[name])
         log.info("%s\n%s", name, summary_text(metrics[name]))
     return metrics

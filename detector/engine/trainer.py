@@ -20,6 +20,7 @@ from detector.engine.evaluate import evaluate
 from detector.engine.log import TrainLog
 from detector.engine.optim import build_optimizer, learning_rate_factor, scale_to_batch, set_learning_rate
 from detector.engine.weights import check_classes, load_detector, load_weights
+from detector.evaluation.report import main_measure
 from detector.models.build import build_detector
 from detector.models.detector import Detector
 from detector.models.norm import check_batch
@@ -167,11 +168,11 @@ def run_steps(
 def run_evaluation(
     state: State, tests: dict[str, CocoDetection], cfg: CfgNode, output: Path, report: TrainLog
 ) -> dict[str, dict[str, float]]:
-    """Evaluate all test sets; the best mean AP so far goes to model_best.pth."""
+    """Evaluate all test sets; the best mean of their main measures so far goes to model_best.pth."""
     if not tests:
         return {}
     metrics = evaluate(state.model, tests, cfg, output)
-    average = sum(m["AP"] for m in metrics.values()) / len(metrics)
+    average = sum(main_measure(m) for m in metrics.values()) / len(metrics)
     state.evaluated = state.step
     if average > state.best or not (output / BEST).exists():
         state.best = average

@@ -1,65 +1,20 @@
 """The COCO measures. faster-coco-eval computes them, pycocotools defines them; a test holds both equal."""
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-import msgspec
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
-from detector.data.index import PackedIndex
-from detector.evaluation.report import MEASURES, PER_CLASS, Measure, write_atomic
-from detector.structures import Detection, Target
+from detector.evaluation.base import Evaluator
+from detector.evaluation.report import MEASURES, PER_CLASS, Measure
 
 _log = logging.getLogger("detector")
 
 
-class Indexed(Protocol):
-    """What is evaluated on: any data set that has the packed annotations of its file."""
-
-    @property
-    def index(self) -> PackedIndex:
-        """The annotations."""
-
-
-class _Boxes(NamedTuple):
-    """Detections as arrays: image [D] position in the index, xywh [D, 4] float64, labels [D], scores [D] float64."""
-
-    image: np.ndarray
-    xywh: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray
-
-
-class CocoEvaluator:
-    """Gathers the detections of a data set's images and measures them against all its annotations.
-
-    Images that were never given to `update` count as images without detections.
-    """
-
-    def __init__(self, dataset: Indexed) -> None:
-        """An evaluator without detections."""
-        self._index = dataset.index
-        self._position = {image_id: i for i, image_id in enumerate(self._index.image_ids.tolist())}
-        self._given: dict[int, _Boxes] = {}
-
-    def update(self, detections: list[Detection], targets: list[Target]) -> None:
-        """Add the detections of some images: boxes in pixels of the original image, on the CPU.
-
-        targets: of the same images; only their image_id is read. Raises KeyError for an image that the data set does
-        not have, ValueError for one that was given before and for boxes, scores or labels that are no such thing.
-        """
-        for detection, target in zip(detections, targets, strict=True):
-            image_id = target["image_id"]
-            if image_id not in self._position:
-                raise KeyError(f"image {image_id!r} is not in {self._index.path}")
-            position = self._position[image_id]
-            if position in self._given:
-                raise ValueError(f"image {image_id!r} was evaluated before; an evaluator takes each image once")
-            self._given[position] = self._checked(position, detection)
+class CocoEvaluator(Evaluator):
+    """COCO's measures. VOC's difficult objects count as crowds: whether they are found or not does not matter."""
 
     def compute(self) -> dict[str, float]:
         """The twelve numbers of `report.MEASURES` and "AP/<class>" of every class, fractions in 0..1.
@@ -77,7 +32,7 @@ class CocoEvaluator:
             index.boxes_xywh,
             index.labels,
             index.areas,
-            iscrowd=index.crowd.astype(np.int64),
+            iscrowd=(index.crowd | index.difficult).astype(np.int64),
         )
         found = self._stacked()
         areas = found.xywh[:, 2] * found.xywh[:, 3]
@@ -95,48 +50,6 @@ class CocoEvaluator:
         for k, name in enumerate(self._class_names()):
             numbers[PER_CLASS + name] = _mean(precision[:, :, k, 0, -1])
         return numbers
-
-    def results(self) -> list[dict[str, Any]]:
-        """The detections in COCO's results format, with the ids of the annotation file and exactly these numbers."""
-        index, found = self._index, self._stacked()
-        image_ids = index.image_ids[found.image].tolist()
-        category_ids = np.array(index.category_ids)[found.labels].tolist()
-        rows = zip(image_ids, category_ids, found.xywh.tolist(), found.scores.tolist(), strict=True)
-        return [{"image_id": i, "category_id": k, "bbox": box, "score": score} for i, k, box, score in rows]
-
-    def save_results(self, path: str | Path) -> None:
-        """Write `results` as one JSON file, which pycocotools reads. The file is whole at every moment."""
-        write_atomic(path, msgspec.json.encode(self.results()))
-
-    def _checked(self, position: int, detection: Detection) -> _Boxes:
-        """A copy of one image's detections, or ValueError."""
-        boxes = detection["boxes"].numpy().astype(np.float64)
-        labels = detection["labels"].numpy().astype(np.int64)
-        scores = detection["scores"].numpy().astype(np.float64)
-        name = f"image {self._index.image_id(position)!r}"
-        if boxes.shape != (len(scores), 4) or labels.shape != scores.shape or scores.ndim != 1:
-            shapes = f"boxes {boxes.shape}, labels {labels.shape}, scores {scores.shape}"
-            raise ValueError(f"{name}: expected boxes [D, 4], labels [D] and scores [D], got {shapes}")
-        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-            raise ValueError(f"{name}: a detected box or score is not finite")
-        if len(labels) and not 0 <= labels.min() <= labels.max() < len(self._index.classes):
-            raise ValueError(
-                f"{name}: labels reach from {labels.min()} to {labels.max()}, but {self._index.path} has "
-                f"{len(self._index.classes)} classes; is it the data set that the model was trained for?"
-            )
-        xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-        return _Boxes(np.full(len(scores), position), xywh, labels, scores)
-
-    def _stacked(self) -> _Boxes:
-        """All detections, in the order in which they came."""
-        empty = _Boxes(np.empty(0, np.int64), np.empty((0, 4)), np.empty(0, np.int64), np.empty(0))
-        return _Boxes(*(np.concatenate(parts) for parts in zip(empty, *self._given.values(), strict=True)))
-
-    def _class_names(self) -> list[str]:
-        """The names of the classes; one that occurs twice is followed by its category id."""
-        counts = Counter(self._index.classes)
-        pairs = zip(self._index.classes, self._index.category_ids, strict=True)
-        return [name if counts[name] == 1 else f"{name} #{category_id}" for name, category_id in pairs]
 
 
 def _annotations(

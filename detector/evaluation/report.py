@@ -1,4 +1,4 @@
-"""What is said about an evaluation: the names of the COCO measures, printed tables, JSON files."""
+"""What is said about an evaluation: the names of the measures, printed tables, JSON files."""
 
 import os
 from collections.abc import Mapping
@@ -10,7 +10,11 @@ import msgspec
 PER_CLASS = "AP/"
 """What the keys of a class's AP begin with: "AP/person"."""
 
+VOC = "VOC/"
+"""What the keys of VOC's measures begin with."""
+
 _WIDTH = 120
+_COLUMNS = {PER_CLASS: "AP", f"{VOC}AP50/": "AP50", f"{VOC}AP50_11point/": "11-pt"}
 
 
 class Measure(NamedTuple):
@@ -42,17 +46,39 @@ MEASURES = {
 }
 """The twelve numbers of COCO, in its order."""
 
+VOC_MEASURES = {
+    f"{VOC}AP": ("0.50:0.95", "all points"),
+    f"{VOC}AP50": ("0.50", "all points"),
+    f"{VOC}AP_11point": ("0.50:0.95", "11 points"),
+    f"{VOC}AP50_11point": ("0.50", "11 points"),
+}
+"""Mean APs over the classes by VOC's matching: their IoU, and the recalls that the AP is taken from."""
+
+
+def main_measure(metrics: Mapping[str, float]) -> float:
+    """The number by which the best checkpoint is chosen: COCO's AP; where only VOC's are measured, its AP50."""
+    return metrics["AP"] if "AP" in metrics else metrics[f"{VOC}AP50"]
+
 
 def summary_text(metrics: Mapping[str, float]) -> str:
-    """The COCO measures in COCO's words, then other numbers, then a table of the AP of each class.
+    """The COCO measures in COCO's words, VOC's likewise, then other numbers, then a table of the APs of each class.
 
     Numbers are fractions as in `metrics`; "-" stands for -1: there is nothing to find.
     """
     lines = [_sentence(MEASURES[name], metrics[name]) for name in MEASURES if name in metrics]
-    others = {k: v for k, v in metrics.items() if k not in MEASURES and not k.startswith(PER_CLASS)}
+    lines += [
+        f" Average Precision (VOC) @[ IoU={iou:<9} | {points:>10} ] = {_number(metrics[name])}"
+        for name, (iou, points) in VOC_MEASURES.items()
+        if name in metrics
+    ]
+    special = (*MEASURES, *VOC_MEASURES)
+    others = {k: v for k, v in metrics.items() if k not in special and not k.startswith(tuple(_COLUMNS))}
     lines += [f" {name} = {_number(value)}" for name, value in others.items()]
-    classes = {k.removeprefix(PER_CLASS): v for k, v in metrics.items() if k.startswith(PER_CLASS)}
-    return "\n".join([*lines, *([""] if lines and classes else []), *_table(classes)])
+    classes = {
+        prefix: {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)} for prefix in _COLUMNS
+    }
+    table = _table({_COLUMNS[prefix]: values for prefix, values in classes.items() if values})
+    return "\n".join([*lines, *([""] if lines and table else []), *table])
 
 
 def write_json(path: str | Path, obj: object) -> None:
@@ -82,14 +108,15 @@ def _number(value: float) -> str:
     return "    -" if value == -1 else f"{value:.3f}"
 
 
-def _table(classes: Mapping[str, float]) -> list[str]:
-    """Names and numbers in columns, read downwards, as many side by side as a line holds."""
-    if not classes:
+def _table(columns: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Names and their numbers under each title; read downwards, as many side by side as a line holds."""
+    if not columns:
         return []
-    name_width = max(len("class"), *(len(name) for name in classes))
-    cells = [f"{name:<{name_width}}  {_number(value)}" for name, value in classes.items()]
-    columns = min(max(1, (_WIDTH - 1) // (len(cells[0]) + 3)), -(-len(cells) // 5))
-    rows = -(-len(cells) // columns)
-    columns = -(-len(cells) // rows)
-    head = "   ".join([f"{'class':<{name_width}}  {'AP':>5}"] * columns)
+    names = list(next(iter(columns.values())))
+    name_width = max(len("class"), *(len(name) for name in names))
+    cells = ["  ".join([f"{name:<{name_width}}", *(_number(c[name]) for c in columns.values())]) for name in names]
+    beside = min(max(1, (_WIDTH - 1) // (len(cells[0]) + 3)), -(-len(cells) // 5))
+    rows = -(-len(cells) // beside)
+    beside = -(-len(cells) // rows)
+    head = "   ".join(["  ".join([f"{'class':<{name_width}}", *(f"{title:>5}" for title in columns)])] * beside)
     return [" " + "   ".join(line) for line in ([head], *(cells[row::rows] for row in range(rows)))]

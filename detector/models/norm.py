@@ -152,6 +152,11 @@ def check_batch(model: nn.Module, images: int) -> str:
     return f"{what}: {remedy} if training is unsteady"
 
 
+def has_norms(module: nn.Module) -> bool:
+    """Whether a module holds any layer that `norm_factory` makes."""
+    return any(isinstance(m, (FrozenNorm, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)) for m in module.modules())
+
+
 def norm_factory(name: str, frozen_eps: float = EPS, *, key: str = "MODEL.BACKBONE.NORM") -> Norm:
     """The norm layer that a config names: frozen_bn, bn, sync_bn or gn.
 

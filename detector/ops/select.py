@@ -77,3 +77,14 @@ def suppress_softly(
         rest[best] = -1
     keep = torch.stack(picked) if picked else labels[:0]
     return Detection(boxes=boxes[keep], labels=labels[keep], scores=torch.stack(found) if found else scores[:0])
+
+
+def select_per_class(scores: Tensor, threshold: float, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best rows of each class. Liu et al. 2016, sec. 2.2 and 3.
+
+    scores [P, C]; threshold: what a score must exceed; limit: rows kept a class. Returns the scores [K] of the pairs,
+    and their rows [K] and labels [K]; in no particular order.
+    """
+    best, rows = scores.topk(min(limit, len(scores)), dim=0)
+    rank, labels = (best > threshold).nonzero(as_tuple=True)
+    return best[rank, labels], rows[rank, labels], labels

@@ -55,6 +55,11 @@ def test_pixel_statistics_go_together():
         ("INPUT.MIN_SIZE_RANGE_TRAIN", "[800, 600]", "smaller first"),
         ("INPUT.MIN_SIZE_RANGE_TRAIN", "[800]", "two positive numbers"),
         ("MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "6", "allowed: 0 to 5"),
+        ("INPUT.AUGMENTATION", "none", "allowed: flip | ssd"),
+        ("INPUT.SQUARE_SIZE", "-1", "allowed: 0 or more"),
+        ("DATASETS.TRAIN_DIFFICULT", "maybe", "allowed: auto | yes | no"),
+        ("TEST.EVALUATOR", "[auto, voc]", "allowed: auto, or coco, voc or both"),
+        ("TEST.EVALUATOR", "[voc, voc]", "allowed: auto, or coco, voc or both"),
     ],
 )
 def test_message_names_source_key_value_and_choices(key, text, words):

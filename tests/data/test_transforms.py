@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from detector.data.transforms import MIN_SIDE, Compose, HorizontalFlip, Resize, Sample, build_transforms, resized
+from detector.data.pipeline import build_transforms
+from detector.data.transforms import MIN_SIDE, Compose, HorizontalFlip, Resize, Sample, resized
 
 
 def sample(boxes, ignore=()):

@@ -247,3 +247,33 @@ def test_one_line_swaps_the_backbone(tmp_path, data):
     opts += ["SOLVER.MAX_ITER", "1", "SOLVER.STEPS", "()", "DATALOADER.NUM_WORKERS", "0", "MODEL.DEVICE", "cpu"]
     metrics = train(load_config(tmp_path / "mine.yaml", [*opts, "OUTPUT_DIR", str(tmp_path / "out")]))
     assert "AP/dark" in metrics["val"]
+
+
+def voc_folder(folder):
+    """Four pictures with a box each in VOC's layout, one of them difficult."""
+    for name in ("JPEGImages", "Annotations"):
+        (folder / name).mkdir(parents=True)
+    for i, name in enumerate(("dark", "light", "dark", "light")):
+        image = np.full((64, 96, 3), 120, np.uint8)
+        image[10:40, 20:60] = 10 if name == "dark" else 245
+        cv2.imwrite(str(folder / "JPEGImages" / f"{i}.png"), image)
+        box = "<bndbox><xmin>21</xmin><ymin>11</ymin><xmax>60</xmax><ymax>40</ymax></bndbox>"
+        one = f"<object><name>{name}</name><difficult>{int(i == 3)}</difficult>{box}</object>"
+        size = "<size><width>96</width><height>64</height></size>"
+        (folder / "Annotations" / f"{i}.xml").write_text(f"<annotation>{size}{one}</annotation>")
+    return f"voc:{folder}:all"
+
+
+@pytest.mark.parametrize("evaluator", ["auto", "voc", "[voc, coco]"])
+def test_data_in_vocs_layout_is_trained_and_evaluated(tiny, tmp_path, evaluator):
+    entry = voc_folder(tmp_path / "cells")
+    square = ["INPUT.SQUARE_SIZE", 64, "INPUT.AUGMENTATION", "ssd", "TEST.EVALUATOR", evaluator]
+    cfg = tiny("DATASETS.TRAIN", entry, "DATASETS.TEST", entry, "SOLVER.MAX_ITER", 3, "SOLVER.STEPS", "(2,)", *square)
+    (metrics,) = train(cfg).values()
+    assert ("AP" in metrics) == (evaluator != "voc")
+    assert {"VOC/AP", "VOC/AP50", "VOC/AP50_11point", "VOC/AP50/dark"} < set(metrics)
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == metrics
+    best = torch.load(tmp_path / "out" / "model_best.pth", weights_only=True)
+    assert (best["classes"], best["metrics"]) == (["dark", "light"], {"cells_all": metrics})
+    assert all(isinstance(row["image_id"], str) for row in json.loads((tmp_path / "out" / "results.json").read_text()))
+    assert run_test(cfg) == {"cells_all": metrics}

@@ -1,0 +1,363 @@
+"""Folders in VOC's layout: splits, classes, boxes, difficult objects, and what is broken in them."""
+
+import hashlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.data import catalog
+from detector.data.catalog import load_dataset
+from detector.data.loader import build_test_datasets, build_train_dataset, test_loader, train_loader
+from detector.data.voc import CLASSES, divide, load_voc, read_annotation
+
+test_loader.__test__ = False  # a function of the library, no test
+
+
+def thing(name, box, difficult=None, more=""):
+    edges = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box))
+    flag = "" if difficult is None else f"<difficult>{difficult}</difficult>"
+    return f"<object><name>{name}</name>{flag}<bndbox>{edges}</bndbox>{more}</object>"
+
+
+class VocFolder:
+    """A folder in VOC's layout that tests fill."""
+
+    def __init__(self, folder, pictures="JPEGImages", annotations="Annotations"):
+        self.folder, self.pictures, self.annotations = folder, folder / pictures, folder / annotations
+        self.pictures.mkdir(parents=True)
+        self.annotations.mkdir()
+
+    def add(self, stem, objects=(), size=(40, 60), suffix=".png", filename=None, written_size=None):
+        h, w = size
+        if suffix:
+            assert cv2.imwrite(str(self.pictures / f"{stem}{suffix}"), np.full((h, w, 3), 90, np.uint8))
+        h, w = written_size or size
+        sides = f"<size><width>{w}</width><height>{h}</height><depth>3</depth></size>"
+        name = f"<filename>{filename or stem + (suffix or '')}</filename>"
+        text = f"<annotation><folder>x</folder>{name}{sides}{''.join(objects)}</annotation>"
+        (self.annotations / f"{stem}.xml").write_text(text, encoding="utf-8")
+
+    def split(self, name, *stems):
+        lists = self.folder / "ImageSets" / "Main"
+        lists.mkdir(parents=True, exist_ok=True)
+        (lists / f"{name}.txt").write_text("".join(f"{stem}\n" for stem in stems))
+
+
+@pytest.fixture
+def voc(tmp_path):
+    return VocFolder(tmp_path / "cells")
+
+
+def test_a_split_by_hand(voc):
+    parts = "<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part>"
+    voc.add("b", [thing("red", (1, 1, 60, 40), 0, parts), thing("blue", (11, 6.5, 20, 30.25), 1)])
+    voc.add("a", [thing("blue", (5, 5, 9, 8))], (70, 50), ".JPG")
+    voc.add("empty")
+    voc.add("other", [thing("a new one", (1, 1, 9, 9))])
+    voc.split("train", "b", "empty", "a")
+    folder, index = load_voc(voc.folder, "train")
+    assert (folder, index.path, index.kind) == (voc.pictures, voc.annotations, "voc")
+    assert index.classes == ["a new one", "blue", "red"]  # of all splits, so that they agree
+    assert index.category_ids == [1, 2, 3]
+    assert index.image_ids.tolist() == ["b", "empty", "a"]
+    assert index.file_names.tolist() == ["b.png", "empty.png", "a.JPG"]
+    assert [index.size(i) for i in range(3)] == [(40, 60), (40, 60), (70, 50)]
+    assert index.offsets.tolist() == [0, 2, 2, 3]
+    assert index.labels.tolist() == [2, 1, 1]
+    assert index.boxes.tolist() == [[0, 0, 60, 40], [10, 5.5, 20, 30.25], [4, 4, 9, 8]]
+    assert index.boxes_xywh.tolist() == [[0, 0, 60, 40], [10, 5.5, 10, 24.75], [4, 4, 5, 4]]
+    assert index.areas.tolist() == [2400, 247.5, 20]
+    assert index.difficult.tolist() == [False, True, False]
+    assert index.annotation_ids.tolist() == ["b.xml#1", "b.xml#2", "a.xml#1"]
+    assert not index.crowd.any()
+    assert (index.num_boxes().tolist(), index.num_boxes(difficult=True).tolist()) == ([1, 0, 1], [2, 0, 1])
+    assert load_voc(voc.folder, "all")[1].image_ids.tolist() == ["a", "b", "empty", "other"]
+
+
+def test_hidden_files_do_not_count_and_suffixes_have_any_case(voc):
+    voc.add("a", [thing("x", (1, 1, 5, 5))])
+    (voc.annotations / "a.xml").rename(voc.annotations / "a.XML")
+    (voc.annotations / "._a.xml").write_bytes(b"\x00\x05\x16\x07")
+    (voc.pictures / "._a.png").write_bytes(b"\x00\x05\x16\x07")
+    assert load_voc(voc.folder, "all")[1].file_names.tolist() == ["a.png"]
+
+
+@pytest.mark.parametrize("annotations", ["Annotations", "annotations", "annots"])
+@pytest.mark.parametrize("pictures", ["JPEGImages", "images"])
+def test_folders_may_have_any_of_their_names(tmp_path, pictures, annotations):
+    voc = VocFolder(tmp_path / "own", pictures, annotations)
+    voc.add("1", [thing("x", (1, 1, 5, 5))])
+    folder, index = load_voc(voc.folder, "all")
+    assert (folder.name, index.path.name, len(index)) == (pictures, annotations, 1)
+
+
+def test_broken_boxes_are_dropped_counted_and_named(voc, caplog):
+    good = thing("x", (0, 0, 60, 40))  # tools that count from 0 write such edges
+    voc.add("a", [thing("x", (5, 5, 5, 9)), good, thing("x", (9, 9, 3, 20)), thing("x", (61, 3, 80, 9))])
+    voc.add("b", [thing("x", (5, 9, 8, 9)), thing("x", (50, 30, 90, 45))])
+    _, index = load_voc(voc.folder, "all")
+    assert index.annotation_ids.tolist() == ["a.xml#2", "b.xml#2"]
+    assert index.boxes.tolist() == [[0, 0, 60, 40], [49, 29, 60, 40]]
+    assert index.offsets.tolist() == [0, 1, 2]
+    flat, outside, beyond = caplog.messages
+    assert "3 boxes have a width or height of zero or less and are dropped (annotation ids: a.xml#1, a.xml#3" in flat
+    assert "1 boxes lie outside their image and are dropped (annotation ids: a.xml#4)" in outside
+    assert "1 boxes reach out" in beyond
+
+
+def test_the_two_broken_boxes_of_bccd(bccd, caplog):
+    _, index = load_voc(bccd, "all")
+    assert (len(index), len(index.labels), index.classes) == (364, 4886, ["Platelets", "RBC", "WBC"])
+    assert "2 boxes" in caplog.text
+    assert "BloodImage_00338.xml#13, BloodImage_00343.xml#4" in caplog.text
+    parts = {split: set(load_voc(bccd, split)[1].image_ids.tolist()) for split in ("trainval", "test")}
+    assert (len(parts["trainval"]), len(parts["test"])) == (292, 72)
+    assert not parts["trainval"] & parts["test"]
+
+
+def test_a_folder_without_lists_is_divided():
+    names = [f"picture {i}" for i in range(100)]
+    parts = divide(names)
+    assert {split: len(found) for split, found in parts.items()} == {"train": 70, "val": 15, "trainval": 85, "test": 15}
+    assert sorted(parts["train"] + parts["val"] + parts["test"]) == sorted(names)
+    assert sorted(parts["train"] + parts["val"]) == parts["trainval"]
+    assert divide(reversed(names)) == parts
+    lowest = sorted(names, key=lambda name: hashlib.sha256(f"0:{name}".encode()).hexdigest())[:15]
+    assert parts["test"] == sorted(lowest)
+    assert parts["test"][0] == "picture 21"  # the same on every machine, for ever
+    more = divide([*names, "one more"])
+    assert sum(len(set(parts[split]) ^ set(more[split])) for split in ("train", "val", "test")) <= 5
+    assert {split: len(found) for split, found in divide("abc").items()} == {
+        "train": 1,
+        "val": 1,
+        "trainval": 2,
+        "test": 1,
+    }
+    assert divide("ab") == {"train": ["a", "b"], "val": [], "trainval": ["a", "b"], "test": []}
+
+
+def test_splits_of_a_folder_without_lists(voc):
+    for i in range(8):
+        voc.add(f"{i}", [thing("x", (1, 1, 5, 5))])
+    parts = {split: load_voc(voc.folder, split)[1].image_ids.tolist() for split in ("train", "val", "test", "all")}
+    assert [len(part) for part in parts.values()] == [6, 1, 1, 8]
+    with pytest.raises(FileNotFoundError, match=r"dev\.txt: there is no such split; a folder without lists is divided"):
+        load_voc(voc.folder, "dev")
+    for i in range(2, 8):
+        (voc.annotations / f"{i}.xml").unlink()
+    with pytest.raises(ValueError, match="2 pictures are too few to be divided; write split 'all'"):
+        load_voc(voc.folder, "test")
+
+
+def test_classes_may_be_listed(voc):
+    voc.add("a", [thing("cat", (1, 1, 5, 5)), thing("dog", (1, 1, 5, 5))])
+    (voc.folder / "classes.txt").write_text("\ufeffdog\ncat\n\nbird\n", encoding="utf-8")
+    _, index = load_voc(voc.folder, "all")
+    assert (index.classes, index.labels.tolist()) == (["dog", "cat", "bird"], [1, 0])
+    (voc.folder / "classes.txt").write_text("dog\n")
+    with pytest.raises(ValueError, match=r"a\.xml: object 1 \('cat'\): unknown class; the classes are dog"):
+        load_voc(voc.folder, "all")
+    (voc.folder / "classes.txt").write_text("dog\ndog\n")
+    with pytest.raises(ValueError, match=r"classes\.txt: write the name of each class once"):
+        load_voc(voc.folder, "all")
+
+
+LAUGHS = (
+    '<?xml version="1.0"?><!DOCTYPE l [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
+    "<annotation><filename>&b;</filename></annotation>"
+)
+FETCH = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><annotation><filename>&x;</filename></annotation>'
+ONE = "<annotation><size><width>9</width><height>9</height></size>{}</annotation>"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "not an XML file: no element found: line 1"),
+        ("<annotation><size>", "not an XML file: no element found"),
+        ("<annotation>\n<a></b></annotation>", "not an XML file: mismatched tag: line 2, column 5"),
+        ('<?xml version="1.0" encoding="nosuch"?><annotation/>', "not an XML file: unknown encoding"),
+        (
+            '<?xml version="1.0" encoding="gbk"?><annotation/>',
+            "not an XML file: multi-byte encodings are not supported",
+        ),
+        ("<annotation>&nothing;</annotation>", "not an XML file: undefined entity"),
+        (LAUGHS, r"delete its <!DOCTYPE \.\.>: such declarations define entities and are never read"),
+        (FETCH, r"delete its <!DOCTYPE \.\.>"),
+        ("<html/>", "its outermost element is <html>"),
+        (ONE.format("<object><name/></object>"), r"object 1 \(''\): it has no <name>"),
+        (ONE.format("<object><name>x</name></object>"), r"object 1 \('x'\): it has no <bndbox>, <xmin>"),
+        (
+            ONE.format(thing("x", (1, 1, 5, 5)) + thing("y", (1, "", 5, 5))),
+            r"object 2 \('y'\): it has no <bndbox>, <ymin>",
+        ),
+        (ONE.format(thing("x", (1, 1, "wide", 5))), r"object 1 \('x'\): xmax is 'wide', which is no number"),
+        (ONE.format(thing("x", (1, "nan", 5, 5))), r"object 1 \('x'\): ymin is 'nan', which is no number"),
+        (ONE.format(thing("x", (1, 1, 5, 5), "maybe")), r"object 1 \('x'\): difficult is 'maybe'; it has to be 0 or 1"),
+        ("<annotation><size><width>9</width><height>tall</height></size></annotation>", "its size is tall x 9"),
+    ],
+)
+def test_broken_files_name_themselves_and_the_object(voc, text, problem):
+    voc.add("good", [thing("x", (1, 1, 5, 5))])
+    voc.add("bad")
+    (voc.annotations / "bad.xml").write_text(text)
+    with pytest.raises(ValueError, match=rf"bad\.xml: {problem}"):
+        load_voc(voc.folder, "all")
+
+
+def test_broken_bytes_and_other_encodings(voc):
+    voc.add("a", [thing("Öre", (1, 1, 5, 5))])
+    text = (voc.annotations / "a.xml").read_text(encoding="utf-8")
+    for encoding in ("latin-1", "utf-16"):
+        (voc.annotations / "a.xml").write_text(f'<?xml version="1.0" encoding="{encoding}"?>{text}', encoding=encoding)
+        assert load_voc(voc.folder, "all")[1].classes == ["Öre"]
+    (voc.annotations / "a.xml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a\.xml: not an XML file: not well-formed"):
+        read_annotation(voc.annotations / "a.xml")
+
+
+def test_what_is_missing_is_named(voc, tmp_path):
+    with pytest.raises(ValueError, match="Annotations: there are no XML files"):
+        load_voc(voc.folder, "all")
+    voc.add("a")
+    with pytest.raises(ValueError, match="Annotations: no file has an object"):
+        load_voc(voc.folder, "all")
+    voc.add("a", [thing("x", (1, 1, 5, 5))])
+    voc.split("train", "a", "lost")
+    voc.split("twice", "a", "b", "a")
+    voc.split("none")
+    with pytest.raises(
+        FileNotFoundError, match=r"lost\.xml: there is no such annotation file, but split 'train' names"
+    ):
+        load_voc(voc.folder, "train")
+    with pytest.raises(FileNotFoundError, match=r"val\.txt: there is no such split; there are none, train, twice, all"):
+        load_voc(voc.folder, "val")
+    with pytest.raises(ValueError, match=r"twice\.txt: 'a' stands twice"):
+        load_voc(voc.folder, "twice")
+    with pytest.raises(ValueError, match=r"none\.txt: this list of pictures is empty"):
+        load_voc(voc.folder, "none")
+    (voc.pictures / "a.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"a\.xml: .*JPEGImages has no picture a\.jpg .*\('a\.png'\)"):
+        load_voc(voc.folder, "all")
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"plain: its pictures are expected in JPEGImages/ or images/"):
+        load_voc(tmp_path / "plain", "all")
+
+
+def test_pictures_are_found_by_name_then_by_filename(voc):
+    objects = [thing("x", (1, 1, 5, 5))]
+    voc.add("a", objects, filename="stale.png")
+    voc.add("b", objects, suffix=None, filename="of another name.png")
+    cv2.imwrite(str(voc.pictures / "of another name.png"), np.zeros((40, 60, 3), np.uint8))
+    assert load_voc(voc.folder, "all")[1].file_names.tolist() == ["a.png", "of another name.png"]
+    cv2.imwrite(str(voc.pictures / "a.bmp"), np.zeros((40, 60, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"a\.xml: a\.bmp and a\.png in .* have its name; say which in <filename>"):
+        load_voc(voc.folder, "all")
+    voc.add("a", objects, filename="a.bmp")
+    assert load_voc(voc.folder, "all")[1].file_names[0] == "a.bmp"
+
+
+def test_a_missing_size_is_taken_from_the_picture(voc):
+    voc.add("a", [thing("x", (1, 1, 5, 5))], (33, 44), written_size=(0, 0))
+    assert load_voc(voc.folder, "all")[1].size(0) == (33, 44)
+    (voc.pictures / "a.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"a\.xml: it has no size, and .*a\.png cannot be read"):
+        load_voc(voc.folder, "all")
+
+
+def test_a_wrong_size_names_picture_and_file(voc, cfg):
+    voc.add("a", [thing("x", (1, 1, 5, 5))], written_size=(50, 60))
+    cfg.DATASETS.TRAIN, cfg.MODEL.NUM_CLASSES = ("voc:cells:all",), 1
+    dataset = build_train_dataset(cfg)
+    with pytest.raises(ValueError, match=r"a\.png: the picture is 60 wide and 40 high, .* \(.*Annotations/a\.xml\)"):
+        dataset[0]
+
+
+def test_entries_and_names(voc, tmp_path, monkeypatch):
+    voc.add("a", [thing("x", (1, 1, 5, 5))])
+    voc.split("trainval", "a")
+    source = load_dataset("voc:cells:trainval", tmp_path)
+    assert (source.name, source.folder, source.difficult) == ("cells_trainval", voc.pictures, False)
+    monkeypatch.chdir(voc.folder)
+    assert load_dataset("voc:.:trainval", "nowhere").name == "cells_trainval"
+    assert load_dataset(f"voc:{voc.folder}:all", "nowhere").name == "cells_all"
+    for entry in ("voc:cells", "voc:cells:", "voc::train"):
+        with pytest.raises(ValueError, match="write voc:FOLDER:SPLIT"):
+            load_dataset(entry, tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match=r"'voc:nowhere:all': its folder is expected at nowhere; .*DATASETS\.ROOT"
+    ):
+        load_dataset("voc:nowhere:all", tmp_path)
+    with pytest.raises(FileNotFoundError, match="folder of pictures is expected at voc"):
+        load_dataset("voc:train.json", tmp_path)
+    with pytest.raises(KeyError, match=r"voc_2007_trainvl.*close: voc_2007_trainval.*voc:FOLDER:SPLIT"):
+        load_dataset("voc_2007_trainvl", tmp_path)
+
+
+@pytest.mark.parametrize("home", ["VOCdevkit/VOC2007", "VOC2007", "voc/VOC2007"])
+def test_the_catalog_finds_voc_and_knows_its_classes(tmp_path, home):
+    voc = VocFolder(tmp_path / home)
+    voc.add("000001", [thing("person", (1, 1, 5, 5)), thing("dog", (1, 1, 5, 5))])
+    voc.split("test", "000001")
+    source = load_dataset("voc_2007_test", tmp_path)
+    assert (source.name, source.difficult) == ("voc_2007_test", True)
+    assert source.index.classes == list(CLASSES) == sorted(CLASSES)
+    assert len(CLASSES) == 20
+    assert source.index.labels.tolist() == [14, 11]
+    voc.add("000001", [thing("robot", (1, 1, 5, 5))])
+    with pytest.raises(ValueError, match=r"000001\.xml: object 1 \('robot'\): unknown class; .*tvmonitor"):
+        load_dataset("voc_2007_test", tmp_path)
+
+
+def test_the_catalog_lists_the_published_splits(tmp_path):
+    names = {name for name in catalog.DATASETS if name.startswith("voc")}
+    assert names == {
+        "voc_2007_train", "voc_2007_val", "voc_2007_trainval", "voc_2007_test",
+        "voc_2012_train", "voc_2012_val", "voc_2012_trainval",
+    }  # fmt: skip
+    with pytest.raises(FileNotFoundError, match=r"expected at .*VOCdevkit/VOC2012; put it there"):
+        load_dataset("voc_2012_trainval", tmp_path)
+
+
+@pytest.mark.parametrize(("key", "trained"), [("auto", [1, 0]), ("yes", [1, 1]), ("no", [0, 0])])
+def test_difficult_objects_are_trained_on_by_year_or_by_key(tmp_path, cfg, key, trained):
+    cfg.DATASETS.TRAIN, cfg.MODEL.NUM_CLASSES = ("voc_2007_train", "voc_2012_train"), 20
+    cfg.DATASETS.TRAIN_DIFFICULT = key
+    for year in (2007, 2012):
+        voc = VocFolder(tmp_path / f"VOC{year}")
+        voc.add("easy", [thing("dog", (1, 1, 9, 9), 0), thing("cat", (11, 11, 20, 20), 1)])
+        voc.add("only", [thing("cat", (1, 1, 9, 9), 1)])
+        voc.split("train", "easy", "only")
+    dataset = build_train_dataset(cfg)
+    assert [len(part) for part in dataset.datasets] == [1 + t for t in trained]  # else "only" has nothing to train on
+    for part, yes in zip(dataset.datasets, trained):
+        _, target = part[0]
+        assert (target["labels"].tolist(), len(target["ignore"])) == (([11, 7], 0) if yes else ([11], 1))
+    cfg.DATASETS.TEST = cfg.DATASETS.TRAIN
+    for part in build_test_datasets(cfg, dataset).values():
+        assert [len(part[i][1]["ignore"]) for i in range(2)] == [1, 1]
+
+
+def test_loaders_take_voc_and_coco_together(voc, coco, cfg):
+    for i in range(4):
+        voc.add(f"{i}", [thing("cat", (3, 4, 20, 20)), thing("dog", (30, 4, 40, 20))])
+    cfg.DATASETS.TRAIN = ("voc:cells:train", coco.dataset([(40, 60)] * 2))
+    dataset = build_train_dataset(cfg)
+    seen = [t["image_id"] for batch in train_loader(cfg, dataset, stop_step=2) for t in batch.targets]
+    assert {type(one) for one in seen} == {str, int}
+    cfg.DATASETS.TEST = ("voc:cells:test",)
+    (tests,) = build_test_datasets(cfg, dataset).values()
+    assert [t["image_id"] for batch in test_loader(cfg, tests) for t in batch.targets] == tests.image_ids
+
+
+def test_an_orientation_tag_turns_the_picture_only_if_the_size_says_so(voc, cfg):
+    voc.add("a", [thing("x", (1, 1, 5, 5))], (40, 60), ".jpg")
+    image = Image.open(voc.pictures / "a.jpg")
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(voc.pictures / "a.jpg", exif=exif)
+    cfg.DATASETS.TRAIN, cfg.MODEL.NUM_CLASSES = ("voc:cells:all",), 1
+    wide = build_train_dataset(cfg)[0][0].shape
+    assert wide[2] > wide[1]
