@@ -61,7 +61,9 @@ def test_the_whole_network_computes_what_the_port_computes(golden_heads, tmp_pat
         sources = model.neck(model.backbone(images))
         blocks = {}
         for i, tcb in enumerate(model.head.tcbs):
-            tcb.register_forward_hook(lambda module, args, out, name=f"tcb{i}": blocks.update({name: out}))
+            tcb.register_forward_hook(
+                lambda module, args, out, name=f"tcb{i}", blocks=blocks: blocks.update({name: out})
+            )
         outputs = model.head(sources)
         for i, source in enumerate(sources.values()):
             check_samples(source, net["intermediate"][f"arm_source{i}"])

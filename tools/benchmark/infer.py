@@ -41,9 +41,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     device = torch.device(args.device)
-    print(
-        f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, 1 x 3 x {args.size[0]} x {args.size[1]}"
-    )
+    height, width = args.size
+    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, 1 x 3 x {height} x {width}")
     for head in args.heads:
         with torch.inference_mode():
             compare(head, args.size, args.rounds, device, args.compile)

@@ -20,7 +20,7 @@ NAMES = {"fcos": "fcos_resnet50_fpn", "faster_rcnn": "fasterrcnn_resnet50_fpn"}
 
 
 def build_pair(head: str, height: int, width: int, device: torch.device) -> tuple[nn.Module, Detector]:
-    """torchvision's `head` with random weights that find something, and ours converted from its file.
+    """The `head` of torchvision with random weights that find something, and ours converted from its file.
 
     Stem and first stage are frozen in both. torchvision resizes to height x width, which the images already have.
     """
@@ -83,7 +83,7 @@ def _spread(layer: nn.Module, std: float, run: Callable[[], object]) -> None:
 
 
 def take_turns(runs: Mapping[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each run in every round, after a first one that does not count; the order turns from round to round."""
+    """Seconds of each run in every round, after a first one that does not count; the order turns every round."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for i in tqdm(range(rounds + 1), unit="round", leave=False):
         names = list(runs) if i % 2 else list(reversed(runs))
