@@ -11,10 +11,18 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from tqdm import tqdm
 
+from detector.analysis.counts import count
 from detector.conversion import convert
 from detector.engine.weights import load_weights
 from detector.models.build import build_detector
 from detector.models.detector import Detector
+
+PAIRS = (
+    ("ours fp32", "torchvision fp32", "fp32 to fp32"),
+    ("ours best", "torchvision fp32", "best to torchvision's fp32"),
+    ("ours best", "torchvision best", "best to best"),
+)
+"""Ours, torchvision's, and the words for their comparison."""
 
 NAMES = {"fcos": "fcos_resnet50_fpn", "faster_rcnn": "fasterrcnn_resnet50_fpn"}
 
@@ -116,3 +124,11 @@ def matmul_rate(dtype: torch.dtype, device: torch.device, side: int = 3072) -> f
     """Multiply-adds a second of a large matrix product: what the arithmetic can do at most."""
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return side**3 / statistics.median(clock(lambda: a @ b, device) for _ in range(7))
+
+
+def total_macs(model: Detector, image: Tensor, size: tuple[int, int]) -> int:
+    """Multiply-adds of one pass, for as many proposals as there are at most."""
+    backbone, features = count(model.backbone, model.normalize(image, [size]))
+    neck, pyramid = count(model.neck, features)
+    method = "fixed_forward" if hasattr(model.head, "fixed_forward") else "forward"
+    return (backbone + neck + count(model.head, pyramid, method=method)[0]).macs
