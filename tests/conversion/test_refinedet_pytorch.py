@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from detector.conversion import SOURCES, convert
-from detector.engine.evaluate import load_for_inference
+from detector.engine.evaluate import load_trained
 from detector.models.build import build_detector
 
 
@@ -48,7 +48,7 @@ def test_the_whole_network_computes_what_the_port_computes(golden_heads, tmp_pat
         torch.save(state, tmp_path / "port.pth")
         opts = ("INPUT.SQUARE_SIZE", str(size))
         cfg = convert("refinedet-pytorch", tmp_path / "port.pth", tmp_path / "ours.pth", opts=opts)
-        model, names, _ = load_for_inference(cfg)
+        model, names, _ = load_trained(cfg)
         assert sum(p.numel() for p in model.parameters()) == net["num_params"]
         assert len(names) == net["num_classes"] - 1
         assert names[0] == "aeroplane" or len(names) != 20
