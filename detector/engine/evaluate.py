@@ -162,8 +162,8 @@ def load_trained(
 ) -> tuple[Detector, list[str], list[int]]:
     """The detector of the checkpoint that `find_detector` finds, in eval mode and under its own keys.
 
-    found: what it gave, if it has been called. classes: names that the data has and the checkpoint must have. Returns the model, the names of its classes and their
-    category ids; a checkpoint without them numbers its classes from 0.
+    found: what it gave, if it has been called; classes: names that the data has and the checkpoint must have. Returns
+    the model, the names of its classes and their category ids; a checkpoint without them numbers its classes from 0.
     """
     path, content = found or find_detector(cfg)
     if classes is not None:

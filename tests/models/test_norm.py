@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import distributed, nn
 
-from detector.models.norm import check_batch, conv_norm, norm_factory, pooled_norm
+from detector.models.norm import (
+    ConvNorm,
+    FrozenNorm,
+    check_batch,
+    conv_norm,
+    fold_norms,
+    norm_factory,
+    pooled_norm,
+)
 
 
 def filled(name: str, channels: int = 6, **kwargs) -> nn.Module:
@@ -145,3 +153,24 @@ def test_hooks_biases_and_other_paddings_are_respected():
     handle.remove()
     conv_norm(conv, norm, x)
     assert seen == ["conv", "norm", "norm"]
+
+
+def test_what_is_used_twice_or_watched_is_not_merged():
+    conv, other = nn.Conv2d(4, 4, 1, bias=False), nn.Conv2d(4, 4, 1, bias=False)
+    norms = [FrozenNorm(4) for _ in range(3)]
+    watched = norms[2].register_forward_hook(lambda *_: None)
+    model = nn.Sequential(ConvNorm(conv, norms[0]), ConvNorm(conv, norms[1]), ConvNorm(other, norms[2]))
+    x = torch.randn(1, 4, 5, 5)
+    assert fold_norms(model, lambda: model(x)) == 0
+    watched.remove()
+    want = model(x)
+    assert fold_norms(model, lambda: model(x)) == 1
+    assert isinstance(model[2][1], nn.Identity)
+    torch.testing.assert_close(model(x), want)
+
+
+def test_a_norm_that_measures_is_not_merged():
+    model = ConvNorm(nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4))
+    assert fold_norms(model, lambda: model(torch.randn(2, 4, 5, 5))) == 0
+    model.eval()
+    assert fold_norms(model, lambda: model(torch.randn(2, 4, 5, 5))) == 1
