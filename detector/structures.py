@@ -1,5 +1,6 @@
 """The nouns that all rooms share: levels, features, targets, detections, batches."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypedDict
 
 from torch import Tensor
@@ -60,3 +61,12 @@ class Batch(NamedTuple):
     def pin_memory(self) -> "Batch":
         """The same batch with its images in page-locked memory (called by the DataLoader)."""
         return self._replace(images=self.images.pin_memory())
+
+
+NO_CLASS = ("__background__", "N/A")
+"""Names that torchvision gives outputs without a class: the background, and the ids that COCO never used."""
+
+
+def real_outputs(names: Sequence[str], classes: Sequence[str]) -> list[bool]:
+    """Which outputs of a model stand for a class, given the classes of the data: all but `NO_CLASS`, unless listed."""
+    return [name in classes or name not in NO_CLASS for name in names]

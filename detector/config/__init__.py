@@ -2,6 +2,6 @@
 
 from detector.config.checks import validate
 from detector.config.defaults import get_defaults
-from detector.config.load import config_from_text, config_text, load_config, save_config
+from detector.config.load import changes_text, config_from_text, config_text, load_config, save_config
 
-__all__ = ["config_from_text", "config_text", "get_defaults", "load_config", "save_config", "validate"]
+__all__ = ["changes_text", "config_from_text", "config_text", "get_defaults", "load_config", "save_config", "validate"]

@@ -30,7 +30,10 @@ _C.MODEL.NECK.NAME = "fpn"  # any registered neck
 _C.MODEL.NECK.SOURCES = ("c3", "c4", "c5")  # backbone levels it takes, fine to coarse
 _C.MODEL.NECK.OUT_CHANNELS = 256  # channels of every level that it puts out, and of the head's towers
 _C.MODEL.NECK.EXTRA_LEVELS = "p6p7_p5"  # levels above the coarsest: none | maxpool | p6p7_p5 | p6p7_c5 (their source)
-_C.MODEL.NECK.NORM = "none"  # fpn: norm after its convolutions but those of the extra levels: none | bn | sync_bn | gn
+#                                         of fpn; none | c6 (two convolutions) | c6_bottleneck of refinedet_sources
+_C.MODEL.NECK.L2NORM_SCALES = (10.0, 8.0)  # refinedet_sources: first scales of the L2-normalised sources; (): none are
+_C.MODEL.NECK.NORM = "none"  # fpn: norm after its convolutions but those of the extra levels; refinedet_sources: in c6
+#                               none | bn | sync_bn | gn
 
 _C.MODEL.HEAD = CfgNode()
 _C.MODEL.HEAD.NAME = "fcos"  # any registered head
@@ -40,13 +43,19 @@ _C.MODEL.FCOS.NUM_CONVS = 4  # 3x3 convolutions in each of the two towers
 _C.MODEL.FCOS.NORM = "gn"  # norm after each of them: gn | none
 _C.MODEL.FCOS.PRIOR_PROB = 0.01  # score that every location starts with
 _C.MODEL.FCOS.SIZES_OF_INTEREST = (64, 128, 256, 512)  # pixels: upper ends of the levels' ranges, the last has none
+_C.MODEL.FCOS.OPEN_RANGES = False  # a largest distance of exactly 64 belongs to neither level, not to both
+_C.MODEL.FCOS.POINT_OFFSET = 0.5  # where in its cell a location lies, in strides: 0.5 the centre, 0 the upper left
+_C.MODEL.FCOS.PADDED_STRIDES = False  # locations lie (padded side // cells of the level) apart, as in torchvision
 _C.MODEL.FCOS.CENTER_SAMPLING_RADIUS = 0.0  # positive region around a box centre, in strides; 0: the whole box
 _C.MODEL.FCOS.NORM_REG_TARGETS = False  # regress distances in strides through relu, not in pixels through exp
 _C.MODEL.FCOS.CENTERNESS_ON_REG = False  # centerness from the regression tower, not from the classification tower
-_C.MODEL.FCOS.IOU_LOSS_TYPE = "iou"  # iou (-log) | linear_iou | giou
+_C.MODEL.FCOS.LEVEL_SCALES = True  # a learned factor for the distances of each level
+_C.MODEL.FCOS.IOU_LOSS_TYPE = "iou"  # iou (-log) | linear_iou | giou, all with FCOS's + 1 | plain_giou, without
+_C.MODEL.FCOS.CENTERNESS_WEIGHTS_REG = True  # the IoU loss is a mean weighted by centerness, not the plain mean
 _C.MODEL.FCOS.LOSS_ALPHA = 0.25  # focal loss: weight of the positives
 _C.MODEL.FCOS.LOSS_GAMMA = 2.0  # focal loss: exponent that fades easy examples out
-_C.MODEL.FCOS.INFERENCE_TH = 0.05  # class score that a candidate must exceed, before centerness
+_C.MODEL.FCOS.INFERENCE_TH = 0.05  # score that a candidate must exceed
+_C.MODEL.FCOS.TH_WITH_CENTERNESS = False  # INFERENCE_TH is for sqrt(class * centerness), not for the class score alone
 _C.MODEL.FCOS.PRE_NMS_TOP_N = 1000  # candidates a level and image that reach the NMS
 _C.MODEL.FCOS.NMS_TH = 0.6  # IoU above which the lower score of one class is dropped
 
@@ -56,6 +65,7 @@ _C.MODEL.RPN = CfgNode()  # faster_rcnn, Ren et al. 2015; the numbers on a pyram
 _C.MODEL.RPN.ANCHOR_SIZES = (32.0, 64.0, 128.0, 256.0, 512.0)  # pixels, square root of the area: one size a level
 _C.MODEL.RPN.ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width: an anchor for each at every cell
 _C.MODEL.RPN.ANCHORS_ROUNDED = False  # corners at whole pixels, as in torchvision
+_C.MODEL.RPN.LEGACY_ANCHORS = False  # sides rounded in strides, centred in the cells, as in maskrcnn-benchmark
 _C.MODEL.RPN.PADDED_STRIDES = False  # anchors lie (padded side // cells of the level) apart, as in torchvision
 _C.MODEL.RPN.NUM_CONVS = 1  # 3x3 convolutions before the objectness and the deltas
 _C.MODEL.RPN.FG_IOU_THRESHOLD = 0.7  # IoU from which an anchor is positive
@@ -94,6 +104,22 @@ _C.MODEL.ROI_BOX_HEAD.NUM_FC = 2  # fully connected layers
 _C.MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM = 1024  # channels of the fully connected layers
 _C.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE = "smooth_l1"  # smooth_l1 | l1 | giou
 _C.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA = 1.0  # smooth_l1 only: error of a delta below which it is quadratic; 0: L1
+
+_C.MODEL.REFINEDET = CfgNode()  # Zhang et al. 2018: anchor refinement (ARM), transfer (TCB), object detection (ODM)
+_C.MODEL.REFINEDET.ANCHOR_SCALE = 4.0  # side of an anchor (square root of its area), in strides of its level
+_C.MODEL.REFINEDET.ASPECT_RATIOS = (1.0, 0.5, 2.0)  # height / width: an anchor for each, in this order, at every cell
+_C.MODEL.REFINEDET.CLIP_ANCHORS = False  # no anchor is wider or higher than the input, as in RefineDet.PyTorch
+_C.MODEL.REFINEDET.TCB_CHANNELS = 256  # channels of the transfer connection blocks
+_C.MODEL.REFINEDET.NORM = "none"  # norm in blocks and bottlenecks: none (biases instead) | bn | sync_bn | gn
+_C.MODEL.REFINEDET.PREDICTOR_BOTTLENECK = False  # a 256-256-1024 bottleneck before the predictors (ResNet-101 recipe)
+_C.MODEL.REFINEDET.FG_IOU_THRESHOLD = 0.5  # IoU from which an anchor is positive; so is each box's nearest
+_C.MODEL.REFINEDET.BG_IOU_THRESHOLD = 0.5  # IoU below which it is background; in between it is not trained
+_C.MODEL.REFINEDET.VARIANCES = (0.1, 0.1, 0.2, 0.2)  # dx, dy, dw, dh are divided by these
+_C.MODEL.REFINEDET.NEG_POS_RATIO = 3.0  # hard negatives of an image for each of its positives, at most
+_C.MODEL.REFINEDET.OBJECTNESS_THRESH = 0.01  # the ODM passes anchors by whose objectness is less
+_C.MODEL.REFINEDET.SCORE_THRESH = 0.01  # class score that a detection must exceed
+_C.MODEL.REFINEDET.PRE_NMS_TOP_N = 1000  # candidates a class and image that reach the NMS
+_C.MODEL.REFINEDET.NMS = 0.45  # IoU above which the lower score of one class is dropped
 
 # ---------------------------------------------------------------------------- input and data
 _C.INPUT = CfgNode()

@@ -7,7 +7,7 @@ Every scalar is taken as text and read as the type of its key's default. So one 
 import ast
 import math
 import os
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,20 @@ def save_config(cfg: CfgNode, path: str | Path) -> None:
 def config_text(cfg: CfgNode) -> str:
     """Every key as YAML: what checkpoints and `save_config` hold."""
     return yaml.dump(_plain(cfg), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def changes_text(cfg: CfgNode, keep: Collection[str] = ()) -> str:
+    """The keys that differ from their defaults, and those in `keep`, as YAML: what a reader has to know."""
+    defaults = _flat(get_defaults())
+    tree: dict[str, Any] = {}
+    for key, value in _flat(cfg).items():
+        if value != defaults[key] or key in keep:
+            *path, leaf = key.split(".")
+            node = tree
+            for name in path:
+                node = node.setdefault(name, {})
+            node[leaf] = value
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def config_from_text(text: str, source: str = "checkpoint") -> CfgNode:

@@ -1,6 +1,6 @@
 """From config to batches: the datasets of training and evaluation, and the loaders that read them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,7 +15,7 @@ from detector.data.coco import CocoDetection, JoinedDataset, RecordError
 from detector.data.index import check_same_classes
 from detector.data.pipeline import build_transforms
 from detector.data.samplers import Draw, TrainBatches, eval_batches
-from detector.structures import Batch, Target
+from detector.structures import Batch, Target, real_outputs
 
 Item = tuple[Tensor, Target]
 
@@ -89,15 +89,18 @@ def build_train_dataset(cfg: CfgNode) -> CocoDetection | JoinedDataset:
     return datasets[0] if len(datasets) == 1 else JoinedDataset(datasets)
 
 
-def build_test_datasets(cfg: CfgNode, train: CocoDetection | JoinedDataset | None = None) -> dict[str, CocoDetection]:
+def build_test_datasets(
+    cfg: CfgNode, train: CocoDetection | JoinedDataset | None = None, outputs: Sequence[str] = ()
+) -> dict[str, CocoDetection]:
     """The datasets of DATASETS.TEST by name; own data is named after its annotation file.
 
-    train: the training data whose classes they must have. Raises ValueError when a class list differs from it or from
-    the first one's, or MODEL.NUM_CLASSES is another number.
+    train: the training data whose classes they must have; outputs: names of the model's, some of which may stand for no
+    class. Raises ValueError when a class list differs from it or from the first one's, or MODEL.NUM_CLASSES, without
+    such outputs, is another number.
     """
     transforms = build_transforms(cfg, train=False)
     datasets: dict[str, CocoDetection] = {}
-    for source in _sources(cfg, "TEST"):
+    for source in _sources(cfg, "TEST", outputs):
         name, copies = source.name, 1
         while name in datasets:
             copies += 1
@@ -136,7 +139,7 @@ def collate(items: list[Item], divisibility: int = 1) -> Batch:
     return Batch(images, sizes, [target for _, target in items])
 
 
-def _sources(cfg: CfgNode, part: str) -> list[Source]:
+def _sources(cfg: CfgNode, part: str, outputs: Sequence[str] = ()) -> list[Source]:
     entries = cfg.DATASETS[part]
     if not entries:
         raise ValueError(
@@ -146,11 +149,12 @@ def _sources(cfg: CfgNode, part: str) -> list[Source]:
     for source in sources:
         check_same_classes(sources[0].index, source.index)
         classes = source.index.classes
-        if len(classes) != cfg.MODEL.NUM_CLASSES:
+        idle = real_outputs(outputs, classes).count(False)
+        if len(classes) + idle != cfg.MODEL.NUM_CLASSES:
             names = ", ".join(classes[:5]) + (", .." if len(classes) > 5 else "")
             raise ValueError(
                 f"{source.index.path} lists {len(classes)} classes ({names}), the config has MODEL.NUM_CLASSES "
-                f"{cfg.MODEL.NUM_CLASSES}; write MODEL.NUM_CLASSES {len(classes)}"
+                f"{cfg.MODEL.NUM_CLASSES}; write MODEL.NUM_CLASSES {len(classes) + idle}"
             )
     return sources
 

@@ -1,17 +1,19 @@
 """From a model and a loader to detections in original pixels, and from those to metrics and files."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 from tqdm import tqdm
 from yacs.config import CfgNode
 
 from detector.data.coco import CocoDetection
 from detector.data.loader import BatchLoader, build_test_datasets, test_loader
 from detector.engine.checkpoint import newest_checkpoint, read_checkpoint
-from detector.engine.device import autocast, pick_device
+from detector.engine.device import AMP, autocast, pick_device
 from detector.engine.weights import check_classes, is_detector, load_detector
 from detector.evaluation.build import build_evaluators
 from detector.evaluation.report import summary_text, write_json
@@ -19,8 +21,9 @@ from detector.models.backbones import BACKBONES
 from detector.models.backbones.find import resolve
 from detector.models.build import build_detector
 from detector.models.detector import Detector
+from detector.models.norm import fold_norms
 from detector.ops.boxes import rescale_boxes
-from detector.structures import Batch, Detection, Target
+from detector.structures import Batch, Detection, Target, real_outputs
 
 log = logging.getLogger("detector")
 
@@ -56,10 +59,11 @@ def detect_all(model: Detector, loader: BatchLoader, precision: str) -> Iterator
 
 
 def evaluate(
-    model: Detector, datasets: dict[str, CocoDetection], cfg: CfgNode, output: Path
+    model: Detector, datasets: dict[str, CocoDetection], cfg: CfgNode, output: Path, outputs: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
     """Evaluate every dataset; writes results.json and metrics.json, in a folder each when there are several.
 
+    outputs: names of the model's classes; detections of those that stand for no class are left out.
     Returns the flat metrics (fractions 0..1) by dataset name.
     """
     metrics = {}
@@ -68,8 +72,9 @@ def evaluate(
         folder.mkdir(parents=True, exist_ok=True)
         evaluators = build_evaluators(cfg, dataset)
         for detections, targets in detect_all(model, test_loader(cfg, dataset), cfg.TEST.AMP):
+            found = of_real_classes(detections, outputs, dataset.classes)
             for evaluator in evaluators:
-                evaluator.update(detections, targets)
+                evaluator.update(found, targets)
         metrics[name] = {key: value for one in evaluators for key, value in one.compute().items()}
         evaluators[0].save_results(folder / "results.json")
         write_json(folder / "metrics.json", metrics[name])
@@ -85,16 +90,47 @@ def test(cfg: CfgNode) -> dict[str, dict[str, float]]:
     """
     device = pick_device(cfg.MODEL.DEVICE)
     output = Path(cfg.OUTPUT_DIR)
-    datasets = build_test_datasets(cfg)
-    model = load_for_inference(cfg, next(iter(datasets.values())).classes)[0].to(device)
-    return evaluate(model, datasets, cfg, output)
+    names = find_detector(cfg)[1].get("classes") or []
+    datasets = build_test_datasets(cfg, outputs=names)
+    model, names, _ = load_for_inference(cfg, next(iter(datasets.values())).classes)
+    return evaluate(model.to(device), datasets, cfg, output, names)
 
 
-def load_for_inference(cfg: CfgNode, classes: list[str] | None = None) -> tuple[Detector, list[str], list[int]]:
-    """The detector with the weights of MODEL.WEIGHT, else of the newest checkpoint of OUTPUT_DIR.
+@torch.no_grad()
+def prepare_for_inference(model: Detector, precision: str = "off") -> Detector:
+    """Merge norms into convolutions, and round the layers to `precision` (as TEST.AMP) once, not in every pass.
 
-    classes: names that the data has and the checkpoint must have. Returns the model in eval mode, the names of its
-    classes and their category ids; a checkpoint without them numbers its classes from 0.
+    In place; the detections are the same but for rounding, and the model is for prediction only.
+    """
+    model.eval()
+    side = max(level.stride for level in model.neck.levels.values())
+    blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=model.mean.device)
+    fold_norms(model, lambda: model(blank, [(side, side)]))
+    if dtype := AMP[precision]:
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.to(dtype)
+    return model
+
+
+def of_real_classes(detections: list[Detection], names: Sequence[str], classes: Sequence[str]) -> list[Detection]:
+    """Detections of the outputs `names` that stand for one of the data's classes, with the data's labels."""
+    real = torch.tensor(real_outputs(names, classes), dtype=torch.bool)
+    if real.all():
+        return detections
+    label = real.cumsum(0) - 1
+    found = []
+    for one in detections:
+        kept = real[one["labels"]]
+        labels = label[one["labels"][kept]]
+        found.append(Detection(boxes=one["boxes"][kept], labels=labels, scores=one["scores"][kept]))
+    return found
+
+
+def find_detector(cfg: CfgNode) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint that MODEL.WEIGHT names, else the newest one of OUTPUT_DIR: its path and content.
+
+    Raises ValueError or OSError where there is none, or it holds no detector.
     """
     if cfg.MODEL.WEIGHT in ("", "imagenet"):
         found = newest_checkpoint(Path(cfg.OUTPUT_DIR))
@@ -103,15 +139,24 @@ def load_for_inference(cfg: CfgNode, classes: list[str] | None = None) -> tuple[
                 f"OUTPUT_DIR {cfg.OUTPUT_DIR} has no checkpoint and MODEL.WEIGHT names no detector; "
                 "train first, or write MODEL.WEIGHT FILE.pth"
             )
-        path, content = found
-    else:
-        path = resolve(cfg.MODEL.WEIGHT, BACKBONES[cfg.MODEL.BACKBONE.NAME])
-        content = read_checkpoint(path)
-        if not is_detector(content["model"]):
-            raise ValueError(
-                f"MODEL.WEIGHT {path} holds no detector of this framework; tools/convert_checkpoint.py "
-                "makes one of official detectors"
-            )
+        return found
+    path = resolve(cfg.MODEL.WEIGHT, BACKBONES[cfg.MODEL.BACKBONE.NAME])
+    content = read_checkpoint(path)
+    if not is_detector(content["model"]):
+        raise ValueError(
+            f"MODEL.WEIGHT {path} holds no detector of this framework; tools/convert_checkpoint.py "
+            "makes one of official detectors"
+        )
+    return path, content
+
+
+def load_for_inference(cfg: CfgNode, classes: list[str] | None = None) -> tuple[Detector, list[str], list[int]]:
+    """The detector with the weights of MODEL.WEIGHT, else of the newest checkpoint of OUTPUT_DIR.
+
+    classes: names that the data has and the checkpoint must have. Returns the model prepared for inference, the names
+    of its classes and their category ids; a checkpoint without them numbers its classes from 0.
+    """
+    path, content = find_detector(cfg)
     if classes is not None:
         check_classes(content, str(path), classes)
     log.info("weights of %s", path)
@@ -119,4 +164,4 @@ def load_for_inference(cfg: CfgNode, classes: list[str] | None = None) -> tuple[
     load_detector(model, content["model"], str(path))
     numbers = list(range(cfg.MODEL.NUM_CLASSES))
     names = list(content.get("classes") or classes or map(str, numbers))
-    return model.eval(), names, list(content.get("category_ids") or numbers)
+    return prepare_for_inference(model, cfg.TEST.AMP), names, list(content.get("category_ids") or numbers)

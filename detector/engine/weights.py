@@ -11,6 +11,7 @@ from detector.models.backbones import BACKBONES
 from detector.models.backbones.find import resolve
 from detector.models.backbones.load import load_backbone, load_state, read_weights
 from detector.models.detector import Detector
+from detector.structures import real_outputs
 
 log = logging.getLogger("detector")
 
@@ -56,8 +57,12 @@ def load_detector(model: Detector, state: Mapping[str, Tensor], source: str, *, 
 
 
 def check_classes(content: Mapping[str, Any], source: str, classes: list[str]) -> None:
-    """Raise ValueError when a checkpoint names other classes than the data do, or in another order."""
-    trained = list(content.get("classes") or classes)
+    """Raise ValueError when a checkpoint names other classes than the data do, or in another order.
+
+    Outputs of the checkpoint that stand for no class do not count.
+    """
+    names = content.get("classes") or classes
+    trained = [name for name, real in zip(names, real_outputs(names, classes), strict=True) if real]
     if trained != list(classes):
         shared = min(len(trained), len(classes))
         i = next((i for i in range(shared) if trained[i] != classes[i]), shared)

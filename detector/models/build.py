@@ -6,6 +6,7 @@ from detector.models.backbones import BACKBONES, Pixels, build_backbone
 from detector.models.detector import Detector
 from detector.models.heads import HEADS
 from detector.models.necks import NECKS
+from detector.models.norm import has_norms
 
 
 def build_detector(cfg: CfgNode) -> Detector:
@@ -21,6 +22,11 @@ def build_detector(cfg: CfgNode) -> Detector:
         )
     eps = node.NORM_EPS if node.NORM_EPS >= 0 else None
     backbone = build_backbone(node.NAME, node.NORM, eps, passes=node.PASSES)
+    if node.NORM != "frozen_bn" and not has_norms(backbone):
+        raise ValueError(
+            f"{node.NAME} has no norms, so MODEL.BACKBONE.NORM {node.NORM} would change nothing: leave it at "
+            "frozen_bn, or take a backbone with norms (vgg16_bn for vgg16)"
+        )
     backbone.freeze(node.FREEZE_CONV_BODY_AT)
     neck = NECKS[cfg.MODEL.NECK.NAME](cfg, backbone.levels)
     head = HEADS[cfg.MODEL.HEAD.NAME](cfg, neck.levels)

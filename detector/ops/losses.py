@@ -9,7 +9,7 @@ from torchvision.ops import generalized_box_iou_loss
 
 from detector.ops.boxes import decode_deltas
 
-IOU_LOSSES = ("iou", "linear_iou", "giou")
+IOU_LOSSES = ("iou", "linear_iou", "giou", "plain_giou")
 DELTA_LOSSES = ("smooth_l1", "l1", "giou")
 
 
@@ -33,8 +33,12 @@ def distance_iou_loss(predicted: Tensor, target: Tensor, kind: str) -> Tensor:
 
     predicted and target [K, 4] left, top, right, bottom >= 0; kind: "iou" (-log IoU), "linear_iou" (1 - IoU) or
     "giou" (Rezatofighi et al. 2019). IoU is (intersection + 1) / (union + 1), as in FCOS: the ones keep the logarithm
-    finite, and they weigh more when the distances are in strides than in pixels. Returns [K].
+    finite, and they weigh more when the distances are in strides than in pixels. "plain_giou" is without them.
+    Returns [K].
     """
+    if kind == "plain_giou":
+        side = predicted.new_tensor([-1, -1, 1, 1])
+        return generalized_box_iou_loss(predicted * side, target * side)
     intersection = _area(torch.minimum(predicted, target))
     union = _area(predicted) + _area(target) - intersection
     iou = (intersection + 1) / (union + 1)

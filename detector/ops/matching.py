@@ -1,5 +1,7 @@
 """Which location, anchor or proposal answers for which box, and which of them are trained."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,16 +11,25 @@ BACKGROUND = -1
 IGNORED = -2
 CROWD_OVERLAP = 0.5  # share of its area in a crowd region that takes a box out, as in COCO's evaluation at IoU 0.5
 MAX_PAIRS = 2**21  # overlaps held at once: 8 MiB for each float32 matrix; or one row, where that is longer
+MIN_OVERLAP = 1e-6  # IoU that a box's nearest candidate must exceed in `match_bipartite`
 
 
 def match_points(
-    points: Tensor, strides: Tensor, ranges: Tensor, boxes: Tensor, ignore: Tensor, radius: float
+    points: Tensor,
+    strides: Tensor,
+    ranges: Tensor,
+    boxes: Tensor,
+    ignore: Tensor,
+    radius: float,
+    *,
+    open_ranges: bool = False,
 ) -> Tensor:
     """Assign every location the smallest box that it may regress. Tian et al. 2019, sec. 3.1 and 3.2.
 
-    points [P, 2] x, y; strides [P]; ranges [P, 2]: closed interval of the largest distance that the location's level
-    regresses; boxes [M, 4] and ignore [G, 4] xyxy; all in pixels. radius: half side of the positive square around a
-    box's centre, in strides, cut at the box; 0: the whole box is positive. Of equal areas the first box wins.
+    points [P, 2] x, y; strides [P]; ranges [P, 2]: interval of the largest distance that the location's level
+    regresses, with its ends unless `open_ranges`; boxes [M, 4] and ignore [G, 4] xyxy; all in pixels. radius: half side
+    of the positive square around a box's centre, in strides, cut at the box; 0: the whole box is positive. Of equal
+    areas the first box wins.
     Returns [P] int64: index of the box, BACKGROUND, or IGNORED for unmatched locations inside a crowd region.
     """
     order = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).argsort(stable=True)
@@ -33,7 +44,9 @@ def match_points(
         right = torch.minimum(x + reach, boxes[:, 2]) - points[:, 0, None]
         bottom = torch.minimum(y + reach, boxes[:, 3]) - points[:, 1, None]
     nearest = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom))
-    allowed = (nearest > 0) & (farthest >= ranges[:, :1]) & (farthest <= ranges[:, 1:])
+    low, high = ranges[:, :1], ranges[:, 1:]
+    inside = (farthest > low) & (farthest < high) if open_ranges else (farthest >= low) & (farthest <= high)
+    allowed = (nearest > 0) & inside
 
     # Boxes stand in order of area, so the smallest allowed one is the one of the lowest rank.
     number = len(boxes)
@@ -72,11 +85,7 @@ def match_boxes(
             most = iou.amax(dim=1, keepdim=True).clamp(min=torch.finfo(iou.dtype).tiny)
             nearest |= (iou == most).any(dim=0)
     positive = nearest if not len(boxes) else (best >= high) | nearest
-    covered = torch.zeros_like(nearest)
-    for start in range(0, len(ignore), chunk):
-        common = intersections(ignore[start : start + chunk].to(candidates.dtype), candidates)
-        covered |= (common >= CROWD_OVERLAP * box_areas(candidates)).any(dim=0)
-    unmatched = torch.where((best >= low) | covered, IGNORED, BACKGROUND)
+    unmatched = torch.where((best >= low) | in_crowd(candidates, ignore), IGNORED, BACKGROUND)
     return torch.where(positive, match, unmatched)
 
 
@@ -92,3 +101,77 @@ def sample_balanced(match: Tensor, number: int, positive_fraction: float) -> tup
     chosen = torch.randperm(len(positives), device=match.device)[:wanted]
     others = torch.randperm(len(background), device=match.device)[: number - wanted]
     return positives[chosen], background[others]
+
+
+@torch.no_grad()
+def match_bipartite(candidates: Tensor, boxes: Tensor, ignore: Tensor, high: float, low: float) -> Tensor:
+    """Give every box a candidate of its own, the others the box they overlap most. Liu et al. 2016, sec. 2.2.
+
+    candidates [P, 4], boxes [M, 4] and ignore [G, 4] xyxy pixels. First of all pairs the one of the largest IoU is
+    taken and its box and candidate leave, and so on until no box overlaps a free candidate by more than MIN_OVERLAP;
+    of equal overlaps the first candidate wins, then the first box. So unlike in `match_boxes`, no box loses its nearest
+    candidate to another one without getting the next. A candidate that is left is positive where its largest IoU is at
+    least `high`, background below `low`, neither in between; background becomes IGNORED where a crowd region of
+    `ignore` covers CROWD_OVERLAP of it. Boxes are taken in chunks of at most MAX_PAIRS overlaps. Returns [P] int64:
+    index of the box, BACKGROUND or IGNORED.
+    """
+    boxes = boxes.to(candidates.dtype)
+    taken = torch.zeros(len(candidates), dtype=torch.bool, device=candidates.device)
+    overlap, nearest, best, owner = _largest_overlaps(candidates, boxes, taken)
+    unmatched = torch.where((best >= low) | in_crowd(candidates, ignore), IGNORED, BACKGROUND)
+    match = torch.where((best >= high) & (best > 0), owner, unmatched)
+    left = torch.arange(len(boxes), device=candidates.device)
+    while len(left):
+        # A pair that is the best for both comes before every other pair of the two, whatever the others do: all such
+        # pairs are taken at once, and there is always one, the largest of all.
+        touching = overlap > MIN_OVERLAP
+        mutual = touching & (owner[nearest] == torch.arange(len(left), device=left.device))
+        match[nearest[mutual]] = left[mutual]
+        taken[nearest[mutual]] = True
+        left = left[touching & ~mutual]
+        overlap, nearest, _, owner = _largest_overlaps(candidates, boxes[left], taken)
+    return match
+
+
+def _largest_overlaps(candidates: Tensor, boxes: Tensor, taken: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """For every box the largest IoU [M] with a candidate not `taken` [P], and which; for every candidate likewise [P].
+
+    Of equal overlaps the first counts; without candidates or boxes the other side has 0 and index 0.
+    """
+    overlap = boxes.new_zeros(len(boxes))
+    nearest = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+    best = candidates.new_zeros(len(candidates))
+    owner = torch.zeros(len(candidates), dtype=torch.int64, device=boxes.device)
+    chunk = max(1, MAX_PAIRS // max(1, len(candidates)))
+    for start in range(0, len(boxes) if len(candidates) else 0, chunk):
+        part = slice(start, start + chunk)
+        iou = pairwise_iou(boxes[part], candidates).masked_fill_(taken, 0)
+        overlap[part], nearest[part] = iou.max(dim=1)
+        value, index = iou.max(dim=0)
+        owner = torch.where(value > best, index + start, owner)
+        best = torch.maximum(best, value)
+    return overlap, nearest, best, owner
+
+
+def in_crowd(candidates: Tensor, ignore: Tensor) -> Tensor:
+    """Where a crowd region covers CROWD_OVERLAP of a candidate: [P, 4] and [G, 4] xyxy pixels -> [P] bool."""
+    covered = torch.zeros(len(candidates), dtype=torch.bool, device=candidates.device)
+    chunk = max(1, MAX_PAIRS // max(1, len(candidates)))
+    for start in range(0, len(ignore), chunk):
+        common = intersections(ignore[start : start + chunk].to(candidates.dtype), candidates)
+        covered |= (common >= CROWD_OVERLAP * box_areas(candidates)).any(dim=0)
+    return covered
+
+
+@torch.no_grad()
+def mine_hard_negatives(losses: Tensor, positive: Tensor, negative: Tensor, ratio: float) -> Tensor:
+    """The negatives of each image that are trained: those of the largest loss. Liu et al. 2016, sec. 2.2.
+
+    losses [N, P]; positive and negative [N, P] bool, the latter says which may be chosen; ratio: chosen ones for each
+    positive of the image, at most. Of equal losses the first one is taken. Returns [N, P] bool; an image without
+    positives has none.
+    """
+    wanted = torch.minimum((positive.sum(1) * ratio).long(), negative.sum(1))
+    order = losses.masked_fill(~negative, -math.inf).argsort(dim=1, descending=True, stable=True)
+    rank = torch.arange(losses.shape[1], device=losses.device)
+    return torch.zeros_like(negative).scatter_(1, order, rank < wanted[:, None])

@@ -10,19 +10,27 @@ from detector.ops.boxes import pairwise_iou
 from detector.structures import Detection
 
 
-def select_candidates(logits: Tensor, quality: Tensor, threshold: float, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+def select_candidates(
+    logits: Tensor, quality: Tensor, threshold: float, limit: int, *, joint: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """The best (location, class) pairs of one level. Tian et al. 2019, sec. 3.2 and 4.
 
     logits [P, C]; quality [P] logits (centerness) that multiply the class score; threshold: the class score alone must
-    exceed it; limit: pairs kept. Returns scores [K] = sqrt(class score * quality) in (0, 1], descending, and the
-    locations [K] and labels [K] of the pairs.
+    exceed it, or, if `joint`, the score that is returned; limit: pairs kept. Returns scores [K] = sqrt(class score *
+    quality) in (0, 1], descending, and the locations [K] and labels [K] of the pairs.
     """
-    # Comparing logits spares the sigmoid of millions of entries of which few pass.
-    cut = math.log(threshold / (1 - threshold)) if threshold > 0 else -math.inf
+    # Comparing logits spares the sigmoid of millions of entries of which few pass. No quality lifts a score over the
+    # square root of the class score.
+    least = threshold**2 if joint else threshold
+    cut = math.log(least / (1 - least)) if least > 0 else -math.inf
     locations, labels = (logits > cut).nonzero(as_tuple=True)
     scores = logits[locations, labels].sigmoid() * quality[locations].sigmoid()
     scores, best = scores.topk(min(limit, len(scores)))
-    return scores.sqrt(), locations[best], labels[best]
+    scores, locations, labels = scores.sqrt(), locations[best], labels[best]
+    if joint:
+        kept = scores > threshold
+        scores, locations, labels = scores[kept], locations[kept], labels[kept]
+    return scores, locations, labels
 
 
 def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, nms_threshold: float, limit: int) -> Detection:
@@ -69,3 +77,14 @@ def suppress_softly(
         rest[best] = -1
     keep = torch.stack(picked) if picked else labels[:0]
     return Detection(boxes=boxes[keep], labels=labels[keep], scores=torch.stack(found) if found else scores[:0])
+
+
+def select_per_class(scores: Tensor, threshold: float, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best rows of each class. Liu et al. 2016, sec. 2.2 and 3.
+
+    scores [P, C]; threshold: what a score must exceed; limit: rows kept a class. Returns the scores [K] of the pairs,
+    and their rows [K] and labels [K]; in no particular order.
+    """
+    best, rows = scores.topk(min(limit, len(scores)), dim=0)
+    rank, labels = (best > threshold).nonzero(as_tuple=True)
+    return best[rank, labels], rows[rank, labels], labels

@@ -173,6 +173,28 @@ def test_checkpoints_of_other_classes_name_the_first_difference(trained, here, d
         check_classes({"classes": trained}, "file.pth", here)
 
 
+def test_outputs_that_stand_for_no_class_are_left_out_of_the_evaluation(tiny, tmp_path):
+    train(tiny("SOLVER.MAX_ITER", 1))
+    path = tmp_path / "out" / "model_final.pth"
+    content = torch.load(path, weights_only=True)
+    for key, value in content["model"].items():
+        if "cls_logits" in key:  # dark, N/A, light: the last two alike
+            content["model"][key] = value[[0, 1, 1]]
+    wide = {"model": content["model"], "classes": ["dark", "N/A", "light"], "category_ids": [3, 5, 7]}
+    torch.save(wide, tmp_path / "wide.pth")
+    results, everything = [], ("TEST.DETECTIONS_PER_IMG", 1000, "MODEL.FCOS.INFERENCE_TH", 0)
+    for weight, classes in ((path, 2), (tmp_path / "wide.pth", 3)):
+        run_test(tiny("MODEL.WEIGHT", weight, "MODEL.NUM_CLASSES", classes, *everything))
+        results.append(json.loads((tmp_path / "out" / "results.json").read_text()))
+    assert len(results[0]) > 20
+    assert {r["category_id"] for r in results[0]} == {3, 7}
+    plain, wide = (sorted((r["image_id"], r["category_id"], r["score"]) for r in rows) for rows in results)
+    assert [row[:2] for row in wide] == [row[:2] for row in plain]
+    np.testing.assert_allclose([row[2] for row in wide], [row[2] for row in plain], atol=1e-5)
+    with pytest.raises(ValueError, match=r"lists 2 classes .* write MODEL\.NUM_CLASSES 3"):
+        run_test(tiny("MODEL.WEIGHT", tmp_path / "wide.pth"))
+
+
 def test_frozen_parts_stay_as_they_were(tiny, tmp_path):
     cfg = tiny("MODEL.BACKBONE.FREEZE_CONV_BODY_AT", 3, "SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.MAX_ITER", 3)
     train(cfg)

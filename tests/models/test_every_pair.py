@@ -16,8 +16,9 @@ FAMILIES = [
     *("iresnet18", "iresgroup50", "iresgroupfix50", "resgroup50", "resgroupfix50", "resstage50"),
     *("res2net50_14w_8s", "res2net50_v1b_26w_4s", "res2next50", "se_res2net50_26w_4s", "res2net_dla60"),
     *("res2next_dla60", "resnest50", "resnest50_fast_1s1x64d", "seresnet50", "seresnext50_32x4d", "skresnet50"),
+    "vgg16_bn",
 ]  # fmt: skip
-WITH_STAGES = [name for name in FAMILIES if not name.endswith("dla60")]
+WITH_STAGES = [name for name in FAMILIES if not name.endswith("dla60") and not name.startswith("vgg")]
 
 
 def two_images():
@@ -30,8 +31,9 @@ def two_images():
 
 def check_trains_and_predicts(head, backbone, *opts):
     cfg = load_config(
-        None, ["MODEL.HEAD.NAME", head, "MODEL.BACKBONE.NAME", backbone, "MODEL.NUM_CLASSES", "3",
-               "MODEL.NECK.OUT_CHANNELS", "64", *opts],
+        ROOT / f"configs/base/{head}.yaml",
+        ["MODEL.BACKBONE.NAME", backbone, "MODEL.NUM_CLASSES", "3", "MODEL.NECK.OUT_CHANNELS", "64",
+         "MODEL.REFINEDET.TCB_CHANNELS", "64", *opts],
     )  # fmt: skip
     model = build_detector(cfg)
     images, sizes, targets = two_images()
@@ -41,11 +43,14 @@ def check_trains_and_predicts(head, backbone, *opts):
     gradients = [p.grad for p in model.parameters() if p.requires_grad]
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)
     with torch.no_grad():
+        matches = model.head.matches(model.neck(model.backbone(model.normalize(images, sizes))), targets)
+        assert (matches[0] >= 0).any()
+        assert not (matches[1] >= 0).any()
         assert len(model.eval()(images, sizes)) == 2
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("backbone", FAMILIES)
+@pytest.mark.parametrize("backbone", [*FAMILIES, "vgg16"])
 def test_a_pair_trains_and_predicts(head, backbone):
     check_trains_and_predicts(head, backbone)
 
@@ -72,6 +77,17 @@ def test_norms_train_with_two_passes(norm):
     check_trains_and_predicts("fcos", "resnet18", "MODEL.BACKBONE.NORM", norm, "MODEL.BACKBONE.PASSES", "2")
 
 
+@pytest.mark.parametrize("backbone", ["resnet10", "vgg16"])
+def test_refinedet_goes_on_a_pyramid(backbone):
+    check_trains_and_predicts("refinedet", backbone, "MODEL.NECK.NAME", "fpn", "MODEL.NECK.EXTRA_LEVELS", "p6p7_p5")
+
+
+@pytest.mark.parametrize("norm", ["bn", "sync_bn", "gn"])
+def test_a_backbone_without_norms_refuses_them(norm):
+    with pytest.raises(ValueError, match=rf"vgg16 has no norms, so MODEL\.BACKBONE\.NORM {norm} would change nothing"):
+        build_detector(load_config(None, ["MODEL.BACKBONE.NAME", "vgg16", "MODEL.BACKBONE.NORM", norm]))
+
+
 def test_two_passes_need_stages():
     with pytest.raises(ValueError, match=r"DLA60 has no stages to repeat 2 times; set MODEL\.BACKBONE\.PASSES to 0"):
         build_detector(load_config(None, ["MODEL.BACKBONE.NAME", "res2net_dla60", "MODEL.BACKBONE.PASSES", "2"]))
@@ -88,7 +104,7 @@ def test_every_pair_trains_and_predicts(head, backbone):
 @pytest.mark.parametrize("backbone", list_backbones())
 def test_every_pair_is_built_with_the_strides_it_declares(head, backbone):
     with torch.device("meta"):
-        model = build_detector(load_config(None, ["MODEL.HEAD.NAME", head, "MODEL.BACKBONE.NAME", backbone]))
+        model = build_detector(load_config(ROOT / f"configs/base/{head}.yaml", ["MODEL.BACKBONE.NAME", backbone]))
         features = model.backbone(torch.empty(1, 3, 256, 320))
         pyramid = model.neck(features)
     for levels, maps in ((model.backbone.levels, features), (model.neck.levels, pyramid)):

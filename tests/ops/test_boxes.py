@@ -60,6 +60,19 @@ def test_deltas_of_several_classes_and_iou_equal_the_official_ones(golden_heads)
     torch.testing.assert_close(iou, arrays["tv_iou"], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("weights", [(1, 1, 1, 1), (10, 10, 5, 5)])
+def test_boxes_that_include_their_last_pixel_are_coded_as_ours_that_end_behind_it(golden_heads, weights):
+    arrays = {k: torch.from_numpy(v) for k, v in np.load(golden_heads / "frcnn_boxcoder.npz").items()}
+    name, end = "w1" if weights[0] == 1 else "w10_10_5_5", torch.tensor([0, 0, 1, 1])
+    anchors, truth = arrays["anchors"] + end, arrays["gt"] + end
+    got = encode_deltas(anchors, truth, weights)
+    torch.testing.assert_close(got, arrays[f"mrb_encode_{name}"], rtol=1e-4, atol=1e-4)
+    got = decode_deltas(anchors, arrays["rel"], weights) - end
+    torch.testing.assert_close(got, arrays[f"mrb_decode_{name}"], rtol=1e-4, atol=1e-3)
+    iou = pairwise_iou(truth[:40], anchors[:60])
+    torch.testing.assert_close(iou, arrays["mrb_iou"], rtol=1e-4, atol=1e-6)
+
+
 def test_encoding_and_decoding_are_inverse():
     references, boxes = random_boxes(50), random_boxes(50)
     deltas = encode_deltas(references, boxes, (10, 10, 5, 5))

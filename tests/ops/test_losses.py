@@ -34,6 +34,14 @@ def test_giou_equals_torchvision_on_large_boxes():
     torch.testing.assert_close(distance_iou_loss(predicted, target, "giou"), want, rtol=1e-8, atol=1e-8)
 
 
+def test_plain_giou_equals_torchvisions_on_small_boxes():
+    predicted, target = torch.rand(2, 20, 4, dtype=torch.float64) + 0.1
+    corners = [torch.cat([-d[:, :2], d[:, 2:]], dim=1) for d in (predicted, target)]
+    want = 1 - generalized_box_iou(*corners).diagonal()
+    torch.testing.assert_close(distance_iou_loss(predicted, target, "plain_giou"), want, rtol=1e-5, atol=1e-6)
+    assert (distance_iou_loss(predicted, target, "giou") - want).abs().max() > 0.1
+
+
 def test_iou_losses_by_hand():
     # 2x2 inside 4x4: intersection 4, union 16, IoU (4 + 1) / (16 + 1)
     small, large = torch.ones(1, 4), 2 * torch.ones(1, 4)
@@ -41,7 +49,7 @@ def test_iou_losses_by_hand():
     torch.testing.assert_close(distance_iou_loss(small, large, "linear_iou"), 1 - iou)
     torch.testing.assert_close(distance_iou_loss(small, large, "iou"), -iou.log())
     torch.testing.assert_close(distance_iou_loss(large, large, "giou"), torch.zeros(1))
-    with pytest.raises(ValueError, match="choose one of iou, linear_iou, giou"):
+    with pytest.raises(ValueError, match="choose one of iou, linear_iou, giou, plain_giou"):
         distance_iou_loss(small, large, "diou")
 
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from detector.config import load_config
+from detector.conversion import convert
+from detector.conversion.fcos import RULES
 from detector.engine.evaluate import load_for_inference
 from detector.models.backbones.load import renamed
 from detector.models.build import build_detector
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-convert_checkpoint = pytest.importorskip("convert_checkpoint")
-
+BASE = str(ROOT / "configs/base/fcos.yaml")
 OPTS = ["MODEL.BACKBONE.NAME", "resnet50_caffe", "MODEL.NUM_CLASSES", "80"]
 
 
@@ -54,8 +54,8 @@ def test_official_keys_become_ours(published, tmp_path):
         "module.rpn.head.scales.4.scale",
     }
     output = tmp_path / "ours.pth"
-    convert_checkpoint.convert(load_config(None, OPTS), "fcos", path, output)
-    model, classes, category_ids = load_for_inference(load_config(None, [*OPTS, "MODEL.WEIGHT", str(output)]))
+    convert("fcos", path, output, BASE, OPTS)
+    model, classes, category_ids = load_for_inference(load_config(output.with_suffix(".yaml")))
     for key, value in model.state_dict().items():
         assert torch.equal(value, state[key]), key
     assert (len(classes), classes[0], classes[-1]) == (80, "person", "toothbrush")
@@ -65,10 +65,12 @@ def test_official_keys_become_ours(published, tmp_path):
 def test_another_network_is_refused_with_the_keys(published, tmp_path):
     path, _ = published
     with pytest.raises(ValueError, match=r"FCOS_R_50_FPN_1x\.pth do not fit[\s\S]*layer3\.6\.conv1"):
-        convert_checkpoint.convert(
-            load_config(None, [*OPTS, "MODEL.BACKBONE.NAME", "resnet101_caffe"]), "fcos", path, tmp_path / "x.pth"
-        )
-    assert not (tmp_path / "x.pth").exists()
+        convert("fcos", path, tmp_path / "x.pth", BASE, ["MODEL.BACKBONE.NAME", "resnet101_caffe"])
+    assert not list(tmp_path.glob("x.*"))
+    with pytest.raises(ValueError, match="--from fcos needs --config-file"):
+        convert("fcos", path, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"name the checkpoint, e\.g\. .*x\.pth"):
+        convert("fcos", path, tmp_path / "x.yaml", BASE)
 
 
 def test_the_head_forward_survives_the_conversion(golden_heads):
@@ -78,7 +80,7 @@ def test_the_head_forward_survives_the_conversion(golden_heads):
     facts = json.loads((golden_heads / "fcos_head_forward.json").read_text())
     names = [key for key, _ in facts["state_dict"]]
     state = {f"module.rpn.head.{key}": torch.zeros(shape) for key, shape in facts["state_dict"]}
-    ours = renamed(state, convert_checkpoint.SOURCES["fcos"])
+    ours = renamed(state, RULES)
     head = build_detector(load_config(None, OPTS)).head
     assert [k.removeprefix("head.") for k in ours] == names
     assert set(names) == set(head.state_dict())

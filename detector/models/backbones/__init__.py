@@ -6,6 +6,7 @@ from detector.models.backbones import res2net as res2net
 from detector.models.backbones import resnest as resnest
 from detector.models.backbones import resnet as resnet
 from detector.models.backbones import senet as senet
+from detector.models.backbones import vgg as vgg
 from detector.models.backbones.base import (
     BACKBONES,
     BGR_255,
@@ -13,6 +14,7 @@ from detector.models.backbones.base import (
     Backbone,
     BackboneEntry,
     Classifier,
+    Decimation,
     Pixels,
     Weights,
     build_backbone,
@@ -30,6 +32,7 @@ __all__ = [
     "Backbone",
     "BackboneEntry",
     "Classifier",
+    "Decimation",
     "Pixels",
     "Report",
     "Weights",

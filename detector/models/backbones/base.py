@@ -91,6 +91,17 @@ BGR_255 = Pixels("bgr", (102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0))
 """BGR, 0..255, mean subtracted: Caffe's statistics."""
 
 
+class Decimation(NamedTuple):
+    """A tensor of which every step-th entry of each axis is taken, beginning with the first.
+
+    key: before renaming; shape: of the whole tensor, which may lie flat in the file; steps: one for each axis.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    steps: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Weights:
     """Published weights: where they lie, what they expect, and how they are named.
@@ -98,8 +109,8 @@ class Weights:
     urls: mirrors in order, may be empty; sha256: the digest or its beginning, "" if not published; norm_eps: of
     frozen_bn; rename: (pattern, replacement) of `re.sub` for every key; drop: prefixes of keys that a backbone does
     not have; optional: prefixes of keys that a file may lack, as nothing computes with them; transposed: keys, before
-    renaming, of linear weights [in, out]; licence: of the weights; top1, top5: published ImageNet accuracy, per cent,
-    on central crops of crop x crop pixels.
+    renaming, of linear weights [in, out]; decimated: tensors of which a part is taken; licence: of the weights; top1,
+    top5: published ImageNet accuracy, per cent, on central crops of crop x crop pixels.
     """
 
     urls: tuple[str, ...] = ()
@@ -110,6 +121,7 @@ class Weights:
     drop: tuple[str, ...] = ("fc.",)
     optional: tuple[str, ...] = ()
     transposed: tuple[str, ...] = ()
+    decimated: tuple[Decimation, ...] = ()
     licence: str = ""
     top1: float | None = None
     top5: float | None = None

@@ -4,6 +4,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detector.models.backbones.base import Weights
+from detector.models.backbones.base import Decimation, Weights
 from detector.models.backbones.find import ZIP, fault
 
 State = dict[str, Tensor]
@@ -158,7 +159,7 @@ def translate(state: State, weights: Weights, own: Iterable[str]) -> tuple[State
 
     Takes the backbone out of a detector checkpoint, understands Caffe2's names, then applies `weights.rename`.
     Returns the renamed tensors, and the keys that were put aside. Raises ValueError for Caffe2 weights in an RGB
-    network, and when two keys become one.
+    network, for a tensor to decimate that has another size, and when two keys become one.
     """
     own, aside = list(own), []
     for prefix in _PREFIXES:
@@ -181,7 +182,17 @@ def translate(state: State, weights: Weights, own: Iterable[str]) -> tuple[State
             state[stem + "running_mean"] = torch.zeros_like(state[key])
             state[stem + "running_var"] = torch.ones_like(state[key])
     state = {key: value.T if key in weights.transposed else value for key, value in state.items()}
+    for whole in [whole for whole in weights.decimated if whole.key in state]:
+        state[whole.key] = _decimate(state[whole.key], whole)
     return renamed(state, weights.rename), aside
+
+
+def _decimate(tensor: Tensor, whole: Decimation) -> Tensor:
+    if tensor.numel() != prod(whole.shape):
+        raise ValueError(
+            f"{whole.key!r} is {tuple(tensor.shape)}, not {whole.shape}; is it the file of another network?"
+        )
+    return tensor.reshape(whole.shape)[tuple(slice(None, None, step) for step in whole.steps)].clone()
 
 
 def renamed(state: Mapping[str, Tensor], rules: Sequence[tuple[str, str]]) -> State:

@@ -3,5 +3,6 @@
 from detector.models.heads.base import HEADS, Head, register_head
 from detector.models.heads.faster_rcnn import FasterRCNN
 from detector.models.heads.fcos import FCOS
+from detector.models.heads.refinedet import RefineDet
 
-__all__ = ["FCOS", "HEADS", "FasterRCNN", "Head", "register_head"]
+__all__ = ["FCOS", "HEADS", "FasterRCNN", "Head", "RefineDet", "register_head"]

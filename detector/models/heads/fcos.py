@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from detector.models.heads.base import Head, flatten, register_head
 from detector.models.norm import group_norm
-from detector.ops.anchors import grid_points
+from detector.ops.anchors import grid_points, padded_strides
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import IOU_LOSSES, centerness_targets, distance_iou_loss, sigmoid_focal_sum
 from detector.ops.matching import BACKGROUND, IGNORED, match_points
@@ -61,13 +61,19 @@ class FCOS(Head):
         norm: str = "gn",
         prior_prob: float = 0.01,
         sizes_of_interest: Sequence[float] = (64, 128, 256, 512),
+        open_ranges: bool = False,
+        point_offset: float = 0.5,
+        padded_strides: bool = False,
         center_sampling_radius: float = 0.0,
         norm_reg_targets: bool = False,
         centerness_on_reg: bool = False,
+        level_scales: bool = True,
         iou_loss_type: str = "iou",
+        centerness_weights_reg: bool = True,
         loss_alpha: float = 0.25,
         loss_gamma: float = 2.0,
         inference_th: float = 0.05,
+        th_with_centerness: bool = False,
         pre_nms_top_n: int = 1000,
         nms_th: float = 0.6,
         detections_per_img: int = 100,
@@ -87,12 +93,16 @@ class FCOS(Head):
         bounds = [-1.0, *map(float, sizes_of_interest), math.inf]
         self.ranges = list(pairwise(bounds))
         self.num_classes = num_classes
+        self.open_ranges = open_ranges
+        self.point_offset, self.padded_strides = point_offset, padded_strides
         self.radius = center_sampling_radius
         self.norm_reg_targets = norm_reg_targets
         self.centerness_on_reg = centerness_on_reg
         self.iou_loss_type = iou_loss_type
+        self.centerness_weights_reg = centerness_weights_reg
         self.alpha, self.gamma = loss_alpha, loss_gamma
-        self.inference_th, self.pre_nms_top_n, self.nms_th = inference_th, pre_nms_top_n, nms_th
+        self.inference_th, self.th_with_centerness = inference_th, th_with_centerness
+        self.pre_nms_top_n, self.nms_th = pre_nms_top_n, nms_th
         self.detections_per_img = detections_per_img
 
         channels = widths.pop()
@@ -101,7 +111,7 @@ class FCOS(Head):
         self.cls_logits = nn.Conv2d(channels, num_classes, 3, padding=1)
         self.bbox_pred = nn.Conv2d(channels, 4, 3, padding=1)
         self.centerness = nn.Conv2d(channels, 1, 3, padding=1)
-        self.scales = nn.ModuleList(Scale() for _ in levels)
+        self.scales = nn.ModuleList(Scale() if level_scales else nn.Identity() for _ in levels)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
@@ -114,16 +124,25 @@ class FCOS(Head):
         Returns lists over levels of points [P, 2] x, y pixels; class logits [N, P, C]; distances [N, P, 4] in pixels,
         >= 0; centerness logits [N, P].
         """
-        points, logits, distances, centerness = [], [], [], []
+        logits, distances, centerness = [], [], []
         for (name, stride), scale in zip(self.strides.items(), self.scales, strict=True):
             x = features[name]
-            points.append(grid_points(x.shape[-2], x.shape[-1], stride, x.device))
             classes, boxes = self.cls_tower(x), self.bbox_tower(x)
             logits.append(flatten(self.cls_logits(classes)))
             centerness.append(flatten(self.centerness(boxes if self.centerness_on_reg else classes)).squeeze(-1))
             raw = scale(flatten(self.bbox_pred(boxes)))
             distances.append(F.relu(raw) * stride if self.norm_reg_targets else raw.exp())
-        return points, logits, distances, centerness
+        return self.points(features), logits, distances, centerness
+
+    def points(self, features: Features) -> list[Tensor]:
+        """The locations of each level: [P, 2] x, y in pixels."""
+        maps = [features[name] for name in self.strides]
+        grids: list[Size] = [(x.shape[-2], x.shape[-1]) for x in maps]
+        strides: list[Size] = [(stride, stride) for stride in self.strides.values()]
+        if self.padded_strides:
+            strides = padded_strides(grids, strides[0][0])
+        places = zip(grids, strides, maps, strict=True)
+        return [grid_points(*grid, stride, x.device, self.point_offset) for grid, stride, x in places]
 
     def assign(self, points: list[Tensor], targets: list[Target]) -> Tensor:
         """The box of every location: [N, P] index into the image's boxes, BACKGROUND or IGNORED. Sec. 3.1."""
@@ -132,13 +151,21 @@ class FCOS(Head):
             strides.append(level.new_full((len(level),), stride))
             ranges.append(level.new_tensor(bounds).expand(len(level), 2))
         place = torch.cat(points), torch.cat(strides), torch.cat(ranges)
-        return torch.stack([match_points(*place, t["boxes"], t["ignore"], self.radius) for t in targets])
+        matches = [
+            match_points(*place, t["boxes"], t["ignore"], self.radius, open_ranges=self.open_ranges) for t in targets
+        ]
+        return torch.stack(matches)
+
+    def matches(self, features: Features, targets: list[Target]) -> Tensor:
+        """The box of every location of all levels, see `assign`."""
+        return self.assign(self.points(features), targets)
 
     def loss(self, features: Features, targets: list[Target], sizes: list[Size]) -> dict[str, Tensor]:
         """Focal, IoU and centerness loss. Sec. 3.1 and 3.2.
 
-        The first and last are divided by the number of positive locations, the second is the mean weighted by the
-        centerness targets. Without any positive location the latter two are zeros that still carry gradients.
+        The first and last are divided by the number of positive locations, the second is the mean over these, weighted
+        by the centerness targets unless told otherwise. Without any positive location the latter two are zeros that
+        still carry gradients.
         """
         points, *by_level = self(features)
         logits, distances, centerness = (torch.cat(level, dim=1) for level in by_level)
@@ -156,17 +183,18 @@ class FCOS(Head):
         focal = sigmoid_focal_sum(logits.flatten(0, 1), rows, labels, self.alpha, self.gamma)
 
         target = boxes_to_distances(torch.cat(points)[location], boxes)
-        weight = centerness_targets(target)
+        quality = centerness_targets(target)
         predicted = distances[image, location]
-        if self.norm_reg_targets:
+        if self.norm_reg_targets and self.iou_loss_type != "plain_giou":  # which does not depend on the unit
             stride = torch.cat([p.new_full((len(p), 1), s) for p, s in zip(points, self.strides.values(), strict=True)])
             predicted, target = predicted / stride[location], target / stride[location]
         iou = distance_iou_loss(predicted, target, self.iou_loss_type)
+        weight = quality if self.centerness_weights_reg else torch.ones_like(quality)
+        entropy = F.binary_cross_entropy_with_logits(centerness[image, location], quality, reduction="sum")
         return {
             "loss_cls": focal / positives,
             "loss_reg": (weight * iou).sum() / weight.sum().clamp(min=1e-6),
-            "loss_centerness": F.binary_cross_entropy_with_logits(centerness[image, location], weight, reduction="sum")
-            / positives,
+            "loss_centerness": entropy / positives,
         }
 
     def predict(self, features: Features, sizes: list[Size]) -> list[Detection]:
@@ -187,7 +215,9 @@ class FCOS(Head):
         for i, size in enumerate(sizes):
             found = []
             for p, cls, reg, ctr in zip(points, logits, distances, centerness, strict=True):
-                scores, locations, labels = select_candidates(cls[i], ctr[i], self.inference_th, self.pre_nms_top_n)
+                scores, locations, labels = select_candidates(
+                    cls[i], ctr[i], self.inference_th, self.pre_nms_top_n, joint=self.th_with_centerness
+                )
                 found.append((distances_to_boxes(p[locations], reg[i, locations]), scores, labels))
             boxes, scores, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
             detections.append(suppress(clip_boxes(boxes, size), scores, labels, self.nms_th, self.detections_per_img))
@@ -205,13 +235,19 @@ def build_fcos(cfg: CfgNode, levels: dict[str, Level]) -> FCOS:
         norm=node.NORM,
         prior_prob=node.PRIOR_PROB,
         sizes_of_interest=node.SIZES_OF_INTEREST,
+        open_ranges=node.OPEN_RANGES,
+        point_offset=node.POINT_OFFSET,
+        padded_strides=node.PADDED_STRIDES,
         center_sampling_radius=node.CENTER_SAMPLING_RADIUS,
         norm_reg_targets=node.NORM_REG_TARGETS,
         centerness_on_reg=node.CENTERNESS_ON_REG,
+        level_scales=node.LEVEL_SCALES,
         iou_loss_type=node.IOU_LOSS_TYPE,
+        centerness_weights_reg=node.CENTERNESS_WEIGHTS_REG,
         loss_alpha=node.LOSS_ALPHA,
         loss_gamma=node.LOSS_GAMMA,
         inference_th=node.INFERENCE_TH,
+        th_with_centerness=node.TH_WITH_CENTERNESS,
         pre_nms_top_n=node.PRE_NMS_TOP_N,
         nms_th=node.NMS_TH,
         detections_per_img=cfg.TEST.DETECTIONS_PER_IMG,

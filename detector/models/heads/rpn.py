@@ -10,7 +10,7 @@ from torchvision.ops import batched_nms
 from yacs.config import CfgNode
 
 from detector.models.heads.base import flatten
-from detector.ops.anchors import anchor_cells, grid_anchors
+from detector.ops.anchors import anchor_cells, grid_anchors, legacy_anchor_cells, padded_strides
 from detector.ops.boxes import decode_deltas, encode_deltas
 from detector.ops.matching import match_boxes, sample_balanced
 from detector.structures import Features, Level, Size, Target
@@ -43,6 +43,7 @@ class RPN(nn.Module):
         anchor_sizes: Sequence[float] = (32, 64, 128, 256, 512),
         aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
         anchors_rounded: bool = False,
+        legacy_anchors: bool = False,
         padded_strides: bool = False,
         num_convs: int = 1,
         fg_iou_threshold: float = 0.7,
@@ -70,6 +71,8 @@ class RPN(nn.Module):
             raise ValueError(
                 f"MODEL.RPN.BG_IOU_THRESHOLD {bg_iou_threshold} is above FG_IOU_THRESHOLD {fg_iou_threshold}"
             )
+        if legacy_anchors and anchors_rounded:
+            raise ValueError("MODEL.RPN.LEGACY_ANCHORS and ANCHORS_ROUNDED are two ways of rounding; set one of them")
         self.strides = {name: level.stride for name, level in levels.items()}
         self.padded_strides = padded_strides
         self.fg_iou_threshold, self.bg_iou_threshold = fg_iou_threshold, bg_iou_threshold
@@ -79,7 +82,13 @@ class RPN(nn.Module):
         self.post_nms_top_n = {"train": post_nms_top_n_train, "test": post_nms_top_n_test}
         self.nms_thresh, self.min_size = nms_thresh, min_size
 
-        cells = [anchor_cells([size], aspect_ratios, rounded=anchors_rounded) for size in anchor_sizes]
+        if legacy_anchors:
+            cells = [
+                legacy_anchor_cells([size], aspect_ratios, stride)
+                for size, stride in zip(anchor_sizes, self.strides.values(), strict=True)
+            ]
+        else:
+            cells = [anchor_cells([size], aspect_ratios, rounded=anchors_rounded) for size in anchor_sizes]
         self.register_buffer("cells", torch.stack(cells), persistent=False)
         channels = widths.pop()
         layers = [layer for _ in range(num_convs) for layer in (nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU())]
@@ -106,18 +115,13 @@ class RPN(nn.Module):
     def anchors(self, features: Features) -> list[Tensor]:
         """The anchors of each level: [P, 4] xyxy pixels, also beyond the image.
 
-        With padded strides they lie (side of the padded input) // (side of the map) apart, as torchvision has them;
-        that differs from the level's stride where a map was rounded up. The side is the finest map's times its stride.
+        With padded strides they lie as far apart as `ops.anchors.padded_strides` says.
         """
-        grids = [tuple(features[name].shape[-2:]) for name in self.strides]
-        finest = next(iter(self.strides.values()))
-        anchors = []
-        for cells, (height, width), stride in zip(self.cells, grids, self.strides.values(), strict=True):
-            strides = (stride, stride)
-            if self.padded_strides:
-                strides = (grids[0][0] * finest // height, grids[0][1] * finest // width)
-            anchors.append(grid_anchors(cells, (height, width), strides))
-        return anchors
+        grids: list[Size] = [(x.shape[-2], x.shape[-1]) for x in (features[name] for name in self.strides)]
+        strides: list[Size] = [(stride, stride) for stride in self.strides.values()]
+        if self.padded_strides:
+            strides = padded_strides(grids, strides[0][0])
+        return [grid_anchors(*place) for place in zip(self.cells, grids, strides, strict=True)]
 
     def loss(self, features: Features, targets: list[Target], sizes: list[Size]) -> tuple[dict[str, Tensor], Proposals]:
         """Losses of sampled anchors, divided by their number, and the proposals to train the next stage with.
@@ -209,6 +213,7 @@ def build_rpn(cfg: CfgNode, levels: dict[str, Level]) -> RPN:
         anchor_sizes=node.ANCHOR_SIZES,
         aspect_ratios=node.ASPECT_RATIOS,
         anchors_rounded=node.ANCHORS_ROUNDED,
+        legacy_anchors=node.LEGACY_ANCHORS,
         padded_strides=node.PADDED_STRIDES,
         num_convs=node.NUM_CONVS,
         fg_iou_threshold=node.FG_IOU_THRESHOLD,

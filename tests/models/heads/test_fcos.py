@@ -6,10 +6,11 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import generalized_box_iou_loss
 
 from detector.models.heads.fcos import FCOS
 from detector.ops.anchors import grid_points
-from detector.ops.boxes import boxes_to_distances
+from detector.ops.boxes import boxes_to_distances, distances_to_boxes
 from detector.ops.losses import centerness_targets
 from detector.structures import Level
 
@@ -225,3 +226,47 @@ def test_half_precision_features_give_float32_outputs():
     with torch.autocast("cpu", torch.bfloat16):
         _, *outputs = head(features_for(64, 64))
     assert {x.dtype for level in outputs for x in level} == {torch.float32}
+
+
+def test_a_largest_distance_on_the_border_of_two_ranges_belongs_to_both_levels_or_to_none():
+    truth = target([[0, 0, 128, 128]], [0])
+    points = [torch.tensor([[64.0, 64.0]]) for _ in STRIDES]  # 64 from all sides
+    assert fcos().assign(points, [truth])[0].tolist() == [0, 0, -1, -1, -1]
+    assert fcos(open_ranges=True).assign(points, [truth])[0].tolist() == [-1] * 5
+
+
+def test_locations_may_lie_in_the_corner_of_their_cells_and_follow_the_padded_side():
+    features = features_for(480, 640, images=1)
+    points = fcos(point_offset=0.0, padded_strides=True).points(features)
+    assert [p[1, 0].item() for p in points] == [8, 16, 32, 64, 128]
+    assert [p[-1, 1].item() for p in points] == [59 * 8, 29 * 16, 14 * 32, 7 * 60, 3 * 120]
+    assert fcos().points(features)[3][0].tolist() == [32, 32]
+
+
+def test_without_scales_and_weights_the_loss_is_the_plain_mean():
+    head = fcos(3, num_convs=1, level_scales=False, iou_loss_type="plain_giou", centerness_weights_reg=False)
+    assert not [key for key in head.state_dict() if "scale" in key]
+    features, truth = features_for(64, 96, images=1), target([[10, 8, 60, 50]], [1])
+    points, _, distances, _ = head(features)
+    place = head.assign(points, [truth])[0] >= 0
+    boxes = distances_to_boxes(torch.cat(points), torch.cat(distances, 1)[0])[place]
+    want = generalized_box_iou_loss(boxes, truth["boxes"].expand(len(boxes), 4), reduction="mean")
+    torch.testing.assert_close(head.loss(features, [truth], [(64, 96)])["loss_reg"], want)
+    assert len(boxes) > 10
+
+
+def test_the_threshold_may_be_for_the_final_score():
+    outputs = [
+        [torch.zeros(1, 2)],
+        [torch.tensor([[[0.0], [3.0]]])],
+        [torch.ones(1, 2, 4)],
+        [torch.tensor([[-2.5, 2]])],
+    ]
+    outputs = [outputs[0][0].new_tensor([[4.0, 4], [99, 99]]), *outputs[1:]]
+    class_score, quality = outputs[1][0].sigmoid()[0, :, 0], outputs[3][0].sigmoid()[0]
+    final = (class_score * quality).sqrt()
+    for options, kept in (({}, 2), ({"th_with_centerness": True}, 1)):
+        head = fcos(1, inference_th=0.3, **options)
+        found = head.decode([outputs[0]], *outputs[1:], [(128, 128)])[0]
+        torch.testing.assert_close(found["scores"], final.flip(0)[:kept])
+    assert class_score[0] > 0.3 > final[0]

@@ -29,6 +29,13 @@ def test_anchors_equal_torchvisions_and_detectron2s(golden, rounded, name):
     assert torch.equal(torch.cat(padded), torch.cat(got))
 
 
+def test_legacy_anchors_equal_the_official_ones(golden):
+    got = torch.cat(rpn(legacy_anchors=True).anchors(features_for(256, 320)))
+    torch.testing.assert_close(got, golden[2]["mrb_anchors"] + torch.tensor([0, 0, 1, 1]), rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="two ways of rounding"):
+        rpn(legacy_anchors=True, anchors_rounded=True)
+
+
 def test_padded_strides_follow_the_padded_side(golden_heads):
     facts, _ = load(golden_heads, "frcnn_anchors")
     features = features_for(800, 1088, channels=1)
@@ -78,6 +85,25 @@ def test_proposals_equal_torchvisions(golden, case):
         assert torch.equal(scores[place], scores)
         assert place.unique().numel() == len(want) == numbers["tv"][i]
         torch.testing.assert_close(got.boxes[i], want[place], rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("case", ["p300", "p1000"])
+def test_proposals_with_legacy_anchors_equal_the_official_ones(golden, case):
+    facts, arrays, anchors = golden
+    numbers, end = facts["proposal_cases"][case], torch.tensor([0, 0, 1, 1])
+    limits = {"pre_nms_top_n_test": numbers["pre_nms_top_n"], "post_nms_top_n_test": numbers["post_nms_top_n"]}
+    head = rpn(legacy_anchors=True, min_size=0.0, **limits)
+    outputs = arrays["loss_objectness"], arrays["loss_deltas_x64"].float() / 64
+    levels = [list(x.split(PER_LEVEL, dim=1)) for x in outputs]
+    boxes = list((anchors["mrb_anchors"] + end).split(PER_LEVEL))
+    got = head.select(boxes, *levels, [(256, 320), (240, 290)], "test")
+    for i in range(2):
+        want = arrays[f"prop_{case}_mrb_{i}_boxes"] + end
+        # A box beyond the image is clipped to a strip of one pixel there, to nothing here.
+        want = want[(want[:, 2:] - want[:, :2] > 1.001).all(1)]
+        assert len(want) > 0.9 * numbers["post_nms_top_n"]
+        distance = torch.cdist(want.double(), got.boxes[i].double()).amin(1)
+        assert distance.max() < 1e-2
 
 
 def test_forward_equals_torchvisions_head(golden_heads):

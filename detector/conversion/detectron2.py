@@ -1,0 +1,106 @@
+"""detectron2: Faster R-CNN and Cascade R-CNN with an FPN; the box part of Mask R-CNN."""
+
+from pathlib import Path
+
+from detector.conversion.base import (
+    SOURCES,
+    Converted,
+    backbone_name,
+    norm_name,
+    set_aside,
+    two_stage_config,
+    used_categories,
+)
+from detector.models.backbones.base import RGB_UNIT, Pixels
+from detector.models.backbones.load import State, read_weights, renamed
+
+RULES = (
+    (r"^backbone\.bottom_up\.(stem\.)?", "backbone."),
+    *((rf"^backbone\.res{i + 1}\.", rf"backbone.layer{i}.") for i in range(1, 5)),
+    (r"^(backbone\..*)shortcut\.norm\.", r"\1downsample.1."),
+    (r"^(backbone\..*)shortcut\.", r"\1downsample.0."),
+    (r"^(backbone\..*)conv(\d)\.norm\.", r"\1bn\2."),
+    (r"^backbone\.fpn_lateral(\d)\.", r"neck.inner.c\1."),
+    (r"^backbone\.fpn_output(\d)\.", r"neck.layer.c\1."),
+    (r"^proposal_generator\.rpn_head\.conv\.(weight|bias)$", r"head.rpn.convs.0.\1"),
+    *((rf"^proposal_generator\.rpn_head\.conv\.conv{i}\.", rf"head.rpn.convs.{2 * i}.") for i in range(9)),
+    (r"^proposal_generator\.rpn_head\.objectness_logits\.", "head.rpn.objectness."),
+    (r"^proposal_generator\.rpn_head\.anchor_deltas\.", "head.rpn.deltas."),
+    (r"^roi_heads\.box_(head|predictor)\.(\d)\.", r"head.box_heads.\2."),
+    (r"^roi_heads\.box_(head|predictor)\.", "head.box_heads.0."),
+    *((rf"^(head\.box_heads\.\d\.)fc{i + 1}\.", rf"\1fcs.{i}.") for i in range(9)),
+    (r"^(head\.box_heads\.\d\.)cls_score\.", r"\1cls_logits."),
+    (r"^(head\.box_heads\.\d\.)bbox_pred\.", r"\1deltas."),
+)
+
+CONVENTIONS: dict[str, object] = {
+    "MODEL.RPN.SMOOTH_L1_BETA": 0.0,
+    "MODEL.RPN.POST_NMS_TOP_N_TRAIN": 1000,
+    "MODEL.RPN.MIN_SIZE": 0.0,
+    "MODEL.ROI_BOX_HEAD.POOLER_ALIGNED": True,
+    "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 0,
+    "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": 0.0,
+    "INPUT.MIN_SIZE_TRAIN": (640, 672, 704, 736, 768, 800),
+    "INPUT.MAX_SIZE_TRAIN": 1333,
+    "INPUT.MIN_SIZE_TEST": 800,
+    "INPUT.MAX_SIZE_TEST": 1333,
+}
+
+STRIDE = (
+    "the stride is in the 1x1 convolutions, as in the zoo; for RESNETS.STRIDE_IN_1X1 False add MODEL.BACKBONE.NAME "
+    "resnet50 or resnet101"
+)
+
+PIXELS = Pixels("bgr", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
+
+
+@SOURCES.register("detectron2")
+def convert_detectron2(path: Path) -> Converted:
+    """A .pkl of the model zoo or a .pth of one's own, with an FPN. Raises ValueError for another model.
+
+    A file that holds its pixel statistics is believed; else they are the zoo's.
+    """
+    state, anchors = set_aside(read_weights(path), r"proposal_generator\.anchor_generator\.")
+    pixels = _pixels(state)
+    state, dropped = set_aside(state, r"pixel_(mean|std)$|roi_heads\.(mask|keypoint)_")
+    state = _layers_in_a_row(renamed(state, RULES))
+    norm = norm_name(state, "backbone.", "frozen_bn")
+    config = {
+        **two_stage_config(state, path),
+        "MODEL.BACKBONE.NAME": backbone_name(state, path, caffe=pixels is None or pixels.order == "bgr"),
+        "MODEL.BACKBONE.NORM": norm,
+        **({"MODEL.BACKBONE.NORM_EPS": 1e-5} if norm == "frozen_bn" else {}),
+        **CONVENTIONS,
+    }
+    if pixels is None:
+        # Of the zoo's networks those of groups expect a deviation as well.
+        unit = RGB_UNIT.std[::-1] if "resnext" in str(config["MODEL.BACKBONE.NAME"]) else PIXELS.std
+        pixels = PIXELS._replace(std=unit)
+    categories = used_categories() if config["MODEL.NUM_CLASSES"] == 80 else {}
+    notes = [STRIDE] if str(config["MODEL.BACKBONE.NAME"]).endswith("_caffe") else []
+    return Converted(state, config, pixels, categories, anchors + dropped, notes)
+
+
+def _pixels(state: State) -> Pixels | None:
+    """The statistics that a file holds: natural images are reddest, so the order of the means is the channels'."""
+    if "pixel_mean" not in state:
+        return None
+    mean, std = (tuple(round(v, 4) for v in state[f"pixel_{k}"].flatten().tolist()) for k in ("mean", "std"))
+    return Pixels("rgb" if mean[0] > mean[-1] else "bgr", mean, std)
+
+
+def _layers_in_a_row(state: State) -> State:
+    """A convolution that owns its norm, `conv1.weight` and `conv1.norm.weight` -> a row of layers, as ours are."""
+    named: State = {}
+    for key, value in state.items():
+        stem, dot, leaf = key.rpartition(".")
+        owner = stem.removesuffix(".norm")
+        normed = f"{owner}.norm.weight" in state
+        if owner.startswith("neck.") and normed:
+            stem = f"{owner}.{int(stem != owner)}"
+        elif owner.startswith("head.box_heads.") and owner.rpartition(".")[2].startswith("conv"):
+            head, _, conv = owner.rpartition(".")
+            place = (int(conv[4:]) - 1) * (3 if normed else 2) + int(stem != owner)
+            stem = f"{head}.convs.{place}"
+        named[stem + dot + leaf] = value
+    return named
