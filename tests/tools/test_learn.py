@@ -56,11 +56,16 @@ def test_both_detectors_see_the_same_and_are_measured(learn, cells, tmp_path, ca
 
 def test_one_of_them_and_means_over_seeds(learn, cells, tmp_path, capsys):
     short = ["--iterations", "1", "--only", "ours", "--output", str(tmp_path)]
-    learn.main([*short, "--seeds", "0", "1", *SMALL, *cells])
+    learn.main([*short, "--seeds", "0,1", *SMALL, *cells])
     first, second = json.loads((tmp_path / "learn.json").read_text())["runs"]
     assert first["pixels"] != second["pixels"]
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].split()[:3] == ["ours", "fcos", "mean"]
+
+
+def test_seeds_are_numbers(learn):
+    with pytest.raises(SystemExit, match="error: --seeds 0 1: write whole numbers with commas"):
+        learn.main(["--seeds", "0 1"])
 
 
 def test_settings_follow_the_iterations(learn):

@@ -49,13 +49,13 @@ Detect = Callable[[Batch], list[Detection]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """`[--iterations 1000] [--seeds 0 1] [--only ours|peer] [--head fcos] [KEY VALUE ...]`."""
+    """`[--iterations 1000] [--seeds 0,1] [--only ours|peer] [--head fcos] [KEY VALUE ...]`."""
     parser = tool_parser((__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add(
         "--iterations", type=int, default=1000, metavar="N", help="steps; the rate falls to a tenth after 80 %% of them"
     )
-    add("--seeds", type=int, nargs="+", default=[0, 1], metavar="SEED", help="of weights, order and flips; a run each")
+    add("--seeds", default="0,1", metavar="SEED,..", help="of weights, order of images and flips; a run each")
     add("--only", choices=("ours", "peer"), help="the one without the other")
     add("--head", choices=HEADS, default="fcos", help="of ours")
     add("--peer-channels-last", action="store_true", help="the peer too in ours' memory format, which it does not set")
@@ -66,9 +66,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def learn(args: argparse.Namespace) -> list[dict[str, Any]]:
     """All runs, printed and filed; returns their numbers."""
+    if not all(seed.isdecimal() for seed in args.seeds.split(",")):
+        raise ValueError(f"--seeds {args.seeds}: write whole numbers with commas between them, e.g. 0,1")
     shown = ["ours", "peer"] if args.only is None else [args.only]
     rows: list[dict[str, Any]] = []
-    for seed in args.seeds:
+    for seed in map(int, args.seeds.split(",")):
         for who in shown:
             cfg = settings(args.head if who == "ours" else "fcos", args.iterations, seed, args.opts)
             build = build_ours if who == "ours" else build_peer(args.peer_channels_last)
