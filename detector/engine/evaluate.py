@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm import tqdm
 from yacs.config import CfgNode
 
 from detector.data.coco import CocoDetection
 from detector.data.loader import BatchLoader, build_test_datasets, test_loader
 from detector.engine.checkpoint import newest_checkpoint, read_checkpoint
-from detector.engine.device import autocast, pick_device
+from detector.engine.device import AMP, autocast, pick_device
 from detector.engine.weights import check_classes, is_detector, load_detector
 from detector.evaluation.build import build_evaluators
 from detector.evaluation.report import summary_text, write_json
@@ -20,6 +21,7 @@ from detector.models.backbones import BACKBONES
 from detector.models.backbones.find import resolve
 from detector.models.build import build_detector
 from detector.models.detector import Detector
+from detector.models.norm import fold_norms
 from detector.ops.boxes import rescale_boxes
 from detector.structures import Batch, Detection, Target, real_outputs
 
@@ -94,6 +96,23 @@ def test(cfg: CfgNode) -> dict[str, dict[str, float]]:
     return evaluate(model.to(device), datasets, cfg, output, names)
 
 
+@torch.no_grad()
+def prepare_for_inference(model: Detector, precision: str = "off") -> Detector:
+    """Merge norms into convolutions, and round the layers to `precision` (as TEST.AMP) once, not in every pass.
+
+    In place; the detections are the same but for rounding, and the model is for prediction only.
+    """
+    model.eval()
+    side = max(level.stride for level in model.neck.levels.values())
+    blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=model.mean.device)
+    fold_norms(model, lambda: model(blank, [(side, side)]))
+    if dtype := AMP[precision]:
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.to(dtype)
+    return model
+
+
 def of_real_classes(detections: list[Detection], names: Sequence[str], classes: Sequence[str]) -> list[Detection]:
     """Detections of the outputs `names` that stand for one of the data's classes, with the data's labels."""
     real = torch.tensor(real_outputs(names, classes), dtype=torch.bool)
@@ -134,8 +153,8 @@ def find_detector(cfg: CfgNode) -> tuple[Path, dict[str, Any]]:
 def load_for_inference(cfg: CfgNode, classes: list[str] | None = None) -> tuple[Detector, list[str], list[int]]:
     """The detector with the weights of MODEL.WEIGHT, else of the newest checkpoint of OUTPUT_DIR.
 
-    classes: names that the data has and the checkpoint must have. Returns the model in eval mode, the names of its
-    classes and their category ids; a checkpoint without them numbers its classes from 0.
+    classes: names that the data has and the checkpoint must have. Returns the model prepared for inference, the names
+    of its classes and their category ids; a checkpoint without them numbers its classes from 0.
     """
     path, content = find_detector(cfg)
     if classes is not None:
@@ -145,4 +164,4 @@ def load_for_inference(cfg: CfgNode, classes: list[str] | None = None) -> tuple[
     load_detector(model, content["model"], str(path))
     numbers = list(range(cfg.MODEL.NUM_CLASSES))
     names = list(content.get("classes") or classes or map(str, numbers))
-    return model.eval(), names, list(content.get("category_ids") or numbers)
+    return prepare_for_inference(model, cfg.TEST.AMP), names, list(content.get("category_ids") or numbers)

@@ -1,8 +1,10 @@
 """Normalisation layers by name: frozen_bn, bn, sync_bn, gn."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -24,21 +26,66 @@ class FrozenNorm(FrozenBatchNorm2d):
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
 
-def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """norm(conv(x)). A frozen norm is folded into the filters where the maps are large against them.
+_recorded: list[tuple[nn.Conv2d, nn.Module]] | None = None
+"""Where `conv_norm` notes what it is called with, while `fold_norms` looks on."""
 
-    That saves a pass over the output, and keeping the convolution's own output for the backward pass. Modules with
-    hooks, and convolutions with more than zero padding and a weight, run one after the other.
+
+def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """norm(conv(x)). A norm that measures nothing is folded into the filters where the maps are large against them.
+
+    That is a frozen norm, and a batch norm in evaluation mode. It saves a pass over the output, and keeping the
+    convolution's own output for the backward pass. Modules with hooks, and convolutions with more than zero padding
+    and a weight, run one after the other.
     """
+    if _recorded is not None:
+        _recorded.append((conv, norm))
     cells = x.shape[0] * x.shape[2] * x.shape[3] // (conv.stride[0] * conv.stride[1])
     hooked = conv._forward_hooks or conv._forward_pre_hooks or norm._forward_hooks or norm._forward_pre_hooks
     other = conv.bias is not None or conv.padding_mode != "zeros"
-    if not isinstance(norm, FrozenNorm) or hooked or other or cells < FOLD_FROM * conv.weight[0].numel():
+    measures = not isinstance(norm, FrozenNorm) and norm.training
+    kind = isinstance(norm, FrozenNorm | nn.BatchNorm2d | nn.SyncBatchNorm)
+    if not kind or measures or hooked or other or cells < FOLD_FROM * conv.weight[0].numel():
         return norm(conv(x))
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    shift = norm.bias - norm.running_mean * scale
-    weight = conv.weight * scale[:, None, None, None]
+    weight, shift = folded(conv, norm)  # type: ignore[arg-type]
     return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def folded(conv: nn.Conv2d, norm: FrozenNorm | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one convolution that computes norm(conv(x)), the norm being frozen or in eval mode."""
+    mean, variance, gain, bias = (getattr(norm, name) for name in ("running_mean", "running_var", "weight", "bias"))
+    scale = gain * (variance + norm.eps).rsqrt()
+    return conv.weight * scale[:, None, None, None], bias - mean * scale
+
+
+@torch.no_grad()
+def fold_norms(model: nn.Module, run: Callable[[], object]) -> int:
+    """Merge every frozen or batch norm of a model in eval mode into the convolution before it, in place.
+
+    run: calls the model once, which shows what follows what; shapes do not matter. The numbers are the same but for
+    rounding; the model can no longer be trained or saved under its keys. Modules that are used in several pairs,
+    convolutions with a bias and modules with hooks stay as they are. Returns the number of norms that are gone.
+    """
+    global _recorded
+    _recorded = []
+    try:
+        run()
+        pairs = list(dict.fromkeys(_recorded))
+    finally:
+        _recorded = None
+    uses = Counter(module for pair in pairs for module in pair)
+    homes = {child: (parent, name) for parent in model.modules() for name, child in parent.named_children()}
+    count = 0
+    for conv, norm in pairs:
+        hooked = any((m._forward_hooks, m._forward_pre_hooks) != ({}, {}) for m in (conv, norm))
+        alone = uses[conv] == uses[norm] == 1 and conv.bias is None and not hooked and norm in homes
+        if not alone or not isinstance(norm, FrozenNorm | nn.BatchNorm2d | nn.SyncBatchNorm) or norm.training:
+            continue
+        weight, shift = folded(conv, norm)  # type: ignore[arg-type]
+        conv.weight, conv.bias = nn.Parameter(weight, False), nn.Parameter(shift, False)
+        parent, name = homes[norm]
+        setattr(parent, name, nn.Identity())
+        count += 1
+    return count
 
 
 def conv_norms(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
@@ -52,6 +99,14 @@ def conv_norms(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
         else:
             x = module(x)
     return x
+
+
+class ConvNorm(nn.Sequential):
+    """Modules in a row, of which every convolution is followed by its norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The last module's output."""
+        return conv_norms(self, x)
 
 
 class SyncNorm(nn.SyncBatchNorm):

@@ -53,6 +53,29 @@ def test_names_agree(path):
         assert cfg.SOLVER.STEPS == (480000, 640000)
 
 
+BCCD = [p for p in FILES if p.parent.name == "bccd"]
+
+
+@pytest.mark.parametrize("path", BCCD, ids=lambda path: path.stem)
+def test_names_of_blood_cell_configs_agree(path):
+    cfg = load_config(path)
+    assert path.stem == f"{cfg.MODEL.HEAD.NAME}_{cfg.MODEL.BACKBONE.NAME}"
+    assert cfg.OUTPUT_DIR == f"output/bccd_{path.stem}"
+    assert (cfg.MODEL.WEIGHT, cfg.MODEL.BACKBONE.NORM, cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT) == ("", "bn", 0)
+    assert len(path.read_text().splitlines()) <= 10
+
+
+def test_blood_cells_are_learned_by_the_settings_of_the_benchmark():
+    cfg = load_config(ROOT / "configs/bccd/fcos_resnet18.yaml")
+    assert (cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN) == ((240,), 320)
+    assert (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) == (240, 320)
+    solver = cfg.SOLVER
+    assert (solver.IMS_PER_BATCH, solver.MAX_ITER, solver.STEPS, solver.GAMMA) == (4, 1000, (800,), 0.1)
+    assert (solver.BASE_LR, solver.MOMENTUM, solver.WARMUP_ITERS, solver.CLIP_GRAD_NORM) == (0.01, 0.9, 100, 10)
+    assert solver.WEIGHT_DECAY == solver.WEIGHT_DECAY_BIAS == 1e-4
+    assert (solver.OPTIMIZER, solver.BIAS_LR_FACTOR, solver.AMP) == ("sgd", 1, "off")
+
+
 def reads(tree: ast.Module) -> Iterator[str]:
     """The dotted upper-case ends of all accesses, e.g. "SOLVER.AMP"; names given to sections are followed.
 

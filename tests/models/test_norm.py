@@ -65,17 +65,19 @@ def test_unknown_name_says_key_and_choices():
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_frozen_norms_fold_into_their_convolutions(stride):
+@pytest.mark.parametrize("name", ["frozen_bn", "bn", "sync_bn"])
+def test_norms_that_measure_nothing_fold_into_their_convolutions(stride, name):
     """Below and above the size from which folding pays: the same numbers and gradients as one after the other."""
     torch.manual_seed(0)
     conv = nn.Conv2d(8, 12, 3, stride, 1, groups=2, bias=False).double()
-    norm = norm_factory("frozen_bn", 1e-3)(12).double()
+    norm = norm_factory(name, 1e-3)(12).double().eval().requires_grad_(False)
     for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
         tensor.uniform_(0.5, 1.5)
     for side in (4, 32):
         x = torch.randn(2, 8, side, side, dtype=torch.float64, requires_grad=True)
         got, want = conv_norm(conv, norm, x), norm(conv(x))
         torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+        assert torch.equal(got, want) == (side == 4)
         probe = torch.randn_like(got)
         for g, w in zip(*(torch.autograd.grad(y, [x, conv.weight], probe) for y in (got, want))):
             torch.testing.assert_close(g, w, rtol=1e-11, atol=1e-11)
@@ -105,7 +107,7 @@ def test_folding_keeps_less_for_the_backward_pass():
 
 
 @pytest.mark.parametrize("name", ["bn", "sync_bn", "gn"])
-def test_other_norms_stay_behind_their_convolutions(name):
+def test_norms_that_measure_stay_behind_their_convolutions(name):
     conv, norm = nn.Conv2d(8, 32, 1, bias=False), norm_factory(name)(32)
     x = torch.randn(2, 8, 16, 16)
     torch.testing.assert_close(conv_norm(conv, norm, x), norm(conv(x)), rtol=0, atol=0)

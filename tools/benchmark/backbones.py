@@ -1,15 +1,17 @@
 """Speed and memory of the backbones against timm's networks, or their plain written-out forms, in the same run.
 
 Both networks hold the same weights and give the same numbers, which is checked first; then they take turns. Printed are
-the peer's time over ours (above 1: ours is faster; median and quartiles of the rounds) and the memory that is kept for
-the backward pass, ours over the peer's. Needs timm: pip install "detector[timm]".
+the peer's time over ours (above 1: ours is faster; the median of the rounds and its 95 % interval) and the memory that
+is kept for the backward pass, ours over the peer's. Needs timm: pip install "detector[timm]".
 """
 
 import argparse
+import gc
+import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 
 import torch
@@ -20,7 +22,10 @@ from detector.models.backbones import build_backbone
 from detector.models.backbones.base import Backbone
 from detector.models.norm import FrozenNorm
 
-BURST = 0.3  # seconds of each network before the other takes its turn
+BURST = 0.15  # seconds of each network before the other takes its turn
+PRECISE = 0.02  # width of the median's interval that ends the measurement
+FEWEST = 6  # rounds whose smallest and largest ratio enclose the median with 95 %
+LONGEST = 4  # times --rounds, after which it ends anyway
 
 
 def main() -> None:
@@ -31,10 +36,17 @@ def main() -> None:
     parser.add_argument(
         "--size", type=int, nargs=3, default=(2, 256, 320), metavar=("N", "H", "W"), help="of the input"
     )
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=9,
+        help=f"at least {FEWEST}; up to {LONGEST} times as many where the median is uncertain",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0 is torch's own choice")
     args = parser.parse_args()
+    if args.rounds < FEWEST:
+        parser.error(f"--rounds is {args.rounds}: fewer than {FEWEST} say nothing about the median")
     unknown = [name for name in args.names if name not in PEERS]
     if unknown:
         parser.error(f"no peer for {', '.join(unknown)}; there is one for {', '.join(PEERS)}")
@@ -48,7 +60,7 @@ def main() -> None:
     print(
         f"torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads, {count} x 3 x {height} x {width}"
     )
-    print(f"{'backbone':<24}{'norm':<11}{'forward':>8} {'quartiles':<13}{'step':>8} {'quartiles':<13}{'memory':>8}")
+    print(f"{'backbone':<24}{'norm':<11}{'forward':>8} {'95 %':<13}{'step':>8} {'95 %':<13}{'memory':>8}")
     for norm in args.norm:
         for name in tqdm(args.names or PEERS, leave=False, unit="network"):
             tqdm.write(measure(name, norm, torch.randn(count, 3, height, width, device=args.device), args.rounds))
@@ -99,8 +111,12 @@ def train(network: nn.Module, images: Tensor) -> None:
 
 def ratios(
     ours: Callable[[], object], peer: Callable[[], object], rounds: int, device: torch.device
-) -> tuple[float, ...]:
-    """Quartiles of the peer's time over ours; the two take turns, and who begins, too."""
+) -> tuple[float, float, float]:
+    """Median of the peer's time over ours, between the ends of its 95 % interval.
+
+    A round is ours, peer, peer, ours, or the other way about, so that neither a drift of the machine's speed nor who
+    follows whom shows. Further rounds follow until the interval is narrow, or LONGEST times `rounds` are done.
+    """
 
     def seconds(function: Callable[[], object], repeats: int) -> float:
         if device.type == "cuda":
@@ -113,15 +129,35 @@ def ratios(
         return time.perf_counter() - start
 
     seconds(ours, 2)
-    repeats = max(1, round(BURST / seconds(peer, 2) * 2))
-    found = []
-    for i in range(rounds):
-        if i % 2:
-            theirs, mine = seconds(peer, repeats), seconds(ours, repeats)
-        else:
-            mine, theirs = seconds(ours, repeats), seconds(peer, repeats)
-        found.append(theirs / mine)
-    return tuple(statistics.quantiles(found, n=4))
+    seconds(peer, 1)
+    repeats = max(1, round(BURST / seconds(peer, 1)))
+    found: list[float] = []
+    gc.collect()
+    gc.disable()
+    try:
+        while len(found) < rounds * LONGEST:
+            order = (ours, peer, peer, ours) if len(found) % 2 else (peer, ours, ours, peer)
+            spent = {ours: 0.0, peer: 0.0}
+            for function in order:
+                spent[function] += seconds(function, repeats)
+            found.append(spent[peer] / spent[ours])
+            low, median, high = median_interval(found)
+            if len(found) >= rounds and high - low <= PRECISE:
+                break
+    finally:
+        gc.enable()
+    return low, median, high
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The median between two of the values that enclose the true one with 95 %, whatever the distribution.
+
+    So many values lie below it as heads fall in as many throws of a coin.
+    """
+    ordered, count = sorted(values), len(values)
+    chances = [math.comb(count, heads) / 2**count for heads in range(count + 1)]
+    cut = max((i for i in range(count // 2) if 2 * sum(chances[: i + 1]) <= 0.05), default=0)
+    return ordered[cut], statistics.median(ordered), ordered[-1 - cut]
 
 
 def kept_bytes(network: nn.Module, images: Tensor) -> int:

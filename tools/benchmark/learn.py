@@ -74,7 +74,7 @@ def learn(args: argparse.Namespace) -> list[dict[str, Any]]:
             build = build_ours if who == "ours" else build_peer(args.peer_channels_last)
             row = {"detector": f"ours {args.head}" if who == "ours" else "torchvision fcos", "seed": seed}
             rows.append(row | measure(cfg, build, f"{row['detector']} {seed}"))
-            write_json(Path(args.output) / "learn.json", {"torch": torch.__version__, "runs": rows})
+            write_json(Path(args.output) / "learn.json", {"torch": str(torch.__version__), "runs": rows})
             log.info("%s", table(rows[-1:]))
     orders = {row["seed"]: {other["order"] for other in rows if other["seed"] == row["seed"]} for row in rows}
     if any(len(order) > 1 for order in orders.values()):

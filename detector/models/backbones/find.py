@@ -1,13 +1,15 @@
 """Weight files: find or download, and verify."""
 
 import codecs
+import glob
 import hashlib
 import http.client
 import logging
 import os
+import time
 import urllib.request
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -15,7 +17,7 @@ from uuid import uuid4
 
 from tqdm import tqdm
 
-from detector.models.backbones.base import BackboneEntry
+from detector.models.backbones.base import BACKBONES, BackboneEntry
 
 CHUNK = 1 << 20
 TIMEOUT = 30  # seconds without a byte
@@ -35,7 +37,7 @@ def resolve(weight: str, entry: BackboneEntry) -> Path:
 
     weight: "imagenet" for the entry's own record, or a path, or an address. A file of the right name in the cache
     folder wins over a download. The licence of published weights is said. Raises ValueError that says what to fetch by
-    hand, and where to put it.
+    hand, and where to put it, and for the published file of another network.
     """
     names = {_file_name(url, entry.name) for url in entry.weights.urls}
     if entry.weights.licence and (weight == "imagenet" or Path(weight).name in names):
@@ -46,6 +48,7 @@ def resolve(weight: str, entry: BackboneEntry) -> Path:
                 f"no weights are published for {entry.name}; set MODEL.WEIGHT to a file, or to '' for none"
             )
         return _fetch(entry.weights.urls, entry.weights.sha256, entry.name, cache_folder())
+    _refuse_another(weight, entry, names)
     if weight.startswith("file://"):
         weight = urllib.request.url2pathname(urlsplit(weight).path)
     if weight.startswith(SCHEMES):
@@ -56,6 +59,21 @@ def resolve(weight: str, entry: BackboneEntry) -> Path:
     if not path.is_file():
         raise ValueError(f"MODEL.WEIGHT: there is no file {path}; give a path, an address, 'imagenet', or '' for none")
     return path
+
+
+def _refuse_another(weight: str, entry: BackboneEntry, names: Collection[str]) -> None:
+    """Strict loading cannot tell networks apart that hold the same tensors, as stride or pooling stand elsewhere."""
+    name = Path(urlsplit(weight).path).name
+    owners = [
+        other.name
+        for other in BACKBONES.values()
+        if other.weights.sha256 and any(Path(urlsplit(url).path).name == name for url in other.weights.urls)
+    ]
+    if owners and name not in names:
+        raise ValueError(
+            f"{weight} is by its name the published file of {' and '.join(owners)}, not of {entry.name}: set "
+            "MODEL.BACKBONE.NAME to that network, or rename the file if it is another one"
+        )
 
 
 def _fetch(urls: Sequence[str], sha256: str, fallback: str, folder: Path) -> Path:
@@ -91,6 +109,9 @@ def _download(url: str, path: Path, sha256: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     logger.info("downloading %s to %s", url, path)
     request = urllib.request.Request(url, headers={"User-Agent": "detector"})
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):  # by a process that was killed
+        if time.time() - left.stat().st_mtime > 2 * TIMEOUT:
+            left.unlink(missing_ok=True)
     part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response, part.open("wb") as file:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from detector.models.backbones.base import Backbone
-from detector.models.norm import Norm, conv_norm, conv_norms
+from detector.models.norm import ConvNorm, Norm, conv_norm, conv_norms
 from detector.structures import Features, Level
 
 Stem = Callable[[Norm], tuple[nn.Module, int]]
@@ -24,14 +24,6 @@ class Place:
 
     index: int
     depth: int
-
-
-class ConvNorm(nn.Sequential):
-    """Modules in a row, of which every convolution is followed by its norm."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The last module's output."""
-        return conv_norms(self, x)
 
 
 def plain_stem(norm: Norm) -> tuple[nn.Module, int]:

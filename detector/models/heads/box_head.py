@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.models.norm import norm_factory
+from detector.models.norm import ConvNorm, norm_factory
 
 
 class BoxHead(nn.Module):
@@ -36,7 +36,7 @@ class BoxHead(nn.Module):
                 layers.append(norm_factory(norm, key="MODEL.ROI_BOX_HEAD.NORM")(conv_head_dim))
             layers.append(nn.ReLU(inplace=True))
             channels = conv_head_dim
-        self.convs = nn.Sequential(*layers)
+        self.convs = nn.Sequential(*layers) if norm == "none" else ConvNorm(*layers)
         width = channels * resolution**2
         self.fcs = nn.ModuleList()
         for _ in range(num_fc):

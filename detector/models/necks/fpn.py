@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from detector.models.necks.base import Neck, register_neck
-from detector.models.norm import norm_factory
+from detector.models.norm import ConvNorm, norm_factory
 from detector.structures import Features, Level
 
 
@@ -27,7 +27,7 @@ class FPN(Neck):
             layer = nn.Conv2d(source, channels, kernel, padding=kernel // 2, bias=norm == "none")
             if norm == "none":
                 return layer
-            return nn.Sequential(layer, norm_factory(norm, key="MODEL.NECK.NORM")(channels))
+            return ConvNorm(layer, norm_factory(norm, key="MODEL.NECK.NORM")(channels))
 
         self.inner = nn.ModuleDict({name: conv(level.channels, 1) for name, level in sources.items()})
         self.layer = nn.ModuleDict({name: conv(channels, 3) for name in sources})

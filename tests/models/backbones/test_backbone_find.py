@@ -2,12 +2,14 @@
 
 import hashlib
 import http.server
+import os
 import threading
+import time
 from functools import partial
 
 import pytest
 
-from detector.models.backbones import BackboneEntry, Weights, resolve
+from detector.models.backbones import BACKBONES, BackboneEntry, Weights, resolve
 from detector.models.backbones.find import cache_folder
 
 
@@ -100,6 +102,31 @@ def test_interrupted_download_leaves_nothing(server, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         resolve("imagenet", entry(f"{server.url}/good.pth"))
     assert not list(cache_folder().iterdir())
+
+
+def test_what_a_killed_download_left_is_removed(server):
+    mine = entry(f"{server.url}/good.pth")
+    old, other, running = (cache_folder() / f"{name}.part" for name in ("good.pth.1", "bad.pth.1", "good.pth.2"))
+    for path in (old, other, running):
+        path.write_bytes(GOOD[:10])
+    for path in (old, other):
+        os.utime(path, (time.time() - 100, time.time() - 100))
+    resolve("imagenet", mine)
+    assert sorted(cache_folder().iterdir()) == sorted([other, cache_folder() / "good.pth", running])
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "owners"),
+    [
+        ("resnet50_caffe", "resnet50-0676ba61.pth", "resnet50 and sreresnet50"),
+        ("resnest50_fast_2s1x64d", "resnest50-528c19ca.pth", "resnest50"),
+    ],
+)
+def test_the_published_file_of_a_network_of_the_same_tensors_is_refused(tmp_path, name, file, owners):
+    (tmp_path / file).write_bytes(GOOD)
+    with pytest.raises(ValueError, match=rf"{file} is by its name the published file of {owners}, not of {name}"):
+        resolve(str(tmp_path / file), BACKBONES[name])
+    assert resolve(str(tmp_path / file), BACKBONES[owners.split()[-1]]) == tmp_path / file
 
 
 def test_address_that_hides_the_name(server):

@@ -7,7 +7,7 @@ from torch import nn
 from detector.models.backbones import build_backbone, list_backbones
 from detector.models.backbones.resnet import Bottleneck
 from detector.models.backbones.trunk import ResidualTrunk, Stage, avg_shortcut, deep_stem
-from detector.models.norm import norm_factory
+from detector.models.norm import conv_norm, norm_factory
 
 
 class Append(nn.Module):
@@ -31,7 +31,7 @@ def test_set_passes_equals_a_double_run_by_hand(tiny, randomised, images):
     trunk = randomised(tiny("bn", (3, 2, 2, 1))).double().eval()
     once = trunk(images.double())
     trunk.set_passes(2)
-    x, want = trunk.maxpool(torch.relu(trunk.bn1(trunk.conv1(images.double())))), {}
+    x, want = trunk.maxpool(torch.relu(conv_norm(trunk.conv1, trunk.bn1, images.double()))), {}
     for level, stage in zip(("c2", "c3", "c4", "c5"), trunk.stages(), strict=True):
         first, *rest = stage
         x = first(x)
