@@ -61,10 +61,11 @@ def test_the_whole_network_computes_what_the_port_computes(golden_heads, tmp_pat
         sources = model.neck(model.backbone(images))
         blocks = {}
         for i, tcb in enumerate(model.head.tcbs):
-            tcb.register_forward_hook(lambda module, args, out, name=f"tcb{i}": blocks.update({name: out}))
+            tcb.register_forward_hook(lambda module, args, out, name=f"tcb{i}", to=blocks: to.update({name: out}))
         outputs = model.head(sources)
         for i, source in enumerate(sources.values()):
             check_samples(source, net["intermediate"][f"arm_source{i}"])
+        assert len(blocks) == 4
         for name, block in blocks.items():
             check_samples(block, net["intermediate"][name])
         check_samples(outputs.arm_deltas, net["outputs"]["arm_loc"])
