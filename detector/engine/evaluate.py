@@ -90,10 +90,11 @@ def test(cfg: CfgNode) -> dict[str, dict[str, float]]:
     """
     device = pick_device(cfg.MODEL.DEVICE)
     output = Path(cfg.OUTPUT_DIR)
-    names = find_detector(cfg)[1].get("classes") or []
-    datasets = build_test_datasets(cfg, outputs=names)
-    model, names, _ = load_for_inference(cfg, next(iter(datasets.values())).classes)
-    return evaluate(model.to(device), datasets, cfg, output, names)
+    found = find_detector(cfg)
+    datasets = build_test_datasets(cfg, outputs=found[1].get("classes") or [])
+    model, names, _ = load_trained(cfg, found, next(iter(datasets.values())).classes)
+    model = prepare_for_inference(model.to(device), cfg.TEST.AMP)
+    return evaluate(model, datasets, cfg, output, names)
 
 
 @torch.no_grad()
@@ -150,13 +151,21 @@ def find_detector(cfg: CfgNode) -> tuple[Path, dict[str, Any]]:
     return path, content
 
 
-def load_for_inference(cfg: CfgNode, classes: list[str] | None = None) -> tuple[Detector, list[str], list[int]]:
-    """The detector with the weights of MODEL.WEIGHT, else of the newest checkpoint of OUTPUT_DIR.
+def load_for_inference(cfg: CfgNode) -> tuple[Detector, list[str], list[int]]:
+    """`load_trained`, prepared for prediction in the precision of TEST.AMP."""
+    model, names, category_ids = load_trained(cfg)
+    return prepare_for_inference(model, cfg.TEST.AMP), names, category_ids
 
-    classes: names that the data has and the checkpoint must have. Returns the model prepared for inference, the names
-    of its classes and their category ids; a checkpoint without them numbers its classes from 0.
+
+def load_trained(
+    cfg: CfgNode, found: tuple[Path, dict[str, Any]] | None = None, classes: list[str] | None = None
+) -> tuple[Detector, list[str], list[int]]:
+    """The detector of the checkpoint that `find_detector` finds, in eval mode and under its own keys.
+
+    found: what it gave, if it has been called. classes: names that the data has and the checkpoint must have. Returns the model, the names of its classes and their
+    category ids; a checkpoint without them numbers its classes from 0.
     """
-    path, content = find_detector(cfg)
+    path, content = found or find_detector(cfg)
     if classes is not None:
         check_classes(content, str(path), classes)
     log.info("weights of %s", path)
@@ -164,4 +173,4 @@ def load_for_inference(cfg: CfgNode, classes: list[str] | None = None) -> tuple[
     load_detector(model, content["model"], str(path))
     numbers = list(range(cfg.MODEL.NUM_CLASSES))
     names = list(content.get("classes") or classes or map(str, numbers))
-    return prepare_for_inference(model, cfg.TEST.AMP), names, list(content.get("category_ids") or numbers)
+    return model.eval(), names, list(content.get("category_ids") or numbers)

@@ -23,7 +23,7 @@ def pool_regions(
     maps: features [N, K, H, W] of each level, strides: their pixels per cell; boxes [R, 4] xyxy pixels; image, level
     [R]: index of the box's image and map. resolution: cells a side; sampling_ratio: samples a side of each cell, 0: as
     many as the region has cells of the map below it; aligned: shift by half a cell, which is exact.
-    Returns [R, K, resolution, resolution] in the dtype of `boxes`, or in that of the maps on a CPU and without gradient;
+    Returns [R, K, resolution, resolution] in the dtype of `boxes`, or in that of the maps on a CPU without gradient;
     the numbers are those of torchvision.ops.roi_align.
     """
     if boxes.device.type == "cpu" and sampling_ratio > 0 and len(boxes):

@@ -10,7 +10,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from detector.config import load_config
 from detector.conversion import SOURCES, convert
-from detector.engine.evaluate import load_for_inference
+from detector.engine.evaluate import load_trained
 from detector.models.backbones.base import BGR_255
 
 BLOCKS = {"resnet50": (3, 4, 6, 3), "resnext50_32x4d": (3, 4, 6, 3)}
@@ -85,7 +85,7 @@ def filled(keys):
 
 
 def loaded(path, *opts):
-    return load_for_inference(load_config(path.with_suffix(".yaml"), opts))
+    return load_trained(load_config(path.with_suffix(".yaml"), opts))
 
 
 def test_a_file_of_the_zoo_of_detectron2(tmp_path):

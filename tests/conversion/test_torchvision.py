@@ -10,7 +10,7 @@ from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 
 from detector.config import load_config
-from detector.engine.evaluate import load_for_inference
+from detector.engine.evaluate import load_trained
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -107,7 +107,7 @@ def pair(request, tmp_path_factory):
     convert_checkpoint.main(["--from", "torchvision", *paths])
     opts = [] if name == FCOS else [str(x) for pair in FEWER.values() for x in pair]
     opts += ["MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "0"] if name == V2 else []  # whose norms learn, also the first ones
-    model, classes, category_ids = load_for_inference(load_config(folder / "ours.yaml", opts))
+    model, classes, category_ids = load_trained(load_config(folder / "ours.yaml", opts))
     return name, theirs, model.double(), classes, category_ids
 
 

@@ -8,7 +8,7 @@ import torch
 from detector.config import load_config
 from detector.conversion import convert
 from detector.conversion.fcos import RULES
-from detector.engine.evaluate import load_for_inference
+from detector.engine.evaluate import load_trained
 from detector.models.backbones.load import renamed
 from detector.models.build import build_detector
 
@@ -55,7 +55,7 @@ def test_official_keys_become_ours(published, tmp_path):
     }
     output = tmp_path / "ours.pth"
     convert("fcos", path, output, BASE, OPTS)
-    model, classes, category_ids = load_for_inference(load_config(output.with_suffix(".yaml")))
+    model, classes, category_ids = load_trained(load_config(output.with_suffix(".yaml")))
     for key, value in model.state_dict().items():
         assert torch.equal(value, state[key]), key
     assert (len(classes), classes[0], classes[-1]) == (80, "person", "toothbrush")

@@ -11,22 +11,15 @@ from collections.abc import Callable
 from copy import deepcopy
 
 import torch
-from peers import build_pair, clock, matmul_rate, share, take_turns
+from peers import PAIRS, build_pair, clock, matmul_rate, share, take_turns, total_macs
 from torch import Tensor, nn
 from torchvision.ops import box_iou, roi_align
 
-from detector.analysis.counts import count
 from detector.engine.device import autocast, peak_memory_mb
 from detector.engine.evaluate import prepare_for_inference
 from detector.models.detector import Detector
 from detector.ops.boxes import decode_deltas
 from detector.structures import Detection
-
-PAIRS = (
-    ("ours fp32", "torchvision fp32", "fp32 to fp32"),
-    ("ours best", "torchvision fp32", "best to torchvision's fp32"),
-    ("ours best", "torchvision best", "best to best"),
-)
 
 
 def main() -> None:
@@ -41,9 +34,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     device = torch.device(args.device)
-    print(
-        f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, 1 x 3 x {args.size[0]} x {args.size[1]}"
-    )
+    height, width = args.size
+    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, 1 x 3 x {height} x {width}")
     for head in args.heads:
         with torch.inference_mode():
             compare(head, args.size, args.rounds, device, args.compile)
@@ -120,14 +112,6 @@ def moved(reference: Detection, other: Detection, shift: int) -> str:
     again = best > 0.5
     change = (reference["scores"] - other["scores"][place])[again].abs()
     return f"{again.float().mean():.0%} found again, IoU {best[again].mean():.4f}, scores differ by {change.mean():.1e}"
-
-
-def total_macs(model: Detector, image: Tensor, size: tuple[int, int]) -> int:
-    """Multiply-adds of one pass, for as many proposals as there are at most."""
-    backbone, features = count(model.backbone, model.normalize(image, [size]))
-    neck, pyramid = count(model.neck, features)
-    method = "fixed_forward" if hasattr(model.head, "fixed_forward") else "forward"
-    return (backbone + neck + count(model.head, pyramid, method=method)[0]).macs
 
 
 def proposal_tricks(model: Detector, image: Tensor, size: tuple[int, int], device: torch.device) -> str:

@@ -11,16 +11,24 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from tqdm import tqdm
 
+from detector.analysis.counts import count
 from detector.conversion import convert
 from detector.engine.weights import load_weights
 from detector.models.build import build_detector
 from detector.models.detector import Detector
 
+PAIRS = (
+    ("ours fp32", "torchvision fp32", "fp32 to fp32"),
+    ("ours best", "torchvision fp32", "best to torchvision's fp32"),
+    ("ours best", "torchvision best", "best to best"),
+)
+"""Ours, torchvision's, and the words for their comparison."""
+
 NAMES = {"fcos": "fcos_resnet50_fpn", "faster_rcnn": "fasterrcnn_resnet50_fpn"}
 
 
 def build_pair(head: str, height: int, width: int, device: torch.device) -> tuple[nn.Module, Detector]:
-    """torchvision's `head` with random weights that find something, and ours converted from its file.
+    """The `head` of torchvision with random weights that find something, and ours converted from its file.
 
     Stem and first stage are frozen in both. torchvision resizes to height x width, which the images already have.
     """
@@ -83,7 +91,7 @@ def _spread(layer: nn.Module, std: float, run: Callable[[], object]) -> None:
 
 
 def take_turns(runs: Mapping[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each run in every round, after a first one that does not count; the order turns from round to round."""
+    """Seconds of each run in every round, after a first one that does not count; the order turns every round."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for i in tqdm(range(rounds + 1), unit="round", leave=False):
         names = list(runs) if i % 2 else list(reversed(runs))
@@ -116,3 +124,11 @@ def matmul_rate(dtype: torch.dtype, device: torch.device, side: int = 3072) -> f
     """Multiply-adds a second of a large matrix product: what the arithmetic can do at most."""
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return side**3 / statistics.median(clock(lambda: a @ b, device) for _ in range(7))
+
+
+def total_macs(model: Detector, image: Tensor, size: tuple[int, int]) -> int:
+    """Multiply-adds of one pass, for as many proposals as there are at most."""
+    backbone, features = count(model.backbone, model.normalize(image, [size]))
+    neck, pyramid = count(model.neck, features)
+    method = "fixed_forward" if hasattr(model.head, "fixed_forward") else "forward"
+    return (backbone + neck + count(model.head, pyramid, method=method)[0]).macs
