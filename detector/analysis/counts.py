@@ -102,9 +102,13 @@ def count_detector(cfg: CfgNode, size: Size | None = None) -> dict[str, Counts]:
 
 
 def largest_test_size(cfg: CfgNode) -> Size:
-    """The largest landscape input of a test, pixels: MIN_SIZE_TEST x MAX_SIZE_TEST, padded to SIZE_DIVISIBILITY."""
-    step, longest = cfg.DATALOADER.SIZE_DIVISIBILITY, cfg.INPUT.MAX_SIZE_TEST
-    height, width = (-(-side // step) * step for side in (min(cfg.INPUT.MIN_SIZE_TEST, longest), longest))
+    """The largest landscape input of a test, pixels: MIN_SIZE_TEST x MAX_SIZE_TEST, padded to SIZE_DIVISIBILITY.
+
+    With SQUARE_SIZE that square, padded likewise.
+    """
+    step, longest = cfg.DATALOADER.SIZE_DIVISIBILITY, cfg.INPUT.SQUARE_SIZE or cfg.INPUT.MAX_SIZE_TEST
+    shortest = cfg.INPUT.SQUARE_SIZE or min(cfg.INPUT.MIN_SIZE_TEST, longest)
+    height, width = (-(-side // step) * step for side in (shortest, longest))
     return height, width
 
 

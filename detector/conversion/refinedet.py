@@ -52,8 +52,10 @@ SIZE = "nothing in the file tells the size of the input: taken for RefineDet320;
 @SOURCES.register("refinedet-pytorch")
 def convert_refinedet_pytorch(path: Path) -> Converted:
     """A .pth of RefineDet.PyTorch or resnest-refinedet. Raises ValueError naming a file of another network."""
+    state, dropped = set_aside(read_weights(path), r"(module\.)?model\.fc\.")
     # The descendant also stores a second backbone that it never runs.
-    state, dropped = set_aside(read_weights(path), r"(module\.)?(Resnet86|model\.fc)\.")
+    state, second = set_aside(state, r"(module\.)?Resnet86\.")
+    dropped += [f"the {len(second)} tensors of Resnet86"] if second else []
     state = renamed(state, RULES)
     if "head.odm_cls.0.weight" not in state or "head.arm_reg.0.weight" not in state:
         raise ValueError(f"{path} is no checkpoint of RefineDet.PyTorch: it has no odm_conf.0 or no arm_loc.0")
@@ -65,7 +67,7 @@ def convert_refinedet_pytorch(path: Path) -> Converted:
     for key in [key for key in state if key.startswith(("head.arm_cls.", "head.odm_cls."))]:
         state[key] = roll_background(state[key], anchors)
     classes = len(state["head.odm_cls.0.weight"]) // anchors - 1
-    names = {len(CLASSES): dict(enumerate(CLASSES)), 80: used_categories()}
+    names = {len(CLASSES): dict(enumerate(CLASSES, 1)), 80: used_categories()}
     config: dict[str, object] = {
         **CONVENTIONS,
         "MODEL.BACKBONE.NAME": backbone,

@@ -120,7 +120,7 @@ def match_bipartite(candidates: Tensor, boxes: Tensor, ignore: Tensor, high: flo
     overlap, nearest, best, owner = _largest_overlaps(candidates, boxes, taken)
     unmatched = torch.where((best >= low) | in_crowd(candidates, ignore), IGNORED, BACKGROUND)
     match = torch.where((best >= high) & (best > 0), owner, unmatched)
-    left = torch.arange(len(boxes), device=candidates.device)
+    left = torch.arange(len(boxes) if len(candidates) else 0, device=candidates.device)
     while len(left):
         # A pair that is the best for both comes before every other pair of the two, whatever the others do: all such
         # pairs are taken at once, and there is always one, the largest of all.

@@ -36,6 +36,50 @@ def test_the_base_is_faster_rcnn_as_published():
     assert (cfg.MODEL.NECK.SOURCES, cfg.MODEL.NECK.EXTRA_LEVELS) == (("c2", "c3", "c4", "c5"), "maxpool")
 
 
+def test_the_bases_are_refinedet_as_published():
+    defaults = get_defaults().MODEL.REFINEDET
+    coco, voc, deep = (
+        load_config(ROOT / f"configs/base/{name}.yaml")
+        for name in ("refinedet", "refinedet_voc", "refinedet_bottleneck")
+    )
+    for cfg in (coco, voc):
+        assert cfg.MODEL.REFINEDET == defaults
+        assert (cfg.MODEL.NECK.EXTRA_LEVELS, cfg.MODEL.NECK.L2NORM_SCALES) == ("c6", (10, 8))
+    assert (coco.SOLVER.STEPS, coco.SOLVER.MAX_ITER) == ((280000, 360000), 400000)
+    assert (voc.SOLVER.STEPS, voc.SOLVER.MAX_ITER) == ((80000, 100000), 120000)
+    assert (coco.MODEL.NUM_CLASSES, voc.MODEL.NUM_CLASSES, voc.DATASETS.TRAIN_DIFFICULT) == (80, 20, "yes")
+    assert voc.DATASETS.TRAIN == ("voc_2007_trainval", "voc_2012_trainval")
+    assert (deep.MODEL.NECK.L2NORM_SCALES, deep.MODEL.NECK.NORM, deep.MODEL.REFINEDET.NORM) == ((), "bn", "bn")
+    for cfg in (coco, voc, deep):
+        assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY) == (32, 0.001, 0.0005)
+        assert (cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.BIAS_LR_FACTOR, cfg.SOLVER.WEIGHT_DECAY_BIAS) == (0, 2, 0)
+        assert (cfg.INPUT.AUGMENTATION, cfg.INPUT.SQUARE_SIZE, cfg.DATALOADER.SIZE_DIVISIBILITY) == ("ssd", 320, 64)
+        assert (cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT, cfg.TEST.DETECTIONS_PER_IMG) == (0, 500)
+
+
+REFINEDET = sorted((ROOT / "configs/refinedet").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", REFINEDET, ids=lambda path: path.stem)
+def test_refinedets_names_and_schedules_agree(path):
+    cfg = load_config(path)
+    assert cfg.MODEL.HEAD.NAME == "refinedet"
+    assert cfg.OUTPUT_DIR == f"output/refinedet_{path.stem}"
+    form = path.stem.removeprefix(cfg.MODEL.BACKBONE.NAME + "_").removesuffix("_1080")
+    assert form == f"{'voc' if cfg.MODEL.NUM_CLASSES == 20 else 'coco'}{cfg.INPUT.SQUARE_SIZE}"
+    assert (cfg.MODEL.REFINEDET.PREDICTOR_BOTTLENECK, cfg.MODEL.NECK.EXTRA_LEVELS) == (
+        (True, "c6_bottleneck") if cfg.MODEL.BACKBONE.NAME == "resnet101_caffe" else (False, "c6")
+    )
+    if not path.stem.endswith("_1080"):
+        return
+    # One card: the linear rule.
+    published = load_config(path.with_name(path.name.replace("_1080", "")))
+    factor = published.SOLVER.IMS_PER_BATCH / 8
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR) == (8, pytest.approx(0.001 / factor))
+    assert cfg.SOLVER.STEPS == tuple(step * factor for step in published.SOLVER.STEPS)
+    assert cfg.SOLVER.MAX_ITER == published.SOLVER.MAX_ITER * factor
+
+
 HEADED = [p for p in FILES if p.parent.name in ("fcos", "faster_rcnn")]
 
 

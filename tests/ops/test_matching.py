@@ -8,7 +8,15 @@ from torchvision.ops import box_iou
 
 from detector.ops import matching
 from detector.ops.anchors import grid_points
-from detector.ops.matching import BACKGROUND, IGNORED, match_boxes, match_points, sample_balanced
+from detector.ops.matching import (
+    BACKGROUND,
+    IGNORED,
+    match_bipartite,
+    match_boxes,
+    match_points,
+    mine_hard_negatives,
+    sample_balanced,
+)
 
 EVERYWHERE = torch.tensor([-1.0, torch.inf])
 NONE = torch.zeros(0, 4)
@@ -169,3 +177,87 @@ def test_samples_are_random_and_follow_the_seed():
         torch.manual_seed(seed)
         drawn.append(torch.cat(sample_balanced(match, 20, 0.5)).tolist())
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+# ---------------------------------------------------------------------------- bipartite matching, hard negatives
+
+
+def bipartite(candidates, boxes, ignore=(), high=0.5, low=0.5):
+    tensors = (torch.tensor(x, dtype=torch.float32).reshape(-1, 4) for x in (candidates, boxes, ignore))
+    return match_bipartite(*tensors, high, low).tolist()
+
+
+def greedy(candidates, boxes, high):
+    """The definition: the largest pair of all, again and again; then whatever overlaps enough."""
+    iou = box_iou(candidates, boxes)
+    match = torch.full((len(candidates),), BACKGROUND)
+    free = iou.clone()
+    for _ in range(len(boxes)):
+        if free.max() <= 1e-6:
+            break
+        place = int(free.argmax())
+        candidate, box = divmod(place, len(boxes))
+        match[candidate] = box
+        free[candidate] = -1
+        free[:, box] = -1
+    best, which = iou.max(dim=1)
+    return torch.where((match == BACKGROUND) & (best >= high), which, match)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bipartite_matching_is_greedy(seed):
+    generator = torch.Generator().manual_seed(seed)
+    # Corners on a coarse grid: many overlaps tie.
+    corners = torch.randint(0, 6, (60, 2), generator=generator).float()
+    candidates = torch.cat([corners, corners + torch.randint(1, 5, (60, 2), generator=generator)], dim=1)
+    boxes = candidates[torch.randint(0, 60, (25,), generator=generator)] + torch.tensor([0.0, 0, 1, 0])
+    got = match_bipartite(candidates, boxes, NONE, 0.5, 0.5)
+    assert torch.equal(got, greedy(candidates, boxes, 0.5))
+    assert len(got[got >= 0].unique()) >= min(25, len(got[got >= 0]))
+
+
+def test_every_box_gets_a_candidate_of_its_own():
+    # Both boxes are nearest to the first candidate. The larger overlap has it, the other box gets its second choice.
+    candidates = [[0, 0, 10, 10], [12, 0, 22, 10], [90, 90, 99, 99]]
+    boxes = [[0, 0, 13, 10], [0, 0, 10, 9]]
+    assert bipartite(candidates, boxes) == [1, 0, BACKGROUND]
+    assert match_boxes(torch.tensor(candidates).float(), torch.tensor(boxes).float(), NONE, 0.5, 0.5).tolist() == [
+        *(1, BACKGROUND, BACKGROUND)
+    ]
+
+
+def test_a_box_that_touches_nothing_is_nobodys():
+    assert bipartite([[0, 0, 10, 10]], [[20, 20, 30, 30]]) == [BACKGROUND]
+    assert bipartite([[0, 0, 10, 10]], [[0, 0, 9, 9], [0, 0, 10, 10], [0, 0, 10, 9]]) == [1]
+
+
+def test_bipartite_matching_of_nothing():
+    assert bipartite([], [[0, 0, 1, 1]]) == []
+    assert bipartite([[0, 0, 1, 1]], []) == [BACKGROUND]
+    assert bipartite([[0, 0, 1, 1]], [], [[0, 0, 9, 9]]) == [IGNORED]
+
+
+def test_bipartite_thresholds_and_crowds():
+    candidates = [[0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 4], [0, 0, 10, 2], [50, 50, 60, 60]]
+    crowd = [[50, 50, 55, 60], [0, 0, 10, 9]]
+    assert bipartite(candidates, [[0, 0, 10, 10]], high=0.7, low=0.3) == [0, 0, IGNORED, BACKGROUND, BACKGROUND]
+    assert bipartite(candidates, [[0, 0, 10, 10]], crowd, 0.7, 0.3) == [0, 0, IGNORED, IGNORED, IGNORED]
+
+
+def test_bipartite_matching_in_chunks_is_the_same(monkeypatch):
+    corners = torch.rand(300, 2) * 100
+    candidates = torch.cat([corners, corners + 5 + torch.rand(300, 2) * 20], dim=1)
+    boxes = candidates[torch.randint(0, 300, (80,))] + torch.rand(80, 4)
+    whole = match_bipartite(candidates, boxes, boxes[:3], 0.5, 0.4)
+    monkeypatch.setattr(matching, "MAX_PAIRS", 1000)
+    assert torch.equal(match_bipartite(candidates, boxes, boxes[:3], 0.5, 0.4), whole)
+
+
+def test_hard_negatives_are_those_of_the_largest_loss():
+    losses = torch.tensor([[0.5, 3, 1, 2, 0.1], [5, 4, 3, 2, 1], [1, 1, 1, 1, 1]])
+    positive = torch.tensor([[1, 0, 0, 0, 0], [0, 0, 0, 0, 0], [1, 1, 0, 0, 0]]).bool()
+    negative = torch.tensor([[0, 1, 0, 1, 1], [1, 1, 1, 1, 1], [0, 0, 1, 1, 1]]).bool()
+    rows = mine_hard_negatives(losses, positive, negative, 2).int().tolist()
+    assert rows == [[0, 1, 0, 1, 0], [0, 0, 0, 0, 0], [0, 0, 1, 1, 1]]
+    rows = mine_hard_negatives(losses, positive, negative, 0.5).int().tolist()
+    assert rows == [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 1, 0, 0]]  # the first of equal losses

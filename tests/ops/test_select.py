@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from detector.ops.select import suppress, suppress_softly
+from detector.ops.select import select_per_class, suppress, suppress_softly
 
 BOXES = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [20, 20, 30, 30], [0, 0, 10, 10]])
 SCORES = torch.tensor([0.9, 0.8, 0.7, 0.6])
@@ -66,3 +66,14 @@ def test_without_overlaps_it_is_hard_nms():
 def test_nothing_gives_nothing():
     found = suppress_softly(BOXES[:0], SCORES[:0], torch.zeros(0, dtype=torch.long), "soft_linear", 0.5, 0.5, 0.1, 10)
     assert {k: tuple(v.shape) for k, v in found.items()} == {"boxes": (0, 4), "labels": (0,), "scores": (0,)}
+
+
+def test_the_best_rows_of_each_class():
+    scores = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.5, 0.3], [0.4, 0.6]])
+    score, row, label = select_per_class(scores, 0.3, 2)
+    found = sorted(zip(label.tolist(), row.tolist(), score.tolist()))
+    assert [f[:2] for f in found] == [(0, 0), (0, 2), (1, 1), (1, 3)]
+    assert [f[2] for f in found] == pytest.approx([0.9, 0.5, 0.8, 0.6])
+    assert sorted(select_per_class(scores, 0.59, 9)[1].tolist()) == [0, 1, 3]  # above the threshold, all of them
+    assert [len(x) for x in select_per_class(scores[:0], 0.1, 5)] == [0, 0, 0]
+    assert select_per_class(torch.tensor([[0.5]]), 0.5, 1)[0].tolist() == []
