@@ -153,8 +153,8 @@ def find_detector(cfg: CfgNode) -> tuple[Path, dict[str, Any]]:
 def load_for_inference(cfg: CfgNode, classes: list[str] | None = None) -> tuple[Detector, list[str], list[int]]:
     """The detector with the weights of MODEL.WEIGHT, else of the newest checkpoint of OUTPUT_DIR.
 
-    classes: names that the data has and the checkpoint must have. Returns the model prepared for inference, the names of its
-    classes and their category ids; a checkpoint without them numbers its classes from 0.
+    classes: names that the data has and the checkpoint must have. Returns the model prepared for inference, the names
+    of its classes and their category ids; a checkpoint without them numbers its classes from 0.
     """
     path, content = find_detector(cfg)
     if classes is not None:

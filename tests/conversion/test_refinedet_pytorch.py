@@ -1,4 +1,4 @@
-"""RefineDet.PyTorch's checkpoints: the whole network on VGG16 computes what the port computes; ResNeSt-50's keys fit."""
+"""RefineDet.PyTorch's checkpoints: the network on VGG16 computes what the port computes; ResNeSt-50's keys fit."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Can a detector learn a few images by heart? Prints AP50 on them beside the best that its locations allow."""
+"""Can a detector learn a few images by heart? Prints AP50 on them beside the best that its head allows."""
 
 import json
 import logging
@@ -34,10 +34,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def overfit(cfg: CfgNode, number: int, resume: bool = False) -> dict[str, float]:
-    """Train and evaluate on the first images of DATASETS.TRAIN, without flips; the head has to be FCOS.
+    """Train and evaluate on the first images of DATASETS.TRAIN, without flips.
 
     Returns {"AP50", "bound", "share"}: fractions; the bound is the AP50 of the ground truth's own boxes, less those
-    that no location answers for. Draws every image with its detections (score 0.5 and more) and dashed truth.
+    that no location or anchor answers for. Draws every image with its detections (score 0.5 and more) and dashed truth.
     """
     output = Path(cfg.OUTPUT_DIR)
     entry = first_images(cfg.DATASETS.TRAIN[0], cfg.DATASETS.ROOT, number, output)
@@ -51,11 +51,11 @@ def overfit(cfg: CfgNode, number: int, resume: bool = False) -> dict[str, float]
     cfg.defrost()
     cfg.MODEL.WEIGHT = str(output / "model_final.pth")
     model, *_ = load_for_inference(cfg)
-    bound, lost = location_bound(model, dataset, cfg)
+    bound, lost = matching_bound(model, dataset, cfg)
     draw_all(model, dataset, cfg, output / "pictures")
     result = {"AP50": metrics["AP50"], "bound": bound, "share": metrics["AP50"] / bound}
     log.info(
-        "AP50 %.3f on %d images; %d boxes get no location, so at most %.3f: %.3f of it",
+        "AP50 %.3f on %d images; %d boxes are answered for by nothing, so at most %.3f: %.3f of it",
         *(result["AP50"], len(dataset), lost, bound, result["share"]),
     )
     return result
@@ -75,12 +75,12 @@ def first_images(entry: str, root: str, number: int, output: Path) -> str:
 
 
 @torch.inference_mode()
-def location_bound(model: Detector, dataset: CocoDetection, cfg: CfgNode) -> tuple[float, int]:
-    """AP50 of the true boxes that FCOS assigns a location, at score 1; and how many boxes have none."""
+def matching_bound(model: Detector, dataset: CocoDetection, cfg: CfgNode) -> tuple[float, int]:
+    """AP50 of the true boxes that the head assigns a location or anchor, at score 1; and how many boxes have none."""
     evaluator, lost = CocoEvaluator(dataset), 0
     for batch in test_loader(cfg, dataset):
-        points, *_ = model.head(model.neck(model.backbone(model.normalize(batch.images, batch.sizes))))
-        matches = model.head.assign(points, batch.targets)
+        features = model.neck(model.backbone(model.normalize(batch.images, batch.sizes)))
+        matches = model.head.matches(features, batch.targets)
         for match, target in zip(matches, batch.targets, strict=True):
             found = match[match >= 0].unique()
             lost += len(target["boxes"]) - len(found)

@@ -22,6 +22,13 @@ class Head(nn.Module):
         """Weighted scalar losses of a batch; an image without boxes is legal."""
         raise NotImplementedError
 
+    def matches(self, features: Features, targets: list[Target]) -> Tensor:
+        """What answers for which box: [N, P] index into the image's boxes, or below 0, for each location or anchor.
+
+        A box without any is not learned.
+        """
+        raise NotImplementedError
+
     def predict(self, features: Features, sizes: list[Size]) -> list[Detection]:
         """Detections of each image, scores descending; sizes are those before padding."""
         raise NotImplementedError

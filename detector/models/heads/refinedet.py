@@ -188,6 +188,10 @@ class RefineDet(Head):
         ]
         return torch.stack(matches)
 
+    def matches(self, features: Features, targets: list[Target]) -> Tensor:
+        """The box of every anchor, before it is refined."""
+        return self.assign(self.anchors(features).expand(len(targets), -1, -1), targets)
+
     def loss(self, features: Features, targets: list[Target], sizes: list[Size]) -> dict[str, Tensor]:
         """Classification and regression of the ARM's two classes and of the ODM's. Sec. 3.3, eq. 1."""
         return self.losses(self.anchors(features), self(features), targets)

@@ -1,0 +1,118 @@
+"""torchvision's detectors and ours with the same weights, and how they are timed against each other."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import detection
+from tqdm import tqdm
+
+from detector.conversion import convert
+from detector.engine.weights import load_weights
+from detector.models.build import build_detector
+from detector.models.detector import Detector
+
+NAMES = {"fcos": "fcos_resnet50_fpn", "faster_rcnn": "fasterrcnn_resnet50_fpn"}
+
+
+def build_pair(head: str, height: int, width: int, device: torch.device) -> tuple[nn.Module, Detector]:
+    """torchvision's `head` with random weights that find something, and ours converted from its file.
+
+    Stem and first stage are frozen in both. torchvision resizes to height x width, which the images already have.
+    """
+    torch.manual_seed(0)
+    sides = {"min_size": min(height, width), "max_size": max(height, width)}
+    theirs = getattr(detection, NAMES[head])(weights=None, weights_backbone=None, trainable_backbone_layers=3, **sides)
+    image = torch.rand(3, height, width)
+    lively(theirs, lambda: theirs([image]))
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(theirs.state_dict(), Path(folder) / "theirs.pth")
+        opts = ["MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "2"]
+        cfg = convert("torchvision", Path(folder) / "theirs.pth", Path(folder) / "ours.pth", opts=opts)
+        ours = build_detector(cfg)
+        load_weights(ours, cfg)
+    # torchvision freezes stem and first stage only when it is given weights.
+    for name, parameter in theirs.backbone.body.named_parameters():
+        parameter.requires_grad_(not name.startswith(("conv1.", "layer1.")))
+    return theirs.to(device), ours.to(device)
+
+
+def lively(theirs: nn.Module, run: Callable[[], object]) -> nn.Module:
+    """Random norms and predictors whose outputs make detections of many classes, sizes and levels; run: predicts."""
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.0)
+            nn.init.normal_(module.bias, std=0.1)
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    for name, module in theirs.backbone.body.named_modules():
+        if name.endswith("bn3"):  # residual sums of random blocks would grow without bound
+            nn.init.uniform_(module.weight, 0.1, 0.3)
+    theirs.eval()
+    with torch.no_grad():
+        if isinstance(theirs, detection.FCOS):
+            classes, boxes = theirs.head.classification_head, theirs.head.regression_head
+            _spread(classes.cls_logits, 1.0, run)
+            _spread(boxes.bbox_reg, 0.7, run)
+            _spread(boxes.bbox_ctrness, 1.0, run)
+            classes.cls_logits.bias -= 3.5
+            boxes.bbox_reg.bias += 2
+        else:
+            rpn, predictor = theirs.rpn.head, theirs.roi_heads.box_predictor
+            for layer, std in ((rpn.cls_logits, 2.0), (rpn.bbox_pred, 0.3), (predictor.cls_score, 2.0)):
+                _spread(layer, std, run)
+            _spread(predictor.bbox_pred, 0.5, run)
+    return theirs
+
+
+def _spread(layer: nn.Module, std: float, run: Callable[[], object]) -> None:
+    """Scale and shift a layer so that its outputs have a standard deviation, and each channel the mean 0."""
+    outputs: list[Tensor] = []
+    hook = layer.register_forward_hook(lambda module, inputs, output: outputs.append(output.transpose(0, 1).flatten(1)))
+    run()
+    hook.remove()
+    output = torch.cat(outputs, dim=1)
+    mean = output.mean(1)
+    scale = std / (output - mean[:, None]).std()
+    layer.bias.copy_((layer.bias - mean) * scale)
+    layer.weight *= scale
+
+
+def take_turns(runs: Mapping[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of each run in every round, after a first one that does not count; the order turns from round to round."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for i in tqdm(range(rounds + 1), unit="round", leave=False):
+        names = list(runs) if i % 2 else list(reversed(runs))
+        for name in names:
+            spent = clock(runs[name], device)
+            if i:
+                seconds[name].append(spent)
+    return seconds
+
+
+def clock(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def share(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> str:
+    """Median over the rounds of our time over theirs, and its quartiles."""
+    ratios = [a / b for a, b in zip(seconds[ours], seconds[theirs], strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return f"{middle:.3f} ({low:.2f}..{high:.2f})"
+
+
+def matmul_rate(dtype: torch.dtype, device: torch.device, side: int = 3072) -> float:
+    """Multiply-adds a second of a large matrix product: what the arithmetic can do at most."""
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return side**3 / statistics.median(clock(lambda: a @ b, device) for _ in range(7))
