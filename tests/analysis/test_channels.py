@@ -10,7 +10,7 @@ from detector.analysis.channels import map_correlations, most_active, network_in
 from detector.models.backbones import BGR_255, RGB_UNIT, Backbone
 from detector.models.backbones.resnet import Bottleneck
 from detector.models.backbones.trunk import ResidualBlock, ResidualTrunk
-from detector.models.norm import norm_factory
+from detector.models.norm import conv_norm, norm_factory
 
 
 class Doubling(ResidualBlock):
@@ -47,7 +47,8 @@ def test_a_recursive_stage_equals_its_blocks_called_one_by_one():
     backbone = trunk(Bottleneck, (1, 1, 4, 1), passes=2, groups=32, group_width=1)
     images = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        x = backbone.layer2(backbone.layer1(backbone.maxpool(backbone.bn1(backbone.conv1(images)).relu())))
+        stem = conv_norm(backbone.conv1, backbone.bn1, images).relu()
+        x = backbone.layer2(backbone.layer1(backbone.maxpool(stem)))
         want = [x := block(x.clone()) for block in [*backbone.layer3, *list(backbone.layer3)[1:]]]
         c4 = backbone(images)["c4"]
     steps, maps = stage_maps(backbone, images, 3)
