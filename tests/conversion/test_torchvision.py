@@ -14,8 +14,9 @@ from detector.engine.evaluate import load_trained
 from detector.models.heads.faster_rcnn import map_levels
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tools/benchmark")]
 convert_checkpoint = pytest.importorskip("convert_checkpoint")
+peers = pytest.importorskip("peers")
 
 FCOS, V1, V2 = "fcos_resnet50_fpn", "fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2"
 RUNS = {
@@ -47,32 +48,16 @@ class SamePixels(nn.Module):
         return result
 
 
-def spread(layer, std, run):
-    """Scale and shift a layer so that its outputs have a standard deviation, and each channel the mean 0."""
-    outputs = []
-    hook = layer.register_forward_hook(lambda module, inputs, output: outputs.append(output.transpose(0, 1).flatten(1)))
-    run()
-    hook.remove()
-    output = torch.cat(outputs, dim=1)
-    mean = output.mean(1)
-    with torch.no_grad():
-        scale = std / (output - mean[:, None]).std()
-        layer.bias.copy_((layer.bias - mean) * scale)
-        layer.weight *= scale
-
-
-def lively(theirs):
-    """Random norms and predictors whose outputs make detections of many classes, sizes and levels."""
+def prepared(theirs):
+    """torchvision's model with weights that find something, for pixels as they are."""
     for module in theirs.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.0)
             nn.init.normal_(module.bias, std=0.1)
             module.momentum = 1.0  # so that the statistics become those of the next batch
-    for name, module in theirs.backbone.body.named_modules():
-        if name.endswith("bn3"):  # residual sums of random blocks would grow without bound
-            nn.init.uniform_(module.weight, 0.1, 0.3)
     pixels = torch.randn(1, 3, 128, 192, dtype=torch.float64)
     theirs.transform = SamePixels(pixels, [(128, 192)])
+    peers.damp(theirs)
     # In training the norms of the _v2 take the batch's statistics. With quite others the logits would be so large that
     # their sigmoids are 1, and torchvision, which sorts these, would leave the order of the proposals to chance.
     with torch.no_grad():
@@ -80,29 +65,7 @@ def lively(theirs):
     for module in theirs.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.1
-    theirs.eval()
-
-    def run():
-        with torch.no_grad():
-            theirs([torch.empty(3, 128, 192)])
-
-    if isinstance(theirs, detection.FCOS):
-        spread(theirs.head.classification_head.cls_logits, 1.0, run)
-        spread(theirs.head.regression_head.bbox_reg, 0.7, run)
-        spread(theirs.head.regression_head.bbox_ctrness, 1.0, run)
-        with torch.no_grad():
-            theirs.head.classification_head.cls_logits.bias -= 3.5
-            theirs.head.regression_head.bbox_reg.bias += 2
-        return theirs
-    # The pyramid adds up towards the fine levels, which have more cells as well: without this all would be of p2.
-    for i, block in enumerate(theirs.backbone.fpn.layer_blocks):
-        spread(block[-1], 1.5**i, run)
-    rpn, predictor = theirs.rpn.head, theirs.roi_heads.box_predictor
-    for layer, std in ((rpn.cls_logits, 1.0), (rpn.bbox_pred, 0.3)):
-        spread(layer, std, run)
-    spread(predictor.cls_score, 2.0, run)
-    spread(predictor.bbox_pred, 0.5, run)
-    return theirs
+    return peers.lively(theirs, lambda: theirs([torch.empty(3, 128, 192)]))
 
 
 @pytest.fixture(scope="module", params=[FCOS, V1, V2])
@@ -112,7 +75,7 @@ def pair(request, tmp_path_factory):
     name, folder = request.param, tmp_path_factory.mktemp(request.param)
     arguments = {} if name == FCOS else {key: number for key, (_, number) in FEWER.items()}
     theirs = getattr(detection, name)(weights=None, weights_backbone=None, **arguments).double()
-    theirs = lively(theirs).float().double()  # what the file can hold
+    theirs = prepared(theirs).float().double()  # what the file can hold
     torch.save({k: v.float() for k, v in theirs.state_dict().items()}, folder / "theirs.pth")
     paths = ["--input", str(folder / "theirs.pth"), "--output", str(folder / "ours.pth")]
     convert_checkpoint.main(["--from", "torchvision", *paths])

@@ -36,6 +36,7 @@ def build_pair(head: str, height: int, width: int, device: torch.device) -> tupl
     sides = {"min_size": min(height, width), "max_size": max(height, width)}
     theirs = getattr(detection, NAMES[head])(weights=None, weights_backbone=None, trainable_backbone_layers=3, **sides)
     image = torch.rand(3, height, width)
+    damp(theirs)
     lively(theirs, lambda: theirs([image]))
     with tempfile.TemporaryDirectory() as folder:
         torch.save(theirs.state_dict(), Path(folder) / "theirs.pth")
@@ -50,34 +51,35 @@ def build_pair(head: str, height: int, width: int, device: torch.device) -> tupl
 
 
 def lively(theirs: nn.Module, run: Callable[[], object]) -> nn.Module:
-    """Random norms and predictors whose outputs make detections of many classes, sizes and levels; run: predicts."""
-    for module in theirs.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-            nn.init.normal_(module.bias, std=0.1)
-            module.running_mean.normal_(std=0.1)
-            module.running_var.uniform_(0.5, 1.5)
-    for name, module in theirs.backbone.body.named_modules():
-        if name.endswith("bn3"):  # residual sums of random blocks would grow without bound
-            nn.init.uniform_(module.weight, 0.1, 0.3)
+    """Random predictors whose outputs make detections of many classes, sizes and levels; run: predicts."""
     theirs.eval()
     with torch.no_grad():
         if isinstance(theirs, detection.FCOS):
             classes, boxes = theirs.head.classification_head, theirs.head.regression_head
-            _spread(classes.cls_logits, 1.0, run)
-            _spread(boxes.bbox_reg, 0.7, run)
-            _spread(boxes.bbox_ctrness, 1.0, run)
+            spread(classes.cls_logits, 1.0, run)
+            spread(boxes.bbox_reg, 0.7, run)
+            spread(boxes.bbox_ctrness, 1.0, run)
             classes.cls_logits.bias -= 3.5
             boxes.bbox_reg.bias += 2
-        else:
-            rpn, predictor = theirs.rpn.head, theirs.roi_heads.box_predictor
-            for layer, std in ((rpn.cls_logits, 2.0), (rpn.bbox_pred, 0.3), (predictor.cls_score, 2.0)):
-                _spread(layer, std, run)
-            _spread(predictor.bbox_pred, 0.5, run)
+            return theirs
+        # The pyramid adds up towards the fine levels, which have more cells as well: without this all would be of p2.
+        for i, block in enumerate(theirs.backbone.fpn.layer_blocks):
+            spread(block[-1], 1.5**i, run)
+        rpn, predictor = theirs.rpn.head, theirs.roi_heads.box_predictor
+        for layer, std in ((rpn.cls_logits, 1.0), (rpn.bbox_pred, 0.3), (predictor.cls_score, 2.0)):
+            spread(layer, std, run)
+        spread(predictor.bbox_pred, 0.5, run)
     return theirs
 
 
-def _spread(layer: nn.Module, std: float, run: Callable[[], object]) -> None:
+def damp(theirs: nn.Module) -> None:
+    """Small last norms of the branches: the residual sums of random blocks would grow without bound."""
+    for name, module in theirs.backbone.body.named_modules():
+        if name.endswith("bn3"):
+            nn.init.uniform_(module.weight, 0.1, 0.3)
+
+
+def spread(layer: nn.Module, std: float, run: Callable[[], object]) -> None:
     """Scale and shift a layer so that its outputs have a standard deviation, and each channel the mean 0."""
     outputs: list[Tensor] = []
     hook = layer.register_forward_hook(lambda module, inputs, output: outputs.append(output.transpose(0, 1).flatten(1)))
