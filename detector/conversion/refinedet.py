@@ -13,7 +13,7 @@ RULES = (
     (r"^module\.", ""),
     (r"^vgg\.31\.", "backbone.fc6."),
     (r"^vgg\.33\.", "backbone.fc7."),
-    (r"^vgg\.", "backbone.features."),
+    (r"^vgg\.", "backbone.blocks."),
     (r"^model\.", "backbone."),
     (r"^conv4_3_L2Norm\.", "neck.l2norm.c3."),
     (r"^conv5_3_L2Norm\.", "neck.l2norm.c4."),
@@ -59,7 +59,7 @@ def convert_refinedet_pytorch(path: Path) -> Converted:
     state = renamed(state, RULES)
     if "head.odm_cls.0.weight" not in state or "head.arm_reg.0.weight" not in state:
         raise ValueError(f"{path} is no checkpoint of RefineDet.PyTorch: it has no odm_conf.0 or no arm_loc.0")
-    backbones = {"backbone.features.0.weight": "vgg16", "backbone.conv1.0.weight": "resnest50"}
+    backbones = {"backbone.blocks.0.weight": "vgg16", "backbone.conv1.0.weight": "resnest50"}
     backbone = next((name for key, name in backbones.items() if key in state), None)
     if backbone is None:
         raise ValueError(f"{path}: its backbone is neither VGG16 (vgg.0) nor ResNeSt-50 (model.conv1.0)")

@@ -37,7 +37,7 @@ class VGG16(Backbone):
                 ]
                 channels = out
             layers.append(nn.MaxPool2d(2, 2, ceil_mode=True))
-        self.features = nn.Sequential(*layers)
+        self.blocks = nn.Sequential(*layers)
         self.fc6 = nn.Conv2d(channels, FC, 3, padding=3, dilation=3)
         self.fc7 = nn.Conv2d(FC, FC, 1)
         sources = [out for out, _ in BLOCKS[2:]]
@@ -51,14 +51,14 @@ class VGG16(Backbone):
     def parts(self) -> Sequence[Sequence[nn.Module]]:
         """The five blocks of convolutions, the last one with fc6 and fc7."""
         blocks = [
-            list(group) for pool, group in groupby(self.features, lambda m: isinstance(m, nn.MaxPool2d)) if not pool
+            list(group) for pool, group in groupby(self.blocks, lambda m: isinstance(m, nn.MaxPool2d)) if not pool
         ]
         return [*blocks[:-1], [*blocks[-1], self.fc6, self.fc7]]
 
     def forward(self, images: Tensor) -> Features:
         """Images [N, 3, H, W] float -> c2..c5."""
         x, ends = images, []
-        for module in self.features:
+        for module in self.blocks:
             if isinstance(module, nn.MaxPool2d):
                 ends.append(x)
             x = module(x)
@@ -80,7 +80,7 @@ def _torchvision(name: str, digest: str) -> Weights:
             Decimation("classifier.3.weight", (4096, 4096, 1, 1), (4, 4, 1, 1)),
             Decimation("classifier.3.bias", (4096,), (4,)),
         ),
-        rename=((r"^classifier\.0\.", "fc6."), (r"^classifier\.3\.", "fc7.")),
+        rename=((r"^features\.", "blocks."), (r"^classifier\.0\.", "fc6."), (r"^classifier\.3\.", "fc7.")),
         drop=("fc.", "classifier.6."),
         licence="BSD-3-Clause",
     )
@@ -89,7 +89,7 @@ def _torchvision(name: str, digest: str) -> Weights:
 REDUCED = Weights(
     ("https://s3.amazonaws.com/amdegroot-models/vgg16_reducedfc.pth",),
     pixels=CAFFE,
-    rename=((r"^31\.", "fc6."), (r"^33\.", "fc7."), (r"^(\d+)\.", r"features.\1.")),
+    rename=((r"^31\.", "fc6."), (r"^33\.", "fc7."), (r"^(\d+)\.", r"blocks.\1.")),
     licence="CC-BY",
 )
 """SSD's weights, whose layers are numbered through."""

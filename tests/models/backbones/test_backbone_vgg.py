@@ -33,7 +33,7 @@ def small_state(name, features):
 def test_blocks_equal_torchvisions(name):
     theirs, features = torchvision_features(name)
     ours = build_backbone(name).eval()
-    ours.load_state_dict(features, strict=False)
+    ours.blocks.load_state_dict(theirs.state_dict())
     x, ends = torch.randn(1, 3, 64, 96), []
     got = ours(x)
     for module in theirs:
@@ -71,7 +71,7 @@ def test_a_full_file_of_torchvisions_loads(tmp_path):
     ours = build_backbone("vgg16")
     report = load_backbone(ours, BACKBONES["vgg16"].weights, tmp_path / "vgg16.pth")
     assert report.dropped == ["classifier.6.bias", "classifier.6.weight"]
-    assert torch.equal(ours.features[0].weight, theirs[0].weight)
+    assert torch.equal(ours.blocks[0].weight, theirs[0].weight)
     torch.save(ours.state_dict(), tmp_path / "ours.pth")
     load_backbone(build_backbone("vgg16"), BACKBONES["vgg16"].weights, tmp_path / "ours.pth")
 
@@ -86,7 +86,7 @@ def test_ssds_file_loads_into_the_caffe_entry_alone(tmp_path):
     assert entry.weights.pixels == ("bgr", (104, 117, 123), (1, 1, 1))
     backbone = build_backbone("vgg16_caffe")
     load_backbone(backbone, entry.weights, tmp_path / "vgg16_reducedfc.pth")
-    assert torch.equal(backbone.features[28].weight, state["28.weight"])
+    assert torch.equal(backbone.blocks[28].weight, state["28.weight"])
     assert (backbone.fc7.weight == 1).all()
     # Its pixels are others, so the entry of torchvision's weights does not take it.
     with pytest.raises(ValueError, match=r"do not fit the model.*\n.*\n.*\n.*missing.*\n.*unexpected"):
@@ -114,7 +114,7 @@ def test_freezing_takes_blocks(at):
     with torch.device("meta"):
         backbone = build_backbone("vgg16")
     backbone.freeze(at)
-    convs = [layer for layer in backbone.features if hasattr(layer, "weight")] + [backbone.fc6, backbone.fc7]
+    convs = [layer for layer in backbone.blocks if hasattr(layer, "weight")] + [backbone.fc6, backbone.fc7]
     frozen = sum((2, 2, 3, 3, 5)[:at])
     assert [conv.weight.requires_grad for conv in convs] == [False] * frozen + [True] * (15 - frozen)
 

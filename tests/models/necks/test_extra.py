@@ -81,6 +81,6 @@ def test_what_does_not_fit_is_refused():
         RefineDetSources(SOURCES, (1, 2, 3, 4))
     with pytest.raises(ValueError, match=r"c6_bottleneck needs a MODEL\.NECK\.NORM"):
         RefineDetSources(SOURCES, (), "c6_bottleneck")
-    cfg = load_config(None, ["MODEL.NECK.SOURCES", "c3,c9", "MODEL.NECK.EXTRA_LEVELS", "c6"])
+    cfg = load_config(None, ["MODEL.NECK.SOURCES", "[c3, c9]", "MODEL.NECK.EXTRA_LEVELS", "c6"])
     with pytest.raises(ValueError, match=r"MODEL\.NECK\.SOURCES \('c3', 'c9'\): resnet50 has \('c3', 'c4', 'c5'\)"):
         build_refinedet_sources(cfg, SOURCES)
