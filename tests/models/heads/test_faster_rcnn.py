@@ -19,8 +19,6 @@ from two_stage import (
     torchvision_state,
 )
 
-from detector.config import load_config
-from detector.models.build import build_detector
 from detector.models.heads.faster_rcnn import Pooler, Samples, map_levels
 from detector.ops.boxes import pairwise_iou
 from detector.structures import Level
@@ -290,40 +288,3 @@ def test_a_side_of_exactly_112_pixels_stays_on_its_level():
     sides = torch.tensor([111.9, 112, 224, 448, 5000, 1])
     boxes = torch.stack([0 * sides, 0 * sides, sides, sides], dim=1)
     assert map_levels(boxes, 2, 5).tolist() == [2, 3, 4, 5, 5, 2]
-
-
-def test_two_images_are_learned():
-    opts = {
-        "MODEL.BACKBONE.NAME": "resnet10",
-        "MODEL.BACKBONE.NORM": "gn",
-        "MODEL.BACKBONE.FREEZE_CONV_BODY_AT": 0,
-        "MODEL.NUM_CLASSES": 3,
-        "MODEL.NECK.OUT_CHANNELS": 32,
-        "MODEL.RPN.ANCHOR_SIZES": [16, 32, 64, 128, 256],
-        "MODEL.RPN.POST_NMS_TOP_N_TRAIN": 200,
-        "MODEL.RPN.POST_NMS_TOP_N_TEST": 100,
-        "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 64,
-        "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM": 128,
-    }
-    cfg = load_config(ROOT / "configs/base/faster_rcnn.yaml", [str(x) for pair in opts.items() for x in pair])
-    model = build_detector(cfg)
-    images, sizes = torch.randint(100, 130, (2, 3, 96, 128), dtype=torch.uint8), [(96, 128)] * 2
-    boxes = [[[8, 8, 40, 48], [72, 16, 96, 88], [48, 56, 64, 72]], [[24, 32, 104, 80]]]
-    labels = [[0, 1, 2], [1]]
-    for i in range(2):
-        for (left, top, right, bottom), label in zip(boxes[i], labels[i]):
-            images[i, :, top:bottom, left:right] = 255 * torch.eye(3, dtype=torch.uint8)[label][:, None, None]
-    targets = [target(*truth) for truth in zip(boxes, labels)]
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(120):
-        losses = model(images, sizes, targets)
-        optimizer.zero_grad()
-        sum(losses.values()).backward()
-        optimizer.step()
-    with torch.no_grad():
-        detections = model(images, sizes)
-    for found, truth in zip(detections, targets):
-        sure = found["scores"] > 0.5
-        iou, place = pairwise_iou(truth["boxes"], found["boxes"][sure]).max(1)
-        assert (iou > 0.6).all()
-        assert torch.equal(found["labels"][sure][place], truth["labels"])

@@ -7,8 +7,6 @@ import pytest
 import torch
 from refinement import LEVELS, features_for, lively, refinedet, target
 
-from detector.config import load_config
-from detector.models.build import build_detector
 from detector.models.heads.refinedet import Outputs
 from detector.models.norm import norm_factory
 from detector.ops.boxes import pairwise_iou
@@ -258,35 +256,3 @@ def test_levels_thresholds_and_norms_must_fit():
         refinedet(bg_iou_threshold=0.6)
     with pytest.raises(ValueError, match=r"PREDICTOR_BOTTLENECK needs a MODEL\.REFINEDET\.NORM"):
         refinedet(predictor_bottleneck=True)
-
-
-def test_two_images_are_learned():
-    opts = {
-        "MODEL.BACKBONE.NAME": "resnet10",
-        "MODEL.BACKBONE.NORM": "gn",
-        "MODEL.NUM_CLASSES": 3,
-        "MODEL.REFINEDET.TCB_CHANNELS": 32,
-    }
-    cfg = load_config(ROOT / "configs/base/refinedet.yaml", [str(x) for pair in opts.items() for x in pair])
-    model = build_detector(cfg)
-    images, sizes = torch.randint(100, 130, (2, 3, 128, 128), dtype=torch.uint8), [(128, 128)] * 2
-    boxes = [[[8, 8, 40, 48], [72, 16, 96, 88], [48, 56, 64, 72]], [[24, 32, 104, 80]]]
-    labels = [[0, 1, 2], [1]]
-    for i in range(2):
-        for (left, top, right, bottom), label in zip(boxes[i], labels[i]):
-            images[i, :, top:bottom, left:right] = 255 * torch.eye(3, dtype=torch.uint8)[label][:, None, None]
-    targets = [target(*truth) for truth in zip(boxes, labels)]
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(80):
-        losses = model(images, sizes, targets)
-        optimizer.zero_grad()
-        sum(losses.values()).backward()
-        optimizer.step()
-    with torch.no_grad():
-        detections = model(images, sizes)
-    for found, truth in zip(detections, targets):
-        sure = found["scores"] > 0.5
-        iou, place = pairwise_iou(truth["boxes"], found["boxes"][sure]).max(1)
-        assert (iou > 0.6).all()
-        assert torch.equal(found["labels"][sure][place], truth["labels"])
-        assert sure.sum() == len(truth["labels"])
