@@ -31,7 +31,7 @@ def small_state(name, features):
 @pytest.mark.parametrize("name", ["vgg16", "vgg16_bn"])
 @torch.no_grad()
 def test_blocks_equal_torchvisions(name):
-    theirs, features = torchvision_features(name)
+    theirs, _ = torchvision_features(name)
     ours = build_backbone(name).eval()
     ours.blocks.load_state_dict(theirs.state_dict())
     x, ends = torch.randn(1, 3, 64, 96), []
