@@ -73,8 +73,8 @@ def lively(theirs):
             nn.init.uniform_(module.weight, 0.1, 0.3)
     pixels = torch.randn(1, 3, 128, 192, dtype=torch.float64)
     theirs.transform = SamePixels(pixels, [(128, 192)])
-    # In training the norms of the _v2 take the batch's statistics. With quite others the logits would be so large that
-    # their sigmoids are 1, and torchvision, which sorts these, would leave the order of the proposals to chance.
+    # In training the norms of the _v2 take the batch's statistics; with quite others its logits would be large. The
+    # objectness has to stay small: torchvision sorts sigmoids, and where these are 1 the order is left to chance.
     with torch.no_grad():
         theirs.train().backbone(pixels)
     for module in theirs.modules():
@@ -98,7 +98,7 @@ def lively(theirs):
     for i, block in enumerate(theirs.backbone.fpn.layer_blocks):
         spread(block[-1], 1.5**i, run)
     rpn, predictor = theirs.rpn.head, theirs.roi_heads.box_predictor
-    for layer, std in ((rpn.cls_logits, 1.0), (rpn.bbox_pred, 0.3)):
+    for layer, std in ((rpn.cls_logits, 0.3), (rpn.bbox_pred, 0.3)):
         spread(layer, std, run)
     spread(predictor.cls_score, 2.0, run)
     spread(predictor.bbox_pred, 0.5, run)
