@@ -58,8 +58,7 @@ def prepared(theirs):
     pixels = torch.randn(1, 3, 128, 192, dtype=torch.float64)
     theirs.transform = SamePixels(pixels, [(128, 192)])
     peers.damp(theirs)
-    # In training the norms of the _v2 take the batch's statistics. With quite others the logits would be so large that
-    # their sigmoids are 1, and torchvision, which sorts these, would leave the order of the proposals to chance.
+    # In training the norms of the _v2 take the batch's statistics; with quite others its logits would be large.
     with torch.no_grad():
         theirs.train().backbone(pixels)
     for module in theirs.modules():

@@ -9,6 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torchvision.models import detection
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from tqdm import tqdm
 
 from detector.analysis.counts import count
@@ -24,8 +27,6 @@ PAIRS = (
 )
 """Ours, torchvision's, and the words for their comparison."""
 
-NAMES = {"fcos": "fcos_resnet50_fpn", "faster_rcnn": "fasterrcnn_resnet50_fpn"}
-
 
 def build_pair(head: str, height: int, width: int, device: torch.device) -> tuple[nn.Module, Detector]:
     """The `head` of torchvision with random weights that find something, and ours converted from its file.
@@ -33,8 +34,7 @@ def build_pair(head: str, height: int, width: int, device: torch.device) -> tupl
     Stem and first stage are frozen in both. torchvision resizes to height x width, which the images already have.
     """
     torch.manual_seed(0)
-    sides = {"min_size": min(height, width), "max_size": max(height, width)}
-    theirs = getattr(detection, NAMES[head])(weights=None, weights_backbone=None, trainable_backbone_layers=3, **sides)
+    theirs = build_peer(head, height, width)
     image = torch.rand(3, height, width)
     damp(theirs)
     lively(theirs, lambda: theirs([image]))
@@ -44,10 +44,17 @@ def build_pair(head: str, height: int, width: int, device: torch.device) -> tupl
         cfg = convert("torchvision", Path(folder) / "theirs.pth", Path(folder) / "ours.pth", opts=opts)
         ours = build_detector(cfg)
         load_weights(ours, cfg)
-    # torchvision freezes stem and first stage only when it is given weights.
-    for name, parameter in theirs.backbone.body.named_parameters():
-        parameter.requires_grad_(not name.startswith(("conv1.", "layer1.")))
     return theirs.to(device), ours.to(device)
+
+
+def build_peer(head: str, height: int, width: int) -> nn.Module:
+    """What torchvision builds for a pretrained backbone: frozen norms, and three stages that are trained."""
+    sides = {"min_size": min(height, width), "max_size": max(height, width)}
+    parts = {"backbone_name": "resnet50", "weights": None, "norm_layer": FrozenBatchNorm2d, "trainable_layers": 3}
+    if head == "faster_rcnn":
+        return detection.FasterRCNN(resnet_fpn_backbone(**parts), 91, **sides)
+    above = LastLevelP6P7(256, 256)
+    return detection.FCOS(resnet_fpn_backbone(**parts, returned_layers=[2, 3, 4], extra_blocks=above), 91, **sides)
 
 
 def lively(theirs: nn.Module, run: Callable[[], object]) -> nn.Module:
@@ -66,7 +73,8 @@ def lively(theirs: nn.Module, run: Callable[[], object]) -> nn.Module:
         for i, block in enumerate(theirs.backbone.fpn.layer_blocks):
             spread(block[-1], 1.5**i, run)
         rpn, predictor = theirs.rpn.head, theirs.roi_heads.box_predictor
-        for layer, std in ((rpn.cls_logits, 1.0), (rpn.bbox_pred, 0.3), (predictor.cls_score, 2.0)):
+        # torchvision sorts sigmoids, and where these are 1 the order of the proposals is left to chance.
+        for layer, std in ((rpn.cls_logits, 0.3), (rpn.bbox_pred, 0.3), (predictor.cls_score, 2.0)):
             spread(layer, std, run)
         spread(predictor.bbox_pred, 0.5, run)
     return theirs
