@@ -11,8 +11,9 @@ from collections.abc import Callable
 from copy import deepcopy
 
 import torch
-from peers import PAIRS, build_pair, clock, matmul_rate, share, take_turns, total_macs
+from peers import PAIRS, build_pair, clock, matmul_rate, share, take_turns
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import box_iou, roi_align
 
 from detector.engine.device import autocast, peak_memory_mb
@@ -75,7 +76,9 @@ def compare(head: str, size: tuple[int, int], rounds: int, device: torch.device,
     for name in (name for name in runs if name != "ours fp32"):
         print(f"  {name} to ours fp32: {moved(found['ours fp32'], found[name], shifted(head, name))}")
     seconds = take_turns(runs, rounds, device)
-    macs = total_macs(ours, image, size)
+    with FlopCounterMode(display=False) as counter:
+        predict(ours)()
+    macs = counter.get_total_flops() / 2
     for name, spent in seconds.items():
         rate = matmul_rate(torch.float32 if name.endswith("fp32") else torch.bfloat16, device)
         middle = statistics.median(spent)

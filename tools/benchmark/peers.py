@@ -14,7 +14,6 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from tqdm import tqdm
 
-from detector.analysis.counts import count
 from detector.conversion import convert
 from detector.engine.weights import load_weights
 from detector.models.build import build_detector
@@ -134,11 +133,3 @@ def matmul_rate(dtype: torch.dtype, device: torch.device, side: int = 3072) -> f
     """Multiply-adds a second of a large matrix product: what the arithmetic can do at most."""
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return side**3 / statistics.median(clock(lambda: a @ b, device) for _ in range(7))
-
-
-def total_macs(model: Detector, image: Tensor, size: tuple[int, int]) -> int:
-    """Multiply-adds of one pass, for as many proposals as there are at most."""
-    backbone, features = count(model.backbone, model.normalize(image, [size]))
-    neck, pyramid = count(model.neck, features)
-    method = "fixed_forward" if hasattr(model.head, "fixed_forward") else "forward"
-    return (backbone + neck + count(model.head, pyramid, method=method)[0]).macs

@@ -12,8 +12,9 @@ from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
-from peers import PAIRS, build_pair, clock, matmul_rate, share, take_turns, total_macs
+from peers import PAIRS, build_pair, clock, matmul_rate, share, take_turns
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import roi_align, sigmoid_focal_loss
 
 from detector.engine.device import autocast, peak_memory_mb
@@ -84,12 +85,15 @@ def compare(head: str, number: int, size: tuple[int, int], rounds: int, device: 
         values = ", ".join(f"{term.removeprefix('loss_')} {loss:.4f}" for term, loss in run().items())
         print(f"  {name:<18}losses {values}")
     seconds = take_turns(runs, rounds, device)
-    # Forward, and twice that backward; the frozen part has no backward pass, and regions are fewer than counted.
-    macs = 3 * number * total_macs(ours, images[:1], size)
+    with FlopCounterMode(display=False) as counter:
+        runs["ours fp32"]()
+    macs = counter.get_total_flops() / 2
     for name, spent in seconds.items():
         rate = matmul_rate(torch.bfloat16 if name.endswith("best") else torch.float32, device)
         middle = statistics.median(spent)
-        print(f"  {name:<18}{middle:8.3f} s   {macs / rate / middle:6.1%} of the arithmetic limit, at most")
+        print(
+            f"  {name:<18}{middle:8.3f} s   {macs / rate / middle:6.1%} of the arithmetic limit ({macs / 1e9:.0f} GMAC)"
+        )
     for mine, other, words in PAIRS:
         print(f"  {words}: {share(seconds, mine, other)} of torchvision's time")
     steps = {"contiguous": step(plain), "channels_last": runs["ours fp32"], "and bf16 autocast": runs["ours best"]}
