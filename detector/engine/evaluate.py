@@ -21,6 +21,7 @@ from detector.models.backbones import BACKBONES
 from detector.models.backbones.find import resolve
 from detector.models.build import build_detector
 from detector.models.detector import Detector
+from detector.models.heads.box_head import BoxHead
 from detector.models.norm import fold_norms
 from detector.ops.boxes import rescale_boxes
 from detector.structures import Batch, Detection, Target, real_outputs
@@ -99,7 +100,7 @@ def test(cfg: CfgNode) -> dict[str, dict[str, float]]:
 
 @torch.no_grad()
 def prepare_for_inference(model: Detector, precision: str = "off") -> Detector:
-    """Merge norms into convolutions, and round the layers to `precision` (as TEST.AMP) once, not in every pass.
+    """Merge norms into convolutions, lay weights out as they are used, round them to `precision` (as TEST.AMP) once.
 
     In place; the detections are the same but for rounding, and the model is for prediction only.
     """
@@ -107,6 +108,9 @@ def prepare_for_inference(model: Detector, precision: str = "off") -> Detector:
     side = max(level.stride for level in model.neck.levels.values())
     blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=model.mean.device)
     fold_norms(model, lambda: model(blank, [(side, side)]))
+    for module in model.modules():
+        if isinstance(module, BoxHead):
+            module.prepare()
     if dtype := AMP[precision]:
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):

@@ -246,7 +246,8 @@ def load_state(
 
     drop: prefixes of keys to leave out, in the file (they are not read) and in the module (they keep their values).
     optional: prefixes of keys that the file may lack; so may it `num_batches_tracked`. source: the file, for messages.
-    Raises ValueError that lists all keys that are missing, left over or of another shape; then nothing is loaded.
+    Raises ValueError that lists all keys that are missing, left over or of another shape, or that hold a value which is
+    infinite or no number; then nothing is loaded.
     """
     own, report = module.state_dict(), Report()
     dropped = {key for key in {*own, *state} if drop and key.startswith(drop)}
@@ -262,6 +263,12 @@ def load_state(
     report.unexpected = [key for key in left if not key.endswith(COUNTER)]
     if report.missing or report.unexpected or report.wrong_shape:
         raise ValueError(f"{source or 'these weights'} do not fit the model:\n{report}\n{_remedy(module, report)}")
+    broken = [key for key in report.loaded if not torch.isfinite(state[key]).all()]
+    if broken:
+        raise ValueError(
+            f"{source or 'these weights'}: {len(broken)} tensors hold values that are infinite or no number, "
+            f"{broken[0]} first: the training that wrote them diverged; take an earlier checkpoint"
+        )
     module.load_state_dict({key: state[key] for key in own if key in state and key not in dropped}, strict=False)
     return report
 

@@ -36,6 +36,7 @@ class BoxHead(nn.Module):
                 layers.append(norm_factory(norm, key="MODEL.ROI_BOX_HEAD.NORM")(conv_head_dim))
             layers.append(nn.ReLU(inplace=True))
             channels = conv_head_dim
+        self.resolution, self.cells_first = resolution, False
         self.convs = nn.Sequential(*layers) if norm == "none" else ConvNorm(*layers)
         width = channels * resolution**2
         self.fcs = nn.ModuleList()
@@ -56,8 +57,18 @@ class BoxHead(nn.Module):
 
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits [R, C + 1], background last, and deltas [R, C or 1, 4] of regions [R, channels, size, size]."""
-        x = self.convs(regions).flatten(1)
+        x = self.convs(regions)
+        x = (x.permute(0, 2, 3, 1) if self.cells_first else x).flatten(1)
         for fc in self.fcs:
             x = F.relu(fc(x))
         dtype = torch.promote_types(x.dtype, torch.float32)
         return self.cls_logits(x).to(dtype), self.deltas(x).to(dtype).unflatten(1, (-1, 4))
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Turn the first fully connected layer to regions in channels_last, which then need no copy; for prediction."""
+        layer = self.fcs[0] if len(self.fcs) else None
+        if isinstance(layer, nn.Linear) and not self.cells_first:
+            weight = layer.weight.unflatten(1, (-1, self.resolution, self.resolution))
+            layer.weight = nn.Parameter(weight.permute(0, 2, 3, 1).flatten(1), False)
+            self.cells_first = True

@@ -323,3 +323,16 @@ def test_dropped_prefixes_keep_the_modules_values(tiny, trained):
     assert not torch.equal(target.layer4[0].conv1.weight, trained.layer4[0].conv1.weight)
     assert torch.equal(target.layer3[0].conv1.weight, trained.layer3[0].conv1.weight)
     assert str(report).splitlines()[0].split() == ["loaded", str(len(report.loaded))]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_of_a_diverged_training_are_refused(tiny, value):
+    module = tiny("bn")
+    state = {key: tensor.clone() for key, tensor in module.state_dict().items()}
+    before = {key: tensor.clone() for key, tensor in state.items()}
+    state["conv1.weight"][0, 0, 0, 0] = value
+    with pytest.raises(
+        ValueError, match=r"file\.pth: 1 tensors hold values that are infinite or no number, conv1\.weight"
+    ):
+        load_state(module, state, source="file.pth")
+    assert all(torch.equal(tensor, before[key]) for key, tensor in module.state_dict().items())
