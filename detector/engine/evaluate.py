@@ -105,7 +105,7 @@ def prepare_for_inference(model: Detector, precision: str = "off") -> Detector:
     In place; the detections are the same but for rounding, and the model is for prediction only.
     """
     model.eval()
-    side = max(level.stride for level in model.neck.levels.values())
+    side = 2 * max(level.stride for level in model.neck.levels.values())  # group norm wants more than one cell
     blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=model.mean.device)
     fold_norms(model, lambda: model(blank, [(side, side)]))
     for module in model.modules():
