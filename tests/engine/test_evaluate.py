@@ -10,6 +10,7 @@ from detector.models.build import build_detector
 from detector.models.heads import HEADS
 
 OPTS = ["MODEL.NUM_CLASSES", "3", "MODEL.NECK.OUT_CHANNELS", "32", "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM", "32"]
+OPTS += ["MODEL.RPN.POST_NMS_TOP_N_TEST", "100"]
 OPTS += ["MODEL.FCOS.PRIOR_PROB", "0.3", "MODEL.NECK.NORM", "bn", "MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "0"]
 OPTS += ["MODEL.ROI_BOX_HEAD.NUM_CONV", "2", "MODEL.ROI_BOX_HEAD.CONV_HEAD_DIM", "16", "MODEL.ROI_BOX_HEAD.NORM", "bn"]
 IMAGES, SIZES = torch.randint(0, 255, (2, 3, 96, 128), dtype=torch.uint8), [(96, 128), (80, 101)]
