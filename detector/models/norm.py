@@ -42,12 +42,16 @@ def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     cells = x.shape[0] * x.shape[2] * x.shape[3] // (conv.stride[0] * conv.stride[1])
     hooked = conv._forward_hooks or conv._forward_pre_hooks or norm._forward_hooks or norm._forward_pre_hooks
     other = conv.bias is not None or conv.padding_mode != "zeros"
-    measures = not isinstance(norm, FrozenNorm) and norm.training
-    kind = isinstance(norm, FrozenNorm | nn.BatchNorm2d | nn.SyncBatchNorm)
-    if not kind or measures or hooked or other or cells < FOLD_FROM * conv.weight[0].numel():
+    if not measures_nothing(norm) or hooked or other or cells < FOLD_FROM * conv.weight[0].numel():
         return norm(conv(x))
     weight, shift = folded(conv, norm)  # type: ignore[arg-type]
     return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def measures_nothing(norm: nn.Module) -> bool:
+    """Whether a module is a frozen norm, or a batch norm in evaluation mode: an affine map of each channel."""
+    batch = isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
+    return isinstance(norm, FrozenNorm) or (batch and not norm.training)
 
 
 def folded(conv: nn.Conv2d, norm: FrozenNorm | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -59,7 +63,7 @@ def folded(conv: nn.Conv2d, norm: FrozenNorm | nn.BatchNorm2d) -> tuple[Tensor, 
 
 @torch.no_grad()
 def fold_norms(model: nn.Module, run: Callable[[], object]) -> int:
-    """Merge every frozen or batch norm of a model in eval mode into the convolution before it, in place.
+    """Merge every norm that measures nothing into the convolution before it, in place.
 
     run: calls the model once, which shows what follows what; shapes do not matter. The numbers are the same but for
     rounding; the model can no longer be trained or saved under its keys. Modules that are used in several pairs,
@@ -78,7 +82,7 @@ def fold_norms(model: nn.Module, run: Callable[[], object]) -> int:
     for conv, norm in pairs:
         hooked = any((m._forward_hooks, m._forward_pre_hooks) != ({}, {}) for m in (conv, norm))
         alone = uses[conv] == uses[norm] == 1 and conv.bias is None and not hooked and norm in homes
-        if not alone or not isinstance(norm, FrozenNorm | nn.BatchNorm2d | nn.SyncBatchNorm) or norm.training:
+        if not alone or not measures_nothing(norm):
             continue
         weight, shift = folded(conv, norm)  # type: ignore[arg-type]
         conv.weight, conv.bias = nn.Parameter(weight, False), nn.Parameter(shift, False)
