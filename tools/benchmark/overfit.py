@@ -51,7 +51,7 @@ def overfit(cfg: CfgNode, number: int, resume: bool = False) -> dict[str, float]
     cfg.defrost()
     cfg.MODEL.WEIGHT = str(output / "model_final.pth")
     model, *_ = load_for_inference(cfg)
-    bound, lost = matching_bound(model, dataset, cfg)
+    bound, lost = answered_bound(model, dataset, cfg)
     draw_all(model, dataset, cfg, output / "pictures")
     result = {"AP50": metrics["AP50"], "bound": bound, "share": metrics["AP50"] / bound}
     log.info(
@@ -75,14 +75,13 @@ def first_images(entry: str, root: str, number: int, output: Path) -> str:
 
 
 @torch.inference_mode()
-def matching_bound(model: Detector, dataset: CocoDetection, cfg: CfgNode) -> tuple[float, int]:
+def answered_bound(model: Detector, dataset: CocoDetection, cfg: CfgNode) -> tuple[float, int]:
     """AP50 of the true boxes that the head assigns a location or anchor, at score 1; and how many boxes have none."""
     evaluator, lost = CocoEvaluator(dataset), 0
     for batch in test_loader(cfg, dataset):
         features = model.neck(model.backbone(model.normalize(batch.images, batch.sizes)))
-        matches = model.head.matches(features, batch.targets)
-        for match, target in zip(matches, batch.targets, strict=True):
-            found = match[match >= 0].unique()
+        answered = model.head.answered(features, batch.targets)
+        for found, target in zip(answered, batch.targets, strict=True):
             lost += len(target["boxes"]) - len(found)
             index = dataset.index
             rows = index.rows(index.image_ids.tolist().index(target["image_id"]))

@@ -22,10 +22,10 @@ class Head(nn.Module):
         """Weighted scalar losses of a batch; an image without boxes is legal."""
         raise NotImplementedError
 
-    def matches(self, features: Features, targets: list[Target]) -> Tensor:
-        """What answers for which box: [N, P] index into the image's boxes, or below 0, for each location or anchor.
+    def answered(self, features: Features, targets: list[Target]) -> list[Tensor]:
+        """The boxes of each image, by their index, that some location, anchor or region answers for in training.
 
-        A box without any is not learned.
+        The others are not learned.
         """
         raise NotImplementedError
 

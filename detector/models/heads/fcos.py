@@ -156,9 +156,9 @@ class FCOS(Head):
         ]
         return torch.stack(matches)
 
-    def matches(self, features: Features, targets: list[Target]) -> Tensor:
-        """The box of every location of all levels, see `assign`."""
-        return self.assign(self.points(features), targets)
+    def answered(self, features: Features, targets: list[Target]) -> list[Tensor]:
+        """The boxes of each image that some location answers for, see `assign`."""
+        return [match[match > BACKGROUND].unique() for match in self.assign(self.points(features), targets)]
 
     def loss(self, features: Features, targets: list[Target], sizes: list[Size]) -> dict[str, Tensor]:
         """Focal, IoU and centerness loss. Sec. 3.1 and 3.2.

@@ -188,9 +188,10 @@ class RefineDet(Head):
         ]
         return torch.stack(matches)
 
-    def matches(self, features: Features, targets: list[Target]) -> Tensor:
-        """The box of every anchor, before it is refined."""
-        return self.assign(self.anchors(features).expand(len(targets), -1, -1), targets)
+    def answered(self, features: Features, targets: list[Target]) -> list[Tensor]:
+        """The boxes of each image that some anchor answers for, before it is refined."""
+        matches = self.assign(self.anchors(features).expand(len(targets), -1, -1), targets)
+        return [match[match > BACKGROUND].unique() for match in matches]
 
     def loss(self, features: Features, targets: list[Target], sizes: list[Size]) -> dict[str, Tensor]:
         """Classification and regression of the ARM's two classes and of the ODM's. Sec. 3.3, eq. 1."""
