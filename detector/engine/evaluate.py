@@ -23,6 +23,7 @@ from detector.models.build import build_detector
 from detector.models.detector import Detector
 from detector.models.heads.box_head import BoxHead
 from detector.models.norm import fold_norms
+from detector.models.winograd import use_winograd
 from detector.ops.boxes import rescale_boxes
 from detector.structures import Batch, Detection, Target, real_outputs
 
@@ -102,7 +103,8 @@ def test(cfg: CfgNode) -> dict[str, dict[str, float]]:
 def prepare_for_inference(model: Detector, precision: str = "off") -> Detector:
     """Merge norms into convolutions, lay weights out as they are used, round them to `precision` (as TEST.AMP) once.
 
-    In place; the detections are the same but for rounding, and the model is for prediction only.
+    In float32 on a CPU, wide 3x3 convolutions are computed by Winograd's minimal filtering. In place; the detections
+    are the same but for rounding, and the model is for prediction only.
     """
     model.eval()
     side = 2 * max(level.stride for level in model.neck.levels.values())  # group norm wants more than one cell
@@ -115,6 +117,8 @@ def prepare_for_inference(model: Detector, precision: str = "off") -> Detector:
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.to(dtype)
+    else:
+        use_winograd(model)
     return model
 
 

@@ -1,5 +1,7 @@
 """What is prepared for prediction finds the same as what was trained."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from detector.config import load_config
 from detector.engine.evaluate import prepare_for_inference
 from detector.models.build import build_detector
 from detector.models.heads import HEADS
+from detector.models.winograd import WinogradConv2d
 
 OPTS = ["MODEL.NUM_CLASSES", "3", "MODEL.NECK.OUT_CHANNELS", "32", "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM", "32"]
 OPTS += ["MODEL.RPN.POST_NMS_TOP_N_TEST", "100"]
@@ -66,3 +69,21 @@ def test_layers_are_rounded_once():
     for a, b in zip(got, want, strict=True):
         assert a["boxes"].dtype == torch.float32
         assert abs(a["scores"].max() - b["scores"].max()) < 0.05
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_wide_convolutions_by_winograd_find_the_same(head):
+    opts = ["MODEL.HEAD.NAME", head, "MODEL.BACKBONE.NAME", "resnet18", "MODEL.BACKBONE.NORM", "frozen_bn", *OPTS]
+    opts += ["MODEL.NECK.OUT_CHANNELS", "128"]
+    model = build_detector(load_config(None, opts)).eval()
+    with torch.no_grad():
+        want = model(IMAGES, SIZES)
+    rounded, prepared = (prepare_for_inference(deepcopy(model), precision) for precision in ("bf16", "off"))
+    assert not any(isinstance(m, WinogradConv2d) for m in rounded.modules())
+    assert sum(isinstance(m, WinogradConv2d) for m in prepared.modules()) >= 8
+    with torch.inference_mode():
+        got = prepared(IMAGES, SIZES)
+    for a, b in zip(got, want, strict=True):
+        assert len(b["scores"]) > 0
+        assert len(a["scores"]) == len(b["scores"])
+        torch.testing.assert_close(a["scores"], b["scores"], rtol=1e-4, atol=1e-5)

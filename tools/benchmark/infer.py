@@ -76,23 +76,25 @@ def compare(head: str, size: tuple[int, int], rounds: int, device: torch.device,
     for name in (name for name in runs if name != "ours fp32"):
         print(f"  {name} to ours fp32: {moved(found['ours fp32'], found[name], shifted(head, name))}")
     seconds = take_turns(runs, rounds, device)
-    with FlopCounterMode(display=False) as counter:
-        predict(ours)()
-    macs = counter.get_total_flops() / 2
+    macs = {name: counted(run) for name, run in runs.items() if name != "ours compiled"}
+    macs["ours compiled"] = macs["ours best"]
     for name, spent in seconds.items():
         rate = matmul_rate(torch.float32 if name.endswith("fp32") else torch.bfloat16, device)
         middle = statistics.median(spent)
         print(
-            f"  {name:<18}{middle:8.4f} s   {macs / rate / middle:6.1%} of the arithmetic limit ({macs / 1e9:.1f} GMAC)"
+            f"  {name:<18}{middle:8.4f} s   {macs[name] / rate / middle:6.1%} of the arithmetic limit "
+            f"({macs[name] / 1e9:.1f} GMAC)"
         )
     for mine, other, words in pairs:
         print(f"  {words}: {share(seconds, mine, other)} of torchvision's time")
+    merged = prepare_for_inference(deepcopy(ours).double()).float()  # Winograd's is for float32 alone
     plain = deepcopy(ours).to(memory_format=torch.contiguous_format)
     plain.memory_format = torch.contiguous_format
     steps = {
         "contiguous": predict(plain),
         "channels_last": predict(ours),
-        "norms merged": predict(folded),
+        "norms merged": predict(merged),
+        "and Winograd": predict(folded),
         "bf16 autocast": predict(ours, "bf16"),
         "and merged, rounded": predict(best, "bf16"),
     }
@@ -100,6 +102,13 @@ def compare(head: str, size: tuple[int, int], rounds: int, device: torch.device,
     print("  " + ", ".join(f"{name} {statistics.median(times):.4f} s" for name, times in spent.items()))
     print("  " + (proposal_tricks if head == "faster_rcnn" else threshold_trick)(ours, image, size, device))
     print(f"  peak memory of the process {peak_memory_mb(device):.0f} MiB")
+
+
+def counted(run: Callable[[], object]) -> float:
+    """Multiply-adds of convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() / 2
 
 
 def shifted(head: str, name: str) -> int:
