@@ -1,11 +1,11 @@
 """Can a detector learn a few images by heart? Prints AP50 on them beside the best that its head allows."""
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import numpy as np
 import torch
 from yacs.config import CfgNode
 
@@ -17,6 +17,7 @@ from detector.data.loader import build_test_datasets, test_loader
 from detector.engine.evaluate import detect_all, load_for_inference
 from detector.engine.trainer import train
 from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.report import write_json
 from detector.models.detector import Detector
 from detector.structures import Detection
 from detector.visualize import draw
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def overfit(cfg: CfgNode, number: int, resume: bool = False) -> dict[str, float]:
-    """Train and evaluate on the first images of DATASETS.TRAIN, without flips.
+    """Train and evaluate on the first images of DATASETS.TRAIN, as they are: no augmentation.
 
     Returns {"AP50", "bound", "share"}: fractions; the bound is the AP50 of the ground truth's own boxes, less those
     that no location or anchor answers for. Draws every image with its detections (score 0.5 and more) and dashed truth.
@@ -44,7 +45,7 @@ def overfit(cfg: CfgNode, number: int, resume: bool = False) -> dict[str, float]
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (entry,)
-    cfg.INPUT.HORIZONTAL_FLIP_PROB_TRAIN = 0.0
+    cfg.INPUT.AUGMENTATION, cfg.INPUT.HORIZONTAL_FLIP_PROB_TRAIN = "flip", 0.0
     cfg.freeze()
     (metrics,) = train(cfg, resume).values()
     (dataset,) = build_test_datasets(cfg).values()
@@ -62,16 +63,33 @@ def overfit(cfg: CfgNode, number: int, resume: bool = False) -> dict[str, float]
 
 
 def first_images(entry: str, root: str, number: int, output: Path) -> str:
-    """Write the first images of a data set, by id, as a COCO file of their own; returns its DATASETS entry."""
+    """Write the first images of any data set, by id, as a file in COCO's format; returns its DATASETS entry.
+
+    Difficult objects of VOC become crowds: neither trained on nor counted.
+    """
     source = load_dataset(entry, root)
-    content = json.loads(Path(source.index.path).read_text(encoding="utf-8"))
-    images = sorted(content["images"], key=lambda image: image["id"])[:number]
-    ids = {image["id"] for image in images}
-    annotations = [a for a in content["annotations"] if a["image_id"] in ids]
-    output.mkdir(parents=True, exist_ok=True)
+    index = source.index
+    images, annotations = [], []
+    for i in np.argsort(index.image_ids)[:number].tolist():
+        height, width = index.size(i)
+        name = str(index.file_names[i])
+        images.append({"id": index.image_id(i), "file_name": name, "height": height, "width": width})
+        rows = index.rows(i)
+        annotations += [
+            {
+                "id": index.annotation_ids[row].item(),
+                "image_id": index.image_id(i),
+                "category_id": index.category_ids[index.labels[row]],
+                "bbox": index.boxes_xywh[row].tolist(),
+                "area": float(index.areas[row]),
+                "iscrowd": int(index.crowd[row] | index.difficult[row]),
+            }
+            for row in range(rows.start, rows.stop)
+        ]
+    categories = [{"id": id, "name": name} for id, name in zip(index.category_ids, index.classes, strict=True)]
     path = output / f"first_{number}.json"
-    path.write_text(json.dumps({**content, "images": images, "annotations": annotations}), encoding="utf-8")
-    return f"{Path(source.folder).resolve()}:{path.resolve()}"
+    write_json(path, {"images": images, "annotations": annotations, "categories": categories})
+    return f"{source.folder.resolve()}:{path.resolve()}"
 
 
 @torch.inference_mode()

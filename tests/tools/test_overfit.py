@@ -1,0 +1,56 @@
+"""The overfitting check takes the first images of data in any form."""
+
+import importlib.util
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from detector.data.catalog import load_dataset
+from detector.data.index import load_index
+
+ROOT = Path(__file__).resolve().parents[2]
+OBJECT = (
+    "<object><name>{}</name><difficult>{}</difficult><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax>"
+    "<ymax>{}</ymax></bndbox></object>"
+)
+
+
+@pytest.fixture(scope="module")
+def overfit():
+    spec = importlib.util.spec_from_file_location("overfit", ROOT / "tools" / "benchmark" / "overfit.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def cells(tmp_path):
+    """Three pictures in VOC's layout; the second object of each is difficult."""
+    for name in ("JPEGImages", "Annotations"):
+        (tmp_path / "cells" / name).mkdir(parents=True)
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / "cells" / "JPEGImages" / f"{i}.png"), np.zeros((40, 60, 3), np.uint8))
+        objects = OBJECT.format("b", 0, 11, 6, 30, 25) + OBJECT.format("a", 1, 1 + i, 1, 60, 40)
+        (tmp_path / "cells" / "Annotations" / f"{i}.xml").write_text(f"<annotation>{objects}</annotation>")
+    return tmp_path / "cells"
+
+
+def test_first_images_of_voc(overfit, cells, tmp_path):
+    folder, _, path = overfit.first_images(f"voc:{cells}:all", "", 2, tmp_path / "out").partition(":")
+    assert Path(folder) == cells / "JPEGImages"
+    index = load_index(path)
+    assert index.classes == ["a", "b"]
+    assert index.file_names.tolist() == ["0.png", "1.png"]
+    assert index.boxes.tolist() == [[10, 5, 30, 25], [0, 0, 60, 40], [10, 5, 30, 25], [1, 0, 60, 40]]
+    assert index.labels.tolist() == [1, 0, 1, 0]
+    assert index.trainable().tolist() == [True, False] * 2
+
+
+def test_first_images_of_coco_are_the_first_by_id(overfit, cells, tmp_path):
+    entry = overfit.first_images(f"voc:{cells}:all", "", 3, tmp_path / "out")
+    again = overfit.first_images(entry, "", 2, tmp_path / "again")
+    one, two = (load_dataset(e, "").index for e in (overfit.first_images(f"voc:{cells}:all", "", 2, tmp_path), again))
+    for name in ("image_ids", "boxes", "boxes_xywh", "labels", "crowd", "areas", "annotation_ids", "offsets"):
+        assert np.array_equal(getattr(one, name), getattr(two, name)), name
