@@ -33,13 +33,25 @@ def select_candidates(
     return scores, locations, labels
 
 
-def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, nms_threshold: float, limit: int) -> Detection:
-    """Non-maximum suppression within each class, then the `limit` best.
+def keep_best(boxes: Tensor, scores: Tensor, groups: Tensor, nms_threshold: float, limit: int) -> Tensor:
+    """Indices of the `limit` best boxes that non-maximum suppression within each group leaves, best first.
 
-    boxes [K, 4] xyxy pixels; scores [K]; labels [K]; a box goes when a better one of its class has a larger IoU with
-    it than nms_threshold.
+    boxes [K, 4] xyxy; scores [K]; groups [K]; a box goes when a better one of its group has a larger IoU with it than
+    nms_threshold. As better boxes alone decide on a box, the best few are tried before all.
     """
-    keep = batched_nms(boxes, scores, labels, nms_threshold)[:limit]
+    order = scores.argsort(descending=True, stable=True)
+    count = 2 * limit
+    while True:
+        tried = order[:count]
+        kept = tried[batched_nms(boxes[tried], scores[tried], groups[tried], nms_threshold)]
+        if len(kept) >= limit or count >= len(order):
+            return kept[:limit]
+        count *= 4
+
+
+def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, nms_threshold: float, limit: int) -> Detection:
+    """The `limit` best detections after non-maximum suppression within each class, as `keep_best` says."""
+    keep = keep_best(boxes, scores, labels, nms_threshold, limit)
     return Detection(boxes=boxes[keep], labels=labels[keep], scores=scores[keep])
 
 

@@ -1,10 +1,10 @@
-"""Soft-NMS by hand and against the plain form of its article."""
+"""NMS of the best few against NMS of all; soft-NMS by hand and against the plain form of its article."""
 
 import pytest
 import torch
-from torchvision.ops import box_iou
+from torchvision.ops import batched_nms, box_iou
 
-from detector.ops.select import select_per_class, suppress, suppress_softly
+from detector.ops.select import keep_best, select_per_class, suppress, suppress_softly
 
 BOXES = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [20, 20, 30, 30], [0, 0, 10, 10]])
 SCORES = torch.tensor([0.9, 0.8, 0.7, 0.6])
@@ -77,3 +77,18 @@ def test_the_best_rows_of_each_class():
     assert sorted(select_per_class(scores, 0.59, 9)[1].tolist()) == [0, 1, 3]  # above the threshold, all of them
     assert [len(x) for x in select_per_class(scores[:0], 0.1, 5)] == [0, 0, 0]
     assert select_per_class(torch.tensor([[0.5]]), 0.5, 1)[0].tolist() == []
+
+
+@pytest.mark.parametrize("spread", [5, 60, 2000], ids=["one heap", "some overlap", "apart"])
+@pytest.mark.parametrize("limit", [1, 7, 100, 5000])
+def test_the_best_few_decide(limit, spread):
+    corner = torch.rand(1500, 2, dtype=torch.float64) * spread
+    boxes = torch.cat([corner, corner + 10 + torch.rand(1500, 2, dtype=torch.float64) * 10], dim=1)
+    scores, groups = torch.rand(1500, dtype=torch.float64), torch.randint(6, (1500,))
+    want = batched_nms(boxes, scores, groups, 0.5)[:limit]
+    assert torch.equal(keep_best(boxes, scores, groups, 0.5, limit), want)
+
+
+def test_the_best_of_nothing():
+    none = torch.zeros(0)
+    assert keep_best(torch.zeros(0, 4), none, none.long(), 0.5, 3).tolist() == []

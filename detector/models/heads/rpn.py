@@ -6,13 +6,13 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 from yacs.config import CfgNode
 
 from detector.models.heads.base import flatten
 from detector.ops.anchors import anchor_cells, grid_anchors, legacy_anchor_cells, padded_strides
 from detector.ops.boxes import decode_deltas, encode_deltas
 from detector.ops.matching import match_boxes, sample_balanced
+from detector.ops.select import keep_best
 from detector.structures import Features, Level, Size, Target
 
 
@@ -199,7 +199,7 @@ class RPN(nn.Module):
         # Image by image: NMS shifts groups apart, and the rounding of that must not depend on the other images.
         for b, s, valid in zip(box, logit, (side >= self.min_size) & (side > 0), strict=True):
             b, s = b[valid], s[valid]
-            keep = batched_nms(b, s, level[valid], self.nms_thresh)[: self.post_nms_top_n[phase]]
+            keep = keep_best(b, s, level[valid], self.nms_thresh, self.post_nms_top_n[phase])
             proposals.boxes.append(b[keep])
             proposals.scores.append(s[keep].sigmoid())
         return proposals
