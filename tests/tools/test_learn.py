@@ -7,6 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+
+from detector.data.loader import build_train_dataset, train_loader
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -52,6 +55,20 @@ def test_both_detectors_see_the_same_and_are_measured(learn, cells, tmp_path, ca
         assert 0 <= row["AP"] <= row["AP50"] <= 1
         assert row["train_s"] > 0
     assert "torchvision fcos" in capsys.readouterr().out
+    assert set(torch.load(tmp_path / "out" / "ours_fcos_3.pth", weights_only=True)) == {"model", "classes"}
+
+
+def test_the_peer_sees_images_in_the_size_they_come_in(learn, cells):
+    cfg = learn.settings("fcos", 2, 0, [*SMALL, *cells])
+    dataset = build_train_dataset(cfg)
+    batch = next(iter(train_loader(cfg, dataset, 0, 1)))
+    model, losses, detections = learn.build_peer(False)(cfg, torch.device("cpu"))
+    seen = []
+    model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    losses(batch)
+    model.eval()
+    assert len(detections(batch)) == 2
+    assert seen == [batch.images.shape] * 2
 
 
 def test_one_of_them_and_means_over_seeds(learn, cells, tmp_path, capsys):

@@ -2,7 +2,8 @@
 
 Ours is configs/bccd/<head>_resnet18.yaml, from scratch; the peer is torchvision's FCOS on the same ResNet-18 and
 pyramid, with its own normalisation, losses and prediction, and the same score threshold. Both are trained by one plain
-loop on the batches of our loader, seed by seed. Prints AP, AP50 and seconds; writes OUTPUT/learn.json after every run.
+loop on the batches of our loader, seed by seed. Prints AP, AP50 and seconds; writes OUTPUT/learn.json after every run,
+and the weights after every training.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from detector.cli import run, tool_parser
 from detector.config import load_config
 from detector.data.coco import CocoDetection
 from detector.data.loader import build_test_datasets, build_train_dataset, test_loader, train_loader
+from detector.engine.checkpoint import save_checkpoint
 from detector.engine.device import autocast, pick_device
 from detector.engine.evaluate import detect
 from detector.engine.optim import build_optimizer, learning_rate_factor, set_learning_rate
@@ -70,13 +72,15 @@ def learn(args: argparse.Namespace) -> list[dict[str, Any]]:
         raise ValueError(f"--seeds {args.seeds}: write whole numbers with commas between them, e.g. 0,1")
     shown = ["ours", "peer"] if args.only is None else [args.only]
     rows: list[dict[str, Any]] = []
+    output = Path(args.output)
+    output.mkdir(parents=True, exist_ok=True)
     for seed in map(int, args.seeds.split(",")):
         for who in shown:
             cfg = settings(args.head if who == "ours" else "fcos", args.iterations, seed, args.opts)
             build = build_ours if who == "ours" else build_peer(args.peer_channels_last)
             row = {"detector": f"ours {args.head}" if who == "ours" else "torchvision fcos", "seed": seed}
-            rows.append(row | measure(cfg, build, f"{row['detector']} {seed}"))
-            write_json(Path(args.output) / "learn.json", {"torch": str(torch.__version__), "runs": rows})
+            rows.append(row | measure(cfg, build, f"{row['detector']} {seed}", output))
+            write_json(output / "learn.json", {"torch": str(torch.__version__), "runs": rows})
             log.info("%s", table(rows[-1:]))
     orders = {row["seed"]: {other["order"] for other in rows if other["seed"] == row["seed"]} for row in rows}
     if any(len(order) > 1 for order in orders.values()):
@@ -113,8 +117,9 @@ def build_peer(channels_last: bool) -> Callable[[CfgNode, torch.device], tuple[n
         model = FCOS(
             backbone, cfg.MODEL.NUM_CLASSES, score_thresh=cfg.MODEL.FCOS.INFERENCE_TH, nms_thresh=cfg.MODEL.FCOS.NMS_TH,
             detections_per_img=cfg.TEST.DETECTIONS_PER_IMG, topk_candidates=cfg.MODEL.FCOS.PRE_NMS_TOP_N,
-            size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY, _skip_resize=True,
+            size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY,
         ).to(device)  # fmt: skip
+        model.transform.resize = lambda image, target: (image, target)  # its _skip_resize is for training alone
         if channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -144,7 +149,7 @@ def build_peer(channels_last: bool) -> Callable[[CfgNode, torch.device], tuple[n
 
 
 def measure(
-    cfg: CfgNode, build: Callable[[CfgNode, torch.device], tuple[nn.Module, Losses, Detect]], name: str
+    cfg: CfgNode, build: Callable[[CfgNode, torch.device], tuple[nn.Module, Losses, Detect]], name: str, output: Path
 ) -> dict[str, Any]:
     """Train and evaluate one detector: iterations, seconds, COCO's numbers, and checksums of what it saw."""
     device = pick_device(cfg.MODEL.DEVICE)
@@ -154,6 +159,7 @@ def measure(
     model, losses, detections = build(cfg, device)
     batches = iter(train_loader(cfg, dataset, 0, cfg.SOLVER.MAX_ITER))
     train_s, order, pixels = train(cfg, model, losses, batches, name)
+    save_checkpoint(output / f"{name.replace(' ', '_')}.pth", {"model": model.state_dict(), "classes": dataset.classes})
     test_s, metrics = evaluate(cfg, model, detections, next(iter(tests.values())), name)
     return {
         "iterations": cfg.SOLVER.MAX_ITER,
