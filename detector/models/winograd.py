@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from detector.ops.winograd import tile_count, winograd_conv, winograd_filters
 
-CHANNELS = 128  # in and out, below which transforming the maps costs more than it saves
-FEW_TILES = 16  # of 4x4 cells, below which reading the transformed filters does
+CHANNELS = 256  # in and out, below which transforming the maps costs what it saves
+FEW_TILES = 64  # of 4x4 cells, below which reading the transformed filters does
 
 
 class WinogradConv2d(nn.Conv2d):

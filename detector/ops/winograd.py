@@ -1,7 +1,6 @@
 """3x3 convolutions by Winograd's minimal filtering: a quarter of the multiplications. Lavin and Gray 2016."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 # F(4x4, 3x3): the transforms of a 6x6 patch, of a filter and of a 4x4 output tile. Lavin and Gray 2016, sec. 4.3
@@ -53,34 +52,36 @@ def winograd_conv(x: Tensor, filters: Tensor, bias: Tensor | None = None) -> Ten
     n, channels, height, width = x.shape
     out = filters.shape[2]
     rows, columns = -(-height // SIDE), -(-width // SIDE)
-    x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, SIDE * columns + 1 - width, 1, SIDE * rows + 1 - height)).contiguous()
-    image, down, across, one = x.stride()
-    patches = x.as_strided(
+    padded = x.new_empty(n, SIDE * rows + 2, SIDE * columns + 2, channels)
+    for border in (padded[:, 0], padded[:, height + 1 :], padded[:, :, 0], padded[:, :, width + 1 :]):
+        border.zero_()
+    padded[:, 1 : height + 1, 1 : width + 1] = x.permute(0, 2, 3, 1)
+    image, down, across, one = padded.stride()
+    patches = padded.as_strided(
         (POINTS, POINTS, n, rows, columns, channels), (down, across, image, SIDE * down, SIDE * across, one)
     )
     y = x.new_empty(n, rows, SIDE, columns, SIDE, out)
     images = max(1, TILES // (rows * columns))
     step = min(rows, max(1, TILES // columns))
-    patch, tile = x.new_tensor(PATCH), x.new_tensor(TILE)
+    patch, tile = x.new_tensor(PATCH).expand(POINTS, -1, -1), x.new_tensor(TILE).expand(POINTS, -1, -1)
     most = POINTS**2 * images * step * columns
-    ins = x.new_empty(2, most * channels)
-    outs = x.new_empty(2, most * out)
+    ins, outs = x.new_empty(2, most * channels), x.new_empty(2, most * out)
     for first in range(0, n, images):
         for row in range(0, rows, step):
             part = patches[:, :, first : first + images, row : row + step]
             tiles = part[0, 0, ..., 0].numel()
-            a, b = (buffer[: POINTS**2 * tiles * channels] for buffer in ins)
+            a, b = (buffer[: POINTS**2 * tiles * channels].view(POINTS, POINTS, -1) for buffer in ins)
+            c, d = (buffer[: POINTS**2 * tiles * out] for buffer in outs)
             a.view(part.shape).copy_(part)
-            torch.mm(patch, a.view(POINTS, -1), out=b.view(POINTS, -1))
-            torch.bmm(patch.expand(POINTS, -1, -1), b.view(POINTS, POINTS, -1), out=a.view(POINTS, POINTS, -1))
-            products, other = (buffer[: POINTS**2 * tiles * out] for buffer in outs)
-            torch.bmm(a.view(POINTS**2, tiles, channels), filters, out=products.view(POINTS**2, tiles, out))
-            half = other[: SIDE * POINTS * tiles * out]
-            torch.mm(tile, products.view(POINTS, -1), out=half.view(SIDE, -1))
-            whole = products[: SIDE**2 * tiles * out].view(SIDE, SIDE, -1)
-            torch.bmm(tile.expand(SIDE, -1, -1), half.view(SIDE, POINTS, -1), out=whole)
-            whole = whole.view(SIDE, SIDE, *part.shape[2:5], out).permute(2, 3, 0, 4, 1, 5)
+            torch.bmm(patch, a.transpose(0, 1), out=b)
+            torch.bmm(patch, b.transpose(0, 1), out=a)
+            torch.bmm(a.view(-1, tiles, channels), filters, out=c.view(-1, tiles, out))
+            d = d[: POINTS * SIDE * tiles * out].view(POINTS, SIDE, -1)
+            torch.bmm(tile, c.view(POINTS, POINTS, -1), out=d)
+            c = c[: SIDE**2 * tiles * out].view(SIDE, SIDE, -1)
+            torch.bmm(tile[:SIDE], d.transpose(0, 1), out=c)
+            cells = c.view(SIDE, SIDE, *part.shape[2:5], out).permute(2, 3, 1, 4, 0, 5)
             target = y[first : first + images, row : row + step]
-            target.copy_(whole) if bias is None else torch.add(whole, bias, out=target)
-    cells = y.view(n, SIDE * rows, SIDE * columns, out)[:, :height, :width]
-    return cells.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+            target.copy_(cells) if bias is None else torch.add(cells, bias, out=target)
+    y = y.view(n, SIDE * rows, SIDE * columns, out)[:, :height, :width]
+    return y.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)

@@ -74,7 +74,7 @@ def test_layers_are_rounded_once():
 @pytest.mark.parametrize("head", HEADS)
 def test_wide_convolutions_by_winograd_find_the_same(head):
     opts = ["MODEL.HEAD.NAME", head, "MODEL.BACKBONE.NAME", "resnet18", "MODEL.BACKBONE.NORM", "frozen_bn", *OPTS]
-    opts += ["MODEL.NECK.OUT_CHANNELS", "128"]
+    opts += ["MODEL.NECK.OUT_CHANNELS", "256"]
     model = build_detector(load_config(None, opts)).eval()
     with torch.no_grad():
         want = model(IMAGES, SIZES)

@@ -26,10 +26,10 @@ def calls(monkeypatch):
 @pytest.mark.parametrize(
     "conv",
     [
-        nn.Conv2d(128, 64, **WIDE), nn.Conv2d(64, 128, **WIDE), nn.Conv2d(128, 128, 1), nn.Conv2d(128, 128, 3),
-        nn.Conv2d(128, 128, 3, stride=2, padding=1), nn.Conv2d(128, 128, 3, padding=2, dilation=2),
-        nn.Conv2d(256, 256, groups=2, **WIDE), nn.Conv2d(128, 128, padding_mode="reflect", **WIDE),
-        nn.Conv2d(128, 128, **WIDE).double(), nn.ConvTranspose2d(128, 128, **WIDE),
+        nn.Conv2d(256, 255, **WIDE), nn.Conv2d(255, 256, **WIDE), nn.Conv2d(256, 256, 1), nn.Conv2d(256, 256, 3),
+        nn.Conv2d(256, 256, 3, stride=2, padding=1), nn.Conv2d(256, 256, 3, padding=2, dilation=2),
+        nn.Conv2d(512, 512, groups=2, **WIDE), nn.Conv2d(256, 256, padding_mode="reflect", **WIDE),
+        nn.Conv2d(256, 256, **WIDE).double(), nn.ConvTranspose2d(256, 256, **WIDE),
     ],
     ids=["few out", "few in", "1x1", "no padding", "stride", "dilation", "groups", "reflect", "double", "transposed"],
 )  # fmt: skip
@@ -41,42 +41,42 @@ def test_other_convolutions_stay(conv):
 
 @torch.inference_mode()
 def test_wide_ones_are_replaced_and_give_the_same(calls):
-    shared = nn.Conv2d(128, 128, **WIDE)
-    model = nn.Sequential(shared, nn.ReLU(), nn.Sequential(shared, nn.Conv2d(128, 160, bias=False, **WIDE))).eval()
-    x = torch.randn(2, 128, 18, 21)
+    shared = nn.Conv2d(256, 256, **WIDE)
+    model = nn.Sequential(shared, nn.ReLU(), nn.Sequential(shared, nn.Conv2d(256, 288, bias=False, **WIDE))).eval()
+    x = torch.randn(3, 256, 18, 21)
     want = model(x)
     assert use_winograd(model) == 2
     assert model[0] is model[2][0]
     assert isinstance(model[0], WinogradConv2d)
     assert not model[0].training
     torch.testing.assert_close(model(x), want, rtol=1e-4, atol=1e-4)
-    assert calls == [(2, 128, 18, 21)] * 3
+    assert calls == [(3, 256, 18, 21)] * 3
 
 
 def test_plain_where_it_does_not_apply(calls):
-    model = nn.Sequential(nn.Conv2d(128, 128, **WIDE))
+    model = nn.Sequential(nn.Conv2d(256, 256, **WIDE))
     use_winograd(model)
-    x = torch.randn(1, 128, 16, 16)
+    x = torch.randn(1, 256, 32, 32)
     model(x).sum().backward()  # with gradients
     assert model[0].weight.grad is not None
     with torch.inference_mode():
-        model(torch.randn(1, 128, 12, 17)[..., :12])  # nine tiles
+        model(torch.randn(1, 256, 28, 35)[..., :33])  # 63 tiles
         with torch.autocast("cpu", torch.bfloat16):
             assert model(x).dtype == torch.bfloat16
         assert calls == []
         model(x)
-        assert calls == [(1, 128, 16, 16)]
+        assert calls == [(1, 256, 32, 32)]
         assert model.double()(x.double()).dtype == torch.float64
         assert len(calls) == 1
 
 
 def test_hooked_ones_stay_and_weights_keep_their_keys():
-    model = nn.Sequential(nn.Conv2d(128, 128, **WIDE), nn.Conv2d(128, 128, **WIDE))
+    model = nn.Sequential(nn.Conv2d(256, 256, **WIDE), nn.Conv2d(256, 256, **WIDE))
     keys = list(model.state_dict())
     seen = []
     model[0].register_forward_hook(lambda *_: seen.append(1))
     assert use_winograd(model) == 1
     assert type(model[0]) is nn.Conv2d
     assert list(model.state_dict()) == keys
-    model(torch.randn(1, 128, 4, 4))
+    model(torch.randn(1, 256, 4, 4))
     assert seen == [1]
