@@ -17,7 +17,6 @@ from detector.data.images import read_rgb
 from detector.data.loader import collate
 from detector.data.pipeline import build_transforms
 from detector.data.transforms import Sample, Transform
-from detector.engine.device import pick_device
 from detector.engine.evaluate import detect, load_for_inference
 from detector.evaluation.report import write_json
 from detector.structures import Batch, Detection, Target
@@ -45,9 +44,7 @@ def predict(cfg: CfgNode, source: str, output: Path, threshold: float) -> list[d
     class and category_id. A file that cannot be read is named in a warning and left out.
     """
     paths = find_images(source)
-    device = pick_device(cfg.MODEL.DEVICE)
     model, classes, category_ids = load_for_inference(cfg)
-    model.to(device)
     transforms = build_transforms(cfg, train=False)
     home = Path(os.path.commonpath([path.parent for path in paths]))
     output.mkdir(parents=True, exist_ok=True)

@@ -160,9 +160,10 @@ def find_detector(cfg: CfgNode) -> tuple[Path, dict[str, Any]]:
 
 
 def load_for_inference(cfg: CfgNode) -> tuple[Detector, list[str], list[int]]:
-    """`load_trained`, prepared for prediction in the precision of TEST.AMP."""
+    """`load_trained`, prepared for prediction on MODEL.DEVICE in the precision of TEST.AMP."""
+    device = pick_device(cfg.MODEL.DEVICE)
     model, names, category_ids = load_trained(cfg)
-    return prepare_for_inference(model, cfg.TEST.AMP), names, category_ids
+    return prepare_for_inference(model.to(device), cfg.TEST.AMP), names, category_ids
 
 
 def load_trained(

@@ -14,8 +14,9 @@ from detector.data.catalog import load_dataset
 from detector.data.coco import CocoDetection
 from detector.data.images import read_rgb
 from detector.data.loader import build_test_datasets, test_loader
+from detector.engine.device import autocast
 from detector.engine.evaluate import detect_all, load_for_inference
-from detector.engine.trainer import train
+from detector.engine.trainer import to_device, train
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.report import write_json
 from detector.models.detector import Detector
@@ -96,14 +97,17 @@ def first_images(entry: str, root: str, number: int, output: Path) -> str:
 def answered_bound(model: Detector, dataset: CocoDetection, cfg: CfgNode) -> tuple[float, int]:
     """AP50 of the true boxes that the head assigns a location or anchor, at score 1; and how many boxes have none."""
     evaluator, lost = CocoEvaluator(dataset), 0
+    device = model.mean.device
     for batch in test_loader(cfg, dataset):
-        features = model.neck(model.backbone(model.normalize(batch.images, batch.sizes)))
-        answered = model.head.answered(features, batch.targets)
+        with autocast(device, cfg.TEST.AMP):
+            features = model.neck(model.backbone(model.normalize(batch.images.to(device), batch.sizes)))
+        answered = model.head.answered(features, [to_device(target, device) for target in batch.targets])
         for found, target in zip(answered, batch.targets, strict=True):
             lost += len(target["boxes"]) - len(found)
             index = dataset.index
             rows = index.rows(index.image_ids.tolist().index(target["image_id"]))
             kept = index.usable[rows] & ~index.crowd[rows]
+            found = found.cpu()
             truth = torch.from_numpy(index.boxes[rows][kept])[found]
             one = Detection(boxes=truth, labels=target["labels"][found], scores=torch.ones(len(found)))
             evaluator.update([one], [target])
