@@ -1,6 +1,5 @@
 """The benchmark of learning: both detectors see the same, and both are measured."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -20,11 +19,8 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def learn():
-    spec = importlib.util.spec_from_file_location("learn", ROOT / "tools" / "benchmark" / "learn.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def learn(load_benchmark):
+    return load_benchmark("learn")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The overfitting check takes the first images of data in any form."""
 
-import importlib.util
 from pathlib import Path
 
 import cv2
@@ -19,11 +18,8 @@ OBJECT = (
 
 
 @pytest.fixture(scope="module")
-def overfit():
-    spec = importlib.util.spec_from_file_location("overfit", ROOT / "tools" / "benchmark" / "overfit.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def overfit(load_benchmark):
+    return load_benchmark("overfit")
 
 
 @pytest.fixture
