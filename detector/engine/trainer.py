@@ -66,13 +66,13 @@ class State:
         kind = content["optimizer"]["kind"]
         if kind != type(self.optimizer).__name__:
             raise ValueError(f"{path}: its optimiser is {kind}; set SOLVER.OPTIMIZER {kind.lower()} to resume it")
-        rates = [group["base_lr"] for group in self.optimizer.param_groups]
+        own = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         try:
             self.optimizer.load_state_dict(content["optimizer"])
         except ValueError as error:
             raise ValueError(f"{path}: its optimiser does not fit what is trained here: {error}") from None
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["base_lr"] = rate  # the config's, as it may have changed
+        for group, values in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(values)  # the config's, as they may have changed
         if content["scaler"] and self.scaler.is_enabled():  # empty where the run was not in fp16
             self.scaler.load_state_dict(content["scaler"])
         self.step, self.evaluated, self.best = content["step"], content["evaluated"], content["best"]
