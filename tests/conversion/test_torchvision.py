@@ -1,10 +1,10 @@
 """torchvision's detectors, from a file of theirs to the numbers of ours: tool, checkpoint, config, model."""
 
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from helpers import ROOT
 from torch import nn
 from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
@@ -13,7 +13,6 @@ from detector.config import load_config
 from detector.engine.evaluate import load_trained
 from detector.models.heads.faster_rcnn import map_levels
 
-ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tools/benchmark")]
 convert_checkpoint = pytest.importorskip("convert_checkpoint")
 peers = pytest.importorskip("peers")

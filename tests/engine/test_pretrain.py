@@ -3,12 +3,12 @@ import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 from torch import nn
 
 from detector.config import load_config
@@ -22,7 +22,6 @@ from detector.models.backbones import BACKBONES, BGR_255, RGB_UNIT, Weights, bui
 from detector.models.backbones.base import BackboneEntry
 from detector.models.build import build_detector
 
-ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["blue", "green", "red"]
 
 

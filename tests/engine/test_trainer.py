@@ -1,18 +1,16 @@
 import json
 import logging
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 
 from detector.config import load_config
 from detector.engine.evaluate import test as run_test  # under its own name pytest would collect it
 from detector.engine.trainer import NonFiniteError, train
 from detector.engine.weights import check_classes
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def lines(path):
