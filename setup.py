@@ -28,7 +28,7 @@ setup(
         "tqdm>=4.65",
     ],
     extras_require={
-        "test": ["pytest>=8", "safetensors>=0.4", "matplotlib>=3.8", "ruff>=0.9", "mypy>=1.13"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "safetensors>=0.4", "matplotlib>=3.8", "ruff>=0.9", "mypy>=1.13"],
         "plots": ["matplotlib>=3.8"],
         "timm": ["timm>=1.0"],
         "safetensors": ["safetensors>=0.4"],
