@@ -33,11 +33,12 @@ def test_adamw_is_the_recipe_spelled_out(started, tmp_path):
     assert distance(read(tmp_path / "out" / "model_final.pth")["model"], want.model, start) < 5e-3
 
 
-@pytest.mark.parametrize(("precision", "steps"), [("bf16", 3), ("fp16", 2)])
-def test_the_step_in_half_precision_is_the_recipe_spelled_out(started, tmp_path, precision, steps):
-    cfg, start = started("SOLVER.MAX_ITER", steps, "SOLVER.AMP", precision, "INPUT.MIN_SIZE_TRAIN", 32)
+# A CPU computes fp16 slowly. On one cell, p6 of a picture of 32 pixels, torch 2.14 leaves gradients of bf16 to chance.
+@pytest.mark.parametrize(("precision", "side"), [("bf16", 48), ("fp16", 32)])
+def test_the_step_in_half_precision_is_the_recipe_spelled_out(started, tmp_path, precision, side):
+    cfg, start = started("SOLVER.MAX_ITER", 2, "SOLVER.AMP", precision, "INPUT.MIN_SIZE_TRAIN", side)
     train(cfg)
-    recipe = RECIPE._replace(rates=RATES[:steps])
+    recipe = RECIPE._replace(rates=RATES[:2])
     want, full = (train_by_hand(cfg, start, recipe, precision=p) for p in (precision, "off"))
     content = read(tmp_path / "out" / "model_final.pth")
     got = content["model"]
@@ -45,5 +46,5 @@ def test_the_step_in_half_precision_is_the_recipe_spelled_out(started, tmp_path,
     assert distance(got, full.model, start) > 0.05
     assert all(value.dtype == torch.float32 for value in got.values() if value.is_floating_point())
     (record,) = records(tmp_path / "out")
-    assert record["grad_norm"] == pytest.approx(sum(want.norms) / steps, rel=1e-2)  # unscaled
+    assert record["grad_norm"] == pytest.approx(sum(want.norms) / 2, rel=1e-2)  # unscaled
     assert content["scaler"].get("scale") == (65536 if precision == "fp16" else None)
