@@ -34,6 +34,15 @@ class Head(nn.Module):
         raise NotImplementedError
 
 
+def chance(target: Target, stage: int, device: torch.device) -> torch.Generator | None:
+    """What a stage of a head samples the candidates of an image with: made of the image's `draw` and the stage alone.
+
+    None, the global state, for a target without `draw`, as a user's own may be.
+    """
+    draw = target.get("draw", 0)
+    return torch.Generator(device).manual_seed(draw ^ stage) if draw else None
+
+
 def flatten(x: Tensor) -> Tensor:
     """[N, K, H, W] -> [N, H * W, K], in float32 where autocast made it less: losses and boxes need the digits."""
     return x.permute(0, 2, 3, 1).flatten(1, 2).to(torch.promote_types(x.dtype, torch.float32))

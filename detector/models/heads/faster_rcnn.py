@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from detector.models.heads.base import Head, register_head
+from detector.models.heads.base import Head, chance, register_head
 from detector.models.heads.box_head import BoxHead
 from detector.models.heads.rpn import RPN, build_rpn
 from detector.ops.boxes import box_areas, clip_boxes, decode_deltas, encode_deltas
@@ -164,7 +164,8 @@ class FasterRCNN(Head):
         for i, (found, target) in enumerate(zip(proposals, targets, strict=True)):
             candidates = torch.cat([found, target["boxes"].to(found.dtype)])
             match = match_boxes(candidates, candidates[len(found) :], target["ignore"], *self.thresholds[0])
-            samples.append(self.label(candidates, match, *self.sample(match), target, i))
+            chosen = self.sample(match, chance(target, 1, match.device))
+            samples.append(self.label(candidates, match, *chosen, target, i))
         return Samples(*map(torch.cat, zip(*samples, strict=True)))
 
     @torch.no_grad()
@@ -197,9 +198,9 @@ class FasterRCNN(Head):
         deltas = encode_deltas(candidates[positives], truth, self.weights[stage])
         return Samples(boxes, labels, F.pad(deltas, (0, 0, 0, len(background))), torch.full_like(labels, image))
 
-    def sample(self, match: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(self, match: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Indices of the positives and of the background of one image that are trained; match [R]."""
-        return sample_balanced(match, self.batch_size_per_image, self.positive_fraction)
+        return sample_balanced(match, self.batch_size_per_image, self.positive_fraction, generator)
 
     def losses(self, logits: Tensor, deltas: Tensor, samples: Samples, stage: int = 0) -> dict[str, Tensor]:
         """Losses from the outputs of a box head and what it had to learn, both divided by the number of samples."""

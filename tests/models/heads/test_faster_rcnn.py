@@ -41,7 +41,7 @@ def test_targets_equal_torchvisions(golden, image):
     head, seen = faster_rcnn(20), {}
     chosen = arrays[f"{image}_tv_sampled"].long()
 
-    def sample(match):
+    def sample(match, generator):
         seen["match"] = match
         return chosen[match[chosen] >= 0], chosen[match[chosen] < 0]
 
