@@ -17,12 +17,12 @@ from detector.analysis.filters import as_matrix, convolutions, filter_correlatio
 from detector.cli import run, tool_parser
 from detector.config import config_from_text
 from detector.data.images import read_rgb
-from detector.engine.checkpoint import read_checkpoint
 from detector.engine.classify import read_facts
-from detector.evaluation.report import write_atomic
-from detector.models.backbones import BACKBONES, Backbone, Pixels, build_backbone, load_backbone, resolve
-from detector.models.backbones.find import SCHEMES
+from detector.files import write_atomic
+from detector.models.backbones import BACKBONES, Backbone, Pixels, build_backbone, find_weights, load_backbone
 from detector.plugins import load_plugins
+from detector.weights.checkpoint import read_checkpoint
+from detector.weights.find import SCHEMES
 
 log = logging.getLogger("detector")
 
@@ -116,7 +116,7 @@ def open_network(text: str) -> Network:
         raise ValueError(f"{text}: no weights are published for {name}; write {name}=FILE or {name}={RANDOM}")
     if weight != PUBLISHED and not weight.startswith(SCHEMES) and not Path(weight).expanduser().is_file():
         raise ValueError(f"{text}: there is no file {weight!r}; write {name}=FILE, {name}={RANDOM} or {name} alone")
-    path = resolve(weight, entry)
+    path = find_weights(name, weight)
     norm, passes = recorded(path)
     backbone = build_backbone(name, norm, passes=passes)
     report = load_backbone(backbone, entry.weights, path)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from detector.analysis.counts import Counts, count_classifier, count_detector, largest_test_size
 from detector.cli import run, tool_parser
 from detector.config import load_config
-from detector.evaluation.report import write_atomic
+from detector.files import write_atomic
 from detector.models.backbones import BACKBONES
 from detector.plugins import load_plugins
 from detector.structures import Size

@@ -18,7 +18,7 @@ from detector.data.loader import collate
 from detector.data.pipeline import build_transforms
 from detector.data.transforms import Sample, Transform
 from detector.engine.evaluate import detect, load_for_inference
-from detector.evaluation.report import write_json
+from detector.files import write_json
 from detector.structures import Batch, Detection, Target
 from detector.visualize import draw
 

@@ -8,7 +8,7 @@ from detector.cli import CLASSIFIER_FLAGS, run, tool_parser
 from detector.data.image_folder import INTERPOLATIONS
 from detector.engine.classify import measure_accuracy
 from detector.engine.device import AMP
-from detector.evaluation.report import write_json
+from detector.files import write_json
 from detector.plugins import load_plugins
 
 
