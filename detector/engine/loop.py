@@ -78,19 +78,18 @@ def seed_step(seed: int, step: int) -> None:
 
 
 def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
-    """Train to the plan's last step, from the run's. Returns the measures of the last evaluation.
+    """Train from the run's step to the plan's last. Returns the measures of the last evaluation.
 
-    Raises ValueError when the run is beyond the plan; NonFiniteError, with the run's checkpoints as they are, when it
-    diverges.
+    Raises NonFiniteError, with the run's checkpoints as they are, when it diverges.
     """
-    if run.step > plan.steps:
-        raise ValueError(f"{run.source} is at step {run.step}, beyond the {plan.steps} of this training")
     report = TrainLog(run.folder, run.step, plan.steps)
     try:
-        if run.source is not None:
+        if run.source is None:
+            report.event({"step": run.step, "event": "start", **run.header})
+        else:
             log.info("resuming from %s at step %d of %d", run.source, run.step, plan.steps)
-            report.event({"step": run.step, "event": "resume", "checkpoint": run.source.name})
-            finish_step(run, task, plan, report)  # it may have been killed after the checkpoint
+            report.event({"step": run.step, "event": "resume", "checkpoint": run.source.name, **run.header})
+            finish_step(run, task, plan, report, written=True)
         if run.step < plan.steps:
             run_steps(run, task, plan, report)
         return run.metrics or {}
@@ -133,14 +132,16 @@ def run_steps(run: Run, task: Task, plan: Plan, report: TrainLog) -> None:
         finish_step(run, task, plan, report)
 
 
-def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog) -> None:
-    """What is due after a step: its checkpoint, its evaluation, and the checkpoint that knows of it."""
+def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog, *, written: bool = False) -> None:
+    """What is due after a step: its checkpoint, its evaluation, and the checkpoint that knows of it.
+
+    written: the run comes from this step's checkpoint, and was perhaps killed before the evaluation.
+    """
     last = run.step == plan.steps
     saves = last or plan.saves(run.step)
-    tests = plan.tests(run.step) and run.evaluated < run.step
-    if saves:
+    if saves and not (written and run.checkpoint(last).exists()):
         run.save(last)  # a crash in the evaluation must not cost the steps
-    if not tests:
+    if run.evaluated == run.step or not plan.tests(run.step):
         return
     metrics = task.measures(run)
     run.keep_best(metrics, task.score(metrics), task.weights(run))

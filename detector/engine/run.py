@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ class Run:
     folder: where its files are; model: what is trained; average: its moving average, if there is one; facts: plain
     values that say what a checkpoint is of (config, class names, ..); evaluated, metrics: step and measures of the last
     evaluation; best: the highest score so far; final: name of the last checkpoint, "" for its number like the others;
-    kept: name of the best weights; every: whether older numbered checkpoints stay; source: what it was resumed from.
+    kept: name of the best weights; every: whether older numbered checkpoints stay; header: what log.jsonl says of the
+    training when it begins; source: what it was resumed from.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class Run:
     final: str = FINAL
     kept: str = BEST
     every: bool = True
+    header: dict[str, Any] = field(default_factory=dict)
     step: int = 0
     evaluated: int = 0
     best: float = -1.0

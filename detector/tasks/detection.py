@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from detector.config import config_text, save_config
@@ -53,11 +53,25 @@ class DetectionTask:
     ) -> None:
         self.cfg, self.device, self.train_set, self.tests = cfg, device, train_set, tests
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "DetectionTask":
+        """The task of a config and its data. Raises ValueError or OSError where one of them is at fault."""
+        device = pick_device(cfg.MODEL.DEVICE)
+        cfg = resolve_parts(cfg)
+        train_set = build_train_dataset(cfg)
+        cfg = resolve(cfg, len(train_set.classes), -(-len(train_set) // cfg.SOLVER.IMS_PER_BATCH))
+        tests = build_test_datasets(cfg, train_set) if cfg.DATASETS.TEST else {}
+        return cls(cfg, device, train_set, tests)
+
+    def build(self) -> nn.Module:
+        """The model with random weights."""
+        return build_detector(self.cfg)
+
     def batches(self, start: int, stop: int) -> BatchLoader:
         """The batches of the steps from `start` to before `stop`."""
         return train_loader(self.cfg, self.train_set, start, stop)
 
-    def losses(self, model: torch.nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The head's weighted losses."""
         images = batch.images.to(self.device, non_blocking=True)
         return model(images, batch.sizes, [to_device(target, self.device) for target in batch.targets])
@@ -90,18 +104,11 @@ def train(cfg: CfgNode, resume: bool = False) -> Metrics:
     Returns the final metrics by test set. Errors name file, record, key and remedy; NonFiniteError stops a run that
     diverges and leaves its checkpoints as they are.
     """
-    device = pick_device(cfg.MODEL.DEVICE)
     folder = open_folder(cfg.OUTPUT_DIR, resume)
-    cfg = resolve_parts(cfg)
-    train_set = build_train_dataset(cfg)
-    cfg = resolve(cfg, len(train_set.classes), -(-len(train_set) // cfg.SOLVER.IMS_PER_BATCH))
-    tests = build_test_datasets(cfg, train_set) if cfg.DATASETS.TEST else {}
-    save_config(cfg, folder / "config.yaml")
-    task = DetectionTask(cfg, device, train_set, tests)
+    task = DetectionTask.from_config(cfg)
+    save_config(task.cfg, folder / "config.yaml")
     run = start(task, folder, resume)
-    if warning := check_batch(run.model.train(), cfg.SOLVER.IMS_PER_BATCH):
-        log.warning("%s", warning)
-    return loop.train(run, task, plan(cfg, tests=bool(tests)))
+    return loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
 
 
 def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
@@ -109,7 +116,7 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
     cfg, data = task.cfg, task.train_set
     found = to_resume(folder, resume)
     torch.manual_seed(cfg.SEED)
-    model = build_detector(cfg).to(task.device)
+    model = task.build().to(task.device)
     run = Run(
         folder,
         model,
@@ -120,8 +127,12 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
     if found:
         check_classes(found[1], str(found[0]), data.classes)
         run.restore(*found)
+        if run.step > cfg.SOLVER.MAX_ITER:
+            raise ValueError(f"{found[0]} is at step {run.step}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}")
     else:
         load_weights(model, cfg, data.classes)
+    if warning := check_batch(model.train(), cfg.SOLVER.IMS_PER_BATCH):
+        log.warning("%s", warning)
     return run
 
 
