@@ -15,6 +15,7 @@ from detector.models.backbones import BACKBONES, find_weights
 from detector.models.build import build_detector, resolve_parts
 from detector.models.detector import Detector
 from detector.structures import real_outputs
+from detector.tasks.resolve import resolve_classes
 from detector.weights.checkpoint import BEST, best_checkpoint, newest_checkpoint, peek
 from detector.weights.load import is_detector, load_backbone, load_detector
 from detector.weights.read import State, WeightFile, read_file
@@ -42,18 +43,7 @@ class Trained:
         number = cfg.MODEL.NUM_CLASSES or len(self.classes)
         if not number and "config" in self.file.facts:
             number = config_from_text(self.file.facts["config"], str(self.file.path)).MODEL.NUM_CLASSES
-        return with_classes(resolve_parts(cfg), number)
-
-
-def with_classes(cfg: CfgNode, number: int) -> CfgNode:
-    """The config with MODEL.NUM_CLASSES set where it is 0: as the data, or a checkpoint, say."""
-    if cfg.MODEL.NUM_CLASSES:
-        return cfg
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.NUM_CLASSES = number
-    cfg.freeze()
-    return cfg
+        return resolve_classes(resolve_parts(cfg), number)
 
 
 def load_weights(model: Detector, cfg: CfgNode, classes: Sequence[str] | None = None) -> None:
