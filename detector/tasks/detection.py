@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,16 +22,18 @@ from detector.evaluation.build import build_evaluators
 from detector.evaluation.report import main_measure
 from detector.inference.detect import detect_all, of_real_classes
 from detector.inference.prepare import prepare_for_inference
-from detector.models.build import build_detector, resolve_parts
+from detector.models.build import build_detector, pixel_statistics
 from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch, Target
 from detector.tasks.measured import Subject, save_measures, state_digest
-from detector.tasks.resolve import resolve
+from detector.tasks.resolve import resolve, resolve_classes
 from detector.tasks.solver import build_optimizer, learning_rate_factor
 from detector.tasks.trained import check_classes, find_trained, load_found, load_weights
 
 log = logging.getLogger("detector")
+
+T = TypeVar("T", bound="DetectionTask")
 
 Metrics = dict[str, dict[str, float]]
 """Measures (fractions 0..1) by test set."""
@@ -40,9 +42,7 @@ Metrics = dict[str, dict[str, float]]
 class DetectionTask:
     """How a batch becomes a detector's losses, and a detector its measures on the test sets."""
 
-    advice = (
-        "Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS, set SOLVER.CLIP_GRAD_NORM 10 or SOLVER.AMP off"
-    )
+    advice = "Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS, set SOLVER.CLIP_GRAD_NORM 10 or SOLVER.AMP off"
 
     def __init__(
         self,
@@ -54,11 +54,10 @@ class DetectionTask:
         self.cfg, self.device, self.train_set, self.tests = cfg, device, train_set, tests
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> "DetectionTask":
+    def from_config(cls: type[T], cfg: CfgNode) -> T:
         """The task of a config and its data. Raises ValueError or OSError where one of them is at fault."""
         device = pick_device(cfg.MODEL.DEVICE)
-        cfg = resolve_parts(cfg)
-        train_set = build_train_dataset(cfg)
+        train_set = build_train_dataset(cfg, pixel_statistics(cfg).rgb_mean())
         cfg = resolve(cfg, len(train_set.classes), -(-len(train_set) // cfg.SOLVER.IMS_PER_BATCH))
         tests = build_test_datasets(cfg, train_set) if cfg.DATASETS.TEST else {}
         return cls(cfg, device, train_set, tests)
@@ -159,9 +158,10 @@ def test(cfg: CfgNode, weight: str | None = None, which: str = "newest") -> Metr
     found = find_trained(cfg, weight, which)
     cfg = found.resolve(cfg)
     datasets = build_test_datasets(cfg, outputs=found.classes)
-    cfg = resolve(cfg, len(next(iter(datasets.values())).classes), 1)
-    subject = Subject(str(found.path), state_digest(found.state), found.step, found.newest)
-    model, names, _ = load_found(cfg, found, next(iter(datasets.values())).classes)
+    classes = next(iter(datasets.values())).classes
+    cfg = resolve_classes(cfg, len(classes))
+    subject = Subject(str(found.file.path), state_digest(found.file.state), found.file.facts.get("step"), found.newest)
+    model, names, _ = load_found(cfg, found, classes)
     model = prepare_for_inference(model.to(device), cfg.TEST.AMP)
     return evaluate(model, datasets, cfg, Path(cfg.OUTPUT_DIR), subject, names)
 

@@ -102,3 +102,89 @@ def _read_detector(path: Path, folder: Path) -> Trained:
         )
     newest = newest_path(folder)
     return Trained(file, newest=newest is not None and newest.resolve() == path.resolve())
+
+
+def started_from(folder: Path, backbone: str, path: Path) -> bool:
+    """Whether the run in a folder started from the file `path`: whether its config names it as MODEL.WEIGHT."""
+    newest = newest_path(folder)
+    text = peek(newest).get("config") if newest else None
+    if not text:
+        return False
+    weight = config_from_text(text, str(newest)).MODEL.WEIGHT
+    if weight in ("", "imagenet"):
+        return False
+    if weight.startswith(SCHEMES):
+        return find_weights(backbone, weight) == path
+    return Path(weight).expanduser().resolve() == path.resolve()
+
+
+def load_found(
+    cfg: CfgNode, found: Trained, classes: Sequence[str] | None = None
+) -> tuple[Detector, list[str], list[int]]:
+    """The detector that was found, in eval mode and under its own keys.
+
+    classes: names that the data has and the checkpoint must have. Returns the model, the names of its classes and their
+    category ids; a checkpoint without them numbers its classes from 0.
+    """
+    path, facts = found.file.path, found.file.facts
+    if classes is not None:
+        check_classes(facts, str(path), classes)
+    log.info("weights of %s", path)
+    model = build_detector(cfg)
+    load_detector(model, found.file)
+    numbers = list(range(cfg.MODEL.NUM_CLASSES))
+    names = list(facts.get("classes") or classes or map(str, numbers))
+    return model.eval(), names, list(facts.get("category_ids") or numbers)
+
+
+def load_trained(
+    cfg: CfgNode, weight: str | None = None, which: str = "newest"
+) -> tuple[Detector, list[str], list[int]]:
+    """A trained detector, the names of its classes and their category ids; see `find_trained` and `load_found`."""
+    found = find_trained(cfg, weight, which)
+    return load_found(found.resolve(cfg), found)
+
+
+def load_for_inference(
+    cfg: CfgNode, weight: str | None = None, which: str = "newest"
+) -> tuple[Detector, list[str], list[int]]:
+    """`load_trained`, prepared for prediction on MODEL.DEVICE in the precision of TEST.AMP."""
+    device = pick_device(cfg.MODEL.DEVICE)
+    model, names, category_ids = load_trained(cfg, weight, which)
+    return prepare_for_inference(model.to(device), cfg.TEST.AMP), names, category_ids
+
+
+def run_config(run: Path, opts: Sequence[str] = ()) -> CfgNode:
+    """The config that a run's folder, or a checkpoint, carries, with KEY VALUE overrides on top.
+
+    OUTPUT_DIR is the folder itself, for a checkpoint the folder that it lies in if a run is there, wherever it was when
+    the config was written. Raises ValueError naming what is no run, or has no config.
+    """
+    path = newest_path(run) if run.is_dir() else run
+    if path is None:
+        raise ValueError(f"{run} holds no checkpoint: name a run's folder, a checkpoint, or --config-file FILE")
+    if not path.is_file():
+        raise ValueError(f"{run} is neither a run's folder nor a checkpoint, and there is no such file")
+    text = peek(path).get("config")
+    if not text:
+        raise ValueError(f"{path} holds no config: write --config-file FILE MODEL.WEIGHT {path}")
+    home = path.parent
+    place = ["OUTPUT_DIR", str(home)] if run.is_dir() or any((home / name).exists() for name in RUN_FILES) else []
+    return config_from_text(text, str(path), [*place, *opts])
+
+
+def check_classes(facts: Mapping[str, Any], source: str, classes: Sequence[str]) -> None:
+    """Raise ValueError when a checkpoint names other classes than the data do, or in another order.
+
+    Outputs of the checkpoint that stand for no class do not count.
+    """
+    names = facts.get("classes") or classes
+    trained = [name for name, real in zip(names, real_outputs(names, classes), strict=True) if real]
+    if trained != list(classes):
+        shared = min(len(trained), len(classes))
+        i = next((i for i in range(shared) if trained[i] != classes[i]), shared)
+        first = [names[i] if i < len(names) else "none" for names in (trained, classes)]
+        raise ValueError(
+            f"{source} was trained on {len(trained)} classes, the data lists {len(classes)}; class {i} is "
+            f"{first[0]!r} there and {first[1]!r} here: evaluate on data with the classes of the training"
+        )
