@@ -8,7 +8,7 @@ from yacs.config import CfgNode
 
 from detector.config import load_config
 from detector.engine.log import setup_logging
-from detector.engine.trainer import NonFiniteError
+from detector.errors import NonFiniteError
 from detector.plugins import load_plugins
 
 CLASSIFIER_FLAGS = {

@@ -6,8 +6,8 @@ from dataclasses import fields
 
 from detector.cli import CLASSIFIER_FLAGS, run, tool_parser
 from detector.engine.device import AMP
-from detector.engine.pretrain import train_classifier
-from detector.engine.recipe import BASE, Recipe
+from detector.tasks.classification import train_classifier
+from detector.tasks.recipe import BASE, Recipe
 from detector.plugins import load_plugins
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from detector.cli import config_parser, read_config, run
-from detector.engine.trainer import train
+from detector.tasks.detection import train
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -160,7 +160,7 @@ def test(cfg: CfgNode, weight: str | None = None, which: str = "newest") -> Metr
     datasets = build_test_datasets(cfg, outputs=found.classes)
     classes = next(iter(datasets.values())).classes
     cfg = resolve_classes(cfg, len(classes))
-    subject = Subject(str(found.file.path), state_digest(found.file.state), found.file.facts.get("step"), found.newest)
+    subject = Subject(str(found.file.path), state_digest(found.file.state), found.file.content.get("step"), found.newest)
     model, names, _ = load_found(cfg, found, classes)
     model = prepare_for_inference(model.to(device), cfg.TEST.AMP)
     return evaluate(model, datasets, cfg, Path(cfg.OUTPUT_DIR), subject, names)

@@ -36,13 +36,13 @@ class Trained:
     @property
     def classes(self) -> list[str]:
         """Names of the outputs; empty where the file does not know them."""
-        return list(self.file.facts.get("classes") or ())
+        return list(self.file.content.get("classes") or ())
 
     def resolve(self, cfg: CfgNode) -> CfgNode:
         """The config with nothing left open but what only data can say: MODEL.NUM_CLASSES 0 is the checkpoint's."""
         number = cfg.MODEL.NUM_CLASSES or len(self.classes)
-        if not number and "config" in self.file.facts:
-            number = config_from_text(self.file.facts["config"], str(self.file.path)).MODEL.NUM_CLASSES
+        if not number and "config" in self.file.content:
+            number = config_from_text(self.file.content["config"], str(self.file.path)).MODEL.NUM_CLASSES
         return resolve_classes(resolve_parts(cfg), number)
 
 
@@ -126,7 +126,7 @@ def load_found(
     classes: names that the data has and the checkpoint must have. Returns the model, the names of its classes and their
     category ids; a checkpoint without them numbers its classes from 0.
     """
-    path, facts = found.file.path, found.file.facts
+    path, facts = found.file.path, found.file.content
     if classes is not None:
         check_classes(facts, str(path), classes)
     log.info("weights of %s", path)

@@ -10,7 +10,7 @@ from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 
 from detector.config import load_config
-from detector.engine.evaluate import load_trained
+from detector.tasks.trained import load_trained
 from detector.models.heads.faster_rcnn import map_levels
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,7 +19,7 @@ from detector.data.image_folder import (
     train_transform,
 )
 from detector.data.samplers import Draw
-from detector.engine.classify import PixelInput
+from detector.tasks.accuracy import PixelInput
 from detector.models.backbones import RGB_UNIT
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from detector.engine.pretrain import train_classifier
-from detector.engine.recipe import Recipe
+from detector.tasks.classification import train_classifier
+from detector.tasks.recipe import Recipe
 from detector.models.backbones import BACKBONES, build_classifier
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,16 +9,7 @@ from torch import nn
 from torchvision import transforms as v1
 
 from detector.data.image_folder import LabelledImages
-from detector.engine.classify import (
-    PixelInput,
-    count_outputs,
-    evaluate,
-    export_state,
-    load_start,
-    measure_accuracy,
-    read_facts,
-)
-from detector.engine.trainer import NonFiniteError
+from detector.errors import NonFiniteError
 from detector.models.backbones import (
     BACKBONES,
     BGR_255,
@@ -30,6 +21,8 @@ from detector.models.backbones import (
     load_backbone,
 )
 from detector.models.backbones.base import BackboneEntry
+from detector.tasks.accuracy import PixelInput, evaluate, measure_accuracy
+from detector.tasks.classifier_weights import count_outputs, export_state, load_start, read_facts
 
 CPU = torch.device("cpu")
 CLASSES = ["ape", "bat", "cat", "dog"]

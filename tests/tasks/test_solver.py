@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from detector.config import load_config
-from detector.engine.optim import build_optimizer, learning_rate_factor, scale_to_batch, set_learning_rate
+from detector.engine.optim import set_learning_rate
+from detector.tasks.resolve import scale_to_batch
+from detector.tasks.solver import build_optimizer, learning_rate_factor
 
 
 def solver(*opts):
