@@ -81,7 +81,8 @@ def measure_accuracy(
     if not weight:
         raise ValueError("--weight is empty, and random weights have no accuracy; name a file, an address or imagenet")
     path = find_weights(backbone, weight)
-    facts = {} if weight == "imagenet" else read_facts(path)
+    file = read_file(path)
+    facts = {} if weight == "imagenet" else read_facts(file)
     if facts and facts["backbone"] != backbone:
         raise ValueError(f"{path} was trained as {facts['backbone']}: write --backbone {facts['backbone']}")
     check_norm(facts, path, norm)
@@ -90,7 +91,7 @@ def measure_accuracy(
     dataset = ImageFolder(data, eval_transform(crop, resize, interpolation))
     network = build_backbone(backbone, norm, passes=passes or facts.get("passes", 0))
     model = Classifier(network, len(dataset.classes))
-    load_trained(network, model, entry.weights, path, facts, dataset)
+    load_trained(network, model, entry.weights, file, facts, dataset)
     model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = eval_loader(dataset, batch_size, workers, where.type == "cuda")
     start = time.perf_counter()

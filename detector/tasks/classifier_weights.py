@@ -22,13 +22,9 @@ FACTS = ("backbone", "classes", "norm", "passes", "crop")
 """What a weight file of the pre-training says about itself beside its tensors."""
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """The FACTS in a weight file of the pre-training; nothing for any other file, whatever is wrong with it."""
-    try:
-        content = read_checkpoint(path, *FACTS)
-    except ValueError:
-        return {}
-    return {name: content[name] for name in FACTS}
+def read_facts(file: WeightFile) -> dict[str, Any]:
+    """The FACTS in a weight file of the pre-training; nothing for any other file."""
+    return {name: file.content[name] for name in FACTS} if file.content.keys() >= set(FACTS) else {}
 
 
 def check_norm(facts: Mapping[str, Any], path: Path, norm: str) -> None:
@@ -54,7 +50,7 @@ def load_trained(
     backbone: Backbone,
     model: Classifier,
     weights: Weights,
-    path: Path,
+    file: WeightFile,
     facts: Mapping[str, Any],
     dataset: ImageFolder,
 ) -> None:
@@ -63,47 +59,48 @@ def load_trained(
     backbone: the one that `model` was made of. Raises ValueError as `load_backbone` does, and when the file names
     other classes than the folders, or holds another number of outputs, or none.
     """
+    path = file.path
     if facts:
         check_classes(facts["classes"], path, dataset)
-    load_backbone(backbone, weights, path)  # before the classifier is spoken of: is it a file of this network at all?
-    outputs = count_outputs(model, weights, path)
+    load_backbone(backbone, weights, file)  # before the classifier is spoken of: is it a file of this network at all?
+    outputs = count_outputs(model, weights, file)
     if outputs is None:
-        raise ValueError(f"{path} holds a backbone without classifier; tools/train_classifier.py --weight trains one")
+        raise ValueError(f"{path} holds a backbone without classifier; `detector pretrain --weight` trains one")
     if outputs != len(dataset.classes):
         raise ValueError(
             f"{dataset.root} has {len(dataset.classes)} class folders, {path} has {outputs} outputs and does not name "
             f"them: name a folder with all {outputs} classes (ImageNet's validation set for published weights), or a "
-            "weight file that tools/train_classifier.py trained on these classes"
+            "weight file that `detector pretrain` trained on these classes"
         )
-    load_backbone(model, weights, path)
+    load_backbone(model, weights, file)
 
 
 def load_start(
-    backbone: Backbone, model: Classifier, weights: Weights, path: Path, norm: str, classes: Sequence[str]
+    backbone: Backbone, model: Classifier, weights: Weights, file: WeightFile, norm: str, classes: Sequence[str]
 ) -> None:
     """Fill a network to train it further; a classifier of other classes is dropped, and the log says so.
 
     backbone: the one that `model` was made of. Raises ValueError as `load_backbone` does.
     """
-    facts = read_facts(path)
+    path, facts = file.path, read_facts(file)
     check_norm(facts, path, norm)
-    outputs = count_outputs(model, weights, path)
+    outputs = count_outputs(model, weights, file)
     if outputs == len(classes) and facts.get("classes", classes) == list(classes):
-        report = load_backbone(model, weights, path)
+        report = load_backbone(model, weights, file)
     else:
-        report = load_backbone(backbone, weights, path)
+        report = load_backbone(backbone, weights, file)
         was = "no classifier" if outputs is None else f"a classifier of {outputs} other classes, which is dropped"
         log.warning("%s has %s: that of these %d classes starts anew", path, was, len(classes))
     log.info("%s\n%s", path, report)
 
 
-def count_outputs(model: Classifier, weights: Weights, path: Path) -> int | None:
+def count_outputs(model: Classifier, weights: Weights, file: WeightFile) -> int | None:
     """How many classes the classifier in a weight file tells apart; None if it holds none."""
     own = list(model.state_dict())
     try:
-        state, _ = translate(read_weights(path), weights, own)
+        state, _ = translate(file.state, weights, own)
     except ValueError as error:
-        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+        raise ValueError(f"{file.path}: {error}") from error
     return len(state[own[-1]]) if own[-1] in state else None
 
 
