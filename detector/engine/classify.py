@@ -18,11 +18,9 @@ from detector.data.image_folder import FolderLoader, ImageFolder, default_resize
 from detector.engine.device import autocast, pick_device
 from detector.engine.trainer import NonFiniteError
 from detector.models.backbones import BACKBONES, Backbone, Classifier, build_backbone, find_weights
-from detector.weights.checkpoint import read_checkpoint
-from detector.weights.load import load_backbone
-from detector.weights.read import read_weights
+from detector.weights.load import count_outputs, load_backbone
+from detector.weights.read import WeightFile, read_file
 from detector.weights.record import Pixels, Weights
-from detector.weights.rename import translate
 
 log = logging.getLogger("detector")
 
@@ -91,8 +89,8 @@ def measure_accuracy(
     where = pick_device(device)
     if not weight:
         raise ValueError("--weight is empty, and random weights have no accuracy; name a file, an address or imagenet")
-    path = find_weights(backbone, weight)
-    facts = {} if weight == "imagenet" else read_facts(path)
+    file = read_file(find_weights(backbone, weight))
+    path, facts = file.path, {} if weight == "imagenet" else read_facts(file)
     if facts and facts["backbone"] != backbone:
         raise ValueError(f"{path} was trained as {facts['backbone']}: write --backbone {facts['backbone']}")
     check_norm(facts, path, norm)
@@ -101,7 +99,7 @@ def measure_accuracy(
     dataset = ImageFolder(data, eval_transform(crop, resize, interpolation))
     network = build_backbone(backbone, norm, passes=passes or facts.get("passes", 0))
     model = Classifier(network, len(dataset.classes))
-    load_trained(network, model, entry.weights, path, facts, dataset)
+    load_trained(network, model, entry.weights, file, facts, dataset)
     model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = eval_loader(dataset, batch_size, workers, where.type == "cuda")
     start = time.perf_counter()
@@ -153,13 +151,11 @@ def evaluate(model: nn.Module, batches: FolderLoader, prepare: PixelInput, amp: 
     return Accuracy(images, 100 * hits1 / images, 100 * hits5 / images, k, loss / images)
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """The FACTS in a weight file of the pre-training; nothing for any other file, whatever is wrong with it."""
-    try:
-        content = read_checkpoint(path, *FACTS)
-    except ValueError:
+def read_facts(file: WeightFile) -> dict[str, Any]:
+    """The FACTS in a weight file of the pre-training; nothing for any other file."""
+    if not all(name in file.content for name in FACTS):
         return {}
-    return {name: content[name] for name in FACTS}
+    return {name: file.content[name] for name in FACTS}
 
 
 def check_norm(facts: Mapping[str, Any], path: Path, norm: str) -> None:
@@ -185,7 +181,7 @@ def load_trained(
     backbone: Backbone,
     model: Classifier,
     weights: Weights,
-    path: Path,
+    file: WeightFile,
     facts: Mapping[str, Any],
     dataset: ImageFolder,
 ) -> None:
@@ -194,10 +190,11 @@ def load_trained(
     backbone: the one that `model` was made of. Raises ValueError as `load_backbone` does, and when the file names
     other classes than the folders, or holds another number of outputs, or none.
     """
+    path = file.path
     if facts:
         check_classes(facts["classes"], path, dataset)
-    load_backbone(backbone, weights, path)  # before the classifier is spoken of: is it a file of this network at all?
-    outputs = count_outputs(model, weights, path)
+    load_backbone(backbone, weights, file)  # before the classifier is spoken of: is it a file of this network at all?
+    outputs = count_outputs(model, weights, file)
     if outputs is None:
         raise ValueError(f"{path} holds a backbone without classifier; tools/train_classifier.py --weight trains one")
     if outputs != len(dataset.classes):
@@ -206,36 +203,26 @@ def load_trained(
             f"them: name a folder with all {outputs} classes (ImageNet's validation set for published weights), or a "
             "weight file that tools/train_classifier.py trained on these classes"
         )
-    load_backbone(model, weights, path)
+    load_backbone(model, weights, file)
 
 
 def load_start(
-    backbone: Backbone, model: Classifier, weights: Weights, path: Path, norm: str, classes: Sequence[str]
+    backbone: Backbone, model: Classifier, weights: Weights, file: WeightFile, norm: str, classes: Sequence[str]
 ) -> None:
     """Fill a network to train it further; a classifier of other classes is dropped, and the log says so.
 
     backbone: the one that `model` was made of. Raises ValueError as `load_backbone` does.
     """
-    facts = read_facts(path)
+    path, facts = file.path, read_facts(file)
     check_norm(facts, path, norm)
-    outputs = count_outputs(model, weights, path)
+    outputs = count_outputs(model, weights, file)
     if outputs == len(classes) and facts.get("classes", classes) == list(classes):
-        report = load_backbone(model, weights, path)
+        report = load_backbone(model, weights, file)
     else:
-        report = load_backbone(backbone, weights, path)
+        report = load_backbone(backbone, weights, file)
         was = "no classifier" if outputs is None else f"a classifier of {outputs} other classes, which is dropped"
         log.warning("%s has %s: that of these %d classes starts anew", path, was, len(classes))
     log.info("%s\n%s", path, report)
-
-
-def count_outputs(model: Classifier, weights: Weights, path: Path) -> int | None:
-    """How many classes the classifier in a weight file tells apart; None if it holds none."""
-    own = list(model.state_dict())
-    try:
-        state, _ = translate(read_weights(path), weights, own)
-    except ValueError as error:
-        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-    return len(state[own[-1]]) if own[-1] in state else None
 
 
 def export_state(model: nn.Module, norm: str, norm_eps: float) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +12,7 @@ from yacs.config import CfgNode
 from detector.data.coco import CocoDetection
 from detector.data.loader import BatchLoader, build_test_datasets, test_loader
 from detector.engine.device import AMP, autocast, pick_device
-from detector.engine.weights import check_classes, is_detector, load_detector
+from detector.engine.weights import check_classes
 from detector.evaluation.build import build_evaluators
 from detector.evaluation.report import summary_text
 from detector.files import write_json
@@ -26,6 +25,8 @@ from detector.models.winograd import use_winograd
 from detector.ops.boxes import rescale_boxes
 from detector.structures import Batch, Detection, Target, real_outputs
 from detector.weights.checkpoint import newest_checkpoint, read_checkpoint
+from detector.weights.load import is_detector, load_detector
+from detector.weights.read import WeightFile
 
 log = logging.getLogger("detector")
 
@@ -93,7 +94,7 @@ def test(cfg: CfgNode) -> dict[str, dict[str, float]]:
     device = pick_device(cfg.MODEL.DEVICE)
     output = Path(cfg.OUTPUT_DIR)
     found = find_detector(cfg)
-    datasets = build_test_datasets(cfg, outputs=found[1].get("classes") or [])
+    datasets = build_test_datasets(cfg, outputs=found.content.get("classes") or [])
     model, names, _ = load_trained(cfg, found, next(iter(datasets.values())).classes)
     model = prepare_for_inference(model.to(device), cfg.TEST.AMP)
     return evaluate(model, datasets, cfg, output, names)
@@ -136,8 +137,8 @@ def of_real_classes(detections: list[Detection], names: Sequence[str], classes: 
     return found
 
 
-def find_detector(cfg: CfgNode) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint that MODEL.WEIGHT names, else the newest one of OUTPUT_DIR: its path and content.
+def find_detector(cfg: CfgNode) -> WeightFile:
+    """The checkpoint that MODEL.WEIGHT names, else the newest one of OUTPUT_DIR.
 
     Raises ValueError or OSError where there is none, or it holds no detector.
     """
@@ -150,13 +151,13 @@ def find_detector(cfg: CfgNode) -> tuple[Path, dict[str, Any]]:
             )
         return found
     path = find_weights(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.WEIGHT)
-    content = read_checkpoint(path)
-    if not is_detector(content["model"]):
+    file = read_checkpoint(path)
+    if not is_detector(file):
         raise ValueError(
             f"MODEL.WEIGHT {path} holds no detector of this framework; tools/convert_checkpoint.py "
             "makes one of official detectors"
         )
-    return path, content
+    return file
 
 
 def load_for_inference(cfg: CfgNode) -> tuple[Detector, list[str], list[int]]:
@@ -167,19 +168,20 @@ def load_for_inference(cfg: CfgNode) -> tuple[Detector, list[str], list[int]]:
 
 
 def load_trained(
-    cfg: CfgNode, found: tuple[Path, dict[str, Any]] | None = None, classes: list[str] | None = None
+    cfg: CfgNode, found: WeightFile | None = None, classes: list[str] | None = None
 ) -> tuple[Detector, list[str], list[int]]:
     """The detector of the checkpoint that `find_detector` finds, in eval mode and under its own keys.
 
     found: what it gave, if it has been called; classes: names that the data has and the checkpoint must have. Returns
     the model, the names of its classes and their category ids; a checkpoint without them numbers its classes from 0.
     """
-    path, content = found or find_detector(cfg)
+    file = found or find_detector(cfg)
+    content = file.content
     if classes is not None:
-        check_classes(content, str(path), classes)
-    log.info("weights of %s", path)
+        check_classes(content, str(file.path), classes)
+    log.info("weights of %s", file.path)
     model = build_detector(cfg)
-    load_detector(model, content["model"], str(path))
+    load_detector(model, file)
     numbers = list(range(cfg.MODEL.NUM_CLASSES))
     names = list(content.get("classes") or classes or map(str, numbers))
     return model.eval(), names, list(content.get("category_ids") or numbers)

@@ -23,6 +23,7 @@ from detector.engine.trainer import NonFiniteError, due
 from detector.models.backbones import BACKBONES, Classifier, build_backbone, find_weights
 from detector.weights.checkpoint import newest_checkpoint, numbered, save_checkpoint, step_name
 from detector.weights.load import load_state
+from detector.weights.read import WeightFile, read_file
 
 log = logging.getLogger("detector")
 
@@ -74,13 +75,14 @@ class State:
             **self.facts,
         }
 
-    def restore(self, path: Path, content: dict[str, Any], train_set: ImageFolder) -> None:
+    def restore(self, file: WeightFile, train_set: ImageFolder) -> None:
         """Take over a checkpoint. Raises ValueError naming the file when it belongs to another network or data."""
+        path, content = file.path, file.content
         if "settings" not in content:
             raise ValueError(f"{path} is a checkpoint of another tool; choose another OUTPUT_DIR")
         check_classes(content["classes"], path, train_set)
         self._compare(path, content["settings"])
-        load_state(self.model, content["model"], source=str(path))
+        load_state(self.model, file.state, source=str(path))
         if self.average is not None:
             self.average.load_state_dict(content["average"])
         own = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
@@ -119,15 +121,15 @@ def train_classifier(recipe: Recipe, resume: bool = False) -> dict[str, float]:
     device = pick_device(recipe.device)
     train_set, val_set = open_train_and_val(Path(recipe.data), recipe.crop, recipe.seed)
     output = open_output(recipe.output, resume)
-    found = newest_checkpoint(output) if resume else None
+    found = newest_checkpoint(output, "optimizer") if resume else None
     state = build_state(recipe, device, train_set, "" if found else recipe.weight)
     per_epoch = -(-len(train_set) // recipe.batch_size)
     steps = recipe.epochs * per_epoch
     if found:
-        state.restore(*found, train_set)
+        state.restore(found, train_set)
         if state.step > steps:
-            raise ValueError(f"{found[0]} is at step {state.step}, beyond the {steps} of --epochs {recipe.epochs}")
-        log.info("resuming from %s at step %d of %d", found[0], state.step, steps)
+            raise ValueError(f"{found.path} is at step {state.step}, beyond the {steps} of --epochs {recipe.epochs}")
+        log.info("resuming from %s at step %d of %d", found.path, state.step, steps)
     elif resume:
         log.info("%s holds no checkpoint to resume from: starting at step 0", output)
     log.info(
@@ -262,9 +264,8 @@ def build_state(recipe: Recipe, device: torch.device, train_set: ImageFolder, we
     if recipe.batch_size == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
         raise ValueError(f"--batch-size 1 leaves the batch norms of {recipe.backbone} no statistics: write 2 or more")
     if weight:
-        load_start(
-            backbone, model, entry.weights, find_weights(recipe.backbone, weight), recipe.norm, train_set.classes
-        )
+        file = read_file(find_weights(recipe.backbone, weight))
+        load_start(backbone, model, entry.weights, file, recipe.norm, train_set.classes)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = {**asdict(recipe), "images": len(train_set)}
     return State(

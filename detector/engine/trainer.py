@@ -18,13 +18,15 @@ from detector.engine.device import autocast, peak_memory_mb, pick_device
 from detector.engine.evaluate import evaluate
 from detector.engine.log import TrainLog
 from detector.engine.optim import build_optimizer, learning_rate_factor, scale_to_batch, set_learning_rate
-from detector.engine.weights import check_classes, load_detector, load_weights
+from detector.engine.weights import check_classes, load_weights
 from detector.evaluation.report import main_measure
 from detector.models.build import build_detector
 from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch, Target
 from detector.weights.checkpoint import BEST, FINAL, newest_checkpoint, save_checkpoint, step_name
+from detector.weights.load import load_detector
+from detector.weights.read import WeightFile
 
 log = logging.getLogger("detector")
 
@@ -59,10 +61,11 @@ class State:
             **self.facts,
         }
 
-    def restore(self, path: Path, content: dict[str, Any]) -> None:
+    def restore(self, file: WeightFile) -> None:
         """Take over a checkpoint. Raises ValueError naming the file when it belongs to another model or data."""
+        path, content = file.path, file.content
         check_classes(content, str(path), self.facts["classes"])
-        load_detector(self.model, content["model"], str(path))
+        load_detector(self.model, file)
         kind = content["optimizer"]["kind"]
         if kind != type(self.optimizer).__name__:
             raise ValueError(f"{path}: its optimiser is {kind}; set SOLVER.OPTIMIZER {kind.lower()} to resume it")
@@ -215,16 +218,16 @@ def build_state(
         torch.amp.GradScaler(device.type, enabled=cfg.SOLVER.AMP == "fp16"),
         {"config": config_text(cfg), "classes": dataset.classes, "category_ids": dataset.category_ids},
     )
-    found = newest_checkpoint(output) if resume else None
+    found = newest_checkpoint(output, "optimizer") if resume else None
     if found:
-        state.restore(*found)
+        state.restore(found)
         if state.step > cfg.SOLVER.MAX_ITER:
-            raise ValueError(f"{found[0]} is at step {state.step}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}")
-        log.info("resuming from %s at step %d of %d", found[0], state.step, cfg.SOLVER.MAX_ITER)
+            raise ValueError(f"{found.path} is at step {state.step}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}")
+        log.info("resuming from %s at step %d of %d", found.path, state.step, cfg.SOLVER.MAX_ITER)
     else:
         if resume:
             log.info("OUTPUT_DIR %s holds no checkpoint to resume from: starting at step 0", output)
-        load_weights(model, cfg, drop_classifier=True)
+        load_weights(model, cfg, dataset.classes, fine_tune=True)
     return state
 
 
