@@ -22,6 +22,17 @@ class Level(NamedTuple):
     stride: int
 
 
+class ClassRows(NamedTuple):
+    """How the outputs of a layer lie whose number depends on that of the classes.
+
+    The first axis of its weight and bias is [before, C, after]; with a background it is C + 1, the background last.
+    """
+
+    before: int = 1
+    background: bool = False
+    after: int = 1
+
+
 class Target(TypedDict):
     """The ground truth of one image; empty tensors are legal everywhere.
 

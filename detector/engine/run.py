@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from detector.weights.checkpoint import BEST, FINAL, newest_checkpoint, numbered, save_checkpoint, step_name
 from detector.weights.load import load_state
+from detector.weights.read import WeightFile
 
 log = logging.getLogger("detector")
 
@@ -82,12 +83,13 @@ class Run:
             self.best = score
             save_checkpoint(self.folder / self.kept, {**weights, "step": self.step, "metrics": metrics})
 
-    def restore(self, path: Path, content: Mapping[str, Any]) -> None:
+    def restore(self, file: WeightFile) -> None:
         """Take over a checkpoint. Rates, momenta and decays stay the optimiser's own, as the config may have changed.
 
         Raises ValueError naming the file when it is of another network, optimiser or frozen part.
         """
-        load_state(self.model, content["model"], source=str(path))
+        path, content = file.path, file.content
+        load_state(self.model, file.state, source=str(path))
         if self.average is not None:
             self.average.load_state_dict(content["average"])
         kind, own = content["optimizer"].get("kind"), type(self.optimizer).__name__
@@ -125,9 +127,9 @@ def open_folder(name: str, resume: bool) -> Path:
     return folder
 
 
-def to_resume(folder: Path, resume: bool) -> tuple[Path, dict[str, Any]] | None:
-    """The newest intact checkpoint of a folder, or None; said where one was asked for."""
-    found = newest_checkpoint(folder) if resume else None
+def to_resume(folder: Path, resume: bool) -> WeightFile | None:
+    """The newest intact checkpoint of a folder with its optimiser, or None; said where one was asked for."""
+    found = newest_checkpoint(folder, "optimizer") if resume else None
     if resume and found is None:
         log.info("OUTPUT_DIR %s holds no checkpoint to resume from: starting at step 0", folder)
     return found

@@ -167,12 +167,12 @@ def start(task: ClassificationTask, folder: Path, resume: bool = False) -> Run:
         header={"settings": settings},
     )
     if found:
-        path, content = found
+        path, content = found.path, found.content
         if "settings" not in content:
             raise ValueError(f"{path} is a checkpoint of another task; choose another OUTPUT_DIR")
         check_classes(content["classes"], path, task.train_set)
         compare(path, content["settings"], settings)
-        run.restore(path, content)
+        run.restore(found)
         steps = recipe.epochs * -(-len(task.train_set) // recipe.batch_size)
         if run.step > steps:
             raise ValueError(f"{path} is at step {run.step}, beyond the {steps} of --epochs {recipe.epochs}")

@@ -11,10 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from detector.data.image_folder import ImageFolder
 from detector.models.backbones import Backbone, Classifier
-from detector.weights.load import load_backbone
+from detector.weights.load import count_outputs, load_backbone
 from detector.weights.read import WeightFile
 from detector.weights.record import Weights
-from detector.weights.rename import translate
 
 log = logging.getLogger("detector")
 
@@ -92,16 +91,6 @@ def load_start(
         was = "no classifier" if outputs is None else f"a classifier of {outputs} other classes, which is dropped"
         log.warning("%s has %s: that of these %d classes starts anew", path, was, len(classes))
     log.info("%s\n%s", path, report)
-
-
-def count_outputs(model: Classifier, weights: Weights, file: WeightFile) -> int | None:
-    """How many classes the classifier in a weight file tells apart; None if it holds none."""
-    own = list(model.state_dict())
-    try:
-        state, _ = translate(file.state, weights, own)
-    except ValueError as error:
-        raise ValueError(f"{file.path}: {error}") from error
-    return len(state[own[-1]]) if own[-1] in state else None
 
 
 def export_state(model: nn.Module, norm: str, norm_eps: float) -> dict[str, Tensor]:

@@ -124,10 +124,10 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
         {"config": config_text(cfg), "classes": data.classes, "category_ids": data.category_ids},
     )
     if found:
-        check_classes(found[1], str(found[0]), data.classes)
-        run.restore(*found)
+        check_classes(found.content, str(found.path), data.classes)
+        run.restore(found)
         if run.step > cfg.SOLVER.MAX_ITER:
-            raise ValueError(f"{found[0]} is at step {run.step}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}")
+            raise ValueError(f"{found.path} is at step {run.step}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}")
     else:
         load_weights(model, cfg, data.classes)
     if warning := check_batch(model.train(), cfg.SOLVER.IMS_PER_BATCH):

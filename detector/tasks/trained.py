@@ -16,9 +16,10 @@ from detector.models.build import build_detector, resolve_parts
 from detector.models.detector import Detector
 from detector.structures import real_outputs
 from detector.tasks.resolve import resolve_classes
-from detector.weights.checkpoint import BEST, best_checkpoint, newest_checkpoint, peek
+from detector.weights.checkpoint import BEST, by_step, newest_checkpoint, read_checkpoint
+from detector.weights.find import SCHEMES
 from detector.weights.load import is_detector, load_backbone, load_detector
-from detector.weights.read import State, WeightFile, read_file
+from detector.weights.read import WeightFile, read_file, read_plain
 
 log = logging.getLogger("detector")
 
@@ -57,7 +58,7 @@ def load_weights(model: Detector, cfg: CfgNode, classes: Sequence[str] | None = 
         return
     name = cfg.MODEL.BACKBONE.NAME
     file = read_file(find_weights(name, cfg.MODEL.WEIGHT))
-    if is_detector(file.state):
+    if is_detector(file):
         load_detector(model, file, classes, fine_tune=True)
     else:
         log.info("%s", load_backbone(model.backbone, BACKBONES[name].weights, file))
@@ -80,11 +81,12 @@ def find_trained(cfg: CfgNode, weight: str | None = None, which: str = "newest")
         if not started_from(folder, cfg.MODEL.BACKBONE.NAME, path):
             return _read_detector(path, folder)
         log.info("%s is what the run in %s started from: the run's own weights count", path, folder)
-    file = newest_checkpoint(folder) if which == "newest" else best_checkpoint(folder)
-    if file is None and which == "best" and (file := newest_checkpoint(folder)):
-        log.info("%s has no %s: its newest checkpoint counts", folder, BEST)
-    if file is not None:
-        return Trained(file, newest=which == "newest")
+    if which == "best" and (folder / BEST).exists():
+        return Trained(read_checkpoint(folder / BEST), newest=False)
+    if file := newest_checkpoint(folder):
+        if which == "best":
+            log.info("%s has no %s: its newest checkpoint counts", folder, BEST)
+        return Trained(file, newest=True)
     if cfg.MODEL.WEIGHT in ("", "imagenet"):
         raise ValueError(
             f"OUTPUT_DIR {folder} has no checkpoint and MODEL.WEIGHT names no detector; train first, or write "
@@ -96,18 +98,17 @@ def find_trained(cfg: CfgNode, weight: str | None = None, which: str = "newest")
 def _read_detector(path: Path, folder: Path) -> Trained:
     """A file with a detector in it. folder: of the run that is written to."""
     file = read_file(path)
-    if not is_detector(file.state):
+    if not is_detector(file):
         raise ValueError(
             f"MODEL.WEIGHT {path} holds no detector of this framework; `detector convert` makes one of official detectors"
         )
-    newest = newest_path(folder)
-    return Trained(file, newest=newest is not None and newest.resolve() == path.resolve())
+    return Trained(file, newest=any(newest.samefile(path) for newest in by_step(folder)[:1]))
 
 
 def started_from(folder: Path, backbone: str, path: Path) -> bool:
     """Whether the run in a folder started from the file `path`: whether its config names it as MODEL.WEIGHT."""
-    newest = newest_path(folder)
-    text = peek(newest).get("config") if newest else None
+    newest = next(iter(by_step(folder)), None)
+    text = read_plain(newest).get("config") if newest else None
     if not text:
         return False
     weight = config_from_text(text, str(newest)).MODEL.WEIGHT
@@ -160,12 +161,12 @@ def run_config(run: Path, opts: Sequence[str] = ()) -> CfgNode:
     OUTPUT_DIR is the folder itself, for a checkpoint the folder that it lies in if a run is there, wherever it was when
     the config was written. Raises ValueError naming what is no run, or has no config.
     """
-    path = newest_path(run) if run.is_dir() else run
+    path = next(iter(by_step(run)), None) if run.is_dir() else run
     if path is None:
         raise ValueError(f"{run} holds no checkpoint: name a run's folder, a checkpoint, or --config-file FILE")
     if not path.is_file():
         raise ValueError(f"{run} is neither a run's folder nor a checkpoint, and there is no such file")
-    text = peek(path).get("config")
+    text = read_plain(path).get("config")
     if not text:
         raise ValueError(f"{path} holds no config: write --config-file FILE MODEL.WEIGHT {path}")
     home = path.parent

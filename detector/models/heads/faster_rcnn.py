@@ -18,7 +18,7 @@ from detector.ops.losses import DELTA_LOSSES, delta_loss_sum
 from detector.ops.matching import BACKGROUND, match_boxes, sample_balanced
 from detector.ops.roi_align import pool_regions
 from detector.ops.select import suppress, suppress_softly
-from detector.structures import Detection, Features, Level, Size, Target
+from detector.structures import ClassRows, Detection, Features, Level, Size, Target
 
 MAX_STRIDE = 32  # coarser levels serve the RPN only. Lin et al. 2017, sec. 4.1
 CANONICAL_SIDE, CANONICAL_LEVEL = 224, 4  # a region of 224 x 224 pixels belongs on p4. Lin et al. 2017, eq. 1
@@ -128,8 +128,11 @@ class FasterRCNN(Head):
         self.loss_type, self.smooth_l1_beta = bbox_reg_loss_type, smooth_l1_beta
         self.score_thresh, self.nms, self.detections_per_img = score_thresh, nms, detections_per_img
         self.nms_method, self.soft_nms = nms_method, (nms, soft_nms_sigma, soft_nms_min_score)
-        layers = ("cls_logits",) if cls_agnostic_bbox_reg else ("cls_logits", "deltas")
-        self.classifier = tuple(f"box_heads.{k}.{name}" for k in range(len(box_heads)) for name in layers)
+        layers = {"cls_logits": ClassRows(background=True)}
+        if not cls_agnostic_bbox_reg:
+            layers["deltas"] = ClassRows(after=4)
+        stages = range(len(box_heads))
+        self.classifier = {f"box_heads.{k}.{name}": rows for k in stages for name, rows in layers.items()}
         self.rpn, self.pooler, self.box_heads = rpn, pooler, nn.ModuleList(box_heads)
 
     def answered(self, features: Features, targets: list[Target]) -> list[Tensor]:
