@@ -19,6 +19,7 @@ from detector.data.pipeline import build_transforms
 from detector.data.transforms import Sample, Transform
 from detector.engine.evaluate import detect, load_for_inference
 from detector.evaluation.report import write_json
+from detector.models.build import resolve_parts
 from detector.structures import Batch, Detection, Target
 from detector.visualize import draw
 
@@ -45,6 +46,7 @@ def predict(cfg: CfgNode, source: str, output: Path, threshold: float) -> list[d
     """
     paths = find_images(source)
     model, classes, category_ids = load_for_inference(cfg)
+    cfg = resolve_parts(cfg)
     transforms = build_transforms(cfg, train=False)
     home = Path(os.path.commonpath([path.parent for path in paths]))
     output.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from detector.conversion.base import SOURCES, Converted, flip_channels
 from detector.engine.checkpoint import save_checkpoint
 from detector.engine.weights import load_detector
 from detector.models.backbones import BACKBONES
-from detector.models.build import build_detector
+from detector.models.build import build_detector, resolve_parts
 
 log = logging.getLogger("detector")
 
@@ -33,6 +33,7 @@ def convert(
     base = {**found.config, "MODEL.WEIGHT": str(output)}
     cfg = load_config(config_file, [*_pairs(base), *opts])
     cfg = load_config(config_file, [*_pairs(base), *_pairs(_match_pixels(found, cfg)), *opts])
+    cfg = resolve_parts(cfg)
     model = build_detector(cfg)
     load_detector(model, found.state, str(published))
     content: dict[str, object] = {"model": model.state_dict(), "config": config_text(cfg)}

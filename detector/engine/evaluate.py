@@ -26,6 +26,7 @@ from detector.models.norm import fold_norms
 from detector.models.winograd import use_winograd
 from detector.ops.boxes import rescale_boxes
 from detector.structures import Batch, Detection, Target, real_outputs
+from detector.tasks.resolve import resolve_model
 
 log = logging.getLogger("detector")
 
@@ -93,6 +94,7 @@ def test(cfg: CfgNode) -> dict[str, dict[str, float]]:
     device = pick_device(cfg.MODEL.DEVICE)
     output = Path(cfg.OUTPUT_DIR)
     found = find_detector(cfg)
+    cfg = resolve_model(cfg, len(found[1].get("classes") or []))
     datasets = build_test_datasets(cfg, outputs=found[1].get("classes") or [])
     model, names, _ = load_trained(cfg, found, next(iter(datasets.values())).classes)
     model = prepare_for_inference(model.to(device), cfg.TEST.AMP)
@@ -178,6 +180,7 @@ def load_trained(
     if classes is not None:
         check_classes(content, str(path), classes)
     log.info("weights of %s", path)
+    cfg = resolve_model(cfg, len(content.get("classes") or []))
     model = build_detector(cfg)
     load_detector(model, content["model"], str(path))
     numbers = list(range(cfg.MODEL.NUM_CLASSES))

@@ -1,6 +1,5 @@
-"""Optimiser, learning rate and the schedule's scaling to the batch."""
+"""Optimiser and learning rate."""
 
-import logging
 import math
 from bisect import bisect_right
 from typing import Any
@@ -8,36 +7,6 @@ from typing import Any
 import torch
 from torch import nn
 from yacs.config import CfgNode
-
-log = logging.getLogger("detector")
-
-
-def scale_to_batch(cfg: CfgNode) -> CfgNode:
-    """Fit BASE_LR, STEPS, MAX_ITER and WARMUP_ITERS to IMS_PER_BATCH when SOLVER.REFERENCE_BATCH is set.
-
-    The linear rule of Goyal et al. 2017: k times the images a step, k times the rate, 1 / k of the steps, so that
-    each image is seen as often. Logs the numbers; returns a frozen config whose REFERENCE_BATCH is the batch itself.
-    """
-    solver = cfg.SOLVER
-    if solver.REFERENCE_BATCH in (0, solver.IMS_PER_BATCH):
-        return cfg
-    factor = solver.IMS_PER_BATCH / solver.REFERENCE_BATCH
-    scaled = cfg.clone()
-    scaled.defrost()
-    scaled.SOLVER.BASE_LR = solver.BASE_LR * factor
-    scaled.SOLVER.MAX_ITER = round(solver.MAX_ITER / factor)
-    scaled.SOLVER.STEPS = tuple(round(step / factor) for step in solver.STEPS)
-    scaled.SOLVER.WARMUP_ITERS = round(solver.WARMUP_ITERS / factor)
-    scaled.SOLVER.REFERENCE_BATCH = solver.IMS_PER_BATCH
-    scaled.freeze()
-    log.info(
-        "batch %d for a reference of %d: BASE_LR %g -> %g, MAX_ITER %d -> %d, STEPS %s -> %s, WARMUP_ITERS %d -> %d",
-        *(solver.IMS_PER_BATCH, solver.REFERENCE_BATCH, solver.BASE_LR, scaled.SOLVER.BASE_LR),
-        *(solver.MAX_ITER, scaled.SOLVER.MAX_ITER, solver.STEPS, scaled.SOLVER.STEPS),
-        *(solver.WARMUP_ITERS, scaled.SOLVER.WARMUP_ITERS),
-    )
-    return scaled
-
 
 def build_optimizer(solver: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """SGD or AdamW over two groups: weights, and biases with their own rate factor and decay.

@@ -13,18 +13,19 @@ from yacs.config import CfgNode
 
 from detector.config import config_text, save_config
 from detector.data.coco import CocoDetection, JoinedDataset
-from detector.data.loader import build_test_datasets, build_train_dataset, train_loader
+from detector.data.loader import batches_per_epoch, build_test_datasets, build_train_dataset, train_loader
 from detector.engine.checkpoint import BEST, FINAL, newest_checkpoint, save_checkpoint, step_name
 from detector.engine.device import autocast, peak_memory_mb, pick_device
 from detector.engine.evaluate import evaluate
 from detector.engine.log import TrainLog
-from detector.engine.optim import build_optimizer, learning_rate_factor, scale_to_batch, set_learning_rate
+from detector.engine.optim import build_optimizer, learning_rate_factor, set_learning_rate
 from detector.engine.weights import check_classes, load_detector, load_weights
 from detector.evaluation.report import main_measure
-from detector.models.build import build_detector
+from detector.models.build import build_detector, pixel_statistics
 from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch, Target
+from detector.tasks.resolve import resolve
 
 log = logging.getLogger("detector")
 
@@ -91,10 +92,10 @@ def train(cfg: CfgNode, resume: bool = False) -> dict[str, dict[str, float]]:
     """
     device = pick_device(cfg.MODEL.DEVICE)
     output = open_output(cfg, resume)
-    dataset = build_train_dataset(cfg)
+    dataset = build_train_dataset(cfg, pixel_statistics(cfg).rgb_mean())
     tests = build_test_datasets(cfg, dataset) if cfg.DATASETS.TEST else {}
+    cfg = resolve(cfg, len(dataset.classes), lambda cfg: batches_per_epoch(cfg, dataset))
     save_config(cfg, output / "config.yaml")
-    cfg = scale_to_batch(cfg)
     state = build_state(cfg, device, dataset, output, resume)
 
     steps, period = cfg.SOLVER.MAX_ITER, cfg.SOLVER.TEST_PERIOD

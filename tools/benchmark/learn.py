@@ -37,9 +37,10 @@ from detector.engine.optim import build_optimizer, learning_rate_factor, set_lea
 from detector.engine.trainer import NonFiniteError, to_device
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.report import write_json
-from detector.models.build import build_detector
+from detector.models.build import build_detector, pixel_statistics, resolve_parts
 from detector.ops.boxes import rescale_boxes
 from detector.structures import Batch, Detection
+from detector.tasks.resolve import resolve_model
 
 log = logging.getLogger("detector")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "bccd"
@@ -92,7 +93,7 @@ def learn(args: argparse.Namespace) -> list[dict[str, Any]]:
 def settings(head: str, iterations: int, seed: int, opts: Sequence[str]) -> CfgNode:
     """The config of one run."""
     schedule = ["SOLVER.MAX_ITER", str(iterations), "SOLVER.STEPS", f"[{max(round(0.8 * iterations), 1)}]"]
-    return load_config(CONFIGS / f"{head}_resnet18.yaml", [*schedule, "SEED", str(seed), *opts])
+    return resolve_parts(load_config(CONFIGS / f"{head}_resnet18.yaml", [*schedule, "SEED", str(seed), *opts]))
 
 
 def build_ours(cfg: CfgNode, device: torch.device) -> tuple[nn.Module, Losses, Detect]:
@@ -153,7 +154,8 @@ def measure(
 ) -> dict[str, Any]:
     """Train and evaluate one detector: iterations, seconds, COCO's numbers, and checksums of what it saw."""
     device = pick_device(cfg.MODEL.DEVICE)
-    dataset = build_train_dataset(cfg)
+    dataset = build_train_dataset(cfg, pixel_statistics(cfg).rgb_mean())
+    cfg = resolve_model(cfg, len(dataset.classes))
     tests = build_test_datasets(cfg, dataset)
     torch.manual_seed(cfg.SEED)
     model, losses, detections = build(cfg, device)

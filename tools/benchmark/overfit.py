@@ -21,6 +21,7 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.report import write_json
 from detector.models.detector import Detector
 from detector.structures import Detection
+from detector.tasks.resolve import resolve_model
 from detector.visualize import draw
 
 log = logging.getLogger("detector")
@@ -50,6 +51,7 @@ def overfit(cfg: CfgNode, number: int, resume: bool = False) -> dict[str, float]
     cfg.freeze()
     (metrics,) = train(cfg, resume).values()
     (dataset,) = build_test_datasets(cfg).values()
+    cfg = resolve_model(cfg, len(dataset.classes)).clone()
     cfg.defrost()
     cfg.MODEL.WEIGHT = str(output / "model_final.pth")
     model, *_ = load_for_inference(cfg)
