@@ -85,7 +85,7 @@ def _walk(path: Path, above: tuple[Path, ...], done: set[Path], layers: list[Lay
         raise ValueError(f"_BASE_ goes round in a circle: {' -> '.join(map(_shown, (*above, path)))}")
     if place in done:
         return
-    tree = parse(path.read_bytes(), source)
+    tree = parse(place.read_bytes(), source)
     for base in _bases(tree, source):
         _walk(_find_base(base, path), (*above, path), done, layers)
     done.add(place)
@@ -109,7 +109,7 @@ def _bases(tree: dict[str, Any], source: str) -> list[str]:
 def _find_base(entry: str, path: Path) -> Path:
     """The file that a base of `path` is: beside it, else the shipped one of that name."""
     beside = path.parent / entry
-    found = beside if beside.is_file() else shipped_config(entry)
+    found = beside if beside.resolve().is_file() else shipped_config(entry)
     if found is None:
         raise FileNotFoundError(
             f"{_shown(beside)}: no such config file; _BASE_ of {_shown(path)}{near_text(entry)}"
