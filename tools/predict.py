@@ -45,6 +45,7 @@ def predict(cfg: CfgNode, source: str, output: Path, threshold: float) -> list[d
     """
     paths = find_images(source)
     model, classes, category_ids = load_for_inference(cfg)
+    cfg = resolve_parts(cfg)
     transforms = build_transforms(cfg, train=False)
     home = Path(os.path.commonpath([path.parent for path in paths]))
     output.mkdir(parents=True, exist_ok=True)

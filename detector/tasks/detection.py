@@ -27,7 +27,7 @@ from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch, Target
 from detector.tasks.measured import Subject, save_measures, state_digest
-from detector.tasks.resolve import resolve, resolve_classes
+from detector.tasks.resolve import resolve, resolve_model
 from detector.tasks.solver import build_optimizer, learning_rate_factor
 from detector.tasks.trained import check_classes, find_trained, load_found, load_weights
 
@@ -159,7 +159,7 @@ def test(cfg: CfgNode, weight: str | None = None, which: str = "newest") -> Metr
     cfg = found.resolve(cfg)
     datasets = build_test_datasets(cfg, outputs=found.classes)
     classes = next(iter(datasets.values())).classes
-    cfg = resolve_classes(cfg, len(classes))
+    cfg = resolve_model(cfg, len(classes))
     subject = Subject(str(found.file.path), state_digest(found.file.state), found.file.content.get("step"), found.newest)
     model, names, _ = load_found(cfg, found, classes)
     model = prepare_for_inference(model.to(device), cfg.TEST.AMP)

@@ -12,10 +12,10 @@ from detector.config import config_from_text
 from detector.engine.device import pick_device
 from detector.inference.prepare import prepare_for_inference
 from detector.models.backbones import BACKBONES, find_weights
-from detector.models.build import build_detector, resolve_parts
+from detector.models.build import build_detector
 from detector.models.detector import Detector
 from detector.structures import real_outputs
-from detector.tasks.resolve import resolve_classes
+from detector.tasks.resolve import resolve_model
 from detector.weights.checkpoint import BEST, by_step, newest_checkpoint, read_checkpoint
 from detector.weights.find import SCHEMES
 from detector.weights.load import is_detector, load_backbone, load_detector
@@ -44,7 +44,7 @@ class Trained:
         number = cfg.MODEL.NUM_CLASSES or len(self.classes)
         if not number and "config" in self.file.content:
             number = config_from_text(self.file.content["config"], str(self.file.path)).MODEL.NUM_CLASSES
-        return resolve_classes(resolve_parts(cfg), number)
+        return resolve_model(cfg, number)
 
 
 def load_weights(model: Detector, cfg: CfgNode, classes: Sequence[str] | None = None) -> None:

@@ -21,6 +21,7 @@ from detector.inference.detect import detect_all
 from detector.models.detector import Detector
 from detector.structures import Detection
 from detector.tasks.detection import to_device, train
+from detector.tasks.resolve import resolve_model
 from detector.tasks.trained import load_for_inference
 from detector.visualize import draw
 
@@ -51,6 +52,7 @@ def overfit(cfg: CfgNode, number: int, resume: bool = False) -> dict[str, float]
     cfg.freeze()
     (metrics,) = train(cfg, resume).values()
     (dataset,) = build_test_datasets(cfg).values()
+    cfg = resolve_model(cfg, len(dataset.classes))
     model, *_ = load_for_inference(cfg)
     bound, lost = answered_bound(model, dataset, cfg)
     draw_all(model, dataset, cfg, output / "pictures")
