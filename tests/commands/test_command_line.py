@@ -19,7 +19,7 @@ DOORS = {
     "train_net": "train", "test_net": "test", "predict": "predict", "convert_checkpoint": "convert",
     "model_info": "info", "analyze": "analyze", "train_classifier": "pretrain", "test_classifier": "classify",
 }  # fmt: skip
-HEAVY = "import runpy, sys\nsys.argv = sys.argv[1:]\ntry:\n    {}\nfinally:\n    print(*{{'torch', 'cv2'}} & {{*sys.modules}})"
+HEAVY = "import runpy, sys\nsys.argv = sys.argv[1:]\ntry:\n    {}\nfinally:\n    print('imported', *{{'torch', 'cv2'}} & {{*sys.modules}})"
 
 
 def helped(how, *words):
@@ -29,8 +29,8 @@ def helped(how, *words):
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}, capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
-    text, _, imported = run.stdout.rstrip("\n").rpartition("\n")
-    return text, imported
+    text, _, imported = run.stdout.rpartition("imported")
+    return text.rstrip("\n"), imported.strip()
 
 
 def test_the_verbs_are_those_that_users_know():

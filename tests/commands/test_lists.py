@@ -60,7 +60,7 @@ def test_backbones_with_family_accuracy_and_licence(plugin, capsys):
     assert rows["iresnet1001"] == ["iresnet", "-", "-"]
     assert rows["res2net50_26w_4s"] == ["res2net", "77.99", "CC BY-NC-SA 4.0 (non-commercial)"]
     assert rows["listed_net"] == ["listed_plugin", f"{12.345:.2f}", "Unlicense"]
-    starts = {line.index(line.split(maxsplit=3)[3]) for line in (head, *lines)}
+    starts = {line.rindex(line.split(maxsplit=3)[3]) for line in (head, *lines)}
     assert len(starts) == 1
 
 
@@ -97,7 +97,8 @@ def test_data_sets_and_whether_they_are_there(plugin, capsys, tmp_path):
 
 
 def test_the_root_is_the_config_s(capsys, monkeypatch, tmp_path):
-    monkeypatch.setenv("DETECTOR_DATASETS", str(tmp_path))
+    cfg = load_config(None, ["DATASETS.ROOT", str(tmp_path)])
+    monkeypatch.setattr(lists, "get_defaults", lambda: cfg)
     assert str(tmp_path / "coco") in printed(capsys, lists.datasets)
 
 
