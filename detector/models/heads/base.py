@@ -1,11 +1,13 @@
 """What every head provides, and the table of heads."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from detector.models.necks.base import NeckKeys
 from detector.registry import Registry
 from detector.structures import Detection, Features, Level, Size, Target
 
@@ -39,11 +41,30 @@ def flatten(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(1, 2).to(torch.promote_types(x.dtype, torch.float32))
 
 
+class Standard(NamedTuple):
+    """What the paper of a head puts before it: a neck, and what its input is padded to.
+
+    keys: of that neck, None: as the neck itself declares them; size_divisibility: pixels, the value of
+    DATALOADER.SIZE_DIVISIBILITY that is auto.
+    """
+
+    neck: str = "fpn"
+    keys: NeckKeys | None = None
+    size_divisibility: int = 32
+
+
 HEADS: Registry[Callable[[CfgNode, dict[str, Level]], Head]] = Registry("head")
+STANDARDS: dict[str, Standard] = {}
+"""What heads declare, by name."""
 
 
 def register_head(
-    name: str,
+    name: str, standard: Standard | None = None
 ) -> Callable[[Callable[[CfgNode, dict[str, Level]], Head]], Callable[[CfgNode, dict[str, Level]], Head]]:
-    """Decorator that files a builder (cfg, neck levels) -> Head under `name` for MODEL.HEAD.NAME."""
+    """Decorator that files a builder (cfg, neck levels) -> Head under `name` for MODEL.HEAD.NAME.
+
+    standard: the neck of its paper; None: an fpn as that declares it.
+    """
+    if name not in HEADS:
+        STANDARDS[name] = standard or Standard()
     return HEADS.register(name)

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from detector.models.heads.base import Head, register_head
+from detector.models.heads.base import Head, Standard, register_head
 from detector.models.heads.box_head import BoxHead
 from detector.models.heads.rpn import RPN, build_rpn
+from detector.models.necks.base import NeckKeys
 from detector.ops.boxes import box_areas, clip_boxes, decode_deltas, encode_deltas
 from detector.ops.losses import DELTA_LOSSES, delta_loss_sum
 from detector.ops.matching import BACKGROUND, match_boxes, sample_balanced
@@ -266,7 +267,7 @@ class FasterRCNN(Head):
         return (*self.rpn(features), [x for box_head in self.box_heads for x in box_head(regions)])
 
 
-@register_head("faster_rcnn")
+@register_head("faster_rcnn", Standard("fpn", NeckKeys(("c2", "c3", "c4", "c5"), "maxpool")))
 def build_faster_rcnn(cfg: CfgNode, levels: dict[str, Level]) -> FasterRCNN:
     """Faster R-CNN from MODEL.RPN, MODEL.ROI_HEADS, MODEL.ROI_BOX_HEAD and TEST.DETECTIONS_PER_IMG."""
     heads, box = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_BOX_HEAD

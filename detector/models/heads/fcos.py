@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from detector.models.heads.base import Head, flatten, register_head
+from detector.models.heads.base import Head, Standard, flatten, register_head
+from detector.models.necks.base import NeckKeys
 from detector.models.norm import group_norm
 from detector.ops.anchors import grid_points, padded_strides
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
@@ -224,7 +225,7 @@ class FCOS(Head):
         return detections
 
 
-@register_head("fcos")
+@register_head("fcos", Standard("fpn", NeckKeys(("c3", "c4", "c5"), "p6p7_p5")))
 def build_fcos(cfg: CfgNode, levels: dict[str, Level]) -> FCOS:
     """FCOS from MODEL.FCOS, MODEL.NUM_CLASSES and TEST.DETECTIONS_PER_IMG."""
     node = cfg.MODEL.FCOS

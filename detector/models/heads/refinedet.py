@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from detector.models.heads.base import Head, flatten, register_head
+from detector.models.heads.base import Head, Standard, flatten, register_head
 from detector.models.layers import (
     conv_layer,
     deconv_layer,
@@ -16,6 +16,7 @@ from detector.models.layers import (
     optional_norm,
     projection_bottleneck,
 )
+from detector.models.necks.base import NeckKeys
 from detector.models.norm import Norm
 from detector.ops.anchors import anchor_cells, grid_anchors
 from detector.ops.boxes import clip_boxes, decode_deltas, encode_deltas
@@ -261,7 +262,10 @@ class RefineDet(Head):
         return Detection(boxes=boxes[inside], labels=found["labels"][inside], scores=found["scores"][inside])
 
 
-@register_head("refinedet")
+@register_head(
+    "refinedet",
+    Standard("refinedet_sources", NeckKeys(("c3", "c4", "c5"), "c6", l2norm_scales=(10.0, 8.0)), size_divisibility=64),
+)
 def build_refinedet(cfg: CfgNode, levels: dict[str, Level]) -> RefineDet:
     """RefineDet from MODEL.REFINEDET and TEST.DETECTIONS_PER_IMG."""
     node = cfg.MODEL.REFINEDET

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from detector.models.necks.base import Neck, register_neck
+from detector.models.necks.base import Neck, NeckKeys, register_neck
 from detector.models.norm import ConvNorm, norm_factory
 from detector.structures import Features, Level
 
@@ -69,7 +69,7 @@ class FPN(Neck):
         return dict(zip(self.levels, outputs, strict=True))
 
 
-@register_neck("fpn")
+@register_neck("fpn", NeckKeys(sources=("c2", "c3", "c4", "c5"), extra_levels="maxpool"))
 def build_fpn(cfg: CfgNode, levels: dict[str, Level]) -> FPN:
     """FPN from MODEL.NECK; a source that the backbone lacks raises ValueError."""
     node = cfg.MODEL.NECK
