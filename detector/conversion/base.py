@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import Tensor
 from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
 
-from detector.models.backbones.base import Pixels
-from detector.models.backbones.load import State
 from detector.registry import Registry
 from detector.structures import NO_CLASS
+from detector.weights.read import State
+from detector.weights.record import Pixels
 
 RESNETS: dict[tuple[bool, tuple[int, ...], int, int], str] = {
     # bottleneck, blocks of each stage, groups, channels of the first 3x3 convolution

@@ -8,10 +8,10 @@ from yacs.config import CfgNode
 
 from detector.config import changes_text, config_text, load_config
 from detector.conversion.base import SOURCES, Converted, flip_channels
-from detector.engine.checkpoint import save_checkpoint
 from detector.engine.weights import load_detector
 from detector.models.backbones import BACKBONES
 from detector.models.build import build_detector
+from detector.weights.checkpoint import save_checkpoint
 
 log = logging.getLogger("detector")
 

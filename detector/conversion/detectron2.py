@@ -11,8 +11,9 @@ from detector.conversion.base import (
     two_stage_config,
     used_categories,
 )
-from detector.models.backbones.base import RGB_UNIT, Pixels
-from detector.models.backbones.load import State, read_weights, renamed
+from detector.weights.read import State, read_weights
+from detector.weights.record import RGB_UNIT, Pixels
+from detector.weights.rename import renamed
 
 RULES = (
     (r"^backbone\.bottom_up\.(stem\.)?", "backbone."),

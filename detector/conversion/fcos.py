@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from detector.conversion.base import SOURCES, Converted, used_categories
-from detector.models.backbones.load import read_weights, renamed
+from detector.weights.read import read_weights
+from detector.weights.rename import renamed
 
 RULES = (
     (r"^module\.", ""),

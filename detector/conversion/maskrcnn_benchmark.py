@@ -12,8 +12,9 @@ from detector.conversion.base import (
     two_stage_config,
     used_categories,
 )
-from detector.models.backbones.base import BGR_255
-from detector.models.backbones.load import read_weights, renamed
+from detector.weights.read import read_weights
+from detector.weights.record import BGR_255
+from detector.weights.rename import renamed
 
 RULES = (
     (r"^backbone\.body\.(stem\.)?", "backbone."),

@@ -6,8 +6,9 @@ from torch import Tensor
 
 from detector.conversion.base import SOURCES, Converted, set_aside, used_categories
 from detector.data.voc import CLASSES
-from detector.models.backbones.base import Pixels
-from detector.models.backbones.load import read_weights, renamed
+from detector.weights.read import read_weights
+from detector.weights.record import Pixels
+from detector.weights.rename import renamed
 
 RULES = (
     (r"^module\.", ""),

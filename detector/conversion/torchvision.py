@@ -14,10 +14,10 @@ from detector.conversion.base import (
     set_aside,
     two_stage_config,
 )
-from detector.models.backbones.base import RGB_UNIT
-from detector.models.backbones.find import fault
-from detector.models.backbones.load import State, read_weights, renamed
-from detector.models.norm import EPS
+from detector.weights.find import fault
+from detector.weights.read import State, read_weights
+from detector.weights.record import EPS, RGB_UNIT
+from detector.weights.rename import renamed
 
 COCO_OUTPUTS = 91
 

@@ -15,21 +15,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
 from detector.data.image_folder import FolderLoader, ImageFolder, default_resize, eval_loader, eval_transform
-from detector.engine.checkpoint import read_checkpoint
 from detector.engine.device import autocast, pick_device
 from detector.engine.trainer import NonFiniteError
-from detector.models.backbones import (
-    BACKBONES,
-    Backbone,
-    Classifier,
-    Pixels,
-    Weights,
-    build_backbone,
-    load_backbone,
-    read_weights,
-    resolve,
-)
-from detector.models.backbones.load import translate
+from detector.models.backbones import BACKBONES, Backbone, Classifier, build_backbone, find_weights
+from detector.weights.checkpoint import read_checkpoint
+from detector.weights.load import load_backbone
+from detector.weights.read import read_weights
+from detector.weights.record import Pixels, Weights
+from detector.weights.rename import translate
 
 log = logging.getLogger("detector")
 
@@ -98,7 +91,7 @@ def measure_accuracy(
     where = pick_device(device)
     if not weight:
         raise ValueError("--weight is empty, and random weights have no accuracy; name a file, an address or imagenet")
-    path = resolve(weight, entry)
+    path = find_weights(backbone, weight)
     facts = {} if weight == "imagenet" else read_facts(path)
     if facts and facts["backbone"] != backbone:
         raise ValueError(f"{path} was trained as {facts['backbone']}: write --backbone {facts['backbone']}")

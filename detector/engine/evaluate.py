@@ -12,13 +12,12 @@ from yacs.config import CfgNode
 
 from detector.data.coco import CocoDetection
 from detector.data.loader import BatchLoader, build_test_datasets, test_loader
-from detector.engine.checkpoint import newest_checkpoint, read_checkpoint
 from detector.engine.device import AMP, autocast, pick_device
 from detector.engine.weights import check_classes, is_detector, load_detector
 from detector.evaluation.build import build_evaluators
-from detector.evaluation.report import summary_text, write_json
-from detector.models.backbones import BACKBONES
-from detector.models.backbones.find import resolve
+from detector.evaluation.report import summary_text
+from detector.files import write_json
+from detector.models.backbones import find_weights
 from detector.models.build import build_detector
 from detector.models.detector import Detector
 from detector.models.heads.box_head import BoxHead
@@ -26,6 +25,7 @@ from detector.models.norm import fold_norms
 from detector.models.winograd import use_winograd
 from detector.ops.boxes import rescale_boxes
 from detector.structures import Batch, Detection, Target, real_outputs
+from detector.weights.checkpoint import newest_checkpoint, read_checkpoint
 
 log = logging.getLogger("detector")
 
@@ -149,7 +149,7 @@ def find_detector(cfg: CfgNode) -> tuple[Path, dict[str, Any]]:
                 "train first, or write MODEL.WEIGHT FILE.pth"
             )
         return found
-    path = resolve(cfg.MODEL.WEIGHT, BACKBONES[cfg.MODEL.BACKBONE.NAME])
+    path = find_weights(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.WEIGHT)
     content = read_checkpoint(path)
     if not is_detector(content["model"]):
         raise ValueError(

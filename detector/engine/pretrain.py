@@ -14,14 +14,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 
 from detector.data.image_folder import FolderLoader, ImageFolder, eval_loader, open_train_and_val, train_loader
-from detector.engine.checkpoint import newest_checkpoint, numbered, save_checkpoint, step_name
 from detector.engine.classify import PixelInput, check_classes, evaluate, export_state, load_start
 from detector.engine.device import autocast, peak_memory_mb, pick_device
 from detector.engine.log import TrainLog
 from detector.engine.optim import make_optimizer, set_learning_rate
 from detector.engine.recipe import Recipe, average_weights, build_mix, parameter_groups, rate_factor
 from detector.engine.trainer import NonFiniteError, due
-from detector.models.backbones import BACKBONES, Classifier, build_backbone, load_state, resolve
+from detector.models.backbones import BACKBONES, Classifier, build_backbone, find_weights
+from detector.weights.checkpoint import newest_checkpoint, numbered, save_checkpoint, step_name
+from detector.weights.load import load_state
 
 log = logging.getLogger("detector")
 
@@ -261,7 +262,9 @@ def build_state(recipe: Recipe, device: torch.device, train_set: ImageFolder, we
     if recipe.batch_size == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
         raise ValueError(f"--batch-size 1 leaves the batch norms of {recipe.backbone} no statistics: write 2 or more")
     if weight:
-        load_start(backbone, model, entry.weights, resolve(weight, entry), recipe.norm, train_set.classes)
+        load_start(
+            backbone, model, entry.weights, find_weights(recipe.backbone, weight), recipe.norm, train_set.classes
+        )
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = {**asdict(recipe), "images": len(train_set)}
     return State(

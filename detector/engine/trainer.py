@@ -14,7 +14,6 @@ from yacs.config import CfgNode
 from detector.config import config_text, save_config
 from detector.data.coco import CocoDetection, JoinedDataset
 from detector.data.loader import build_test_datasets, build_train_dataset, train_loader
-from detector.engine.checkpoint import BEST, FINAL, newest_checkpoint, save_checkpoint, step_name
 from detector.engine.device import autocast, peak_memory_mb, pick_device
 from detector.engine.evaluate import evaluate
 from detector.engine.log import TrainLog
@@ -25,6 +24,7 @@ from detector.models.build import build_detector
 from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch, Target
+from detector.weights.checkpoint import BEST, FINAL, newest_checkpoint, save_checkpoint, step_name
 
 log = logging.getLogger("detector")
 

@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor
 from yacs.config import CfgNode
 
-from detector.models.backbones import BACKBONES
-from detector.models.backbones.find import resolve
-from detector.models.backbones.load import load_backbone, load_state, read_weights
+from detector.models.backbones import BACKBONES, find_weights
 from detector.models.detector import Detector
 from detector.structures import real_outputs
+from detector.weights.load import load_backbone, load_state
+from detector.weights.read import read_weights
 
 log = logging.getLogger("detector")
 
@@ -26,7 +26,7 @@ def load_weights(model: Detector, cfg: CfgNode, *, drop_classifier: bool = False
     if not cfg.MODEL.WEIGHT:
         return
     entry = BACKBONES[cfg.MODEL.BACKBONE.NAME]
-    path = resolve(cfg.MODEL.WEIGHT, entry)
+    path = find_weights(entry.name, cfg.MODEL.WEIGHT)
     state = read_weights(path)
     if is_detector(state):
         load_detector(model, state, str(path), drop_classifier=drop_classifier)

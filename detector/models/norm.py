@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from detector.weights.record import EPS
+
 Norm = Callable[[int], nn.Module]
 """A norm layer for a number of channels."""
 
-EPS = 1e-5
 GROUPS = 32
 FEW = 8  # images a step; batch norm loses accuracy below. Wu and He 2018, fig. 1
 FOLD_FROM = 2  # cells of the output for a weight of one filter, below which folding costs more than it saves

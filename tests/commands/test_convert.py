@@ -9,8 +9,8 @@ from detector.config import load_config
 from detector.conversion import convert
 from detector.conversion.fcos import RULES
 from detector.engine.evaluate import load_trained
-from detector.models.backbones.load import renamed
 from detector.models.build import build_detector
+from detector.weights.rename import renamed
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = str(ROOT / "configs/base/fcos.yaml")

@@ -11,7 +11,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from detector.config import load_config
 from detector.conversion import SOURCES, convert
 from detector.engine.evaluate import load_trained
-from detector.models.backbones.base import BGR_255
+from detector.weights.record import BGR_255
 
 BLOCKS = {"resnet50": (3, 4, 6, 3), "resnext50_32x4d": (3, 4, 6, 3)}
 

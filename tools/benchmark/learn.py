@@ -30,16 +30,16 @@ from detector.commands.base import run, tool_parser
 from detector.config import load_config
 from detector.data.coco import CocoDetection
 from detector.data.loader import build_test_datasets, build_train_dataset, test_loader, train_loader
-from detector.engine.checkpoint import save_checkpoint
 from detector.engine.device import autocast, pick_device
 from detector.engine.evaluate import detect
 from detector.engine.optim import build_optimizer, learning_rate_factor, set_learning_rate
 from detector.engine.trainer import NonFiniteError, to_device
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.report import write_json
+from detector.files import write_json
 from detector.models.build import build_detector
 from detector.ops.boxes import rescale_boxes
 from detector.structures import Batch, Detection
+from detector.weights.checkpoint import save_checkpoint
 
 log = logging.getLogger("detector")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "bccd"

@@ -18,7 +18,7 @@ from detector.engine.device import autocast
 from detector.engine.evaluate import detect_all, load_for_inference
 from detector.engine.trainer import to_device, train
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.report import write_json
+from detector.files import write_json
 from detector.models.detector import Detector
 from detector.structures import Detection
 from detector.visualize import draw

@@ -11,13 +11,13 @@ from detector.models.backbones import (
     build_backbone,
     build_classifier,
     load_backbone,
-    load_state,
 )
 from detector.models.backbones.dla import UNUSED
-from detector.models.backbones.load import renamed
 from detector.models.backbones.res2net import Res2Bottleneck, _v1b
 from detector.models.backbones.trunk import Place
 from detector.models.norm import norm_factory
+from detector.weights.load import load_state
+from detector.weights.rename import renamed
 
 TIMM = {
     **{name: name for name in ("res2net50_26w_4s", "res2net50_26w_6s", "res2net50_26w_8s", "res2net50_48w_2s")},

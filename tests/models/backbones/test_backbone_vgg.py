@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torchvision.models import get_model_weights
 
 from detector.models.backbones import BACKBONES, build_backbone, build_classifier, load_backbone
-from detector.models.backbones.load import translate
+from detector.weights.rename import translate
 
 
 def torchvision_features(name):

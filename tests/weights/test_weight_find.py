@@ -9,8 +9,10 @@ from functools import partial
 
 import pytest
 
-from detector.models.backbones import BACKBONES, BackboneEntry, Weights, resolve
-from detector.models.backbones.find import cache_folder
+from detector.models.backbones import find_weights
+from detector.weights.find import cache_folder
+from detector.weights.find import resolve as find
+from detector.weights.record import Weights
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -62,7 +64,11 @@ def server():
 
 
 def entry(*urls, sha256=""):
-    return BackboneEntry("mine", None, Weights(urls, sha256=sha256))
+    return Weights(urls, sha256=sha256)
+
+
+def resolve(weight, record):
+    return find(weight, "mine", record, {})
 
 
 def test_download_is_verified_kept_and_used_again(server):
@@ -98,7 +104,7 @@ def test_interrupted_download_leaves_nothing(server, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("detector.models.backbones.find._copy", interrupt)
+    monkeypatch.setattr("detector.weights.find._copy", interrupt)
     with pytest.raises(KeyboardInterrupt):
         resolve("imagenet", entry(f"{server.url}/good.pth"))
     assert not list(cache_folder().iterdir())
@@ -125,8 +131,8 @@ def test_what_a_killed_download_left_is_removed(server):
 def test_the_published_file_of_a_network_of_the_same_tensors_is_refused(tmp_path, name, file, owners):
     (tmp_path / file).write_bytes(GOOD)
     with pytest.raises(ValueError, match=rf"{file} is by its name the published file of {owners}, not of {name}"):
-        resolve(str(tmp_path / file), BACKBONES[name])
-    assert resolve(str(tmp_path / file), BACKBONES[owners.split()[-1]]) == tmp_path / file
+        find_weights(name, str(tmp_path / file))
+    assert find_weights(owners.split()[-1], str(tmp_path / file)) == tmp_path / file
 
 
 def test_address_that_hides_the_name(server):
@@ -157,8 +163,7 @@ def test_direct_paths_and_addresses(server, tmp_path):
 
 
 def test_licence_is_said_when_published_weights_are_used(server, tmp_path, caplog):
-    weights = Weights((f"{server.url}/good.pth",), licence="CC BY-NC-SA 4.0 (non-commercial)")
-    mine = BackboneEntry("mine", None, weights)
+    mine = Weights((f"{server.url}/good.pth",), licence="CC BY-NC-SA 4.0 (non-commercial)")
     (tmp_path / "good.pth").write_bytes(GOOD)
     (tmp_path / "own.pth").write_bytes(GOOD)
     with caplog.at_level("INFO"):

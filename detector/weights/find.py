@@ -9,7 +9,7 @@ import os
 import time
 import urllib.request
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from tqdm import tqdm
 
-from detector.models.backbones.base import BACKBONES, BackboneEntry
+from detector.weights.record import Weights
 
 CHUNK = 1 << 20
 TIMEOUT = 30  # seconds without a byte
@@ -32,46 +32,45 @@ def cache_folder() -> Path:
     return Path(os.environ.get("DETECTOR_CACHE") or "~/.cache/detector").expanduser()
 
 
-def resolve(weight: str, entry: BackboneEntry) -> Path:
+def resolve(weight: str, network: str, record: Weights, published: Mapping[str, Weights]) -> Path:
     """The local file that MODEL.WEIGHT means, downloaded and verified if need be.
 
-    weight: "imagenet" for the entry's own record, or a path, or an address. A file of the right name in the cache
-    folder wins over a download. The licence of published weights is said. Raises ValueError that says what to fetch by
-    hand, and where to put it, and for the published file of another network.
+    weight: "imagenet" for the network's own record, or a path, or an address; published: the records of all networks
+    by name. A file of the right name in the cache folder wins over a download. The licence of published weights is
+    said. Raises ValueError that says what to fetch by hand, and where to put it, and for the published file of another
+    network.
     """
-    names = {_file_name(url, entry.name) for url in entry.weights.urls}
-    if entry.weights.licence and (weight == "imagenet" or Path(weight).name in names):
-        logger.info("published weights of %s, licence: %s", entry.name, entry.weights.licence)
-    if weight == "imagenet" or weight in entry.weights.urls:
-        if not entry.weights.urls:
-            raise ValueError(
-                f"no weights are published for {entry.name}; set MODEL.WEIGHT to a file, or to '' for none"
-            )
-        return _fetch(entry.weights.urls, entry.weights.sha256, entry.name, cache_folder())
-    _refuse_another(weight, entry, names)
+    names = {_file_name(url, network) for url in record.urls}
+    if record.licence and (weight == "imagenet" or Path(weight).name in names):
+        logger.info("published weights of %s, licence: %s", network, record.licence)
+    if weight == "imagenet" or weight in record.urls:
+        if not record.urls:
+            raise ValueError(f"no weights are published for {network}; set MODEL.WEIGHT to a file, or to '' for none")
+        return _fetch(record.urls, record.sha256, network, cache_folder())
+    _refuse_another(weight, network, names, published)
     if weight.startswith("file://"):
         weight = urllib.request.url2pathname(urlsplit(weight).path)
     if weight.startswith(SCHEMES):
         # A folder for each address: other files of the same name, and the published one, stay what they are.
         folder = cache_folder() / hashlib.sha256(weight.encode()).hexdigest()[:12]
-        return _fetch((weight,), "", entry.name, folder)
+        return _fetch((weight,), "", network, folder)
     path = Path(weight).expanduser()
     if not path.is_file():
         raise ValueError(f"MODEL.WEIGHT: there is no file {path}; give a path, an address, 'imagenet', or '' for none")
     return path
 
 
-def _refuse_another(weight: str, entry: BackboneEntry, names: Collection[str]) -> None:
+def _refuse_another(weight: str, network: str, names: Collection[str], published: Mapping[str, Weights]) -> None:
     """Strict loading cannot tell networks apart that hold the same tensors, as stride or pooling stand elsewhere."""
     name = Path(urlsplit(weight).path).name
     owners = [
-        other.name
-        for other in BACKBONES.values()
-        if other.weights.sha256 and any(Path(urlsplit(url).path).name == name for url in other.weights.urls)
+        other
+        for other, record in published.items()
+        if record.sha256 and any(Path(urlsplit(url).path).name == name for url in record.urls)
     ]
     if owners and name not in names:
         raise ValueError(
-            f"{weight} is by its name the published file of {' and '.join(owners)}, not of {entry.name}: set "
+            f"{weight} is by its name the published file of {' and '.join(owners)}, not of {network}: set "
             "MODEL.BACKBONE.NAME to that network, or rename the file if it is another one"
         )
 

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from detector.engine.checkpoint import newest_checkpoint, read_checkpoint, save_checkpoint, step_name
+from detector.weights.checkpoint import newest_checkpoint, read_checkpoint, save_checkpoint, step_name
 
 FULL = {"model": {"w": torch.arange(3.0)}, "optimizer": {}}
 

@@ -10,14 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from detector.models.backbones import (
-    BGR_255,
-    Classifier,
-    Weights,
-    load_backbone,
-    load_state,
-    read_weights,
-)
+from detector.models.backbones import BGR_255, Classifier, Weights, load_backbone
+from detector.weights.load import load_state
+from detector.weights.read import read_weights
 
 MSRA = Weights(pixels=BGR_255, norm_eps=0.0)
 
@@ -77,12 +72,6 @@ def caffe2_names(trunk):
             blobs[f"{name}_s"] = scale.numpy()
             blobs[f"{name}_b"] = (state[f"{layer}.bias"] - state[f"{layer}.running_mean"] * scale).numpy()
     return blobs | {"fc1000_w": np.ones((10, 2048), np.float32), "fc1000_b": np.ones(10, np.float32)}
-
-
-@pytest.fixture
-def trained(tiny, randomised):
-    torch.manual_seed(1)
-    return randomised(tiny("bn")).eval()
 
 
 # ---------------------------------------------------------------------------- read
