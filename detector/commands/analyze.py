@@ -106,8 +106,8 @@ def open_network(text: str) -> Network:
     """
     import torch
 
-    from detector.models.backbones import BACKBONES, build_backbone, load_backbone, resolve
-    from detector.models.backbones.find import SCHEMES
+    from detector.models.backbones import BACKBONES, build_backbone, find_weights, load_backbone
+    from detector.weights.find import SCHEMES
 
     left, given, weight = text.partition("=")
     label, _, name = left.rpartition(":")
@@ -119,7 +119,7 @@ def open_network(text: str) -> Network:
         raise ValueError(f"{text}: no weights are published for {name}; write {name}=FILE or {name}={RANDOM}")
     if weight != PUBLISHED and not weight.startswith(SCHEMES) and not Path(weight).expanduser().is_file():
         raise ValueError(f"{text}: there is no file {weight!r}; write {name}=FILE, {name}={RANDOM} or {name} alone")
-    path = resolve(weight, entry)
+    path = find_weights(name, weight)
     norm, passes = recorded(path)
     backbone = build_backbone(name, norm, passes=passes)
     report = load_backbone(backbone, entry.weights, path)
@@ -137,8 +137,8 @@ def recorded(path: Path) -> tuple[str, int]:
     A detector's checkpoint says so in its config, a file of the pre-training beside its tensors; frozen_bn and 0 for
     any other.
     """
-    from detector.engine.checkpoint import read_checkpoint
     from detector.engine.classify import read_facts
+    from detector.weights.checkpoint import read_checkpoint
 
     if facts := read_facts(path):
         # batch norms of the pre-training are written for frozen_bn to read

@@ -155,7 +155,7 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
 def show(text: str) -> None:
     """Print; a reader that has seen enough, such as `head`, ends the process without complaint."""
     try:
-        print(text, flush=True)
+        print(text.removesuffix("\n"), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it closes it
         sys.exit(1)

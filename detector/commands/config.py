@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from detector.commands import lists
 from detector.commands.base import run, show, tool_parser
+from detector.config import load_config_with_origins, origins_text
 from detector.plugins import load_plugins
 
 EXAMPLE = "detector config fcos/sreresnet50_1080 SOLVER.IMS_PER_BATCH 4"
@@ -25,7 +26,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def print_config(file: str, opts: Sequence[str], imports: Sequence[str]) -> None:
     """Load plugins and the config; what is printed is YAML that can be loaded again."""
-    from detector.config import load_config_with_origins, origins_text
-
     load_plugins(imports)
     show(origins_text(*load_config_with_origins(file, opts)))

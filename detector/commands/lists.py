@@ -6,7 +6,7 @@ from inspect import getdoc
 from pathlib import Path
 
 from detector.commands.base import plain_parser, run, show, tool_parser
-from detector.config import get_defaults
+from detector.config import get_defaults, shipped_configs
 from detector.plugins import load_plugins
 
 OURS = "detector.models.backbones."
@@ -52,8 +52,6 @@ def _list(
 
 def show_configs() -> None:
     """A name a line."""
-    from detector.config.shipped import shipped_configs
-
     show("\n".join(shipped_configs()))
 
 

@@ -62,11 +62,13 @@ def predict(
     paths = find_images(source)
     from detector.data.pipeline import build_transforms
     from detector.inference.detect import detect
+    from detector.models.build import resolve_parts
     from detector.structures import Detection
     from detector.tasks.trained import load_for_inference
     from detector.visualize import draw
 
     model, classes, category_ids = load_for_inference(cfg, weight, which)
+    cfg = resolve_parts(cfg)
     transforms = build_transforms(cfg, train=False)
     home = Path(os.path.commonpath([path.parent for path in paths]))
     output.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,13 @@
 """What there is by name, and the merged config, as printed."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import detector
 from detector.commands import config, lists
 from detector.config import load_config
 from detector.data.catalog import DATASETS
@@ -104,7 +107,7 @@ def test_the_root_is_the_config_s(capsys, monkeypatch, tmp_path):
 
 def test_a_plugin_that_is_not_there_is_one_line():
     for command in (lists.backbones, lists.necks, lists.heads, lists.datasets):
-        with pytest.raises(SystemExit, match="^error: --import no_such_plugin: ModuleNotFoundError"):
+        with pytest.raises(SystemExit, match=r"^error: --import no_such_plugin: ModuleNotFoundError"):
             command(["--import", "no_such_plugin"])
 
 
@@ -142,9 +145,24 @@ def test_the_merged_config_loads_again_and_says_where_values_come_from(capsys, t
     (tmp_path / "printed.yaml").write_text(text)
     assert load_config(tmp_path / "printed.yaml") == load_config(tmp_path / "mine.yaml", opts)
     lines = {line.split(":")[0].strip(): line for line in text.splitlines()}
-    assert "8" in lines["SEED"]
-    for key, origin in (("SEED", "mine.yaml"), ("MAX_ITER", "base.yaml"), ("STEPS", "command line")):
+    for key, value, origin in (
+        ("SEED", "8", "mine.yaml"), ("SOLVER.MAX_ITER", "60000", "base.yaml"),
+        ("SOLVER.STEPS", "[30000]", "command line"), ("MODEL.NUM_CLASSES", "80", "default"),
+    ):  # fmt: skip
+        assert lines[key].split()[1] == value
         assert origin in lines[key].partition("#")[2]
+
+
+def test_what_is_printed_is_a_config_even_where_there_is_a_warning(tmp_path):
+    words = ["config", "quickstart", "SOLVER.STEPS", "[3]"]
+    run = subprocess.run(
+        [sys.executable, "-m", "detector", *words], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(detector.__file__).parents[1])}, cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 0
+    assert "SOLVER.STEPS (command line) with SOLVER.SCHEDULE cosine" in run.stderr
+    (tmp_path / "printed.yaml").write_text(run.stdout)
+    assert load_config(tmp_path / "printed.yaml") == load_config("quickstart", words[2:])
 
 
 @pytest.mark.parametrize(
