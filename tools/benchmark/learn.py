@@ -24,7 +24,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from detector.cli import run, tool_parser
+from detector.commands.base import run, tool_parser
 from detector.config import load_config
 from detector.data.loader import test_loader
 from detector.engine.loop import train

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
-from detector.cli import config_parser, read_config, run
+from detector.commands.base import config_parser, read_config, run
 from detector.data.catalog import load_dataset
 from detector.data.coco import CocoDetection
 from detector.data.images import read_rgb

@@ -13,14 +13,13 @@ import pytest
 import torch
 
 from detector.analysis.channels import network_input, resize_short
+from detector.commands import analyze
 from detector.config import config_text, load_config
 from detector.data.images import read_rgb
 from detector.models.backbones import BACKBONES, RGB_UNIT, build_backbone, build_classifier
 from detector.models.build import build_detector
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-import analyze  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -207,7 +206,7 @@ def test_layers_without_a_pair_have_no_value_and_do_not_count(tmp_path, capsys, 
 def test_without_matplotlib_table_and_numbers_are_there(tmp_path, capsys, monkeypatch):
     for module in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=r'pip install "detector\[plots\]"'):
+    with pytest.raises(ImportError, match=r'pip install "residet\[plots\]"'):
         study("correlation", "resnet10=random", "--output", tmp_path)
     assert "mean over layers" in capsys.readouterr().out
     assert len(rows_of(tmp_path / "correlation.csv")) == 12
@@ -295,7 +294,7 @@ def test_what_is_out_of_range_is_named(tmp_path, image, args, match):
 
 
 def test_an_error_is_one_line(tmp_path):
-    command = [sys.executable, "tools/analyze.py", "channels", "resnet10=random", "--output", str(tmp_path)]
+    command = [sys.executable, "-m", "detector", "analyze", "channels", "resnet10=random", "--output", str(tmp_path)]
     run = subprocess.run(
         [*command, "--image", str(tmp_path / "none.jpg")], cwd=ROOT, capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},

@@ -1,12 +1,13 @@
-"""The classifier tools as a user calls them: train, a kill, --resume, test; and every bad input in one line."""
+"""The commands for classifiers as a user calls them: pretrain, a kill, --resume, classify; bad input in one line."""
 
-import importlib.util
+import inspect
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import cv2
@@ -14,11 +15,16 @@ import numpy as np
 import pytest
 import torch
 
+from detector.commands import classify, pretrain
+from detector.data.image_folder import INTERPOLATIONS
+from detector.engine.device import AMP
+from detector.tasks.accuracy import measure_accuracy
 from detector.tasks.classification import train_classifier
-from detector.tasks.recipe import Recipe
+from detector.tasks.recipe import BASE, Recipe
 from detector.models.backbones import BACKBONES, build_classifier
 
 ROOT = Path(__file__).resolve().parents[2]
+REQUIRED = ["--backbone", "b", "--data", "d", "--output", "o"]
 TEXTURES = ("checks", "columns", "plain", "rows")
 SETTINGS = {
     "backbone": "resnet10", "epochs": 5, "batch_size": 16, "crop": 32, "lr": 0.02, "ema": 0.8, "mixup": 0.1,
@@ -48,20 +54,13 @@ def data(tmp_path_factory):
     return root
 
 
-def load(tool):
-    spec = importlib.util.spec_from_file_location(tool, ROOT / "tools" / f"{tool}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def flags(**settings):
     return [text for name, value in settings.items() for text in (f"--{name.replace('_', '-')}", str(value))]
 
 
-def start(tool, *args):
+def start(verb, *args):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, f"tools/{tool}.py", *args]
+    command = [sys.executable, "-m", "detector", verb, *args]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -72,7 +71,7 @@ def read(path):
 def test_train_kill_resume_test(data, tmp_path, capsys):
     common = {**SETTINGS, "data": str(data)}
     out = tmp_path / "out"
-    run = start("train_classifier", *flags(**common, output=out))
+    run = start("pretrain", *flags(**common, output=out))
     deadline = time.monotonic() + 120
     while not list(out.glob("model_*.pth")):
         assert run.poll() is None
@@ -83,7 +82,7 @@ def test_train_kill_resume_test(data, tmp_path, capsys):
     assert run.wait() == -signal.SIGKILL
     assert not (out / "weights.pth").exists()
 
-    assert start("train_classifier", *flags(**common, output=out), "--resume").wait() == 0
+    assert start("pretrain", *flags(**common, output=out), "--resume").wait() == 0
     train_classifier(Recipe(**common, output=str(tmp_path / "whole")))
     resumed, whole = read(out / "weights.pth"), read(tmp_path / "whole" / "weights.pth")
     assert not [key for key, value in whole["model"].items() if not torch.equal(value, resumed["model"][key])]
@@ -94,7 +93,7 @@ def test_train_kill_resume_test(data, tmp_path, capsys):
     capsys.readouterr()
     file = tmp_path / "result.json"
     test = ["--data", str(data / "val"), "--backbone", "resnet10", "--weight", str(out / "weights.pth")]
-    load("test_classifier").main([*test, "--workers", "0", "--device", "cpu", "--json", str(file)])
+    classify.main([*test, "--workers", "0", "--device", "cpu", "--json", str(file)])
     text, result = capsys.readouterr().out, json.loads(file.read_text())
     assert result["top1"] >= 90
     assert result["top1"] == pytest.approx(whole["metrics"]["top1"])
@@ -104,10 +103,10 @@ def test_train_kill_resume_test(data, tmp_path, capsys):
     assert "only 4 classes: top-4 stands for top-5" in text
 
 
-def error(tool, args):
-    """The line that a tool ends with."""
+def error(command, args):
+    """The line that a command ends with."""
     with pytest.raises(SystemExit) as caught:
-        load(tool).main(args)
+        command.main(args)
     text = caught.value.code
     del caught  # its traceback holds this frame; collected later as a cycle, a loader waits 5 s for its workers
     assert isinstance(text, str), text
@@ -127,7 +126,7 @@ def weight(tmp_path):
 def test_the_tester_answers_bad_input_in_one_line(data, tmp_path, weight):
     def answer(**settings):
         common = {"backbone": "resnet10", "data": data / "val", "weight": weight, "workers": 0, "device": "cpu"}
-        return error("test_classifier", flags(**{**common, **settings}))
+        return error(classify, flags(**{**common, **settings}))
 
     assert "unknown backbone 'resnet5'; close: " in answer(backbone="resnet5")
     assert "there is no such folder" in answer(data=tmp_path / "nowhere")
@@ -158,7 +157,7 @@ def test_the_tester_answers_bad_input_in_one_line(data, tmp_path, weight):
 def test_the_trainer_answers_bad_input_in_one_line(data, tmp_path):
     def answer(*more, **settings):
         common = {**SETTINGS, "data": data, "output": tmp_path / "out", "epochs": 1}
-        return error("train_classifier", [*flags(**{**common, **settings}), *more])
+        return error(pretrain, [*flags(**{**common, **settings}), *more])
 
     assert "unknown backbone 'resnet5'; close: " in answer(backbone="resnet5")
     assert f"{data / 'val' / 'train'}: there is no such folder" in answer(data=data / "val")
@@ -179,7 +178,7 @@ def test_a_damaged_picture_is_named_by_the_trainer(data, tmp_path, monkeypatch):
                 cv2.imwrite(str(tmp_path / part / name / f"{j}.png"), draw(TEXTURES[i], np.random.default_rng(j)))
     settings = {**SETTINGS, "data": tmp_path, "output": tmp_path / "out", "epochs": 1, "batch_size": 4}
     (tmp_path / "train" / "b" / "1.png").write_text("no picture")
-    text = error("train_classifier", flags(**settings))
+    text = error(pretrain, flags(**settings))
     assert text == f"error: {tmp_path / 'train' / 'b' / '1.png'}: the file is empty or no picture; " + (
         "fetch it again or delete it"
     )
@@ -205,18 +204,54 @@ def test_a_plugin_s_backbone_trains_and_tests(data, tmp_path, capsys, plugin):
         "epochs": 1,
         "batch_size": 40,
     }
-    load("train_classifier").main(flags(**{**settings, "data": data, "output": tmp_path / "out", "crop": 32}))
+    pretrain.main(flags(**{**settings, "data": data, "output": tmp_path / "out", "crop": 32}))
     weight = tmp_path / "out" / "weights_best.pth"
     common = {"backbone": "tiny_plugin_net", "import": "tiny_plugin", "workers": 0, "device": "cpu"}
-    load("test_classifier").main(flags(**common, data=data / "val", weight=weight))
+    classify.main(flags(**common, data=data / "val", weight=weight))
     assert "tiny_plugin_net" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("tool", ["test_classifier", "train_classifier"])
-def test_help_explains_every_flag(tool, capsys):
+def test_the_flags_are_the_recipe_s_fields_with_its_defaults():
+    parser = pretrain.build_parser()
+    own = {
+        name: default
+        for name, default in vars(parser.parse_args(REQUIRED)).items()
+        if name not in ("imports", "resume")
+    }
+    assert own == {
+        field.name: {"backbone": "b", "data": "d", "output": "o"}.get(field.name, field.default)
+        for field in fields(Recipe)
+    }
+    text = " ".join(parser.format_help().split())
+    for name, (rate, decay) in BASE.items():
+        assert f"{rate:g} ({name})" in text
+        assert f"{decay:g} ({name})" in text
+
+
+def test_the_flags_of_the_measurement_are_its_arguments():
+    parser = classify.build_parser()
+    given = vars(parser.parse_args(REQUIRED[:4])).keys() - {"imports", "json"}
+    assert given == inspect.signature(measure_accuracy).parameters.keys()
+
+
+def test_choices_are_what_there_is():
+    choices = {
+        (parser.prog, action.dest): action.choices
+        for parser in (pretrain.build_parser(), classify.build_parser())
+        for action in parser._actions
+        if action.choices
+    }
+    assert choices == {
+        ("detector pretrain", "norm"): ("bn", "gn", "frozen_bn"),
+        ("detector pretrain", "optimizer"): tuple(BASE),
+        ("detector pretrain", "amp"): tuple(AMP),
+        ("detector classify", "norm"): ("frozen_bn", "bn", "gn"),
+        ("detector classify", "interpolation"): tuple(INTERPOLATIONS),
+        ("detector classify", "amp"): tuple(AMP),
+    }
+
+
+def test_help_explains_the_crops(capsys):
     with pytest.raises(SystemExit):
-        load(tool).main(["--help"])
-    text = capsys.readouterr().out
-    assert "--backbone" in text
-    if tool == "test_classifier":
-        assert "224; 256, 320, 416 for resnest101, 200, 269" in " ".join(text.split())
+        classify.main(["--help"])
+    assert "224; 256, 320, 416 for resnest101, 200, 269" in " ".join(capsys.readouterr().out.split())

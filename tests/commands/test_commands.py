@@ -1,8 +1,9 @@
-"""The tools as a user calls them: one process each, a plugin's backbone, train -> test -> predict."""
+"""The commands as a user calls them: one process each, a plugin's backbone, train -> test -> predict."""
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,10 @@ SETTINGS = [
 ]
 
 
-def call(tool, *args, path=()):
+def call(*words, path=(), cwd=ROOT):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *path)))}
     return subprocess.run(
-        [sys.executable, f"tools/{tool}.py", *map(str, args)], cwd=ROOT, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "detector", *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True
     )
 
 
@@ -55,7 +56,7 @@ def trained(tmp_path_factory, installed):
 
     generate_shapes(home / "data" / "shapes", num_train=8, num_val=4)
     run = call(
-        "train_net", "--config-file", "configs/quickstart.yaml", *SETTINGS, "MODEL.BACKBONE.NAME", "plain",
+        "train", "--config-file", "quickstart", *SETTINGS, "MODEL.BACKBONE.NAME", "plain",
         "DATASETS.ROOT", home / "data", "OUTPUT_DIR", home / "out", path=installed,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
@@ -73,14 +74,14 @@ def test_an_installed_plugin_trains_with_its_backbone(trained):
 def test_a_package_named_on_the_command_line_is_a_plugin_too(trained, package):
     home, _ = trained
     config = home / "out" / "config.yaml"
-    run = call("test_net", "--config-file", config, "TEST.IMS_PER_BATCH", 2, "--import", "my_package", path=[package])
+    run = call("test", "--config-file", config, "TEST.IMS_PER_BATCH", 2, "--import", "my_package", path=[package])
     assert run.returncode == 0, run.stderr[-3000:]
     metrics = json.loads((home / "out" / "metrics.json").read_text())
     assert {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"} < set(metrics)
 
 
 def test_without_the_plugin_the_name_is_unknown(trained):
-    run = call("test_net", "--config-file", trained[0] / "out" / "config.yaml")
+    run = call("test", "--config-file", trained[0] / "out" / "config.yaml")
     assert run.returncode == 1
     assert "error: unknown backbone 'plain'" in run.stderr
     assert "Traceback" not in run.stderr
@@ -111,3 +112,23 @@ def test_predict_draws_and_lists(trained, package, tmp_path):
     run = call("predict", *common, "--input", tmp_path / "*.nothing", path=[package])
     assert run.returncode == 1
     assert "no image there" in run.stderr
+
+
+def test_a_run_that_was_moved_is_tested_and_predicts_where_it_is(trained, package, tmp_path):
+    home, _ = trained
+    run, there = tmp_path / "moved", {"path": [package], "cwd": tmp_path}
+    shutil.copytree(home / "out", run)
+    for name in ("metrics.json", "results.json"):
+        (run / name).unlink()
+    before = (home / "out" / "metrics.json").read_bytes()
+    done = call("test", "moved", "--import", "my_package", "TEST.IMS_PER_BATCH", 2, **there)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "AP50" in json.loads((run / "metrics.json").read_text())
+    assert (run / "results.json").exists()
+    assert (home / "out" / "metrics.json").read_bytes() == before
+    words = ["moved/model_0000002.pth", home / "data" / "shapes" / "val", "--output", "pictures"]
+    done = call("predict", *words, "--import", "my_package", **there)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "model_0000002.pth" in done.stdout
+    assert len(json.loads((tmp_path / "pictures" / "detections.json").read_text())) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["moved", "pictures"]

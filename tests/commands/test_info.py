@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from detector.commands import info
 from detector.models.backbones import BACKBONES
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-model_info = pytest.importorskip("model_info")
-
 FCOS = str(ROOT / "configs/fcos/resnet50_1x.yaml")
 PLUGIN = """
 from torch import nn
@@ -42,7 +40,7 @@ def printed(capsys):
     """Arguments of the tool -> what it prints."""
 
     def call(*args):
-        model_info.main(list(map(str, args)))
+        info.main(list(map(str, args)))
         return capsys.readouterr().out
 
     return call
@@ -54,7 +52,7 @@ def refused(capsys):
 
     def call(*args):
         with pytest.raises(SystemExit) as stop:
-            model_info.main(list(map(str, args)))
+            info.main(list(map(str, args)))
         err = capsys.readouterr().err
         return (2, err) if stop.value.code == 2 else (1, stop.value.code)
 
@@ -226,7 +224,7 @@ def test_wrong_usage_is_answered_with_the_usage(refused, args, word):
 def test_a_plugin_in_a_process_of_its_own(tmp_path):
     (tmp_path / "my_nets.py").write_text(PLUGIN)
     run = subprocess.run(
-        [sys.executable, "tools/model_info.py", "plain", "--import", "my_nets", "--format", "csv"],
+        [sys.executable, "-m", "detector", "info", "plain", "--import", "my_nets", "--format", "csv"],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}, capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]

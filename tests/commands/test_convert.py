@@ -89,7 +89,7 @@ def test_the_head_forward_survives_the_conversion(golden_heads):
 
 def test_the_command_says_what_is_wrong(tmp_path):
     run = subprocess.run(
-        [sys.executable, "tools/convert_checkpoint.py", "--from", "fcos", "--input", str(tmp_path / "none.pth"),
+        [sys.executable, "-m", "detector", "convert", "--from", "fcos", "--input", str(tmp_path / "none.pth"),
          "--output", str(tmp_path / "x.pth"), "--config-file", "configs/fcos/resnet50_caffe_1080.yaml"],
         cwd=ROOT, env=environment(), capture_output=True, text=True,
     )  # fmt: skip
