@@ -111,9 +111,7 @@ def _find_base(entry: str, path: Path) -> Path:
     beside = path.parent / entry
     found = beside if beside.resolve().is_file() else shipped_config(entry)
     if found is None:
-        raise FileNotFoundError(
-            f"{_shown(beside)}: no such config file; _BASE_ of {_shown(path)}{near_text(entry)}"
-        )
+        raise FileNotFoundError(f"{_shown(beside)}: no such config file; _BASE_ of {_shown(path)}{near_text(entry)}")
     return found
 
 

@@ -152,7 +152,7 @@ def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog, *, written: 
 
 
 def check_finite(
-    values: Mapping[str, float], scaled: bool, task: Task, batch: Any, step: int, rate: float, folder: Path  # noqa: ANN401
+    values: Mapping[str, float], scaled: bool, task: Task, batch: NamedTuple, step: int, rate: float, folder: Path
 ) -> None:
     """Raise NonFiniteError naming terms, images and rate, after saving the batch, unless all values are finite.
 

@@ -141,5 +141,3 @@ def evaluate(model: nn.Module, batches: FolderLoader, prepare: PixelInput, amp: 
         remedy = "the network has diverged" if amp == "off" else f"write --amp off, as {amp} may be too coarse"
         raise NonFiniteError(f"the loss of the evaluation is {loss}: {remedy}")
     return Accuracy(images, 100 * hits1 / images, 100 * hits5 / images, k, loss / images)
-
-

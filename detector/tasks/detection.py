@@ -129,7 +129,7 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
         if run.step > cfg.SOLVER.MAX_ITER:
             raise ValueError(f"{found.path} is at step {run.step}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}")
     else:
-        load_weights(model, cfg, data.classes)
+        load_weights(model, cfg, data.classes)  # type: ignore[arg-type] - with a weight it is a Detector
     if warning := check_batch(model.train(), cfg.SOLVER.IMS_PER_BATCH):
         log.warning("%s", warning)
     return run
@@ -149,7 +149,7 @@ def plan(cfg: CfgNode, tests: bool) -> Plan:
     )
 
 
-def test(cfg: CfgNode, weight: str | None = None, which: str = "newest") -> Metrics:
+def test(cfg: CfgNode, weight: str | None = None, which: str = "newest") -> Metrics:  # noqa: PT028 - no test of pytest
     """Evaluate a trained detector on DATASETS.TEST; files and prints what was found.
 
     weight, which: see `find_trained`. Raises ValueError or OSError that names the file, key and remedy.
@@ -160,7 +160,8 @@ def test(cfg: CfgNode, weight: str | None = None, which: str = "newest") -> Metr
     datasets = build_test_datasets(cfg, outputs=found.classes)
     classes = next(iter(datasets.values())).classes
     cfg = resolve_model(cfg, len(classes))
-    subject = Subject(str(found.file.path), state_digest(found.file.state), found.file.content.get("step"), found.newest)
+    file = found.file
+    subject = Subject(str(file.path), state_digest(file.state), file.content.get("step"), found.newest)
     model, names, _ = load_found(cfg, found, classes)
     model = prepare_for_inference(model.to(device), cfg.TEST.AMP)
     return evaluate(model, datasets, cfg, Path(cfg.OUTPUT_DIR), subject, names)
@@ -187,9 +188,7 @@ def evaluate(
     return metrics
 
 
-def detect_on(
-    model: Detector, dataset: CocoDetection, cfg: CfgNode, outputs: Sequence[str] = ()
-) -> list[Evaluator]:
+def detect_on(model: Detector, dataset: CocoDetection, cfg: CfgNode, outputs: Sequence[str] = ()) -> list[Evaluator]:
     """The evaluators of TEST.EVALUATOR with the model's detections on all images of a data set."""
     evaluators = build_evaluators(cfg, dataset)
     for detections, targets in detect_all(model, test_loader(cfg, dataset), cfg.TEST.AMP):

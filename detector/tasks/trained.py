@@ -100,7 +100,7 @@ def _read_detector(path: Path, folder: Path) -> Trained:
     file = read_file(path)
     if not is_detector(file):
         raise ValueError(
-            f"MODEL.WEIGHT {path} holds no detector of this framework; `detector convert` makes one of official detectors"
+            f"MODEL.WEIGHT {path} holds no detector of this framework; `detector convert` makes one of official ones"
         )
     return Trained(file, newest=any(newest.samefile(path) for newest in by_step(folder)[:1]))
 

@@ -2,7 +2,16 @@
 
 import pytest
 
-from detector.config import checks, config_from_text, config_text, declare, defaults, get_defaults, load_config, validate
+from detector.config import (
+    checks,
+    config_from_text,
+    config_text,
+    declare,
+    defaults,
+    get_defaults,
+    load_config,
+    validate,
+)
 
 
 @pytest.fixture(autouse=True)

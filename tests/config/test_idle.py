@@ -42,7 +42,11 @@ def lines(caplog, path, *opts):
         (["SOLVER.SCHEDULE", "cosine", "SOLVER.STEPS", "(1,)"], "SOLVER.STEPS", "SOLVER.SCHEDULE cosine"),
         (["SOLVER.STEPS", "()", "SOLVER.GAMMA", "0.1"], "SOLVER.GAMMA", "SOLVER.STEPS []"),
         (["SOLVER.OPTIMIZER", "adamw", "SOLVER.MOMENTUM", "0.9"], "SOLVER.MOMENTUM", "SOLVER.OPTIMIZER adamw"),
-        (["SOLVER.WARMUP_ITERS", "0", "SOLVER.WARMUP_METHOD", "linear"], "SOLVER.WARMUP_METHOD", "SOLVER.WARMUP_ITERS 0"),
+        (
+            ["SOLVER.WARMUP_ITERS", "0", "SOLVER.WARMUP_METHOD", "linear"],
+            "SOLVER.WARMUP_METHOD",
+            "SOLVER.WARMUP_ITERS 0",
+        ),
         (["SOLVER.WARMUP_ITERS", "0", "SOLVER.WARMUP_FACTOR", "1"], "SOLVER.WARMUP_FACTOR", "SOLVER.WARMUP_ITERS 0"),
         (["INPUT.SQUARE_SIZE", "320", "INPUT.MAX_SIZE_TEST", "9"], "INPUT.MAX_SIZE_TEST", "INPUT.SQUARE_SIZE 320"),
         (
@@ -96,7 +100,16 @@ def test_keys_of_one_file_and_one_reason_stand_together(caplog, tmp_path):
 
 
 def test_nothing_is_said_of_keys_in_use_or_of_a_plugins_head(caplog):
-    used = ["MODEL.FCOS.NUM_CONVS", "2", "SOLVER.STEPS", "(5,)", "SOLVER.WARMUP_FACTOR", "0.5", "INPUT.MIN_SIZE_TRAIN", "9"]
+    used = [
+        "MODEL.FCOS.NUM_CONVS",
+        "2",
+        "SOLVER.STEPS",
+        "(5,)",
+        "SOLVER.WARMUP_FACTOR",
+        "0.5",
+        "INPUT.MIN_SIZE_TRAIN",
+        "9",
+    ]
     assert not lines(caplog, None, *used, "MODEL.NECK.OUT_CHANNELS", "64")
     theirs = ["MODEL.HEAD.NAME", "theirs", "MODEL.FCOS.NUM_CONVS", "2", "MODEL.RPN.NMS_THRESH", "0.5"]
     theirs += ["MODEL.NECK.OUT_CHANNELS", "64", "MODEL.NECK.L2NORM_SCALES", "()", "MODEL.ROI_BOX_HEAD.NORM", "gn"]

@@ -149,7 +149,9 @@ def test_another_neck_counts_with_one_warning_and_follows_its_own_paper(caplog):
     with torch.device("meta"):
         assert list(build_detector(resolved).neck.levels) == ["p2", "p3", "p4", "p5", "p6"]
     (record,) = caplog.records
-    assert record.getMessage().startswith("MODEL.NECK.NAME fpn is not the neck of refinedet, which is refinedet_sources")
+    assert record.getMessage().startswith(
+        "MODEL.NECK.NAME fpn is not the neck of refinedet, which is refinedet_sources"
+    )
 
 
 def test_what_the_config_says_of_the_neck_counts_and_the_rest_is_the_heads(caplog):

@@ -13,14 +13,14 @@ from torch import nn
 
 from detector.config import load_config
 from detector.data.image_folder import ImageFolder, train_loader, train_transform
-from detector.tasks.accuracy import PixelInput
-from detector.tasks.classification import train_classifier
-from detector.tasks.recipe import Recipe
 from detector.errors import NonFiniteError
-from detector.tasks.trained import load_weights
 from detector.models.backbones import BACKBONES, BGR_255, RGB_UNIT, Weights, build_classifier
 from detector.models.backbones.base import BackboneEntry
 from detector.models.build import build_detector
+from detector.tasks.accuracy import PixelInput
+from detector.tasks.classification import train_classifier
+from detector.tasks.recipe import Recipe
+from detector.tasks.trained import load_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["blue", "green", "red"]

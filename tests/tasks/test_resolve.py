@@ -87,7 +87,11 @@ def test_with_epochs_the_batch_changes_the_rate_alone():
 @pytest.mark.parametrize(
     ("opts", "batches", "problem"),
     [
-        ((1,), 1, r"SOLVER\.EPOCHS 1 of 1 batches would make SOLVER\.STEPS \(600, 800\) .* \(1, 1\), .*SOLVER\.STEPS \(\)"),
+        (
+            (1,),
+            1,
+            r"SOLVER\.EPOCHS 1 of 1 batches would make SOLVER\.STEPS \(600, 800\) .* \(1, 1\), .*SOLVER\.STEPS \(\)",
+        ),
         ((1, "SOLVER.STEPS", "(100,)"), 2, r"SOLVER\.STEPS \(100,\) of MAX_ITER 1000 \(0,\), which do not rise"),
         ((2, "SOLVER.STEPS", "(2000,)"), 10, r"end at step 20, SOLVER\.STEPS \(2000,\) .* would be \(40,\)"),
         ((2, "SOLVER.STEPS", "(990,)"), 10, r"end at step 20, SOLVER\.STEPS \(990,\) .* would be \(20,\)"),
@@ -124,5 +128,7 @@ def test_an_extreme_batch_keeps_a_step_or_is_refused():
     assert scale_to_batch(cfg).SOLVER.MAX_ITER == 1
     for batch in (1000, 2000):  # 600 and 800 become 1 and 1, then 0 and 0
         cfg = config("SOLVER.REFERENCE_BATCH", 1, "SOLVER.IMS_PER_BATCH", batch)
-        with pytest.raises(ValueError, match=rf"batch {batch} for a reference of 1 would make SOLVER\.STEPS .* not rise"):
+        with pytest.raises(
+            ValueError, match=rf"batch {batch} for a reference of 1 would make SOLVER\.STEPS .* not rise"
+        ):
             scale_to_batch(cfg)

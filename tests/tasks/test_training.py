@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from detector.config import load_config
-from detector.tasks.detection import test as run_test  # under its own name pytest would collect it
 from detector.errors import NonFiniteError
+from detector.tasks.detection import test as run_test  # under its own name pytest would collect it
 from detector.tasks.detection import train
 from detector.tasks.resolve import resolve
 from detector.tasks.trained import check_classes

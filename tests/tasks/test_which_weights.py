@@ -42,8 +42,10 @@ def test_a_run_is_tested_with_its_own_weights_whatever_it_started_from(fine, tmp
     assert find_trained(fine()).file.path == tmp_path / "fine" / "model_final.pth"
     run_test(fine())
     tested = metrics_of(tmp_path / "fine")
-    assert tested["measured"]["digest"] == trained["measured"]["digest"] == state_digest(
-        read(tmp_path / "fine" / "model_final.pth")["model"]
+    assert (
+        tested["measured"]["digest"]
+        == trained["measured"]["digest"]
+        == state_digest(read(tmp_path / "fine" / "model_final.pth")["model"])
     )
     assert tested["measured"]["digest"] != state_digest(read(first)["model"])
     assert {p.name for p in (tmp_path / "fine").glob("metrics*")} == {"metrics.json"}

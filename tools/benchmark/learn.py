@@ -85,7 +85,7 @@ def learn(args: argparse.Namespace) -> list[dict[str, Any]]:
 def settings(head: str, iterations: int, seed: int, opts: Sequence[str]) -> CfgNode:
     """The config of one run."""
     schedule = ["SOLVER.MAX_ITER", str(iterations), "SOLVER.STEPS", f"[{max(round(0.8 * iterations), 1)}]"]
-    return resolve_parts(load_config(CONFIGS / f"{head}_resnet18.yaml", [*schedule, "SEED", str(seed), *opts]))
+    return load_config(CONFIGS / f"{head}_resnet18.yaml", [*schedule, "SEED", str(seed), *opts])
 
 
 class Ours(DetectionTask):
