@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from detector.weights.load import is_detector
-from detector.weights.read import WeightFile, read_file, read_number
+from detector.weights.read import FETCH, WeightFile, read_file, read_number
 
 log = logging.getLogger("detector")
 
@@ -76,10 +76,10 @@ def newest_checkpoint(output: Path, *needs: str) -> WeightFile | None:
             step = read_number(final, "step") if places else 0  # the only one needs no place
             places = sorted([(step, final), *places], key=lambda place: place[0], reverse=True)
         except ValueError as error:
-            log.warning("%s; it is left out", error)
+            log.warning("%s; it is left out", str(error).removesuffix(FETCH))
     for _, path in places:
         try:
             return read_checkpoint(path, "step", *needs)
         except ValueError as error:
-            log.warning("%s; it is left out", error)
+            log.warning("%s; it is left out", str(error).removesuffix(FETCH))
     return None
