@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from detector.weights.load import is_detector
-from detector.weights.read import WeightFile, read_file, read_plain
+from detector.weights.read import FETCH, WeightFile, read_file, read_plain
 
 log = logging.getLogger("detector")
 
@@ -72,7 +72,7 @@ def by_step(output: Path) -> list[Path]:
             step = read_plain(final).get("step", -1) if places else 0  # the only one needs no place
             places.append((step, final))
         except ValueError as error:
-            log.warning("%s; it is left out", error)
+            log.warning("%s; it is left out", str(error).removesuffix(FETCH))
     return [path for _, path in sorted(places, key=lambda place: place[0], reverse=True)]
 
 
@@ -86,5 +86,5 @@ def newest_checkpoint(output: Path, *needs: str) -> WeightFile | None:
         try:
             return read_checkpoint(path, "step", *needs)
         except ValueError as error:
-            log.warning("%s; it is left out", error)
+            log.warning("%s; it is left out", str(error).removesuffix(FETCH))
     return None
