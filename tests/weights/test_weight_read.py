@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from detector.weights.read import read_file, read_number
+from detector.weights.read import read_file, read_plain
 
 
 class Evil:
@@ -237,16 +237,19 @@ def test_a_flipped_bit_anywhere_is_noticed_or_changes_nothing(tmp_path):
     assert noticed > 20
 
 
-def test_a_number_is_read_without_the_tensors(tmp_path):
-    torch.save({"model": {"w": torch.ones(1000)}, "step": 7}, tmp_path / "w.pth")
-    whole = (tmp_path / "w.pth").read_bytes()
-    assert read_number(tmp_path / "w.pth", "step") == 7
+def test_numbers_and_texts_are_read_without_the_tensors(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"model": {"w": torch.ones(1000)}, "step": 7, "config": "SEED: 1", "random": torch.ones(3)}, path)
+    whole = path.read_bytes()
+    want = {"step": 7, "config": "SEED: 1"}
+    assert read_plain(path) == want
     place = whole.index(torch.ones(1000).numpy().tobytes())
-    (tmp_path / "w.pth").write_bytes(whole[:place] + b"damage" + whole[place + 6 :])
-    assert read_number(tmp_path / "w.pth", "step") == 7
-    for name in ("model", "epoch"):
-        with pytest.raises(ValueError, match=rf"w\.pth is no checkpoint of this framework: it has no '{name}'"):
-            read_number(tmp_path / "w.pth", name)
-    (tmp_path / "w.pth").write_bytes(whole[:-100])
+    path.write_bytes(whole[:place] + b"damage" + whole[place + 6 :])
+    assert read_plain(path) == want
+    path.write_bytes(whole[:-100])
     with pytest.raises(ValueError, match=r"w\.pth is truncated"):
-        read_number(tmp_path / "w.pth", "step")
+        read_plain(path)
+    torch.save([torch.ones(1)], path)
+    assert read_plain(path) == {}
+    path.write_bytes(b"text")
+    assert read_plain(path) == {}
