@@ -154,7 +154,7 @@ _C.SOLVER.IMS_PER_BATCH = 16  # images a step
 _C.SOLVER.REFERENCE_BATCH = 0  # images a step that BASE_LR, STEPS and MAX_ITER are meant for; 0: as they stand
 _C.SOLVER.MAX_ITER = 90000  # steps
 _C.SOLVER.EPOCHS = 0  # times that every image is seen; above 0 it counts instead of MAX_ITER, of which STEPS and
-#                       WARMUP_ITERS keep their shares; whichever of the two is set later (base, file, command line) wins
+#                       WARMUP_ITERS keep their shares; the later one counts: of a base, the file, the command line
 _C.SOLVER.OPTIMIZER = "sgd"  # sgd | adamw
 _C.SOLVER.BASE_LR = 0.01  # learning rate of weights
 _C.SOLVER.BIAS_LR_FACTOR = 2.0  # times BASE_LR: learning rate of biases

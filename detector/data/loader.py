@@ -170,8 +170,8 @@ def _loader(
     workers, divisibility = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.SIZE_DIVISIBILITY
     if divisibility == 0:
         raise ValueError(
-            "DATALOADER.SIZE_DIVISIBILITY 0 leaves it to the head: resolve the config first (models.build.resolve_parts), "
-            "or write a number of pixels"
+            "DATALOADER.SIZE_DIVISIBILITY 0 leaves it to the head: resolve the config first "
+            "(detector.models.build.resolve_parts), or write a number of pixels"
         )
     loader = DataLoader(
         _Caught(dataset),

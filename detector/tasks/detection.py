@@ -12,7 +12,14 @@ from yacs.config import CfgNode
 
 from detector.config import config_text, save_config
 from detector.data.coco import CocoDetection, JoinedDataset
-from detector.data.loader import BatchLoader, build_test_datasets, build_train_dataset, test_loader, train_loader
+from detector.data.loader import (
+    BatchLoader,
+    batches_per_epoch,
+    build_test_datasets,
+    build_train_dataset,
+    test_loader,
+    train_loader,
+)
 from detector.engine import loop
 from detector.engine.device import pick_device
 from detector.engine.loop import Plan, due
@@ -58,7 +65,7 @@ class DetectionTask:
         """The task of a config and its data. Raises ValueError or OSError where one of them is at fault."""
         device = pick_device(cfg.MODEL.DEVICE)
         train_set = build_train_dataset(cfg, pixel_statistics(cfg).rgb_mean())
-        cfg = resolve(cfg, len(train_set.classes), -(-len(train_set) // cfg.SOLVER.IMS_PER_BATCH))
+        cfg = resolve(cfg, len(train_set.classes), batches_per_epoch(cfg, train_set))
         tests = build_test_datasets(cfg, train_set) if cfg.DATASETS.TEST else {}
         return cls(cfg, device, train_set, tests)
 

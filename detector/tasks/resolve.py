@@ -15,8 +15,9 @@ def resolve(cfg: CfgNode, num_classes: int, batches_per_epoch: int | Callable[[C
     """The frozen config that a run is made of and that its checkpoints hold: resolving it again changes nothing.
 
     The model as `resolve_model` says; SOLVER.EPOCHS becomes steps (`resolve_epochs`), and REFERENCE_BATCH is applied
-    (`scale_to_batch`). batches_per_epoch: steps of IMS_PER_BATCH images that show every image; a function of the config is called only
-    where the config counts in epochs. Raises ValueError where a schedule is too short to keep its form.
+    (`scale_to_batch`). batches_per_epoch: steps of IMS_PER_BATCH images that show every image; where it is a function
+    of the config, that is called only if the config counts in epochs.
+    Raises ValueError where a schedule is too short to keep its form.
     """
     cfg = resolve_model(cfg, num_classes)
     if cfg.SOLVER.EPOCHS == 0:
@@ -55,8 +56,8 @@ def resolve_epochs(cfg: CfgNode, batches: int) -> CfgNode:
             )
     if warmup > total:
         raise ValueError(
-            f"{what} end at step {total}, SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} of MAX_ITER {solver.MAX_ITER} would "
-            f"be {warmup}: write SOLVER.WARMUP_ITERS below MAX_ITER"
+            f"{what} end at step {total}, SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} of MAX_ITER {solver.MAX_ITER} "
+            f"would be {warmup}: write SOLVER.WARMUP_ITERS below MAX_ITER"
         )
     period = solver.TEST_PERIOD or batches
     log.info(

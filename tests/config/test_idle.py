@@ -94,8 +94,8 @@ def test_keys_of_one_file_and_one_reason_stand_together(caplog, tmp_path):
     path.write_text("MODEL: {FCOS: {NORM: gn, NUM_CONVS: 3}}\nSOLVER: {OPTIMIZER: adamw}\n")
     (line,) = lines(caplog, path, "MODEL.HEAD.NAME", "refinedet", "SOLVER.MOMENTUM", "0.9")
     assert line == (
-        f"without effect in this config: MODEL.FCOS.NORM, MODEL.FCOS.NUM_CONVS ({path}) with MODEL.HEAD.NAME refinedet; "
-        "SOLVER.MOMENTUM (command line) with SOLVER.OPTIMIZER adamw"
+        f"without effect in this config: MODEL.FCOS.NORM, MODEL.FCOS.NUM_CONVS ({path}) "
+        "with MODEL.HEAD.NAME refinedet; SOLVER.MOMENTUM (command line) with SOLVER.OPTIMIZER adamw"
     )
 
 

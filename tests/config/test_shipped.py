@@ -34,7 +34,7 @@ def test_a_missing_file_names_the_nearest(tmp_path, monkeypatch, name, near):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=rf"^{name}: no such config file; shipped ones like it: .*{near}"):
         find_config(name)
-    with pytest.raises(FileNotFoundError, match="no such config file$"):
+    with pytest.raises(FileNotFoundError, match=r"no such config file$"):
         find_config("/nowhere/at/all")
 
 

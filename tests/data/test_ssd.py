@@ -290,7 +290,7 @@ def test_pipelines_follow_the_config(cfg):
     assert kinds(build_transforms(cfg, train=True)) == ["Resize", "HorizontalFlip"]
     cfg.INPUT.AUGMENTATION = "ssd"
     ours = ["PhotometricDistort", "Expand", "MinIoUCrop"]
-    with pytest.raises(ValueError, match="INPUT.AUGMENTATION ssd needs the fill colour"):
+    with pytest.raises(ValueError, match=r"INPUT\.AUGMENTATION ssd needs the fill colour"):
         build_transforms(cfg, train=True)
     assert kinds(build_transforms(cfg, True, GREY)) == [*ours, "Resize", "HorizontalFlip"]
     assert kinds(build_transforms(cfg, train=False)) == ["Resize"]
