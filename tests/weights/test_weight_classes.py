@@ -110,10 +110,14 @@ def test_without_a_name_in_common_the_classifier_starts_anew(head, here, caplog)
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("names", [THERE, None, ["ape", "bat", "cat", "dog"]])
-def test_the_same_classes_and_unknown_ones_of_the_same_number_load_whole(head, names, caplog):
+@pytest.mark.parametrize(
+    ("names", "here"),
+    [(THERE, THERE), (None, THERE), (["ape", "bat"], THERE), (["cat", "bat", "ape"], None), (THERE, ["cat", "dog"])],
+)
+def test_the_same_classes_and_unknown_ones_of_the_same_number_load_whole(head, names, here, caplog):
+    """Unknown are also names of another number than there are outputs."""
     old, new = Net(head, 3), Net(head, 3)
-    load_detector(new, file_of(old, names), THERE, fine_tune=True)
+    load_detector(new, file_of(old, names), here, fine_tune=True)
     assert all(torch.equal(value, old.state_dict()[key]) for key, value in new.state_dict().items())
     assert not caplog.messages
 
@@ -195,6 +199,14 @@ def test_wrapped_detectors_load_and_the_log_says_so(prefix, caplog):
     caplog.clear()
     load_detector(new, file)
     assert "prefix" not in caplog.text
+
+
+def test_a_head_that_declares_no_classes_loads_whole(caplog):
+    old, new = Net("fcos", 3), Net("fcos", 3)
+    new.head.classifier = {}
+    load_detector(new, file_of(old, THERE), ["cat", "ape", "dog"], fine_tune=True)
+    equal(new.outputs(), old.outputs())
+    assert not caplog.messages
 
 
 def test_a_backbone_is_no_detector():
