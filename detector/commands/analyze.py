@@ -16,6 +16,7 @@ from detector.plugins import load_plugins
 
 if TYPE_CHECKING:
     from detector.models.backbones import Backbone, Pixels
+    from detector.weights.read import WeightFile
 
 log = logging.getLogger("detector")
 
@@ -108,6 +109,7 @@ def open_network(text: str) -> Network:
 
     from detector.models.backbones import BACKBONES, build_backbone, find_weights, load_backbone
     from detector.weights.find import SCHEMES
+    from detector.weights.read import read_file
 
     left, given, weight = text.partition("=")
     label, _, name = left.rpartition(":")
@@ -119,37 +121,33 @@ def open_network(text: str) -> Network:
         raise ValueError(f"{text}: no weights are published for {name}; write {name}=FILE or {name}={RANDOM}")
     if weight != PUBLISHED and not weight.startswith(SCHEMES) and not Path(weight).expanduser().is_file():
         raise ValueError(f"{text}: there is no file {weight!r}; write {name}=FILE, {name}={RANDOM} or {name} alone")
-    path = find_weights(name, weight)
-    norm, passes = recorded(path)
+    file = read_file(find_weights(name, weight))
+    norm, passes = recorded(file)
     backbone = build_backbone(name, norm, passes=passes)
-    report = load_backbone(backbone, entry.weights, path)
-    log.info("%s: %d tensors of %s, %d left out", text, len(report.loaded), path, len(report.dropped))
+    report = load_backbone(backbone, entry.weights, file)
+    log.info("%s: %d tensors of %s, %d left out", text, len(report.loaded), file.path, len(report.dropped))
     return Network(
-        label or (name if weight == PUBLISHED else f"{name} {'/'.join(path.parts[-2:])}"),
+        label or (name if weight == PUBLISHED else f"{name} {'/'.join(file.path.parts[-2:])}"),
         backbone.eval(),
         entry.weights.pixels,
     )
 
 
-def recorded(path: Path) -> tuple[str, int]:
+def recorded(file: "WeightFile") -> tuple[str, int]:
     """Norm and passes of the network that a weight file was trained with, as `build_backbone` takes them.
 
     A detector's checkpoint says so in its config, a file of the pre-training beside its tensors; frozen_bn and 0 for
     any other.
     """
-    from detector.engine.classify import read_facts
-    from detector.weights.checkpoint import read_checkpoint
+    from detector.tasks.classifier_weights import read_facts
 
-    if facts := read_facts(path):
+    if facts := read_facts(file):
         # batch norms of the pre-training are written for frozen_bn to read
         return "gn" if facts["norm"] == "gn" else "frozen_bn", facts["passes"]
-    try:
-        config = read_checkpoint(path, "config")["config"]
-    except ValueError:  # another kind of file, or a damaged one: its loader says so
-        return "frozen_bn", 0
+    config = file.content.get("config")
     if not isinstance(config, str):
         return "frozen_bn", 0
-    node = config_from_text(config, str(path)).MODEL.BACKBONE
+    node = config_from_text(config, str(file.path)).MODEL.BACKBONE
     return node.NORM, node.PASSES
 
 

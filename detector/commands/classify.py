@@ -54,7 +54,7 @@ def begin(args: dict[str, Any]) -> None:
     file = args.pop("json")
     if file and not Path(file).resolve().parent.is_dir():
         raise ValueError(f"--json {file}: there is no folder {Path(file).resolve().parent}; make it first")
-    from detector.tasks.classification import measure_accuracy
+    from detector.tasks.accuracy import measure_accuracy
 
     result = measure_accuracy(**args)
     print(describe(result))

@@ -131,7 +131,12 @@ def make_batch(images: Sequence[np.ndarray], transforms: "Transform", divisibili
         resized, _ = transforms(image, nothing, np.random.default_rng(0))
         boxes = torch.zeros(0, 4)
         target = Target(
-            boxes=boxes, labels=boxes[:, 0].long(), ignore=boxes, image_id=i, original=(image.shape[0], image.shape[1])
+            boxes=boxes,
+            labels=boxes[:, 0].long(),
+            ignore=boxes,
+            image_id=i,
+            original=(image.shape[0], image.shape[1]),
+            draw=0,
         )
         items.append((torch.from_numpy(resized).permute(2, 0, 1), target))
     return collate(items, divisibility)

@@ -5,9 +5,10 @@ from detector.config.declare import declare
 from detector.config.defaults import get_defaults
 from detector.config.load import config_from_text, load_config, load_config_with_origins
 from detector.config.shipped import find_config, shipped_configs
-from detector.config.write import changes_text, config_text, origins_text, save_config
+from detector.config.write import changed_keys, changes_text, config_text, origins_text, save_config
 
 __all__ = [
+    "changed_keys",
     "changes_text",
     "config_from_text",
     "config_text",

@@ -28,7 +28,9 @@ def declare(key: str, default: Any, words: str = "", test: Callable[[Any], bool]
     if key in sections_of(known):
         raise ValueError(f"declared key {key} is a section of keys; choose another name")
     if above := sections_of({key: None}) & set(known):
-        raise ValueError(f"declared key {key} lies below {min(above)}, which is a key with a value; choose another name")
+        raise ValueError(
+            f"declared key {key} lies below {min(above)}, which is a key with a value; choose another name"
+        )
     kinds = {type(v) for v in default} if isinstance(default, tuple) else {type(default)}
     if not kinds <= {str, int, float, bool} or len(kinds) > 1 or (isinstance(default, tuple) and bool in kinds):
         raise ValueError(

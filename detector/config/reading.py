@@ -80,12 +80,12 @@ def leaves(tree: Mapping[str, Any]) -> list[tuple[str, object]]:
 
 
 def _walk(path: Path, above: tuple[Path, ...], done: set[Path], layers: list[Layer]) -> None:
-    source, place = os.path.normpath(path), path.resolve()
+    source, place = _shown(path), path.resolve()
     if place in [p.resolve() for p in above]:
-        raise ValueError(f"_BASE_ goes round in a circle: {' -> '.join(os.path.normpath(p) for p in (*above, path))}")
+        raise ValueError(f"_BASE_ goes round in a circle: {' -> '.join(map(_shown, (*above, path)))}")
     if place in done:
         return
-    tree = parse(path.read_bytes(), source)
+    tree = parse(place.read_bytes(), source)
     for base in _bases(tree, source):
         _walk(_find_base(base, path), (*above, path), done, layers)
     done.add(place)
@@ -109,8 +109,12 @@ def _bases(tree: dict[str, Any], source: str) -> list[str]:
 def _find_base(entry: str, path: Path) -> Path:
     """The file that a base of `path` is: beside it, else the shipped one of that name."""
     beside = path.parent / entry
-    found = beside if beside.is_file() else shipped_config(entry)
+    found = beside if beside.resolve().is_file() else shipped_config(entry)
     if found is None:
-        missing = os.path.normpath(beside)
-        raise FileNotFoundError(f"{missing}: no such config file; _BASE_ of {path}{near_text(entry)}")
+        raise FileNotFoundError(f"{_shown(beside)}: no such config file; _BASE_ of {_shown(path)}{near_text(entry)}")
     return found
+
+
+def _shown(path: Path) -> str:
+    """A path as messages name it: short where it lies below the current folder."""
+    return os.path.normpath(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

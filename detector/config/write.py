@@ -32,6 +32,12 @@ def config_text(cfg: CfgNode) -> str:
     return _dump(_plain(cfg))
 
 
+def changed_keys(cfg: CfgNode) -> dict[str, Any]:
+    """The keys that differ from their defaults, dotted, with their values."""
+    defaults = flat(get_defaults())
+    return {key: value for key, value in flat(cfg).items() if value != defaults[key]}
+
+
 def changes_text(cfg: CfgNode, keep: Collection[str] = ()) -> str:
     """The keys that differ from their defaults, and those in `keep`, as YAML: what a reader has to know."""
     defaults = flat(get_defaults())

@@ -11,7 +11,7 @@ from detector.conversion.base import (
     two_stage_config,
     used_categories,
 )
-from detector.weights.read import State, read_weights
+from detector.weights.read import State, read_file
 from detector.weights.record import RGB_UNIT, Pixels
 from detector.weights.rename import renamed
 
@@ -61,7 +61,7 @@ def convert_detectron2(path: Path) -> Converted:
 
     A file that holds its pixel statistics is believed; else they are the zoo's.
     """
-    state, anchors = set_aside(read_weights(path), r"proposal_generator\.anchor_generator\.")
+    state, anchors = set_aside(read_file(path).state, r"proposal_generator\.anchor_generator\.")
     pixels = _pixels(state)
     state, dropped = set_aside(state, r"pixel_(mean|std)$|roi_heads\.(mask|keypoint)_")
     state = _layers_in_a_row(renamed(state, RULES))

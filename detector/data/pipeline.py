@@ -5,7 +5,6 @@ from yacs.config import CfgNode
 from detector.data.ssd import ANY_INTERPOLATION, Expand, MinIoUCrop, PhotometricDistort
 from detector.data.transforms import Compose, HorizontalFlip, Resize, Transform, Warp
 
-
 Colour = tuple[float, float, float]  # red, green, blue in 0..255
 
 

@@ -14,18 +14,25 @@ log = logging.getLogger("detector")
 def resolve(cfg: CfgNode, num_classes: int, batches_per_epoch: int | Callable[[CfgNode], int]) -> CfgNode:
     """The frozen config that a run is made of and that its checkpoints hold: resolving it again changes nothing.
 
-    What MODEL.NECK and SIZE_DIVISIBILITY leave open follows the head (`resolve_parts`), MODEL.NUM_CLASSES 0 becomes
-    num_classes, SOLVER.EPOCHS becomes steps (`resolve_epochs`), REFERENCE_BATCH is applied (`scale_to_batch`).
-    batches_per_epoch: steps of IMS_PER_BATCH images that show every image; a function of the config is called only
+    The model as `resolve_model` says; SOLVER.EPOCHS becomes steps (`resolve_epochs`), and REFERENCE_BATCH is applied
+    (`scale_to_batch`). batches_per_epoch: steps of IMS_PER_BATCH images that show every image; a function of the config is called only
     where the config counts in epochs. Raises ValueError where a schedule is too short to keep its form.
     """
-    cfg = resolve_parts(cfg)
-    if cfg.MODEL.NUM_CLASSES == 0:
-        cfg = _changed(cfg, "MODEL", NUM_CLASSES=num_classes)
+    cfg = resolve_model(cfg, num_classes)
     if cfg.SOLVER.EPOCHS == 0:
         return scale_to_batch(cfg)
     batches = batches_per_epoch if isinstance(batches_per_epoch, int) else batches_per_epoch(cfg)
     return scale_to_batch(resolve_epochs(cfg, batches), rate_only=True)
+
+
+def resolve_model(cfg: CfgNode, num_classes: int) -> CfgNode:
+    """The frozen config that leaves nothing of the model open, which is enough to test and to predict.
+
+    What MODEL.NECK and SIZE_DIVISIBILITY leave open follows the head (`resolve_parts`), and MODEL.NUM_CLASSES 0 becomes
+    num_classes: of the data, or of a checkpoint.
+    """
+    cfg = resolve_parts(cfg)
+    return cfg if cfg.MODEL.NUM_CLASSES else _changed(cfg, "MODEL", NUM_CLASSES=num_classes)
 
 
 def resolve_epochs(cfg: CfgNode, batches: int) -> CfgNode:

@@ -3,11 +3,13 @@
 import logging
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from detector.weights.load import is_detector
+from detector.weights.read import WeightFile, read_file, read_plain
 
 log = logging.getLogger("detector")
 
@@ -39,22 +41,22 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
         ) from error
 
 
-def read_checkpoint(path: Path, *needs: str) -> dict[str, Any]:
-    """The dict that a checkpoint file holds, on the CPU; it has "model" and the keys in `needs`.
+def read_checkpoint(path: Path, *needs: str) -> WeightFile:
+    """A checkpoint of ours, or a bare state dict of a detector of ours, on the CPU; it has the entries in `needs`.
 
-    Raises FileNotFoundError, or ValueError naming the file when it is truncated, no checkpoint, or holds code.
+    The optimiser's state is read only if it is among them. Raises FileNotFoundError, or ValueError naming the file when
+    it is damaged, no checkpoint, or holds code.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file = read_file(path, optimizer="optimizer" in needs)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such checkpoint") from None
-    except Exception as error:
-        reason = str(error).partition(". ")[0].splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is truncated, no checkpoint, or holds code, which is never run: {reason}") from None
-    missing = [key for key in ("model", *needs) if not isinstance(content, dict) or key not in content]
+    missing = [key for key in needs if key not in file.content]
+    if not file.taken and not is_detector(file):
+        missing.insert(0, "model")
     if missing:
         raise ValueError(f"{path} is no checkpoint of this framework: it has no {', '.join(map(repr, missing))}")
-    return content
+    return file
 
 
 def numbered(output: Path) -> list[Path]:
@@ -62,16 +64,27 @@ def numbered(output: Path) -> list[Path]:
     return sorted((p for p in output.glob("model_*.pth") if re.fullmatch(r"model_\d{7,}", p.stem)), reverse=True)
 
 
-def newest_checkpoint(output: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The intact checkpoint of a folder with the most steps, or None; damaged ones are named in a warning."""
+def by_step(output: Path) -> list[Path]:
+    """The checkpoints of a folder, that of the most steps first. No tensor is read, so some may be damaged."""
+    places = [(int(path.stem.removeprefix("model_")), path) for path in numbered(output)]
+    if (final := output / FINAL).exists():
+        try:
+            step = read_plain(final).get("step", -1) if places else 0  # the only one needs no place
+            places.append((step, final))
+        except ValueError as error:
+            log.warning("%s; it is left out", error)
+    return [path for _, path in sorted(places, key=lambda place: place[0], reverse=True)]
 
-    def intact(paths: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
-        for path in paths:
-            try:
-                yield path, read_checkpoint(path, "step", "optimizer")
-            except ValueError as error:
-                log.warning("%s; it is left out", error)
 
-    candidates = [*intact([output / FINAL] if (output / FINAL).exists() else [])]
-    candidates += [newest for newest in [next(intact(numbered(output)), None)] if newest]
-    return max(candidates, key=lambda found: found[1]["step"], default=None)
+def newest_checkpoint(output: Path, *needs: str) -> WeightFile | None:
+    """The intact checkpoint of a folder with the most steps, or None; damaged ones are named in a warning.
+
+    needs: as in `read_checkpoint`, beside "step". Tensors are read of no more than the one that is taken, and of
+    damaged ones before it.
+    """
+    for path in by_step(output):
+        try:
+            return read_checkpoint(path, "step", *needs)
+        except ValueError as error:
+            log.warning("%s; it is left out", error)
+    return None

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from detector.weights.record import Weights
 
 CHUNK = 1 << 20
+HEAD = 1 << 12  # bytes in which a file shows what it is
 TIMEOUT = 30  # seconds without a byte
 SCHEMES = ("http://", "https://", "file://")
 ZIP = b"PK\x03\x04"
@@ -133,25 +134,28 @@ def _copy(source: BinaryIO, target: BinaryIO, size: int, name: str) -> None:
         raise ValueError(f"the connection ended after {done} of {size} bytes")
 
 
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    whole = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            whole.update(chunk)
+    return whole.hexdigest()
+
+
 def fault(path: Path, sha256: str) -> str:
     """What is wrong with a file before it is read, or "". sha256: the digest, its beginning, or "" for no check."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        head = file.read(CHUNK)
-        if not head:
-            return "is empty"
-        start = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
-        if start == b"<":
-            return "is a web page, not a weight file"
-        if start in (b"{", b"["):
-            return "is text, not a weight file"
-        if head.startswith(ZIP) and not zipfile.is_zipfile(path):
-            return "is truncated: the end of the archive is missing"
-        if not sha256:
-            return ""
-        digest.update(head)
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    if digest.hexdigest().startswith(sha256.lower()):
+        head = file.read(HEAD)
+    if not head:
+        return "is empty"
+    start = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    if start == b"<":
+        return "is a web page, not a weight file"
+    if start in (b"{", b"["):
+        return "is text, not a weight file"
+    if head.startswith(ZIP) and not zipfile.is_zipfile(path):
+        return "is truncated: the end of the archive is missing"
+    if not sha256 or (found := digest(path)).startswith(sha256.lower()):
         return ""
-    return f"has SHA-256 {digest.hexdigest()[:16]}.., which must begin with {sha256}"
+    return f"has SHA-256 {found[:16]}.., which must begin with {sha256}"

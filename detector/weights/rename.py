@@ -10,7 +10,13 @@ from torch import Tensor
 from detector.weights.read import State
 from detector.weights.record import Decimation, Weights
 
-_PREFIXES = ("module.", "backbone.body.", "backbone.", "stem.")
+WRAPPERS = ("module.", "_orig_mod.")
+"""What DataParallel, DistributedDataParallel, AveragedModel and torch.compile put before every key."""
+
+HOLDERS = ("model.", "encoder.")
+"""Names under which trainings hold a network beside other things."""
+
+_PREFIXES = ("backbone.body.", "backbone.", "stem.")
 
 _CAFFE2 = (
     (r"^(?:res_)?conv1_bn_s$", "bn1.weight"),
@@ -29,6 +35,28 @@ _CAFFE2 = (
 )
 
 
+def unwrapped(state: Mapping[str, Tensor], own: Iterable[str]) -> tuple[State, list[str], list[str]]:
+    """Keys without the prefixes of `WRAPPERS` and `HOLDERS`, several in any order, that no key in `own` begins with.
+
+    own: the keys of the module, or what they begin with. Returns also the keys beside a holder that are not among
+    `own`, which are left out, and the prefixes that were taken off. Raises ValueError when two keys become one.
+    """
+    own, aside, off = set(own), list[str](), list[str]()
+    inner = renamed(state, [(r"(?<=\.)_orig_mod\.", "")])  # of a part that was compiled, or within another wrapper
+    if inner.keys() != state.keys():
+        off.append("_orig_mod.")
+    while prefix := next((p for p in (*WRAPPERS, *HOLDERS) if _stands_before(p, inner, own)), ""):
+        if prefix in HOLDERS:
+            beside = [key for key in inner if not key.startswith(prefix) and key not in own]
+            inner, aside = {key: inner[key] for key in inner if key not in beside}, [*aside, *beside]
+        inner, off = renamed(inner, [("^" + re.escape(prefix), "")]), [*off, prefix]
+    return inner, aside, off
+
+
+def _stands_before(prefix: str, state: Iterable[str], own: Iterable[str]) -> bool:
+    return any(key.startswith(prefix) for key in state) and not any(key.startswith(prefix) for key in own)
+
+
 def translate(state: State, weights: Weights, own: Iterable[str]) -> tuple[State, list[str]]:
     """Keys of a published or trained file -> keys of a module that has the keys `own`.
 
@@ -38,11 +66,10 @@ def translate(state: State, weights: Weights, own: Iterable[str]) -> tuple[State
     """
     own, aside = list(own), []
     for prefix in _PREFIXES:
-        inside = [key for key in state if key.startswith(prefix)]
-        if inside and not any(key.startswith(prefix) for key in own):
+        if _stands_before(prefix, state, own):
             if prefix.startswith("backbone."):
                 aside += [key for key in state if not key.startswith(prefix)]
-                state = {key: state[key] for key in inside}
+                state = {key: value for key, value in state.items() if key.startswith(prefix)}
             state = renamed(state, [("^" + re.escape(prefix), "")])
     if "conv1_w" in state:
         if weights.pixels.order != "bgr":

@@ -18,9 +18,10 @@ import torch
 from detector.commands import classify, pretrain
 from detector.data.image_folder import INTERPOLATIONS
 from detector.engine.device import AMP
-from detector.tasks.classification import measure_accuracy, train_classifier
-from detector.tasks.recipe import BASE, Recipe
 from detector.models.backbones import BACKBONES, build_classifier
+from detector.tasks.accuracy import measure_accuracy
+from detector.tasks.classification import train_classifier
+from detector.tasks.recipe import BASE, Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIRED = ["--backbone", "b", "--data", "d", "--output", "o"]

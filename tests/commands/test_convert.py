@@ -8,8 +8,8 @@ import torch
 from detector.config import load_config
 from detector.conversion import convert
 from detector.conversion.fcos import RULES
-from detector.engine.evaluate import load_trained
 from detector.models.build import build_detector
+from detector.tasks.trained import load_trained
 from detector.weights.rename import renamed
 
 ROOT = Path(__file__).resolve().parents[2]

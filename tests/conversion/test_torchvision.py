@@ -11,8 +11,8 @@ from torchvision.models.detection.image_list import ImageList
 
 from detector.commands import convert
 from detector.config import load_config
-from detector.engine.evaluate import load_trained
 from detector.models.heads.faster_rcnn import map_levels
+from detector.tasks.trained import load_trained
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools/benchmark"))

@@ -12,7 +12,9 @@ test_loader.__test__ = False  # a function of the library, no test
 
 def target(**values):
     empty = torch.zeros(0, 4)
-    return Target(boxes=empty, labels=torch.zeros(0).long(), ignore=empty, image_id=1, original=(1, 1), **values)
+    return Target(
+        boxes=empty, labels=torch.zeros(0).long(), ignore=empty, image_id=1, original=(1, 1), draw=0, **values
+    )
 
 
 def assert_same(a, b):

@@ -14,9 +14,10 @@ def test_names_and_content_survive(tmp_path):
     path = tmp_path / step_name(60)
     assert path.name == "model_0000060.pth"
     save_checkpoint(path, {**FULL, "step": 60})
-    content = read_checkpoint(path)
-    assert content["step"] == 60
-    assert torch.equal(content["model"]["w"], torch.arange(3.0))
+    file = read_checkpoint(path)
+    assert file.content == {"step": 60}
+    assert torch.equal(file.state["w"], torch.arange(3.0))
+    assert read_checkpoint(path, "optimizer").content == {"step": 60, "optimizer": {}}
     assert os.listdir(tmp_path) == [path.name]
 
 
@@ -31,7 +32,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", full_disk)
     with pytest.raises(OSError, match=r"cannot write checkpoint .*model_final\.pth.*No space left.*OUTPUT_DIR"):
         save_checkpoint(path, {**FULL, "step": 2})
-    assert read_checkpoint(path)["step"] == 1
+    assert read_checkpoint(path).content["step"] == 1
     assert os.listdir(tmp_path) == [path.name]
 
 
@@ -49,12 +50,12 @@ def test_the_newest_intact_one_is_found(tmp_path, caplog):
     (tmp_path / "model_0000080.pth.tmp").write_bytes(b"half")
     newest = tmp_path / step_name(60)
     newest.write_bytes(newest.read_bytes()[:-100])
-    path, content = newest_checkpoint(tmp_path)
-    assert (path.name, content["step"]) == ("model_0000040.pth", 40)
+    file = newest_checkpoint(tmp_path)
+    assert (file.path.name, file.content["step"]) == ("model_0000040.pth", 40)
     save_checkpoint(tmp_path / "model_final.pth", {**FULL, "step": 50})
-    assert newest_checkpoint(tmp_path)[0].name == "model_final.pth"
+    assert newest_checkpoint(tmp_path).path.name == "model_final.pth"
     save_checkpoint(tmp_path / step_name(100), {**FULL, "step": 100})
-    assert newest_checkpoint(tmp_path)[1]["step"] == 100
+    assert newest_checkpoint(tmp_path).content["step"] == 100
     assert newest_checkpoint(tmp_path / "nowhere") is None
 
 

@@ -1,6 +1,6 @@
 """What every head provides, and the table of heads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -9,16 +9,17 @@ from yacs.config import CfgNode
 
 from detector.models.necks.base import NeckKeys
 from detector.registry import Registry
-from detector.structures import Detection, Features, Level, Size, Target
+from detector.structures import ClassRows, Detection, Features, Level, Size, Target
 
 
 class Head(nn.Module):
     """Turns neck features into losses or detections; both in pixels of the network input, whatever the mode.
 
-    classifier: names of the layers that depend on the class count; fine-tuning on other classes drops them.
+    classifier: the layers that depend on the class count, by name, with the order of their outputs; fine-tuning on
+    other classes keeps those of the classes that stay.
     """
 
-    classifier: tuple[str, ...] = ()
+    classifier: Mapping[str, ClassRows] = {}
 
     def loss(self, features: Features, targets: list[Target], sizes: list[Size]) -> dict[str, Tensor]:
         """Weighted scalar losses of a batch; an image without boxes is legal."""
@@ -34,6 +35,15 @@ class Head(nn.Module):
     def predict(self, features: Features, sizes: list[Size]) -> list[Detection]:
         """Detections of each image, scores descending; sizes are those before padding."""
         raise NotImplementedError
+
+
+def chance(target: Target, stage: int, device: torch.device) -> torch.Generator | None:
+    """What a stage of a head samples the candidates of an image with: made of the image's `draw` and the stage alone.
+
+    None, the global state, for a target without `draw`, as a user's own may be.
+    """
+    draw = target.get("draw", 0)
+    return torch.Generator(device).manual_seed(draw ^ stage) if draw else None
 
 
 def flatten(x: Tensor) -> Tensor:

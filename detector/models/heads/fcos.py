@@ -1,7 +1,7 @@
 """FCOS: every location inside a box regresses the distances to its sides. Tian et al. 2019."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -17,7 +17,7 @@ from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxe
 from detector.ops.losses import IOU_LOSSES, centerness_targets, distance_iou_loss, sigmoid_focal_sum
 from detector.ops.matching import BACKGROUND, IGNORED, match_points
 from detector.ops.select import select_candidates, suppress
-from detector.structures import Detection, Features, Level, Size, Target
+from detector.structures import ClassRows, Detection, Features, Level, Size, Target
 
 
 class Scale(nn.Module):
@@ -51,7 +51,7 @@ class FCOS(Head):
     Raises ValueError when the levels and ranges do not fit or the IoU loss is unknown.
     """
 
-    classifier = ("cls_logits",)
+    classifier: Mapping[str, ClassRows] = {"cls_logits": ClassRows()}
 
     def __init__(
         self,

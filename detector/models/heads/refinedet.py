@@ -22,7 +22,7 @@ from detector.ops.anchors import anchor_cells, grid_anchors
 from detector.ops.boxes import clip_boxes, decode_deltas, encode_deltas
 from detector.ops.matching import BACKGROUND, match_bipartite, mine_hard_negatives
 from detector.ops.select import select_per_class, suppress
-from detector.structures import Detection, Features, Level, Size, Target
+from detector.structures import ClassRows, Detection, Features, Level, Size, Target
 
 BOTTLENECK_WIDTH = 256  # 256-256-1024 channels before the predictors of the ResNet-101 recipe
 MIN_SIDE = 0.01  # pixels; a clipped detection with a shorter side holds nothing
@@ -72,8 +72,6 @@ class RefineDet(Head):
     Raises ValueError when the levels do not halve, the thresholds cross, or bottlenecks have no norm.
     """
 
-    classifier = ("odm_cls",)
-
     def __init__(
         self,
         levels: dict[str, Level],
@@ -116,6 +114,7 @@ class RefineDet(Head):
         self.detections_per_img = detections_per_img
 
         number = len(self.aspect_ratios)
+        self.classifier = {f"odm_cls.{i}": ClassRows(number, background=True) for i in range(len(levels))}
         self.arm_inter, self.odm_inter = nn.ModuleList(), nn.ModuleList()
         self.arm_cls, self.arm_reg = nn.ModuleList(), nn.ModuleList()
         self.odm_cls, self.odm_reg = nn.ModuleList(), nn.ModuleList()

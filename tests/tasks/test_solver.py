@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from detector.config import load_config
-from detector.engine.optim import build_optimizer, learning_rate_factor, scale_to_batch, set_learning_rate
+from detector.engine.optim import set_learning_rate
+from detector.tasks.solver import build_optimizer, learning_rate_factor
 
 
 def solver(*opts):
@@ -43,12 +44,3 @@ def test_biases_have_their_own_rate_and_decay(optimizer):
     assert biases["lr"] == pytest.approx(0.1)
     assert built.defaults.get("momentum", 0.9) == 0.9
     assert isinstance(built, torch.optim.SGD if optimizer == "sgd" else torch.optim.AdamW)
-
-
-def test_the_schedule_is_scaled_to_the_batch_once():
-    cfg = load_config(None, ["SOLVER.REFERENCE_BATCH", "16", "SOLVER.IMS_PER_BATCH", "2"])
-    scaled = scale_to_batch(cfg).SOLVER
-    assert (scaled.BASE_LR, scaled.MAX_ITER, scaled.STEPS) == (0.00125, 720000, (480000, 640000))
-    assert scaled.WARMUP_ITERS == 4000
-    assert scale_to_batch(scale_to_batch(cfg)) == scale_to_batch(cfg)
-    assert scale_to_batch(load_config(None)) == load_config(None)

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from detector.engine.ema import average_weights
 from detector.engine.optim import make_optimizer
-from detector.engine.recipe import Recipe, average_weights, build_mix, parameter_groups, rate_factor
 from detector.models.backbones import build_classifier
+from detector.tasks.recipe import Recipe, build_mix, parameter_groups, rate_factor
 
 
 def recipe(**more):

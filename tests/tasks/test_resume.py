@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.engine.trainer import train
+from detector.tasks.detection import train
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +50,7 @@ MAIN = """
 import os, signal
 {killer}
 from detector.config import load_config
-from detector.engine.trainer import train
+from detector.tasks.detection import train
 if __name__ == "__main__":
     train(load_config({config!r}))
 """

@@ -13,14 +13,14 @@ from torch import nn
 
 from detector.config import load_config
 from detector.data.image_folder import ImageFolder, train_loader, train_transform
-from detector.engine.classify import PixelInput
-from detector.engine.pretrain import train_classifier
-from detector.engine.recipe import Recipe
-from detector.engine.trainer import NonFiniteError
-from detector.engine.weights import load_weights
+from detector.errors import NonFiniteError
 from detector.models.backbones import BACKBONES, BGR_255, RGB_UNIT, Weights, build_classifier
 from detector.models.backbones.base import BackboneEntry
 from detector.models.build import build_detector
+from detector.tasks.accuracy import PixelInput
+from detector.tasks.classification import train_classifier
+from detector.tasks.recipe import Recipe
+from detector.tasks.trained import load_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["blue", "green", "red"]
@@ -119,8 +119,9 @@ def test_the_loop_is_the_recipe_spelled_out(recipe, data, tmp_path):
 
 # Each stops its own process with SIGKILL at a place that the loop has no say in; they follow one another in one run.
 KILLERS = """
-import detector.engine.pretrain as pretrain
+import detector.tasks.classification as pretrain
 from detector.engine.log import TrainLog
+from detector.engine.run import Run
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -147,8 +148,8 @@ def during_an_evaluation():
     pretrain.evaluate = lambda *given: die()
 
 def after_the_best_weights():
-    real = pretrain.save_weights
-    pretrain.save_weights = lambda path, state: (real(path, state), die())
+    real = Run.keep_best
+    Run.keep_best = lambda *given: (real(*given), die())
 
 def before_an_old_checkpoint_goes():
     Path.unlink = lambda path, *rest: die() if path.name.startswith("model_") else None
@@ -159,7 +160,7 @@ import os, signal, sys
 from pathlib import Path
 import torch
 {killers}
-from detector.engine.recipe import Recipe
+from detector.tasks.recipe import Recipe
 
 if __name__ == "__main__":
     for killer in (

@@ -8,15 +8,24 @@ import pytest
 import torch
 
 from detector.config import load_config
-from detector.engine.evaluate import test as run_test  # under its own name pytest would collect it
-from detector.engine.trainer import NonFiniteError, train
-from detector.engine.weights import check_classes
+from detector.errors import NonFiniteError
+from detector.tasks.detection import test as run_test  # under its own name pytest would collect it
+from detector.tasks.detection import train
+from detector.tasks.resolve import resolve
+from detector.tasks.trained import check_classes
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def numbers_of(path):
+    """A metrics.json without what it says of itself."""
+    content = json.loads(path.read_text())
+    del content["measured"]
+    return content
 
 
 def test_a_run_leaves_all_its_files(tiny, tmp_path):
@@ -28,11 +37,11 @@ def test_a_run_leaves_all_its_files(tiny, tmp_path):
         "model_0000002.pth", "model_0000004.pth", "model_final.pth", "model_best.pth",
         "metrics.json", "results.json", "config.yaml", "log.jsonl",
     }  # fmt: skip
-    assert load_config(out / "config.yaml") == cfg
+    assert load_config(out / "config.yaml") == resolve(cfg, 2, 3)
     content = torch.load(out / "model_final.pth", weights_only=True)
     assert (content["step"], content["classes"], content["category_ids"]) == (6, ["dark", "light"], [3, 7])
     assert "backbone.conv1.weight" in content["model"]
-    assert json.loads((out / "metrics.json").read_text()) == metrics["val"]
+    assert numbers_of(out / "metrics.json") == metrics["val"]
     assert {"AP", "AP50", "AR100", "ARl", "AP/dark", "AP/light"} < set(metrics["val"])
     assert {r["category_id"] for r in json.loads((out / "results.json").read_text())} <= {3, 7}
     steps = [r for r in lines(out / "log.jsonl") if "event" not in r]
@@ -62,7 +71,7 @@ def test_resume_beyond_the_end_and_without_checkpoint(tiny, caplog):
     train(tiny("SOLVER.MAX_ITER", 3), resume=True)
     assert "holds no checkpoint to resume from" in caplog.text
     before = torch.load(tiny().OUTPUT_DIR + "/model_final.pth", weights_only=True)
-    assert train(tiny("SOLVER.MAX_ITER", 3), resume=True)  # nothing to train: evaluates again
+    assert train(tiny("SOLVER.MAX_ITER", 3), resume=True)  # nothing to train
     after = torch.load(tiny().OUTPUT_DIR + "/model_final.pth", weights_only=True)
     assert all(torch.equal(v, after["model"][k]) for k, v in before["model"].items())
     with pytest.raises(ValueError, match=r"at step 3, beyond SOLVER\.MAX_ITER 2"):
@@ -109,23 +118,11 @@ def test_weights_move_to_another_class_count_without_the_classifier(tiny, tmp_pa
     three = write_images(tmp_path / "three", (2, 2), categories=((1, "a"), (2, "b"), (9, "c")))
     other = ["DATASETS.TRAIN", three, "DATASETS.TEST", three, "MODEL.NUM_CLASSES", 3, "MODEL.WEIGHT", source]
     with pytest.raises(ValueError, match=r"trained on 2 classes, the data lists 3; class 0 is 'dark' there and 'a'"):
-        run_test(tiny(*other))
+        run_test(tiny(*other, "OUTPUT_DIR", tmp_path / "none"))
     train(tiny(*other, "OUTPUT_DIR", tmp_path / "fine", "SOLVER.MAX_ITER", 1))
     assert "has 2 class outputs, the config 3: its classifier is dropped" in caplog.text
     with pytest.raises(ValueError, match=r"lists 2 classes \(dark, light\).*write MODEL\.NUM_CLASSES 2"):
-        run_test(tiny("MODEL.NUM_CLASSES", 5, "MODEL.WEIGHT", source))
-
-
-def test_evaluation_takes_the_weight_key_else_the_newest_checkpoint(tiny, tmp_path):
-    with pytest.raises(ValueError, match=r"has no checkpoint and MODEL\.WEIGHT names no detector"):
-        run_test(tiny())
-    trained = train(tiny("SOLVER.MAX_ITER", 3))
-    assert run_test(tiny("MODEL.WEIGHT", "imagenet")) == trained
-    elsewhere = tiny("OUTPUT_DIR", tmp_path / "elsewhere", "MODEL.WEIGHT", tmp_path / "out" / "model_final.pth")
-    assert run_test(elsewhere) == trained
-    torch.save({"model": {"conv1.weight": torch.ones(1)}}, tmp_path / "backbone.pth")
-    with pytest.raises(ValueError, match=r"backbone\.pth holds no detector"):
-        run_test(tiny("MODEL.WEIGHT", tmp_path / "backbone.pth"))
+        run_test(tiny("MODEL.NUM_CLASSES", 5))
 
 
 def test_several_test_sets_have_a_folder_each(tiny, tmp_path, data, write_images):
@@ -133,7 +130,7 @@ def test_several_test_sets_have_a_folder_each(tiny, tmp_path, data, write_images
     metrics = train(tiny("SOLVER.MAX_ITER", 1, "DATASETS.TEST", f"('{data[3]}', '{second}')"))
     assert list(metrics) == ["val", "second"]
     for name in metrics:
-        assert json.loads((tmp_path / "out" / name / "metrics.json").read_text()) == metrics[name]
+        assert numbers_of(tmp_path / "out" / name / "metrics.json") == metrics[name]
 
 
 def test_no_test_set_is_no_evaluation(tiny, tmp_path):
@@ -184,15 +181,16 @@ def test_outputs_that_stand_for_no_class_are_left_out_of_the_evaluation(tiny, tm
     torch.save(wide, tmp_path / "wide.pth")
     results, everything = [], ("TEST.DETECTIONS_PER_IMG", 1000, "MODEL.FCOS.INFERENCE_TH", 0)
     for weight, classes in ((path, 2), (tmp_path / "wide.pth", 3)):
-        run_test(tiny("MODEL.WEIGHT", weight, "MODEL.NUM_CLASSES", classes, *everything))
-        results.append(json.loads((tmp_path / "out" / "results.json").read_text()))
+        home = tmp_path / f"of {classes}"
+        run_test(tiny("MODEL.NUM_CLASSES", classes, *everything, "OUTPUT_DIR", home), weight=str(weight))
+        results.append(json.loads((home / "results.json").read_text()))
     assert len(results[0]) > 20
     assert {r["category_id"] for r in results[0]} == {3, 7}
     plain, wide = (sorted((r["image_id"], r["category_id"], r["score"]) for r in rows) for rows in results)
     assert [row[:2] for row in wide] == [row[:2] for row in plain]
     np.testing.assert_allclose([row[2] for row in wide], [row[2] for row in plain], atol=1e-5)
     with pytest.raises(ValueError, match=r"lists 2 classes .* write MODEL\.NUM_CLASSES 3"):
-        run_test(tiny("MODEL.WEIGHT", tmp_path / "wide.pth"))
+        run_test(tiny(), weight=str(tmp_path / "wide.pth"))
 
 
 def test_frozen_parts_stay_as_they_were(tiny, tmp_path):
@@ -272,7 +270,7 @@ def test_data_in_vocs_layout_is_trained_and_evaluated(tiny, tmp_path, evaluator)
     (metrics,) = train(cfg).values()
     assert ("AP" in metrics) == (evaluator != "voc")
     assert {"VOC/AP", "VOC/AP50", "VOC/AP50_11point", "VOC/AP50/dark"} < set(metrics)
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == metrics
+    assert numbers_of(tmp_path / "out" / "metrics.json") == metrics
     best = torch.load(tmp_path / "out" / "model_best.pth", weights_only=True)
     assert (best["classes"], best["metrics"]) == (["dark", "light"], {"cells_all": metrics})
     assert all(isinstance(row["image_id"], str) for row in json.loads((tmp_path / "out" / "results.json").read_text()))

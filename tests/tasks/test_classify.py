@@ -9,16 +9,7 @@ from torch import nn
 from torchvision import transforms as v1
 
 from detector.data.image_folder import LabelledImages
-from detector.engine.classify import (
-    PixelInput,
-    count_outputs,
-    evaluate,
-    export_state,
-    load_start,
-    measure_accuracy,
-    read_facts,
-)
-from detector.engine.trainer import NonFiniteError
+from detector.errors import NonFiniteError
 from detector.models.backbones import (
     BACKBONES,
     BGR_255,
@@ -30,6 +21,10 @@ from detector.models.backbones import (
     load_backbone,
 )
 from detector.models.backbones.base import BackboneEntry
+from detector.tasks.accuracy import PixelInput, evaluate, measure_accuracy
+from detector.tasks.classifier_weights import export_state, load_start, read_facts
+from detector.weights.load import count_outputs
+from detector.weights.read import read_file
 
 CPU = torch.device("cpu")
 CLASSES = ["ape", "bat", "cat", "dog"]
@@ -159,8 +154,8 @@ def test_exported_weights_compute_in_the_frozen_norm_what_was_trained(caffe, tmp
         torch.save({"model": export_state(model, "bn", BACKBONES[name].weights.norm_eps)}, tmp_path / "weights.pth")
         torch.save({"model": model.state_dict()}, tmp_path / "plain.pth")
         frozen, plain = build_backbone(name, "frozen_bn"), build_backbone(name, "frozen_bn")
-        load_backbone(frozen, BACKBONES[name].weights, tmp_path / "weights.pth")
-        load_backbone(plain, BACKBONES[name].weights, tmp_path / "plain.pth")
+        load_backbone(frozen, BACKBONES[name].weights, read_file(tmp_path / "weights.pth"))
+        load_backbone(plain, BACKBONES[name].weights, read_file(tmp_path / "plain.pth"))
         with torch.no_grad():
             want, got, naive = model.features(images), frozen.eval()(images), plain.eval()(images)
         for level in want:
@@ -266,13 +261,13 @@ def test_published_weights_are_measured_on_their_crop(folder, tmp_path, monkeypa
 def test_only_files_of_the_pre_training_name_their_classes(tmp_path):
     model = build_classifier("resnet10", 4)
     write(tmp_path / "own.pth", model)
-    facts = read_facts(tmp_path / "own.pth")
+    facts = read_facts(read_file(tmp_path / "own.pth"))
     assert facts == {"backbone": "resnet10", "classes": CLASSES, "norm": "bn", "passes": 0, "crop": 64}
     torch.save(model.state_dict(), tmp_path / "plain.pth")
     torch.save({"model": model.state_dict(), "classes": CLASSES}, tmp_path / "detector.pth")
-    (tmp_path / "text.pth").write_text("no weights")
-    assert [read_facts(tmp_path / f"{name}.pth") for name in ("plain", "detector", "text")] == [{}, {}, {}]
-    assert count_outputs(model, Weights(), tmp_path / "plain.pth") == 4
+    plain, detector = (read_file(tmp_path / f"{name}.pth") for name in ("plain", "detector"))
+    assert [read_facts(file) for file in (plain, detector)] == [{}, {}]
+    assert count_outputs(model, Weights(), plain) == 4
 
 
 def test_a_start_keeps_a_classifier_of_the_same_classes_and_drops_any_other(tmp_path, caplog):
@@ -284,7 +279,7 @@ def test_a_start_keeps_a_classifier_of_the_same_classes_and_drops_any_other(tmp_
     def start(classes, file=path):
         backbone = build_backbone("resnet10", "bn")
         model = Classifier(backbone, len(classes))
-        load_start(backbone, model, Weights(), file, "bn", classes)
+        load_start(backbone, model, Weights(), read_file(file), "bn", classes)
         assert torch.equal(model.layer4[0].conv1.weight, source.layer4[0].conv1.weight)
         return len(classes) == 4 and torch.equal(model.fc.weight, source.fc.weight)
 
@@ -297,4 +292,4 @@ def test_a_start_keeps_a_classifier_of_the_same_classes_and_drops_any_other(tmp_
     assert not start(CLASSES, tmp_path / "headless.pth")
     assert "has no classifier: that of these 4 classes starts anew" in caplog.text
     with pytest.raises(ValueError, match=r"own\.pth was trained with --norm bn: leave --norm out"):
-        load_start(build_backbone("resnet10", "gn"), source, Weights(), path, "gn", CLASSES)
+        load_start(build_backbone("resnet10", "gn"), source, Weights(), read_file(path), "gn", CLASSES)

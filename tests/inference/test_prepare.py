@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from detector.config import load_config
-from detector.engine.evaluate import prepare_for_inference
+from detector.inference.prepare import prepare_for_inference
 from detector.models.build import build_detector
 from detector.models.heads import HEADS
 from detector.models.winograd import WinogradConv2d

@@ -1,13 +1,11 @@
-"""The recipe of a pre-training: its settings, and what is made of them: groups, schedule, mixing, averaging."""
+"""The recipe of a pre-training: its settings, and what is made of them: groups, schedule, mixing."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.transforms import v2
 
 from detector.engine.device import AMP
@@ -15,14 +13,13 @@ from detector.engine.device import AMP
 BASE = {"sgd": (0.1, 1e-4), "adamw": (1e-3, 0.05)}
 """Optimiser -> its usual learning rate for 256 images a step, and its usual weight decay."""
 
-Tensors = tuple[Tensor, ...] | list[Tensor]
 Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(images, labels [N]) -> (images, labels [N] or probabilities [N, C])."""
 
 
 @dataclass
 class Recipe:
-    """What is trained, on what, and how; the fields are the flags of tools/train_classifier.py.
+    """What is trained, on what, and how; the fields are the flags of `detector pretrain`.
 
     data: a folder with train/ and val/, each with a folder for each class; output: where the run is kept; weight: what
     to start from, "" nothing, "imagenet", a path or an address; lr, weight_decay: None takes the optimiser's usual one,
@@ -106,7 +103,7 @@ def rate_factor(step: int, steps: int, warmup: int) -> float:
 def build_mix(recipe: Recipe, num_classes: int) -> Mix:
     """Mixup, CutMix, one of both at random, or nothing. Zhang et al. 2018; Yun et al. 2019.
 
-    Their chance comes from torch's global state, which checkpoints hold.
+    Their chance comes from torch's global state, which the loop seeds at every step.
     """
     mixes: list[nn.Module] = []
     if recipe.mixup:
@@ -116,21 +113,3 @@ def build_mix(recipe: Recipe, num_classes: int) -> Mix:
     if not mixes:
         return lambda images, labels: (images, labels)
     return v2.RandomChoice(mixes)
-
-
-def average_weights(model: nn.Module, decay: float) -> AveragedModel:
-    """The exponential moving average of a network's weights and running statistics; its first update copies them.
-
-    decay: what stays of the average in an update. Integers, which count batches, are always copied.
-    """
-    average = get_ema_multi_avg_fn(decay)
-
-    @torch.no_grad()
-    def update(averages: Tensors, values: Tensors, count: Tensor | int) -> None:
-        if averages[0].is_floating_point():
-            average(averages, values, count)
-        else:
-            for mean, value in zip(averages, values, strict=True):
-                mean.copy_(value)
-
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
