@@ -129,7 +129,7 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
         if run.step > cfg.SOLVER.MAX_ITER:
             raise ValueError(f"{found.path} is at step {run.step}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}")
     else:
-        load_weights(model, cfg, data.classes)  # type: ignore[arg-type] - with a weight it is a Detector
+        load_weights(model, cfg, data.classes)  # type: ignore[arg-type]
     if warning := check_batch(model.train(), cfg.SOLVER.IMS_PER_BATCH):
         log.warning("%s", warning)
     return run

@@ -46,7 +46,7 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
     for name, tensor in sorted(state.items()):
         plain = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
-        digest.update(memoryview(plain.flatten().view(torch.uint8).numpy()))
+        digest.update(plain.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -22,6 +22,7 @@ IMAGES, SIZES = torch.randint(0, 255, (2, 3, 96, 128), dtype=torch.uint8), [(96,
 def trained(head, backbone, norm):
     """A model whose batch norms have measured something."""
     opts = ["MODEL.HEAD.NAME", head, "MODEL.BACKBONE.NAME", backbone, "MODEL.BACKBONE.NORM", norm, *OPTS]
+    opts += ["MODEL.NECK.NAME", "fpn"]
     model = build_detector(load_config(None, opts)).double()
     for module in model.modules():
         if hasattr(module, "running_var"):

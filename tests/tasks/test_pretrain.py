@@ -325,8 +325,8 @@ def test_a_run_with_fewer_epochs_than_are_done_is_refused(recipe):
 
 def test_a_checkpoint_of_the_detector_is_refused(recipe, tmp_path):
     (tmp_path / "out").mkdir()
-    torch.save({"model": {}, "step": 1, "optimizer": {}}, tmp_path / "out" / "model_0000001.pth")
-    with pytest.raises(ValueError, match=r"model_0000001\.pth is a checkpoint of another tool"):
+    torch.save({"model": {"head.x": torch.ones(1)}, "step": 1, "optimizer": {}}, tmp_path / "out" / "model_0000001.pth")
+    with pytest.raises(ValueError, match=r"model_0000001\.pth is a checkpoint of another task"):
         train_classifier(recipe(), resume=True)
 
 

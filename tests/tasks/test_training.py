@@ -228,7 +228,7 @@ def test_one_line_swaps_the_backbone(tmp_path, data):
     published = (ROOT / "configs" / "fcos" / "resnet50_1080.yaml").read_text()
     assert published.count("NAME: resnet50") == 1
     swapped = published.replace("NAME: resnet50", "NAME: sreresnet50").replace(
-        "../base", str(ROOT / "configs" / "base")
+        "../", f"{ROOT / 'configs'}/"
     )
     (tmp_path / "mine.yaml").write_text(swapped)
     opts = [
