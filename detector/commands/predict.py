@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     run(lambda: begin(args, found.get("RUN"), found.get("SOURCE", args.input), opts))
 
 
-def begin(args: argparse.Namespace, run_: str | None, source: str, opts: Sequence[str]) -> None:
+def begin(args: argparse.Namespace, trained: str | None, source: str, opts: Sequence[str]) -> None:
     """Read the config, then predict."""
-    cfg, weight = read_trained(args, run_, opts)
+    cfg, weight = read_trained(args, trained, opts)
     predict(cfg, source, Path(args.output), args.threshold, weight, args.which or "newest")
 
 
