@@ -108,7 +108,9 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     return load_config(args.config_file, args.opts)
 
 
-def read_trained(args: argparse.Namespace, trained: str | None, opts: Sequence[str]) -> tuple[CfgNode, str | None]:
+def read_trained(
+    args: argparse.Namespace, trained: str | None, opts: Sequence[str]
+) -> tuple[CfgNode, str | Path | None]:
     """Load plugins, then the config of a trained detector; and the weights that the user names for it, if any.
 
     trained: a run's folder, or a checkpoint, which is itself the weights; None: --config-file counts.
@@ -127,10 +129,9 @@ def read_trained(args: argparse.Namespace, trained: str | None, opts: Sequence[s
             raise ValueError(f"{trained} is a checkpoint, so leave out {WEIGHT} {weight}, or name the run's folder")
         if args.which is not None:
             raise ValueError(f"{trained} is a checkpoint, so leave out --which {args.which}, or name the run's folder")
-        weight = trained
     from detector.tasks.trained import run_config
 
-    return run_config(Path(trained), others), weight
+    return run_config(Path(trained), others), Path(trained) if Path(trained).is_file() else weight
 
 
 def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *, log: bool = True) -> None:

@@ -51,7 +51,7 @@ def begin(args: argparse.Namespace, trained: str | None, source: str, opts: Sequ
 
 
 def predict(
-    cfg: CfgNode, source: str, output: Path, threshold: float, weight: str | None = None, which: str = "newest"
+    cfg: CfgNode, source: str, output: Path, threshold: float, weight: str | Path | None = None, which: str = "newest"
 ) -> list[dict[str, object]]:
     """Detect on all images of `source`; writes OUTPUT/<image>.jpg and OUTPUT/detections.json.
 

@@ -227,9 +227,7 @@ def test_a_single_pixel_and_a_very_wide_image_train_and_evaluate(tiny, tmp_path)
 def test_one_line_swaps_the_backbone(tmp_path, data):
     published = (ROOT / "configs" / "fcos" / "resnet50_1080.yaml").read_text()
     assert published.count("NAME: resnet50") == 1
-    swapped = published.replace("NAME: resnet50", "NAME: sreresnet50").replace(
-        "../", f"{ROOT / 'configs'}/"
-    )
+    swapped = published.replace("NAME: resnet50", "NAME: sreresnet50").replace("../", f"{ROOT / 'configs'}/")
     (tmp_path / "mine.yaml").write_text(swapped)
     opts = [
         *data,

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from detector.engine.classify import measure_accuracy
-from detector.engine.evaluate import test as run_test
-from detector.engine.trainer import train
-from detector.engine.weights import load_weights
 from detector.models.backbones import build_backbone, build_classifier
 from detector.models.build import build_detector
+from detector.tasks.accuracy import measure_accuracy
+from detector.tasks.detection import test as run_test
+from detector.tasks.detection import train
+from detector.tasks.trained import load_weights
 
 
 @pytest.fixture
