@@ -1,12 +1,15 @@
 """Where the reference data lies, and tiny models that every test can afford."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).parent))  # for the package of helpers
+
+from helpers import ROOT
 
 
 def reference(folder: str) -> Path:

@@ -69,7 +69,8 @@ def find_trained(cfg: CfgNode, weight: str | Path | None = None, which: str = "n
 
     weight: what the user asks for comes first: the Path of a checkpoint, or a text as MODEL.WEIGHT, unless that is
     "imagenet" or the file that the run in OUTPUT_DIR started from. Next the run's "newest" or "best" checkpoint,
-    whatever it started from. Where there is no run, the config's MODEL.WEIGHT counts. Raises ValueError or OSError where there is none, or it holds no detector.
+    whatever it started from. Where there is no run, the config's MODEL.WEIGHT counts. Raises ValueError or OSError
+    where there is none, or it holds no detector.
     """
     folder = Path(cfg.OUTPUT_DIR)
     if which not in ("newest", "best"):

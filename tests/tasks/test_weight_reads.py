@@ -76,5 +76,5 @@ def test_a_bare_state_dict_is_tested_and_starts_a_training(tiny, tmp_path):
     cfg = tiny("MODEL.WEIGHT", tmp_path / "bare.pth", "OUTPUT_DIR", tmp_path / "bare")
     assert run_test(cfg) == trained
     model = build_detector(cfg)
-    load_weights(model, cfg, ["dark", "light"], fine_tune=True)
+    load_weights(model, cfg, ["dark", "light"])
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
