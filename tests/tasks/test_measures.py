@@ -12,7 +12,7 @@ from helpers.runs import read, records, same_bits
 from detector.data.loader import build_test_datasets
 from detector.data.loader import test_loader as loader_of
 from detector.evaluation.coco import CocoEvaluator
-from detector.models.build import build_detector
+from detector.models.build import build_detector, resolve_parts
 from detector.tasks.detection import test as run_test
 from detector.tasks.detection import train
 
@@ -24,6 +24,7 @@ EVERYTHING = (
 
 def by_hand(cfg, path, precision):
     """The scores that the model of a checkpoint gives the test images, falling."""
+    cfg = resolve_parts(cfg)
     model = build_detector(cfg).eval()
     model.load_state_dict(read(path)["model"])
     (dataset,) = build_test_datasets(cfg).values()
