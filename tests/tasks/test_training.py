@@ -1,11 +1,11 @@
 import json
 import logging
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 
 from detector.config import load_config
 from detector.errors import NonFiniteError
@@ -13,8 +13,6 @@ from detector.tasks.detection import test as run_test  # under its own name pyte
 from detector.tasks.detection import train
 from detector.tasks.resolve import resolve
 from detector.tasks.trained import check_classes
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def lines(path):
