@@ -1,4 +1,4 @@
-"""What a step leaves to the global state depends on the seed and the step alone, so checkpoints need no random state."""
+"""What a step leaves to the global state is made of the seed and the step, so checkpoints need no random state."""
 
 import pytest
 import torch
