@@ -1,20 +1,14 @@
 """Where the reference data lies, and tiny models that every test can afford."""
 
-import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).parent))  # for the package of helpers
 
-
-def reference(folder: str) -> Path:
-    """A folder of reference data beside the repository (or under DETECTOR_SHARED); skips where it is absent."""
-    home = Path(os.environ.get("DETECTOR_SHARED", ROOT.parent / "shared"))
-    if not (home / folder).is_dir():
-        pytest.skip(f"reference data {folder} is absent")
-    return home / folder
+from helpers.golden import reference
 
 
 @pytest.fixture(scope="session")

@@ -108,29 +108,30 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     return load_config(args.config_file, args.opts)
 
 
-def read_trained(args: argparse.Namespace, run: str | None, opts: Sequence[str]) -> tuple[CfgNode, str | None]:
+def read_trained(
+    args: argparse.Namespace, trained: str | None, opts: Sequence[str]
+) -> tuple[CfgNode, str | Path | None]:
     """Load plugins, then the config of a trained detector; and the weights that the user names for it, if any.
 
-    run: a run's folder or a checkpoint; None: --config-file counts. A checkpoint is itself the weights; MODEL.WEIGHT
-    in `opts` is not what a training started from but what to take now, and does not reach the config.
+    trained: a run's folder, or a checkpoint, which is itself the weights; None: --config-file counts.
+    MODEL.WEIGHT in `opts` is not what a training started from but what to take now; it does not reach the config.
     """
     load_plugins(args.imports)
     pairs = list(zip(opts[::2], opts[1::2], strict=True))
     weight = dict(pairs).get(WEIGHT)
     others = [word for key, value in pairs if key != WEIGHT for word in (key, value)]
-    if run is None:
+    if trained is None:
         return load_config(args.config_file, others), weight
-    if not Path(run).exists():
-        raise FileNotFoundError(f"RUN {run}: there is no such folder or checkpoint; write output/NAME or FILE.pth")
-    if Path(run).is_file():
+    if not Path(trained).exists():
+        raise FileNotFoundError(f"RUN {trained}: there is no such folder or checkpoint; write output/NAME or FILE.pth")
+    if Path(trained).is_file():
         if weight is not None:
-            raise ValueError(f"{run} is a checkpoint, so leave out {WEIGHT} {weight}, or name the run's folder")
+            raise ValueError(f"{trained} is a checkpoint, so leave out {WEIGHT} {weight}, or name the run's folder")
         if args.which is not None:
-            raise ValueError(f"{run} is a checkpoint, so leave out --which {args.which}, or name the run's folder")
-        weight = run
+            raise ValueError(f"{trained} is a checkpoint, so leave out --which {args.which}, or name the run's folder")
     from detector.tasks.trained import run_config
 
-    return run_config(Path(run), others), weight
+    return run_config(Path(trained), others), Path(trained) if Path(trained).is_file() else weight
 
 
 def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *, log: bool = True) -> None:

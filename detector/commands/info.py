@@ -142,10 +142,11 @@ def count_detectors(
 ) -> tuple[list[Row], list[str]]:
     """Rows for the backbone, the neck, the head and the whole of each detector, and footnotes."""
     from detector.analysis.counts import Counts, count_detector, largest_test_size
+    from detector.models.build import resolve_parts
 
     rows, norms = [], set()
     with tqdm(files, desc="count", unit="detector", dynamic_ncols=True, leave=False) as bar:
-        configs = [load_config(file, overrides) for file in files]
+        configs = [resolve_parts(load_config(file, overrides)) for file in files]
         sizes = [size or largest_test_size(cfg) for cfg in configs]
         counted = [count_detector(configs[i], sizes[i]) for i, _ in enumerate(bar)]
     for file, cfg, (height, width), parts in zip(files, configs, sizes, counted, strict=True):

@@ -1,6 +1,6 @@
 """What there is by name: shipped configs, and the registered backbones, necks, heads and data sets."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import getdoc
 from pathlib import Path
@@ -77,15 +77,17 @@ def show_necks(imports: Sequence[str]) -> None:
     from detector.models.necks import NECKS
 
     load_plugins(imports)
-    show(columns(described(NECKS)))
+    show(columns([("neck", "what it is built from"), *((name, about(NECKS[name])) for name in sorted(NECKS))]))
 
 
 def show_heads(imports: Sequence[str]) -> None:
-    """Each with the first line that its builder says of itself."""
+    """Each with the neck that MODEL.NECK.NAME auto is, and the first line that its builder says of itself."""
     from detector.models.heads import HEADS
+    from detector.models.heads.base import STANDARDS
 
     load_plugins(imports)
-    show(columns(described(HEADS)))
+    rows = [(name, STANDARDS[name].neck, about(HEADS[name])) for name in sorted(HEADS)]
+    show(columns([("head", "its neck", "what it is built from"), *rows]))
 
 
 def show_datasets(imports: Sequence[str], root: Path) -> None:
@@ -105,17 +107,16 @@ def show_datasets(imports: Sequence[str], root: Path) -> None:
     show(f"own data: {FORMS}")
 
 
-def described(table: Mapping[str, object]) -> list[tuple[str, str]]:
-    """(name, first line of the docstring) of builders by name."""
-    return [(name, (getdoc(unwrapped(item)) or "").partition("\n")[0]) for name, item in sorted(table.items())]
+def about(builder: object) -> str:
+    """The first line of a builder's docstring."""
+    return (getdoc(unwrapped(builder)) or "").partition("\n")[0]
 
 
-def unwrapped(item: object) -> object:
-    """The function that builds: a registry may hold it in an entry, an entry may hold it with arguments filled in."""
-    item = getattr(item, "build", item)
-    while isinstance(item, partial):
-        item = item.func
-    return item
+def unwrapped(builder: object) -> object:
+    """The function of a builder that has some of its arguments filled in."""
+    while isinstance(builder, partial):
+        builder = builder.func
+    return builder
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

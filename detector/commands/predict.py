@@ -44,14 +44,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     run(lambda: begin(args, found.get("RUN"), found.get("SOURCE", args.input), opts))
 
 
-def begin(args: argparse.Namespace, run_: str | None, source: str, opts: Sequence[str]) -> None:
+def begin(args: argparse.Namespace, trained: str | None, source: str, opts: Sequence[str]) -> None:
     """Read the config, then predict."""
-    cfg, weight = read_trained(args, run_, opts)
+    cfg, weight = read_trained(args, trained, opts)
     predict(cfg, source, Path(args.output), args.threshold, weight, args.which or "newest")
 
 
 def predict(
-    cfg: CfgNode, source: str, output: Path, threshold: float, weight: str | None = None, which: str = "newest"
+    cfg: CfgNode, source: str, output: Path, threshold: float, weight: str | Path | None = None, which: str = "newest"
 ) -> list[dict[str, object]]:
     """Detect on all images of `source`; writes OUTPUT/<image>.jpg and OUTPUT/detections.json.
 

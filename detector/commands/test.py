@@ -18,9 +18,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     run(lambda: begin(args, next(iter(words), None), opts))
 
 
-def begin(args: argparse.Namespace, run_: str | None, opts: Sequence[str]) -> None:
+def begin(args: argparse.Namespace, trained: str | None, opts: Sequence[str]) -> None:
     """Read the config, then evaluate."""
-    cfg, weight = read_trained(args, run_, opts)
+    cfg, weight = read_trained(args, trained, opts)
     from detector.tasks.detection import test
 
     test(cfg, weight=weight, which=args.which or "newest")

@@ -156,7 +156,7 @@ def plan(cfg: CfgNode, tests: bool) -> Plan:
     )
 
 
-def test(cfg: CfgNode, weight: str | None = None, which: str = "newest") -> Metrics:  # noqa: PT028 - no test of pytest
+def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") -> Metrics:  # noqa: PT028 - no test of pytest
     """Evaluate a trained detector on DATASETS.TEST; files and prints what was found.
 
     weight, which: see `find_trained`. Raises ValueError or OSError that names the file, key and remedy.

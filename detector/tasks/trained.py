@@ -64,16 +64,19 @@ def load_weights(model: Detector, cfg: CfgNode, classes: Sequence[str] | None = 
         log.info("%s", load_backbone(model.backbone, BACKBONES[name].weights, file))
 
 
-def find_trained(cfg: CfgNode, weight: str | None = None, which: str = "newest") -> Trained:
+def find_trained(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") -> Trained:
     """The weights that a test or a prediction takes.
 
-    weight: what the user asks for, as MODEL.WEIGHT; it comes first, but for "imagenet" and for the file that the run in
-    OUTPUT_DIR started from. Next the run's "newest" or "best" checkpoint, whatever it started from. Where there is no
-    run, the config's MODEL.WEIGHT counts. Raises ValueError or OSError where there is none, or it holds no detector.
+    weight: what the user asks for comes first: the Path of a checkpoint, or a text as MODEL.WEIGHT, unless that is
+    "imagenet" or the file that the run in OUTPUT_DIR started from. Next the run's "newest" or "best" checkpoint,
+    whatever it started from. Where there is no run, the config's MODEL.WEIGHT counts. Raises ValueError or OSError
+    where there is none, or it holds no detector.
     """
     folder = Path(cfg.OUTPUT_DIR)
     if which not in ("newest", "best"):
         raise ValueError(f"--which {which}: it must be newest or best")
+    if isinstance(weight, Path):
+        return _read_detector(weight, folder)
     if weight == "imagenet":
         log.info("MODEL.WEIGHT imagenet is a backbone's file and detects nothing: the run in %s counts", folder)
     elif weight:
@@ -139,7 +142,7 @@ def load_found(
 
 
 def load_trained(
-    cfg: CfgNode, weight: str | None = None, which: str = "newest"
+    cfg: CfgNode, weight: str | Path | None = None, which: str = "newest"
 ) -> tuple[Detector, list[str], list[int]]:
     """A trained detector, the names of its classes and their category ids; see `find_trained` and `load_found`."""
     found = find_trained(cfg, weight, which)
@@ -147,7 +150,7 @@ def load_trained(
 
 
 def load_for_inference(
-    cfg: CfgNode, weight: str | None = None, which: str = "newest"
+    cfg: CfgNode, weight: str | Path | None = None, which: str = "newest"
 ) -> tuple[Detector, list[str], list[int]]:
     """`load_trained`, prepared for prediction on MODEL.DEVICE in the precision of TEST.AMP."""
     device = pick_device(cfg.MODEL.DEVICE)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from detector.weights.load import is_detector
-from detector.weights.read import WeightFile, read_file, read_plain
+from detector.weights.read import FETCH, WeightFile, read_file, read_plain
 
 log = logging.getLogger("detector")
 
@@ -67,13 +67,21 @@ def numbered(output: Path) -> list[Path]:
 def by_step(output: Path) -> list[Path]:
     """The checkpoints of a folder, that of the most steps first. No tensor is read, so some may be damaged."""
     places = [(int(path.stem.removeprefix("model_")), path) for path in numbered(output)]
-    if (final := output / FINAL).exists():
-        try:
-            step = read_plain(final).get("step", -1) if places else 0  # the only one needs no place
-            places.append((step, final))
-        except ValueError as error:
-            log.warning("%s; it is left out", error)
+    final = output / FINAL
+    if not places or not final.exists():
+        return [final] if final.exists() else [path for _, path in places]
+    try:
+        places.insert(0, (_step(final), final))
+    except ValueError as error:
+        log.warning("%s; it is left out", str(error).removesuffix(FETCH))
     return [path for _, path in sorted(places, key=lambda place: place[0], reverse=True)]
+
+
+def _step(path: Path) -> int:
+    step = read_plain(path).get("step")
+    if not isinstance(step, int):
+        raise ValueError(f"{path} is no checkpoint of this framework: it has no 'step'")
+    return step
 
 
 def newest_checkpoint(output: Path, *needs: str) -> WeightFile | None:
@@ -86,5 +94,5 @@ def newest_checkpoint(output: Path, *needs: str) -> WeightFile | None:
         try:
             return read_checkpoint(path, "step", *needs)
         except ValueError as error:
-            log.warning("%s; it is left out", error)
+            log.warning("%s; it is left out", str(error).removesuffix(FETCH))
     return None

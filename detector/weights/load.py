@@ -172,19 +172,17 @@ def load_detector(
             f"{file.path} has {_numbers(state, own, rows, other[0])} ({other[0]}): set MODEL.NUM_CLASSES to what it "
             "was trained with; only training may drop a classifier"
         )
-    names = _class_names(file, state, own, rows)
-    if fine_tune and classes and names and list(classes) != names:
+    names = list(file.content.get("classes") or [])
+    if fine_tune and classes and names != list(classes) and _fit(state, own, rows, names, classes):
         pairs = agreeing(names, classes)
-        state |= {key: _keep(state[key], own[key], row, pairs) for key, row in rows.items()}
         dropped = not pairs
+        if pairs:
+            state |= {key: _keep(state[key], own[key], row, pairs) for key, row in rows.items()}
         _say_classes(file, names, classes, pairs)
     elif other:
         dropped = True
-        log.warning(
-            "%s has %s: its classifier is dropped and starts anew",
-            file.path,
-            _numbers(state, own, rows, other[0]),
-        )
+        numbers = _numbers(state, own, rows, other[0])
+        log.warning("%s has %s: its classifier is dropped and starts anew", file.path, numbers)
     drop = tuple(f"head.{name}." for name in layers) if dropped else ()
     report = load_state(model, state, drop=drop, source=str(file.path))
     report.dropped = sorted([*aside, *report.dropped])
@@ -197,11 +195,12 @@ def agreeing(names: Sequence[str], classes: Sequence[str]) -> dict[int, int]:
     return {i: names.index(name) for i, name in enumerate(classes) if there[name] == here[name] == 1}
 
 
-def _class_names(file: WeightFile, state: State, own: Mapping[str, Tensor], rows: Mapping[str, ClassRows]) -> list[str]:
-    """What a file calls its classes; empty where it does not, or its classifier is not made like the model's own."""
-    names = list(file.content.get("classes") or [])
-    fit = [_count(state[k], row) == len(names) and state[k].shape[1:] == own[k].shape[1:] for k, row in rows.items()]
-    return names if all(fit) else []
+def _fit(
+    state: State, own: Mapping[str, Tensor], rows: Mapping[str, ClassRows], names: Sequence[str], classes: Sequence[str]
+) -> bool:
+    """Whether the class layers of file and model have an output for each name, and are else of the same shape."""
+    numbers = {(_count(state[key], row), _count(own[key], row)) for key, row in rows.items()}
+    return numbers == {(len(names), len(classes))} and all(state[key].shape[1:] == own[key].shape[1:] for key in rows)
 
 
 def _count(tensor: Tensor, rows: ClassRows) -> int:

@@ -29,6 +29,9 @@ PLAIN = ("model", "state_dict", "blobs", "module")
 """Where files keep weights that are not alone in them."""
 
 
+FETCH = "; delete it and fetch it again"
+
+
 @dataclass(frozen=True)
 class WeightFile:
     """What was read of a weight file.
@@ -53,7 +56,7 @@ def read_file(path: str | Path, *, optimizer: bool = False) -> WeightFile:
     """
     path = Path(path)
     if reason := fault(path, ""):
-        raise ValueError(f"{path} {reason}; delete it and fetch it again")
+        raise ValueError(f"{path} {reason}{FETCH}")
     whole = _load(path, _reader(path))
     weights, places = whole, list[str]()
     while isinstance(weights, Mapping) and (place := _place(weights)):
@@ -124,7 +127,7 @@ def _load(path: Path, read: Callable[[Path], object]) -> object:
             ) from error
         first = text.splitlines()[0].partition(". ")[0][:200] if text else "no reason given"
         reason = f"{type(error).__name__}: {first}"
-        raise ValueError(f"{path} is truncated or no weight file ({reason}); delete it and fetch it again") from error
+        raise ValueError(f"{path} is truncated or no weight file ({reason}){FETCH}") from error
 
 
 def _reader(path: Path) -> Callable[[Path], object]:
@@ -146,7 +149,7 @@ def _read_archive(path: Path) -> object:
     """Torch's present format: a zip archive. torch does not compare its checksums."""
     with zipfile.ZipFile(path) as archive:
         if member := archive.testzip():
-            raise _DamageError(f"{path} is damaged: {member} does not match its checksum; delete it and fetch it again")
+            raise _DamageError(f"{path} is damaged: {member} does not match its checksum{FETCH}")
     return _read_torch(path)
 
 

@@ -2,11 +2,11 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import ROOT
 from torch import nn
 from torchvision import models
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, FCOS_ResNet50_FPN_Weights
@@ -18,7 +18,7 @@ from detector.models.backbones.trunk import Stage
 from detector.models.heads import HEADS
 from detector.models.heads.base import Head
 
-FCOS = Path(__file__).resolve().parents[2] / "configs/fcos/resnet50_1x.yaml"
+FCOS = ROOT / "configs/fcos/resnet50_1x.yaml"
 FASTER_RCNN = FCOS.parents[1] / "faster_rcnn/resnet50_1x.yaml"
 LOCATIONS = {256: 32 * 32 + 16 * 16 + 8 * 8 + 4 * 4 + 2 * 2}  # of p3..p7, by the side of a square input
 

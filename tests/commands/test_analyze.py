@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import detector
 from detector.analysis.channels import network_input, resize_short
 from detector.commands import analyze
 from detector.config import config_text, load_config
@@ -19,7 +20,7 @@ from detector.data.images import read_rgb
 from detector.models.backbones import BACKBONES, RGB_UNIT, build_backbone, build_classifier
 from detector.models.build import build_detector
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(detector.__file__).parents[1]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+import detector
 from detector.commands import classify, pretrain
 from detector.data.image_folder import INTERPOLATIONS
 from detector.engine.device import AMP
@@ -23,7 +24,7 @@ from detector.tasks.accuracy import measure_accuracy
 from detector.tasks.classification import train_classifier
 from detector.tasks.recipe import BASE, Recipe
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(detector.__file__).parents[1]
 REQUIRED = ["--backbone", "b", "--data", "d", "--output", "o"]
 TEXTURES = ("checks", "columns", "plain", "rows")
 SETTINGS = {

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import detector
 from detector.config import load_config
 from detector.conversion import convert
 from detector.conversion.fcos import RULES
@@ -12,7 +13,7 @@ from detector.models.build import build_detector
 from detector.tasks.trained import load_trained
 from detector.weights.rename import renamed
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(detector.__file__).parents[1]
 BASE = str(ROOT / "configs/base/fcos.yaml")
 OPTS = ["MODEL.BACKBONE.NAME", "resnet50_caffe", "MODEL.NUM_CLASSES", "80"]
 

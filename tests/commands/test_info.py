@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import detector
 from detector.commands import info
 from detector.models.backbones import BACKBONES
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(detector.__file__).parents[1]
 FCOS = str(ROOT / "configs/fcos/resnet50_1x.yaml")
 PLUGIN = """
 from torch import nn

@@ -19,12 +19,12 @@ PLUGIN = '''
 from functools import partial
 from detector.data.catalog import Location, DATASETS
 from detector.models.backbones import BACKBONES, Weights, register_backbone
-from detector.models.heads import register_head
+from detector.models.heads.base import Standard, register_head
 from detector.models.necks import register_neck
 
 def build(norm):
     """A net of this plugin."""
-register_backbone("listed_net", Weights(licence="Unlicense", top1=12.345))(build)
+register_backbone("listed_net", Weights(licence="Unlicense", top1=12.345))(partial(partial(build)))
 
 @register_neck("listed_neck")
 def neck(cfg, levels):
@@ -32,7 +32,7 @@ def neck(cfg, levels):
 
     With more to say.
     """
-register_head("listed_head")(lambda cfg, levels: None)
+register_head("listed_head", Standard("listed_neck"))(lambda cfg, levels: None)
 DATASETS.register("listed_data")(lambda root: Location(root / "a", root / "a.json"))
 '''
 
@@ -67,15 +67,25 @@ def test_backbones_with_family_accuracy_and_licence(plugin, capsys):
     assert len(starts) == 1
 
 
-@pytest.mark.parametrize(
-    ("command", "table", "own", "text"),
-    [(lists.necks, NECKS, "listed_neck", "A neck of this plugin."), (lists.heads, HEADS, "listed_head", "-")],
-)
-def test_necks_and_heads_say_what_they_are(plugin, capsys, command, table, own, text):
-    rows = dict(line.split(maxsplit=1) for line in printed(capsys, command, *plugin).splitlines())
-    assert list(rows) == sorted(table)
-    assert rows.pop(own) == text
-    assert all(len(row) > 20 and "MODEL." in row for row in rows.values())
+def test_necks_say_what_they_are(plugin, capsys):
+    head, *lines = printed(capsys, lists.necks, *plugin).splitlines()
+    rows = dict(line.split(maxsplit=1) for line in lines)
+    assert head.split() == "neck what it is built from".split()
+    assert list(rows) == sorted(NECKS)
+    assert rows.pop("listed_neck") == "A neck of this plugin."
+    assert all("MODEL.NECK" in row for row in rows.values())
+
+
+def test_heads_say_what_they_are_and_which_neck_is_theirs(plugin, capsys):
+    head, *lines = printed(capsys, lists.heads, *plugin).splitlines()
+    rows = {name: (neck, text) for name, neck, text in (line.split(maxsplit=2) for line in lines)}
+    assert head.split() == "head its neck what it is built from".split()
+    assert list(rows) == sorted(HEADS)
+    assert rows.pop("listed_head") == ("listed_neck", "-")
+    assert {name: neck for name, (neck, _) in rows.items()} == {
+        "faster_rcnn": "fpn", "fcos": "fpn", "refinedet": "refinedet_sources"
+    }  # fmt: skip
+    assert all("MODEL." in text for _, text in rows.values())
 
 
 def test_data_sets_and_whether_they_are_there(plugin, capsys, tmp_path):

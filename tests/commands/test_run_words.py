@@ -73,7 +73,7 @@ def test_a_checkpoint_is_itself_the_weights(called, run):
     call(test, run / "model_best.pth", "MODEL.DEVICE", "cpu")
     assert called == [
         ("run_config", run / "model_best.pth", ["MODEL.DEVICE", "cpu"]),
-        ("test", "config of the run", str(run / "model_best.pth"), "newest"),
+        ("test", "config of the run", run / "model_best.pth", "newest"),
     ]
 
 
@@ -155,7 +155,7 @@ def test_the_source_may_be_a_flag(called, run):
 def test_a_checkpoint_and_a_source(called, run):
     call(predict, run / "model_best.pth", "a.jpg")
     assert called[1][2] == "a.jpg"
-    assert called[1][5:] == (str(run / "model_best.pth"), "newest")
+    assert called[1][5:] == (run / "model_best.pth", "newest")
 
 
 def test_the_old_form_of_predict_stays(called, file, tmp_path):

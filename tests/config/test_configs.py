@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
 import detector
 from detector.config import get_defaults, load_config
@@ -14,7 +15,6 @@ from detector.config.values import sections_of, value_of
 from detector.models.build import resolve_parts
 from detector.tasks.resolve import resolve
 
-ROOT = Path(__file__).parents[2]
 PACKAGE = Path(detector.__file__).parent
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 

@@ -1,10 +1,10 @@
 """torchvision's detectors, from a file of theirs to the numbers of ours: tool, checkpoint, config, model."""
 
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from helpers import ROOT
 from torch import nn
 from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
@@ -14,7 +14,6 @@ from detector.config import load_config
 from detector.models.heads.faster_rcnn import map_levels
 from detector.tasks.trained import load_trained
 
-ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools/benchmark"))
 peers = pytest.importorskip("peers")
 

@@ -1,8 +1,6 @@
 """Small annotation files and pictures."""
 
 import json
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -67,14 +65,3 @@ def cfg(tmp_path):
     node.SOLVER.IMS_PER_BATCH = 2
     node.TEST.IMS_PER_BATCH = 2
     return node
-
-
-@pytest.fixture(scope="session")
-def coco_tiny():
-    """Folder of a small excerpt of COCO 2017, where the machine has one."""
-    places = [Path(os.environ["DETECTOR_SHARED"])] if "DETECTOR_SHARED" in os.environ else []
-    places += [parent / "shared" for parent in Path(__file__).resolve().parents]
-    for place in places:
-        if (place / "data" / "coco_tiny" / "annotations").is_dir():
-            return place / "data" / "coco_tiny"
-    pytest.skip("no shared/data/coco_tiny beside the repository")

@@ -4,8 +4,18 @@ import torch
 from detector.engine.device import check_kernels, peak_memory_mb, pick_device
 
 
-def test_auto_finds_a_device():
-    assert pick_device("auto").type in ("cpu", "cuda", "mps")
+@pytest.mark.parametrize(
+    ("cuda", "mps", "picked"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_takes_the_fastest_device_there_is(monkeypatch, cuda, mps, picked):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(cuda))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "card")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_80"])
+    assert pick_device("auto") == torch.device(picked)
 
 
 @pytest.mark.parametrize(("name", "words"), [("gpu", "no device"), ("xpu", "supported"), ("cuda:99", "CUDA device")])

@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,8 +15,6 @@ from pycocotools.cocoeval import COCOeval
 from detector.data.index import load_index
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.report import MEASURES
-
-TINY = Path(__file__).parents[2].parent / "shared/data/coco_tiny/annotations/instances_val2017.json"
 
 
 def random_file(seed, images=40, ids=None):
@@ -110,12 +107,12 @@ def test_all_numbers_equal_pycocotools(tmp_path, seed):
     assert numbers == evaluator.compute()
 
 
-@pytest.mark.skipif(not TINY.is_file(), reason="the small part of COCO is not there")
-def test_all_numbers_equal_pycocotools_on_coco(tmp_path):
-    evaluator = evaluated(TINY, 0)
+def test_all_numbers_equal_pycocotools_on_coco(tmp_path, coco_tiny):
+    path = coco_tiny / "annotations" / "instances_val2017.json"
+    evaluator = evaluated(path, 0)
     evaluator.save_results(tmp_path / "results.json")
     numbers = evaluator.compute()
-    assert numbers == pytest.approx(reference(TINY, tmp_path / "results.json"), abs=1e-12)
+    assert numbers == pytest.approx(reference(path, tmp_path / "results.json"), abs=1e-12)
     assert len(numbers) == 12 + 80
 
 

@@ -1,14 +1,12 @@
-from pathlib import Path
-
 import pytest
 import torch
+from helpers import ROOT
+from helpers.inputs import target
 
 from detector.config import load_config
 from detector.models import heads
 from detector.models.build import build_detector, resolve_parts
 from detector.models.norm import FrozenNorm
-
-ROOT = Path(__file__).resolve().parents[2]
 
 TINY = [
     *("MODEL.BACKBONE.NAME", "resnet18", "MODEL.NUM_CLASSES", "3", "MODEL.NECK.OUT_CHANNELS", "64"),
@@ -18,16 +16,6 @@ TINY = [
 
 def tiny(*opts):
     return build_detector(load_config(None, [*TINY, *opts]))
-
-
-def target(boxes=(), labels=()):
-    return {
-        "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        "labels": torch.tensor(labels, dtype=torch.int64),
-        "ignore": torch.zeros(0, 4),
-        "image_id": 1,
-        "original": (64, 96),
-    }
 
 
 def test_pixels_are_normalised_and_padding_is_zero():

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import ROOT
 
 from detector.config import load_config, shipped_configs
 from detector.models.backbones import list_backbones
 from detector.models.build import build_detector, resolve_parts
 from detector.models.heads import HEADS
 
-ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = json.loads(Path(__file__).with_name("networks.json").read_text())
 FAMILIES = [
     *("resnet10", "resnext50_32x4d", "resnet50_caffe", "sreresnet50", "sreresnet50_caffe"),

@@ -1,15 +1,16 @@
 """A detector so small that a training step takes milliseconds, on pictures made here."""
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
+from helpers import ROOT
+from helpers.by_hand import SETTINGS
 
 from detector.config import load_config
-
-ROOT = Path(__file__).resolve().parents[2]
+from detector.models.build import build_detector
 
 
 def coco_folder(folder, boxes_per_image, seed=0, categories=((3, "dark"), (7, "light"))):
@@ -75,5 +76,20 @@ def tiny(tmp_path, data):
     def build(*opts):
         base = str(ROOT / "configs" / "base" / "fcos_improved.yaml")
         return load_config(base, [*TINY, *data, "OUTPUT_DIR", str(tmp_path / "out"), *map(str, opts)])
+
+    return build
+
+
+@pytest.fixture
+def started(tiny, tmp_path):
+    """started(*opts): a tiny config that starts from a file of weights, and these weights."""
+
+    def build(*opts):
+        path = tmp_path / "start.pth"
+        cfg = tiny(*SETTINGS, "MODEL.WEIGHT", path, *opts)
+        if not path.exists():
+            state = build_detector(cfg).state_dict()
+            torch.save({"model": state, "classes": ["dark", "light"], "category_ids": [3, 7]}, path)
+        return cfg, torch.load(path, weights_only=True)["model"]
 
     return build

@@ -3,12 +3,12 @@ import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 from torch import nn
 
 from detector.config import load_config
@@ -22,7 +22,6 @@ from detector.tasks.classification import train_classifier
 from detector.tasks.recipe import Recipe
 from detector.tasks.trained import load_weights
 
-ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["blue", "green", "red"]
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import ROOT
 
 from detector.tasks.detection import train
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # Each kills its own process with SIGKILL at a place that the loop has no say in.
 KILLERS = {

@@ -36,11 +36,22 @@ def test_cosine_ends_near_zero():
 def test_biases_have_their_own_rate_and_decay(optimizer):
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     model[0].weight.requires_grad_(False)
-    built = build_optimizer(solver("SOLVER.OPTIMIZER", optimizer, "SOLVER.BASE_LR", "0.1"), model)
+    opts = (
+        "SOLVER.BASE_LR",
+        "0.1",
+        "SOLVER.MOMENTUM",
+        "0.7",
+        "SOLVER.WEIGHT_DECAY",
+        "0.3",
+        "SOLVER.WEIGHT_DECAY_BIAS",
+        "0.2",
+    )
+    built = build_optimizer(solver("SOLVER.OPTIMIZER", optimizer, *opts, "SOLVER.BIAS_LR_FACTOR", "3"), model)
     weights, biases = built.param_groups
-    assert [len(g["params"]) for g in (weights, biases)] == [1, 2]
-    assert (weights["weight_decay"], biases["weight_decay"]) == (0.0001, 0)
+    assert [p is model[1].weight for p in weights["params"]] == [True]
+    assert [any(p is bias for bias in (model[0].bias, model[1].bias)) for p in biases["params"]] == [True, True]
+    assert (weights["weight_decay"], biases["weight_decay"]) == (0.3, 0.2)
     assert set_learning_rate(built, 0.5) == pytest.approx(0.05)
-    assert biases["lr"] == pytest.approx(0.1)
-    assert built.defaults.get("momentum", 0.9) == 0.9
+    assert biases["lr"] == pytest.approx(0.15)
+    assert [group.get("momentum") for group in built.param_groups] == ([0.7, 0.7] if optimizer == "sgd" else [None] * 2)
     assert isinstance(built, torch.optim.SGD if optimizer == "sgd" else torch.optim.AdamW)

@@ -1,11 +1,11 @@
 import json
 import logging
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 
 from detector.config import load_config
 from detector.errors import NonFiniteError
@@ -13,8 +13,6 @@ from detector.tasks.detection import test as run_test  # under its own name pyte
 from detector.tasks.detection import train
 from detector.tasks.resolve import resolve
 from detector.tasks.trained import check_classes
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def lines(path):
@@ -227,9 +225,7 @@ def test_a_single_pixel_and_a_very_wide_image_train_and_evaluate(tiny, tmp_path)
 def test_one_line_swaps_the_backbone(tmp_path, data):
     published = (ROOT / "configs" / "fcos" / "resnet50_1080.yaml").read_text()
     assert published.count("NAME: resnet50") == 1
-    swapped = published.replace("NAME: resnet50", "NAME: sreresnet50").replace(
-        "../", f"{ROOT / 'configs'}/"
-    )
+    swapped = published.replace("NAME: resnet50", "NAME: sreresnet50").replace("../", f"{ROOT / 'configs'}/")
     (tmp_path / "mine.yaml").write_text(swapped)
     opts = [
         *data,

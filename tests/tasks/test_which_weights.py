@@ -57,6 +57,8 @@ def test_what_a_run_started_from_is_no_wish_and_that_is_said(fine, tmp_path, fir
     caplog.set_level(logging.INFO, "detector")
     weight = "imagenet" if wish == "imagenet" else "first/model_final.pth"  # relative: another name of the same file
     assert find_trained(fine(), weight=weight).file.path == tmp_path / "fine" / "model_final.pth"
+    if wish == "first":  # the Path of a checkpoint is taken whatever it is
+        assert find_trained(fine(), weight=first).file.path == first
     said = "detects nothing" if wish == "imagenet" else "is what the run in"
     assert said in caplog.text
 

@@ -1,7 +1,6 @@
 """The benchmark of learning: both detectors see the same, and both are measured."""
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,7 +9,6 @@ import torch
 
 from detector.data.loader import build_train_dataset, train_loader
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
     *("INPUT.MIN_SIZE_TRAIN", "64", "INPUT.MAX_SIZE_TRAIN", "96", "INPUT.MIN_SIZE_TEST", "64"),
     *("INPUT.MAX_SIZE_TEST", "96", "MODEL.DEVICE", "cpu", "MODEL.NUM_CLASSES", "1", "SOLVER.IMS_PER_BATCH", "2"),

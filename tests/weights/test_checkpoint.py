@@ -1,6 +1,7 @@
 import errno
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,6 +58,72 @@ def test_the_newest_intact_one_is_found(tmp_path, caplog):
     save_checkpoint(tmp_path / step_name(100), {**FULL, "step": 100})
     assert newest_checkpoint(tmp_path).content["step"] == 100
     assert newest_checkpoint(tmp_path / "nowhere") is None
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Names of the files whose tensors were read, in order."""
+    load, names = torch.load, []
+
+    def noted(file, **options):
+        if not options.get("mmap"):
+            names.append(Path(file if isinstance(file, (str, Path)) else file.name).name)
+        return load(file, **options)
+
+    monkeypatch.setattr(torch, "load", noted)
+    return names
+
+
+def test_the_tensors_of_one_checkpoint_are_read(tmp_path, reads):
+    for step in (20, 40, 60):
+        save_checkpoint(tmp_path / step_name(step), {**FULL, "step": step})
+    for final, taken in ((50, step_name(60)), (60, "model_final.pth"), (70, "model_final.pth")):
+        save_checkpoint(tmp_path / "model_final.pth", {**FULL, "step": final})
+        reads.clear()
+        assert newest_checkpoint(tmp_path).path.name == taken
+        assert reads == [taken]
+
+
+def test_a_checkpoint_with_a_flipped_bit_is_named_and_the_next_one_taken(tmp_path, caplog, reads):
+    for name, step in ((step_name(20), 20), (step_name(40), 40), ("model_final.pth", 50)):
+        save_checkpoint(tmp_path / name, {**FULL, "model": {"w": torch.full((500,), float(step))}, "step": step})
+    for name in ("model_final.pth", step_name(40)):
+        whole = bytearray((tmp_path / name).read_bytes())
+        whole[len(whole) // 2] ^= 4  # amid the tensor
+        (tmp_path / name).write_bytes(whole)
+    assert newest_checkpoint(tmp_path).content["step"] == 20
+    assert caplog.messages == [
+        f"{tmp_path / name} is damaged: archive/data/0 does not match its checksum; it is left out"
+        for name in ("model_final.pth", step_name(40))
+    ]
+    assert reads == [step_name(20)]
+
+
+def test_a_checkpoint_without_what_a_run_needs_is_left_out(tmp_path, caplog):
+    save_checkpoint(tmp_path / step_name(20), {**FULL, "step": 20})
+    save_checkpoint(tmp_path / step_name(40), {"model": FULL["model"], "step": 40})
+    assert newest_checkpoint(tmp_path).content == {"step": 40}
+    assert newest_checkpoint(tmp_path, "optimizer").content == {"step": 20, "optimizer": {}}
+    assert "model_0000040.pth is no checkpoint of this framework: it has no 'optimizer'; it is left out" in caplog.text
+    torch.save({"model": FULL["model"]}, tmp_path / "model_final.pth")
+    assert newest_checkpoint(tmp_path).content["step"] == 40
+    assert "model_final.pth is no checkpoint of this framework: it has no 'step'; it is left out" in caplog.text
+    for path in tmp_path.glob("model_0*"):
+        path.unlink()
+    assert newest_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod."])
+def test_a_bare_state_dict_of_a_detector_is_as_good_as_a_checkpoint(tmp_path, prefix):
+    state = {f"{prefix}{part}.weight": torch.ones(2) for part in ("backbone", "neck", "head")}
+    torch.save(state, tmp_path / "bare.pth")
+    file = read_checkpoint(tmp_path / "bare.pth")
+    assert (list(file.state), file.content) == (list(state), {})
+    with pytest.raises(ValueError, match=r"bare\.pth is no checkpoint of this framework: it has no 'step'$"):
+        read_checkpoint(tmp_path / "bare.pth", "step")
+    torch.save({"backbone.weight": torch.ones(2)}, tmp_path / "bare.pth")
+    with pytest.raises(ValueError, match=r"bare\.pth is no checkpoint of this framework: it has no 'model'$"):
+        read_checkpoint(tmp_path / "bare.pth")
 
 
 class Bomb:

@@ -1,14 +1,16 @@
 """Tensors renamed and loaded strictly."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from detector.models.backbones import BGR_255, Classifier, Weights, load_backbone
-from detector.weights.load import load_state
-from detector.weights.read import read_file
+from detector.weights.load import count_outputs, load_state
+from detector.weights.read import WeightFile, read_file
+from detector.weights.rename import unwrapped
 
 MSRA = Weights(pixels=BGR_255, norm_eps=0.0)
 
@@ -64,6 +66,53 @@ def test_prefixes(tmp_path, tiny, trained, images, prefix, others, dropped):
     assert report.dropped == dropped
     assert report.loaded == list(backbone.state_dict())
     torch.testing.assert_close(backbone(images), trained(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "said"),
+    [
+        ("module.", "module."),
+        ("_orig_mod.", "_orig_mod."),
+        ("module._orig_mod.", "_orig_mod. and module."),
+        ("_orig_mod.module.", "_orig_mod. and module."),
+        ("model.", "model."),
+        ("encoder.", "encoder."),
+        ("module.model.encoder.", "module. and model. and encoder."),
+        ("backbone._orig_mod.", "_orig_mod."),
+        ("module.backbone.", "module."),
+    ],
+)
+def test_what_wrappers_put_before_keys_is_taken_off_and_the_log_says_so(tiny, trained, caplog, prefix, said):
+    caplog.set_level("INFO", "detector")
+    state = {prefix + key: value for key, value in trained.state_dict().items()}
+    backbone = tiny("bn")
+    load_backbone(backbone, Weights(), WeightFile(Path("w.pth"), state))
+    assert all(torch.equal(value, trained.state_dict()[key]) for key, value in backbone.state_dict().items())
+    assert caplog.messages == [f"w.pth: its keys are taken without the prefix {said} that a wrapper left"]
+
+
+def test_what_stands_beside_an_encoder_is_left_out_and_named(tiny, trained):
+    encoder = {f"module.encoder.{key}": value for key, value in trained.state_dict().items()}
+    beside = {"module.decoder.0.weight": torch.ones(1), "module.fc.weight": torch.ones(3, 2048)}
+    file = WeightFile(Path("w.pth"), encoder | beside)
+    assert load_backbone(tiny("bn"), Weights(), file).dropped == ["decoder.0.weight", "fc.weight"]
+    classifier = Classifier(tiny("bn"), 3)
+    state = file.state | {"module.fc.bias": torch.ones(3)}
+    assert load_backbone(classifier, Weights(), WeightFile(file.path, state)).dropped == ["decoder.0.weight"]
+    assert classifier.fc.bias.tolist() == [1, 1, 1]  # a classifier on top of the encoder is ours
+    assert count_outputs(classifier, Weights(), WeightFile(file.path, state)) == 3
+
+
+def test_what_stands_beside_a_wrapper_is_an_error(tiny, trained):
+    state = {f"module.{key}": value for key, value in trained.state_dict().items()} | {"stray.weight": torch.ones(1)}
+    with pytest.raises(ValueError, match=r"w\.pth do not fit the model(?s:.*)unexpected +1  stray\.weight"):
+        load_backbone(tiny("bn"), Weights(), WeightFile(Path("w.pth"), state))
+
+
+def test_modules_with_children_of_such_names_keep_them():
+    own = {"model.weight": torch.ones(1), "module.encoder.weight": torch.ones(1)}
+    state, aside, off = unwrapped(own, own)
+    assert (state, aside, off) == (own, [], [])
 
 
 def test_classifier_keeps_its_fc(tmp_path, tiny, trained):

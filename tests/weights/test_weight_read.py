@@ -3,12 +3,14 @@
 import os
 import pickle
 import re
+import struct
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 
-from detector.weights.read import read_file
+from detector.weights.read import read_file, read_plain
 
 
 class Evil:
@@ -144,3 +146,110 @@ def test_files_without_tensors_are_named(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(ValueError, match=r"w\.pth.*save `model\.state_dict\(\)`"):
         read_file(tmp_path / "w.pth")
+
+
+# ---------------------------------------------------------------------------- several weights in a file
+
+STATE, AVERAGE = {"conv1.weight": torch.zeros(2)}, {"conv1.weight": torch.ones(2)}
+
+
+@pytest.mark.parametrize(
+    ("content", "taken", "facts"),
+    [
+        ({"model": STATE, "state_dict_ema": AVERAGE, "epoch": 3}, "state_dict_ema", {"epoch": 3}),
+        ({"state_dict": STATE, "model_ema": AVERAGE}, "model_ema", {}),
+        ({"model": STATE, "ema": AVERAGE}, "ema", {}),
+        ({"model": STATE, "ema": {"module": AVERAGE, "updates": 7, "decay": 0.9}}, "ema.module", {}),
+        ({"ema": {"state_dict": AVERAGE}}, "ema.state_dict", {}),
+        ({"model_ema": {"module.conv1.weight": torch.ones(2), "n_averaged": torch.tensor(4)}}, "model_ema", {}),
+    ],
+)
+def test_averaged_weights_come_before_plain_ones_and_the_log_says_so(tmp_path, caplog, content, taken, facts):
+    caplog.set_level("INFO", "detector")
+    torch.save(content, tmp_path / "w.pth")
+    file = read_file(tmp_path / "w.pth")
+    assert (file.path, file.taken, file.content) == (tmp_path / "w.pth", taken, facts)
+    torch.testing.assert_close(file.state, AVERAGE)
+    said = f"w.pth: the averaged weights under {taken!r} are taken"
+    plain = next((key for key in ("model", "state_dict") if key in content), None)
+    assert caplog.messages == [f"{tmp_path}/{said}" + (f", not those under {plain!r}" if plain else "")]
+
+
+@pytest.mark.parametrize(
+    ("content", "taken", "facts"),
+    [
+        ({"model": STATE, "average": {"module.conv1.weight": torch.ones(2)}, "step": 3}, "model", {"step": 3}),
+        ({"model": STATE, "ema": None, "model_ema": {"decay": 0.9}}, "model", {"ema": None}),
+        ({"model": STATE, "ema": {}}, "model", {}),
+        ({"arch": "resnet50", "model": "resnet50", "state_dict": STATE}, "state_dict", {"arch": ..., "model": ...}),
+        ({"module": STATE}, "module", {}),
+        ({"model": {"state_dict": STATE}}, "model.state_dict", {}),
+        (STATE, "", {}),
+    ],
+)
+def test_plain_weights_are_taken_in_silence(tmp_path, caplog, content, taken, facts):
+    caplog.set_level("INFO", "detector")
+    torch.save(content, tmp_path / "w.pth")
+    file = read_file(tmp_path / "w.pth")
+    torch.testing.assert_close(file.state, STATE)
+    assert (file.taken, set(file.content) - {"average"}) == (taken, set(facts))
+    assert ("average" in file.content) == ("average" in content)
+    assert not caplog.messages
+
+
+def test_the_state_of_the_optimiser_is_kept_only_where_it_is_wanted(tmp_path):
+    torch.save({"model": STATE, "optimizer": {"state": {0: torch.ones(3)}}, "step": 3}, tmp_path / "w.pth")
+    assert read_file(tmp_path / "w.pth").content == {"step": 3}
+    assert set(read_file(tmp_path / "w.pth", optimizer=True).content) == {"step", "optimizer"}
+
+
+# ---------------------------------------------------------------------------- damage
+
+
+def test_every_flipped_bit_of_what_is_stored_is_noticed(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"model": {"a.weight": torch.randn(30, 10), "a.bias": torch.randn(30)}, "step": 3}, path)
+    whole = path.read_bytes()
+    places = []
+    for member in zipfile.ZipFile(path).infolist():
+        names = struct.unpack("<HH", whole[member.header_offset + 26 : member.header_offset + 30])
+        start = member.header_offset + 30 + sum(names)
+        places += range(start, start + member.file_size)
+    for i, place in enumerate(places[:: len(places) // 20]):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << i % 8]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match=r"w\.pth is damaged: .* does not match its checksum; delete it"):
+            read_file(path)
+
+
+def test_a_flipped_bit_anywhere_is_noticed_or_changes_nothing(tmp_path):
+    path, model = tmp_path / "w.pth", {"a.weight": torch.randn(5, 4), "a.bias": torch.randn(5)}
+    torch.save({"model": model, "step": 3}, path)
+    whole, noticed = path.read_bytes(), 0
+    for place in range(0, len(whole), 29):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        try:
+            file = read_file(path)
+        except ValueError as error:
+            file, noticed = None, noticed + str(error).startswith(str(path))
+        if file is not None:
+            assert file.content == {"step": 3}
+            torch.testing.assert_close(file.state, model, rtol=0, atol=0)
+    assert noticed > 20
+
+
+def test_numbers_and_texts_are_read_without_the_tensors(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"model": {"w": torch.ones(1000)}, "step": 7, "config": "SEED: 1", "random": torch.ones(3)}, path)
+    whole = path.read_bytes()
+    want = {"step": 7, "config": "SEED: 1"}
+    assert read_plain(path) == want
+    place = whole.index(torch.ones(1000).numpy().tobytes())
+    path.write_bytes(whole[:place] + b"damage" + whole[place + 6 :])
+    assert read_plain(path) == want
+    path.write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match=r"w\.pth is truncated"):
+        read_plain(path)
+    torch.save([torch.ones(1)], path)
+    assert read_plain(path) == {}
+    path.write_bytes(b"text")
+    assert read_plain(path) == {}

@@ -2,22 +2,21 @@
 
 import importlib.util
 import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers import SHARED
 from torch import Tensor
 
 from detector.models.backbones.resnet import Bottleneck
 from detector.models.backbones.trunk import ResidualTrunk
 from detector.models.norm import norm_factory
 
-FOLDER = Path(os.environ.get("DETECTOR_SHARED", Path(__file__).resolve().parents[4] / "shared")) / "golden"
+FOLDER = SHARED / "golden"
 
 
 class Golden:
@@ -101,12 +100,3 @@ def _private_cache(tmp_path_factory, monkeypatch) -> None:
 @pytest.fixture
 def images() -> Tensor:
     return torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(autouse=True, scope="package")
-def _one_thread():
-    """Small tensors gain nothing from more threads, and lose minutes to them on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from two_stage import CHANNELS, faster_rcnn, features_for, lively, target
+from helpers.inputs import features_for, target
+from helpers.two_stage import LEVELS, faster_rcnn, lively
 
 from detector.ops.boxes import decode_deltas, pairwise_iou
 
@@ -17,7 +18,7 @@ def cascade(num_classes=3, **options):
 def test_stages_learn_from_the_boxes_of_the_one_before():
     head = lively(cascade())
     truth = [target([[10, 10, 60, 60], [70, 20, 110, 90]], [2, 0]), target([])]
-    features, seen = features_for(96, 128, CHANNELS), []
+    features, seen = features_for(LEVELS, 96, 128), []
     inner = head.losses
 
     def losses(logits, deltas, samples, stage):
@@ -59,7 +60,7 @@ def test_features_get_a_share_of_each_stages_gradient():
     one.load_state_dict({k: v for k, v in many.state_dict().items() if k in one.state_dict()})
     gradients = []
     for head, name in ((one, "loss_classifier"), (many, "loss_classifier_0")):
-        features = {k: v.requires_grad_() for k, v in features_for(96, 128, CHANNELS, images=1).items()}
+        features = {k: v.requires_grad_() for k, v in features_for(LEVELS, 96, 128, images=1).items()}
         with torch.no_grad():
             for i, x in enumerate(features.values()):
                 x.copy_(torch.randn(x.shape, generator=torch.Generator().manual_seed(i)))
@@ -72,7 +73,7 @@ def test_features_get_a_share_of_each_stages_gradient():
 
 def test_prediction_averages_scores_and_takes_the_last_boxes():
     head = lively(cascade(score_thresh=0.0, nms=1.0, detections_per_img=10**6, rpn_options={"post_nms_top_n_test": 7}))
-    features = features_for(96, 128, CHANNELS, images=1)
+    features = features_for(LEVELS, 96, 128, images=1)
     (proposals,) = head.rpn.predict(features, SIZES[:1]).boxes
     boxes, scores, image = proposals, torch.zeros(len(proposals), 4), torch.zeros(len(proposals), dtype=torch.long)
     for k, box_head in enumerate(head.box_heads):
@@ -90,7 +91,7 @@ def test_prediction_averages_scores_and_takes_the_last_boxes():
 
 def test_an_image_without_boxes_trains_all_stages():
     head = cascade()
-    losses = head.loss(features_for(96, 128, CHANNELS), [target([]), target([], ignore=[[0, 0, 50, 50]])], SIZES)
+    losses = head.loss(features_for(LEVELS, 96, 128), [target([]), target([], ignore=[[0, 0, 50, 50]])], SIZES)
     sum(losses.values()).backward()
     assert all(losses[f"loss_box_reg_{k}"] == 0 for k in range(3))
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())

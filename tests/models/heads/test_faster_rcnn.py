@@ -1,29 +1,15 @@
 """Faster R-CNN against numbers of the official implementations, and its behaviour at the edges."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from two_stage import (
-    CHANNELS,
-    LEVELS,
-    background_last,
-    check_samples,
-    faster_rcnn,
-    features_for,
-    forward_weight,
-    lively,
-    load,
-    target,
-    torchvision_state,
-)
+from helpers.golden import background_last, check_samples, forward_weight, load
+from helpers.inputs import features_for, target
+from helpers.two_stage import LEVELS, faster_rcnn, lively, torchvision_state
 
 from detector.models.heads.faster_rcnn import Pooler, Samples, map_levels
 from detector.ops.boxes import pairwise_iou
 from detector.structures import Level
-
-ROOT = Path(__file__).resolve().parents[3]
 
 # ---------------------------------------------------------------------------- stored numbers
 
@@ -156,7 +142,7 @@ def test_any_boxes_and_sizes_train(kind, size):
     head = faster_rcnn(3)
     boxes = truths(kind, *size)
     targets = [target(b, torch.randint(3, (len(b),)), ignore=[[50, 50, 90, 100]]) for b in boxes]
-    losses = head.loss(features_for(*size, CHANNELS), targets, [size, (size[0] - 9, size[1] - 30)])
+    losses = head.loss(features_for(LEVELS, *size), targets, [size, (size[0] - 9, size[1] - 30)])
     sum(losses.values()).backward()
     assert all(torch.isfinite(v) for v in losses.values())
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
@@ -166,7 +152,7 @@ def test_any_boxes_and_sizes_train(kind, size):
 
 def test_no_surviving_proposal_gives_no_detection_and_zero_losses():
     head = faster_rcnn(3, rpn_options={"min_size": 1e4})
-    features, sizes = features_for(64, 96, CHANNELS), [(64, 96)] * 2
+    features, sizes = features_for(LEVELS, 64, 96), [(64, 96)] * 2
     assert [len(d["scores"]) for d in head.predict(features, sizes)] == [0, 0]
     losses = head.loss(features, [target([]), target([])], sizes)
     assert losses["loss_classifier"].item() == losses["loss_box_reg"].item() == 0
@@ -176,7 +162,7 @@ def test_no_surviving_proposal_gives_no_detection_and_zero_losses():
 
 def test_detections_of_an_image_do_not_depend_on_its_batch():
     head = lively(faster_rcnn(5)).double()  # products of other sizes are rounded otherwise
-    features = {k: v.double() for k, v in features_for(96, 128, CHANNELS).items()}
+    features = {k: v.double() for k, v in features_for(LEVELS, 96, 128).items()}
     sizes = [(96, 128), (70, 100)]
     both = head.predict(features, sizes)
     for i in range(2):
@@ -192,7 +178,7 @@ def test_detections_of_an_image_do_not_depend_on_its_batch():
 
 def test_losses_do_not_depend_on_the_mode_or_prediction_on_the_phase():
     head = lively(faster_rcnn(5, rpn_options={"post_nms_top_n_train": 40, "post_nms_top_n_test": 20}))
-    features, sizes = features_for(96, 128, CHANNELS, images=1), [(96, 128)]
+    features, sizes = features_for(LEVELS, 96, 128, images=1), [(96, 128)]
     assert [len(head.rpn.predict(features, sizes).boxes[0])] == [20]
     assert [len(head.rpn.loss(features, [target([])], sizes)[1].boxes[0])] == [40]
     results = []
@@ -207,7 +193,7 @@ def test_soft_nms_keeps_what_hard_nms_drops(method):
     hard, soft = (faster_rcnn(5, nms_method=m, detections_per_img=5000) for m in ("hard", method))
     lively(hard)
     soft.load_state_dict(hard.state_dict())
-    features, sizes = features_for(96, 128, CHANNELS, images=1), [(96, 128)]
+    features, sizes = features_for(LEVELS, 96, 128, images=1), [(96, 128)]
     (first,), (second,) = hard.predict(features, sizes), soft.predict(features, sizes)
     assert second["scores"][0] == first["scores"][0]
     assert torch.equal(second["boxes"][0], first["boxes"][0])
@@ -225,7 +211,7 @@ def test_options_of_the_regression_train(loss, agnostic):
     assert head.box_heads[0].deltas.out_features == (4 if agnostic else 12)
     names = ["cls_logits"] if agnostic else ["cls_logits", "deltas"]
     assert list(head.classifier) == [f"box_heads.0.{name}" for name in names]
-    features, boxes = features_for(96, 128, CHANNELS), target([[10, 10, 60, 60], [70, 20, 110, 90]], [2, 0])
+    features, boxes = features_for(LEVELS, 96, 128), target([[10, 10, 60, 60], [70, 20, 110, 90]], [2, 0])
     optimizer = torch.optim.SGD(head.parameters(), lr=0.02)
     values = []
     for _ in range(6):
@@ -245,7 +231,7 @@ def test_one_box_for_all_classes_equals_the_same_box_for_each():
     for leaf, times in (("weight", (3, 1)), ("bias", (3,))):
         state[f"box_heads.0.deltas.{leaf}"] = state[f"box_heads.0.deltas.{leaf}"].repeat(times)
     each.load_state_dict(state)
-    features = features_for(96, 128, CHANNELS)
+    features = features_for(LEVELS, 96, 128)
     for a, b in zip(*(head.predict(features, [(96, 128)] * 2) for head in (one, each))):
         assert len(a["scores"]) > 10
         for key in ("boxes", "scores", "labels"):
@@ -262,7 +248,7 @@ def test_proposals_in_a_crowd_are_not_trained():
 
 
 def test_half_precision_trains_and_predicts_in_float32():
-    head, features, sizes = lively(faster_rcnn(3)), features_for(96, 128, CHANNELS), [(96, 128)] * 2
+    head, features, sizes = lively(faster_rcnn(3)), features_for(LEVELS, 96, 128), [(96, 128)] * 2
     with torch.autocast("cpu", torch.bfloat16):
         half = {k: v.bfloat16() for k, v in features.items()}
         losses = head.loss(half, [target([[10, 10, 60, 60]], [2]), target([])], sizes)

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from helpers.inputs import features_for, target
+from helpers.two_stage import CHANNELS, LEVELS, faster_rcnn, torchvision_state
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
-from two_stage import CHANNELS, faster_rcnn, features_for, target, torchvision_state
 
 from detector.models.heads.faster_rcnn import map_levels
 
@@ -35,7 +36,7 @@ def pair():
 
 def varied_features(height, width):
     """Features that are stronger on coarse levels, whose few cells would else never reach the highest scores."""
-    features = features_for(height, width, CHANNELS)
+    features = features_for(LEVELS, height, width)
     return {name: 1.7**i * x.double() for i, (name, x) in enumerate(features.items())}
 
 

@@ -1,11 +1,10 @@
 """FCOS against numbers of the official implementation, and its behaviour at the edges."""
 
-import json
-import zlib
-
 import numpy as np
 import pytest
 import torch
+from helpers.golden import check_samples, forward_weight, load
+from helpers.inputs import features_for, target
 from torchvision.ops import generalized_box_iou_loss
 
 from detector.models.heads.fcos import FCOS
@@ -15,6 +14,7 @@ from detector.ops.losses import centerness_targets
 from detector.structures import Level
 
 STRIDES = (8, 16, 32, 64, 128)
+LEVELS = {f"p{i + 3}": Level(64, stride) for i, stride in enumerate(STRIDES)}
 SETTINGS = {
     "plain": {},
     "center": {"center_sampling_radius": 1.5},
@@ -24,18 +24,8 @@ SETTINGS = {
 
 
 def fcos(num_classes=80, channels=64, **options):
-    levels = {f"p{i + 3}": Level(channels, stride) for i, stride in enumerate(STRIDES)}
+    levels = {name: Level(channels, level.stride) for name, level in LEVELS.items()}
     return FCOS(levels, num_classes, **options)
-
-
-def target(boxes, labels, ignore=()):
-    return {
-        "boxes": torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        "labels": torch.as_tensor(labels, dtype=torch.int64),
-        "ignore": torch.as_tensor(ignore, dtype=torch.float32).reshape(-1, 4),
-        "image_id": 1,
-        "original": (256, 320),
-    }
 
 
 def grid(height, width):
@@ -45,12 +35,6 @@ def grid(height, width):
 
 def split(x, points):
     return list(x.split([len(p) for p in points], dim=1))
-
-
-def load(folder, name):
-    facts = json.loads((folder / f"{name}.json").read_text())
-    arrays = folder / f"{name}.npz"
-    return facts, {k: torch.from_numpy(v) for k, v in np.load(arrays).items()} if arrays.exists() else {}
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -106,7 +90,7 @@ def test_losses_and_gradients_equal_the_official_ones(golden_heads):
             raw = (arrays[f"{tag}_reg_x16"].float() / 16).requires_grad_()
             centerness = arrays[f"{tag}_ctr"].clone().requires_grad_()
             head = Fixed(
-                {f"p{i + 3}": Level(64, s) for i, s in enumerate(STRIDES)},
+                LEVELS,
                 case["num_classes"],
                 iou_loss_type=want["iou_loss_type"],
                 center_sampling_radius=want["center_sampling_radius"],
@@ -116,12 +100,47 @@ def test_losses_and_gradients_equal_the_official_ones(golden_heads):
             modern = {**want, **want.get("no_plus1_area", {})}
             for key in ("loss_cls", "loss_reg", "loss_centerness"):
                 assert losses[key].item() == pytest.approx(modern[key], rel=1e-4, abs=1e-7), (tag, want, key)
-            if "no_plus1_area" not in want:
-                grads = torch.autograd.grad(sum(losses.values()), (logits, raw, centerness))
-                for name, grad in zip(("cls", "reg", "ctr"), grads):
-                    assert grad.abs().sum().item() == pytest.approx(want["grad"][name]["l1"], rel=1e-3, abs=1e-7)
+            grads = torch.autograd.grad(sum(losses.values()), (logits, raw, centerness))
+            exact = spelled_out(head, points, truths, logits, raw, centerness)
+            for name, grad, formula in zip(("cls", "reg", "ctr"), grads, exact):
+                torch.testing.assert_close(grad, formula.float(), rtol=1e-3, atol=1e-7)
+                if "no_plus1_area" not in want:
+                    stored = want["grad"][name]
+                    assert grad.abs().sum().item() == pytest.approx(stored["l1"], rel=1e-3, abs=1e-7)
+                    assert grad.sum().item() == pytest.approx(stored["sum"], rel=1e-3, abs=1e-3 * stored["l1"])
             checked += 1
     assert checked >= 24
+
+
+def spelled_out(head, points, truths, *outputs):
+    """The gradients of the official losses' formulas, in float64, for the boxes that the head gives the locations."""
+    logits, raw, centerness = (x.detach().double().requires_grad_() for x in outputs)
+    stride = torch.cat([torch.full((len(p), 1), float(s)) for p, s in zip(points, STRIDES)])
+    points, match = torch.cat(points), head.assign(points, truths)
+    place = match >= 0
+    classes, wanted, unit = torch.zeros_like(logits), [], []
+    for i, truth in enumerate(truths):
+        classes[i, place[i], truth["labels"][match[i][place[i]]]] = 1
+        wanted.append(boxes_to_distances(points[place[i]], truth["boxes"][match[i][place[i]]]))
+        unit.append(stride[place[i]])
+    number = place.sum().clamp(min=1)
+    hit = torch.where(classes == 1, logits, -logits).sigmoid()
+    loss = (torch.where(classes == 1, 0.25, 0.75) * (1 - hit) ** 2 * -hit.log()).sum() / number
+    unit = torch.cat(unit).double() if head.norm_reg_targets else 1
+    want, got = torch.cat(wanted).double() / unit, raw[place] / unit
+    (left, top, right, bottom), (low, high) = want.T, (torch.minimum(want, got), torch.maximum(want, got))
+    quality = torch.minimum(left, right) * torch.minimum(top, bottom)
+    quality = (quality / torch.maximum(left, right) / torch.maximum(top, bottom)).sqrt()
+    inter, around, *areas = ((x[:, 0] + x[:, 2]) * (x[:, 1] + x[:, 3]) for x in (low, high, want, got))
+    union = areas[0] + areas[1] - inter
+    iou, around = (inter + 1) / (union + 1), around + 1e-7
+    each = {"iou": -iou.log(), "linear_iou": 1 - iou, "giou": 1 - iou + (around - union) / around}[head.iou_loss_type]
+    loss = loss + (quality * each).sum() / quality.sum().clamp(min=1e-9)
+    loss = (
+        loss
+        + torch.nn.functional.binary_cross_entropy_with_logits(centerness[place], quality, reduction="sum") / number
+    )
+    return torch.autograd.grad(loss, (logits, raw, centerness))
 
 
 def test_detections_equal_the_official_ones(golden_heads):
@@ -158,33 +177,13 @@ def test_forward_equals_the_official_head(golden_heads):
         outputs = {"logits": logits, "bbox_reg": distances, "centerness": [c[..., None] for c in centerness]}
         for name, levels in outputs.items():
             for got, want in zip(levels, mode["outputs"][name]):
-                flat = got.transpose(1, 2).flatten()
-                assert got.shape[2] == want["shape"][1]
-                expected = torch.tensor(want["val"])
-                scale = max(abs(want["min"]), abs(want["max"]))
-                torch.testing.assert_close(flat[want["idx"]], expected, rtol=1e-3, atol=1e-3 * scale)
-                assert flat.abs().sum().item() == pytest.approx(want["l1"], rel=1e-3)
-
-
-def forward_weight(key, shape):
-    n = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-    if key.endswith("bias"):
-        n = 0.1 * n
-    elif len(shape) > 1:
-        n = n * np.sqrt(2 / np.prod(shape[1:]))
-    else:
-        n = 1 + 0.1 * n
-    return torch.from_numpy(n.astype(np.float32))
-
-
-def features_for(height, width, channels=64, images=2):
-    return {f"p{i + 3}": torch.randn(images, channels, -(-height // s), -(-width // s)) for i, s in enumerate(STRIDES)}
+                check_samples(got.transpose(1, 2).unflatten(2, want["shape"][2:]), want)
 
 
 @pytest.mark.parametrize("options", [{}, {"norm_reg_targets": True, "centerness_on_reg": True, "norm": "none"}])
 def test_images_without_boxes_give_zeros_that_reach_every_parameter(options):
     head = fcos(3, num_convs=1, **options)
-    losses = head.loss(features_for(64, 96), [target([], []), target([], [])], [(64, 96)] * 2)
+    losses = head.loss(features_for(LEVELS, 64, 96), [target(), target()], [(64, 96)] * 2)
     assert losses["loss_reg"].item() == losses["loss_centerness"].item() == 0
     sum(losses.values()).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
@@ -192,10 +191,10 @@ def test_images_without_boxes_give_zeros_that_reach_every_parameter(options):
 
 def test_a_crowd_region_takes_its_locations_out_of_the_loss():
     head = fcos(3, num_convs=1)
-    features = features_for(64, 96, images=1)
+    features = features_for(LEVELS, 64, 96, images=1)
     points, logits, *_ = head(features)
-    alone = head.loss(features, [target([], [])], [(64, 96)])["loss_cls"]
-    crowd = head.loss(features, [target([], [], [[0, 0, 48, 64]])], [(64, 96)])["loss_cls"]
+    alone = head.loss(features, [target()], [(64, 96)])["loss_cls"]
+    crowd = head.loss(features, [target(ignore=[[0, 0, 48, 64]])], [(64, 96)])["loss_cls"]
     outside = torch.cat([p[:, 0] > 48 for p in points])  # locations on the region's side are negatives, as in a box
     beyond = torch.cat([p[:, 1] >= 64 for p in points])
     kept = torch.cat(logits, dim=1)[0][outside | beyond | torch.cat([p[:, 0] == 48 for p in points])]
@@ -205,7 +204,7 @@ def test_a_crowd_region_takes_its_locations_out_of_the_loss():
 
 
 def test_loss_does_not_depend_on_the_order_of_boxes():
-    head, features = fcos(5, num_convs=1), features_for(128, 128, images=1)
+    head, features = fcos(5, num_convs=1), features_for(LEVELS, 128, 128, images=1)
     boxes = torch.rand(12, 4) * 60
     boxes[:, 2:] += boxes[:, :2] + 4
     labels = torch.randint(5, (12,))
@@ -224,7 +223,7 @@ def test_levels_and_ranges_must_fit():
 def test_half_precision_features_give_float32_outputs():
     head = fcos(3, num_convs=1)
     with torch.autocast("cpu", torch.bfloat16):
-        _, *outputs = head(features_for(64, 64))
+        _, *outputs = head(features_for(LEVELS, 64, 64))
     assert {x.dtype for level in outputs for x in level} == {torch.float32}
 
 
@@ -236,7 +235,7 @@ def test_a_largest_distance_on_the_border_of_two_ranges_belongs_to_both_levels_o
 
 
 def test_locations_may_lie_in_the_corner_of_their_cells_and_follow_the_padded_side():
-    features = features_for(480, 640, images=1)
+    features = features_for(LEVELS, 480, 640, images=1)
     points = fcos(point_offset=0.0, padded_strides=True).points(features)
     assert [p[1, 0].item() for p in points] == [8, 16, 32, 64, 128]
     assert [p[-1, 1].item() for p in points] == [59 * 8, 29 * 16, 14 * 32, 7 * 60, 3 * 120]
@@ -246,7 +245,7 @@ def test_locations_may_lie_in_the_corner_of_their_cells_and_follow_the_padded_si
 def test_without_scales_and_weights_the_loss_is_the_plain_mean():
     head = fcos(3, num_convs=1, level_scales=False, iou_loss_type="plain_giou", centerness_weights_reg=False)
     assert not [key for key in head.state_dict() if "scale" in key]
-    features, truth = features_for(64, 96, images=1), target([[10, 8, 60, 50]], [1])
+    features, truth = features_for(LEVELS, 64, 96, images=1), target([[10, 8, 60, 50]], [1])
     points, _, distances, _ = head(features)
     place = head.assign(points, [truth])[0] >= 0
     boxes = distances_to_boxes(torch.cat(points), torch.cat(distances, 1)[0])[place]

@@ -1,16 +1,14 @@
 """Every head learns two images by heart."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from two_stage import target
+from helpers import ROOT
+from helpers.inputs import target
 
 from detector.config import load_config
 from detector.models.build import build_detector
 from detector.ops.boxes import pairwise_iou
 
-ROOT = Path(__file__).resolve().parents[3]
 BOXES = [[[8, 8, 40, 48], [72, 16, 96, 88], [48, 56, 64, 72]], [[24, 32, 104, 80]]]
 LABELS = [[0, 1, 2], [1]]
 COMMON = {

@@ -1,25 +1,23 @@
 """RefineDet's behaviour at the edges, hand-worked losses, and learning."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from refinement import LEVELS, features_for, lively, refinedet, target
+from helpers.inputs import features_for, target
+from helpers.refinement import LEVELS, lively, refinedet
 
 from detector.models.heads.refinedet import Outputs
 from detector.models.norm import norm_factory
 from detector.ops.boxes import pairwise_iou
 from detector.structures import Level
 
-ROOT = Path(__file__).resolve().parents[3]
-
 # ---------------------------------------------------------------------------- outputs
 
 
 def test_outputs_and_anchors_are_level_by_level_row_by_row():
     head = refinedet(4)
-    features = features_for(64, 96)
+    features = features_for(LEVELS, 64, 96)
     anchors, outputs = head.anchors(features), head(features)
     assert len(anchors) == 3 * (8 * 12 + 4 * 6 + 2 * 3 + 1 * 2)
     assert [x.shape for x in outputs] == [(2, len(anchors), k) for k in (2, 4, 5, 4)]
@@ -40,7 +38,7 @@ def test_outputs_and_anchors_are_level_by_level_row_by_row():
 
 
 def test_a_finer_block_sees_all_coarser_ones():
-    head, features = refinedet(), features_for(128, 128, 1)
+    head, features = refinedet(), features_for(LEVELS, 128, 128, 1)
     before = head(features)
     features["c6"] = features["c6"] + 1
     after = head(features)
@@ -64,13 +62,13 @@ def test_any_boxes_and_sizes_train(kind, size):
     }[kind]
     head = refinedet(3)
     targets = [target(b, torch.randint(3, (len(b),)), ignore=[[50, 50, 90, 100]]) for b in boxes]
-    losses = head.loss(features_for(height, width), targets, [size, (max(1, height - 9), width - 30)])
+    losses = head.loss(features_for(LEVELS, height, width), targets, [size, (max(1, height - 9), width - 30)])
     sum(losses.values()).backward()
     assert list(losses) == ["loss_arm_cls", "loss_arm_reg", "loss_odm_cls", "loss_odm_reg"]
     assert all(torch.isfinite(v) for v in losses.values())
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
     assert all((v.item() > 0) is (kind != "empty") for v in losses.values())
-    assert len(head.predict(features_for(height, width), [size, size])) == 2
+    assert len(head.predict(features_for(LEVELS, height, width), [size, size])) == 2
 
 
 # ---------------------------------------------------------------------------- hand-worked losses
@@ -163,7 +161,7 @@ def test_between_the_thresholds_nothing_is_trained():
 
 def test_detections_of_an_image_do_not_depend_on_its_batch():
     head = lively(refinedet(5)).eval()
-    features, sizes = features_for(128, 192), [(128, 192), (100, 150)]
+    features, sizes = features_for(LEVELS, 128, 192), [(128, 192), (100, 150)]
     both = head.predict(features, sizes)
     for i in range(2):
         alone = head.predict({k: v[i : i + 1] for k, v in features.items()}, sizes[i : i + 1])[0]
@@ -200,11 +198,11 @@ def test_nothing_is_found_where_everything_is_surely_background():
     for layer in head.arm_cls:
         torch.nn.init.zeros_(layer.weight)
         layer.bias.data[1::2] = 6  # background, by e ** 6 to 1
-    assert [len(d["scores"]) for d in head.predict(features_for(64, 64), [(64, 64)] * 2)] == [0, 0]
+    assert [len(d["scores"]) for d in head.predict(features_for(LEVELS, 64, 64), [(64, 64)] * 2)] == [0, 0]
 
 
 def test_losses_do_not_depend_on_the_mode():
-    head, features = lively(refinedet(5)), features_for(96, 128, images=1)
+    head, features = lively(refinedet(5)), features_for(LEVELS, 96, 128, images=1)
     results = [
         head.train(mode).loss(features, [target([[10, 10, 60, 60]], [2])], [(96, 128)]) for mode in (True, False)
     ]
@@ -212,7 +210,7 @@ def test_losses_do_not_depend_on_the_mode():
 
 
 def test_half_precision_trains_and_predicts_in_float32():
-    head, features, sizes = lively(refinedet(3)), features_for(96, 128), [(96, 128)] * 2
+    head, features, sizes = lively(refinedet(3)), features_for(LEVELS, 96, 128), [(96, 128)] * 2
     with torch.autocast("cpu", torch.bfloat16):
         half = {k: v.bfloat16() for k, v in features.items()}
         losses = head.loss(half, [target([[10, 10, 60, 60]], [2]), target([])], sizes)
@@ -236,7 +234,7 @@ def test_the_recipe_with_norms_and_bottlenecks(norm):
         assert tcb.conv1[0].bias is None
         assert len(tcb.conv1) == 2
         assert (tcb.up is None) == (tcb is head.tcbs[-1])
-    losses = head.loss(features_for(64, 96), [target([[4, 4, 40, 50]], [1]), target([])], [(64, 96)] * 2)
+    losses = head.loss(features_for(LEVELS, 64, 96), [target([[4, 4, 40, 50]], [1]), target([])], [(64, 96)] * 2)
     sum(losses.values()).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from refinement import anchors_for, background_last, load, refinedet, stored_outputs, target
+from helpers.golden import background_last, load
+from helpers.inputs import target
+from helpers.refinement import anchors_for, refinedet, stored_outputs
 
 from detector.models.necks.extra import L2Norm
 from detector.ops.boxes import decode_deltas, encode_deltas, pairwise_iou

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from two_stage import check_samples, features_for, forward_weight, load, rpn, target
+from helpers.golden import check_samples, forward_weight, load
+from helpers.inputs import features_for, target
+from helpers.two_stage import LEVELS, rpn
 
 from detector.models.heads.rpn import RPN
 from detector.ops.boxes import encode_deltas
@@ -22,15 +24,15 @@ def golden(golden_heads):
 
 @pytest.mark.parametrize(("rounded", "name"), [(True, "tv_anchors"), (False, "d2_anchors_offset0")])
 def test_anchors_equal_torchvisions_and_detectron2s(golden, rounded, name):
-    got = rpn(anchors_rounded=rounded).anchors(features_for(256, 320))
+    got = rpn(anchors_rounded=rounded).anchors(features_for(LEVELS, 256, 320))
     assert [len(level) for level in got] == PER_LEVEL
     torch.testing.assert_close(torch.cat(got), golden[2][name], rtol=0, atol=1e-4)
-    padded = rpn(anchors_rounded=rounded, padded_strides=True).anchors(features_for(256, 320))
+    padded = rpn(anchors_rounded=rounded, padded_strides=True).anchors(features_for(LEVELS, 256, 320))
     assert torch.equal(torch.cat(padded), torch.cat(got))
 
 
 def test_legacy_anchors_equal_the_official_ones(golden):
-    got = torch.cat(rpn(legacy_anchors=True).anchors(features_for(256, 320)))
+    got = torch.cat(rpn(legacy_anchors=True).anchors(features_for(LEVELS, 256, 320)))
     torch.testing.assert_close(got, golden[2]["mrb_anchors"] + torch.tensor([0, 0, 1, 1]), rtol=0, atol=1e-4)
     with pytest.raises(ValueError, match="two ways of rounding"):
         rpn(legacy_anchors=True, anchors_rounded=True)
@@ -38,8 +40,8 @@ def test_legacy_anchors_equal_the_official_ones(golden):
 
 def test_padded_strides_follow_the_padded_side(golden_heads):
     facts, _ = load(golden_heads, "frcnn_anchors")
-    features = features_for(800, 1088, channels=1)
-    anchors = rpn(1, padded_strides=True).anchors(features)[-1].reshape(*features["p6"].shape[-2:], 3, 4)
+    features = features_for(LEVELS, 800, 1088, images=1)
+    anchors = rpn(padded_strides=True).anchors(features)[-1].reshape(*features["p6"].shape[-2:], 3, 4)
     steps = anchors[1, 0, 0, 1] - anchors[0, 0, 0, 1], anchors[0, 1, 0, 0] - anchors[0, 0, 0, 0]
     assert [s.item() for s in steps] == facts["tv_p6_stride_800x1088"] != [64, 64]
 
@@ -130,7 +132,7 @@ def test_forward_equals_torchvisions_head(golden_heads):
 
 def test_images_without_boxes_give_zeros_that_reach_every_parameter():
     head = rpn(num_convs=2)
-    losses, proposals = head.loss(features_for(64, 96), [target([]), target([])], [(64, 96)] * 2)
+    losses, proposals = head.loss(features_for(LEVELS, 64, 96), [target([]), target([])], [(64, 96)] * 2)
     assert losses["loss_rpn_box_reg"].item() == 0 < losses["loss_objectness"].item()
     sum(losses.values()).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
@@ -138,7 +140,7 @@ def test_images_without_boxes_give_zeros_that_reach_every_parameter():
 
 
 def test_anchors_in_a_crowd_are_not_trained():
-    head, features = rpn(), features_for(128, 128, images=1)
+    head, features = rpn(), features_for(LEVELS, 128, 128, images=1)
     anchors = torch.cat(head.anchors(features))
     match = head.assign(anchors, [target([[10, 10, 50, 60]], ignore=[[0, 64, 128, 128]])])[0]
     inside = (anchors[:, 0] >= 0) & (anchors[:, 1] >= 64) & (anchors[:, 2] <= 128) & (anchors[:, 3] <= 128)
@@ -153,7 +155,7 @@ def test_proposals_lie_inside_their_image_best_first_and_on_many_levels():
     head, sizes = rpn(), [(128, 192), (100, 90)]
     for layer in (head.objectness, head.deltas):
         torch.nn.init.normal_(layer.weight, std=0.3)
-    proposals = head.predict(features_for(128, 192), sizes)
+    proposals = head.predict(features_for(LEVELS, 128, 192), sizes)
     for boxes, scores, (height, width) in zip(*proposals, sizes):
         assert len(boxes) > 50
         assert (boxes >= 0).all()
@@ -164,12 +166,12 @@ def test_proposals_lie_inside_their_image_best_first_and_on_many_levels():
 
 def test_no_proposal_survives_where_all_are_too_small():
     head = rpn(min_size=1000.0)
-    assert [len(b) for b in head.predict(features_for(64, 64), [(64, 64), (64, 60)]).boxes] == [0, 0]
+    assert [len(b) for b in head.predict(features_for(LEVELS, 64, 64), [(64, 64), (64, 60)]).boxes] == [0, 0]
 
 
 def test_half_precision_features_give_float32_outputs():
     with torch.autocast("cpu", torch.bfloat16):
-        outputs = rpn()(features_for(64, 64))
+        outputs = rpn()(features_for(LEVELS, 64, 64))
     assert {x.dtype for level in outputs for x in level} == {torch.float32}
 
 

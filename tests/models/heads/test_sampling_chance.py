@@ -2,14 +2,15 @@
 
 import pytest
 import torch
-from two_stage import faster_rcnn, features_for, lively, target
+from helpers.inputs import features_for, target
+from helpers.two_stage import LEVELS, faster_rcnn, lively
 
 
 def losses(draws, seed):
     """Losses of a small head on two images after the global state was seeded."""
     torch.manual_seed(0)
     head = lively(faster_rcnn(batch_size_per_image=8, rpn_options={"batch_size_per_image": 16}))
-    features = features_for(128, 160)
+    features = features_for(LEVELS, 128, 160)
     boxes = [[10, 10, 60, 70], [40, 30, 110, 90]]
     targets = [{**target(boxes, [0, 3]), **({} if draw is None else {"draw": draw})} for draw in draws]
     torch.manual_seed(seed)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.inputs import features_for
 
 from detector.config import load_config
 from detector.models.necks.extra import L2Norm, RefineDetSources, build_refinedet_sources
@@ -10,10 +11,6 @@ from detector.models.norm import norm_factory
 from detector.structures import Level
 
 SOURCES = {"c3": Level(8, 8), "c4": Level(12, 16), "c5": Level(16, 32)}
-
-
-def features_for(height, width):
-    return {n: torch.rand(2, v.channels, -(-height // v.stride), -(-width // v.stride)) for n, v in SOURCES.items()}
 
 
 def test_cells_have_unit_length_times_the_scale():
@@ -36,7 +33,7 @@ def test_empty_cells_and_large_halves_stay_finite():
 @pytest.mark.parametrize(("extra", "norm"), [("c6", None), ("c6", "bn"), ("c6_bottleneck", "gn"), ("none", None)])
 def test_levels_are_as_declared(size, extra, norm):
     neck = RefineDetSources(SOURCES, (10, 8), extra, norm and norm_factory(norm))
-    features = features_for(*size)
+    features = features_for(SOURCES, *size)
     outputs = neck(features)
     assert list(outputs) == list(neck.levels) == (["c3", "c4", "c5"] if extra == "none" else ["c3", "c4", "c5", "c6"])
     for name, level in neck.levels.items():
@@ -52,13 +49,13 @@ def test_levels_are_as_declared(size, extra, norm):
 
 
 def test_no_scales_leave_all_sources_as_they_are():
-    features = features_for(64, 64)
+    features = features_for(SOURCES, 64, 64)
     outputs = RefineDetSources(SOURCES, ())(features)
     assert all(outputs[name] is features[name] for name in SOURCES)
 
 
 def test_c6_is_made_of_the_source_not_of_what_is_normalised():
-    neck, features = RefineDetSources(SOURCES, (10, 8, 5)), features_for(64, 64)
+    neck, features = RefineDetSources(SOURCES, (10, 8, 5)), features_for(SOURCES, 64, 64)
     torch.testing.assert_close(neck(features)["c6"], neck.extra(features["c5"]))
 
 

@@ -1,11 +1,9 @@
 """The pyramid against numbers of the official implementation, and at odd sizes."""
 
-import json
-import zlib
-
 import numpy as np
 import pytest
 import torch
+from helpers.golden import forward_weight, load
 from torchvision.ops import FeaturePyramidNetwork
 
 from detector.models.necks.fpn import FPN
@@ -20,14 +18,8 @@ def ours(key):
     return f"{PUBLISHED.get(module, module)}.{leaf}"
 
 
-def published_weight(key, shape):
-    n = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-    n = 0.1 * n if key.endswith("bias") else n * np.sqrt(2 / np.prod(shape[1:]))
-    return torch.from_numpy(n.astype(np.float32))
-
-
 def test_forward_equals_the_official_pyramid(golden_heads):
-    facts = json.loads((golden_heads / "frcnn_modules_forward.json").read_text())
+    facts, _ = load(golden_heads, "frcnn_modules_forward")
     modules = [m for m in facts["modules"] if m["name"] in EXTRA]
     assert len(modules) == 3
     for module in modules:
@@ -40,7 +32,7 @@ def test_forward_equals_the_official_pyramid(golden_heads):
         names = ["c2", "c3", "c4", "c5"]
         sources = {n: Level(c, 2 ** (i + 2)) for i, (n, c) in enumerate(zip(names, module["in_channels"])) if c}
         fpn = FPN(sources, module["out_channels"], EXTRA[module["name"]])
-        fpn.load_state_dict({ours(k): published_weight(k, tuple(s)) for k, s in module["state_dict"]})
+        fpn.load_state_dict({ours(k): forward_weight(k, tuple(s)) for k, s in module["state_dict"]})
         with torch.no_grad():
             outputs = fpn(dict(zip(names, maps)))
         assert list(outputs) == list(fpn.levels)

@@ -1,16 +1,12 @@
-"""Small two-stage heads, their inputs, and how reference numbers are read."""
+"""Small two-stage heads, and torchvision's weights under their names."""
 
-import json
-import zlib
-
-import numpy as np
-import pytest
 import torch
 
 from detector.models.heads.box_head import BoxHead
 from detector.models.heads.faster_rcnn import FasterRCNN, Pooler
 from detector.models.heads.rpn import RPN
 from detector.structures import Level
+from helpers.golden import background_last
 
 STRIDES = (4, 8, 16, 32, 64)
 CHANNELS = 16
@@ -19,24 +15,6 @@ LEVELS = {f"p{i + 2}": Level(CHANNELS, 4 * 2**i) for i in range(5)}
 
 def rpn(channels=16, strides=STRIDES, **options):
     return RPN({f"p{i + 2}": Level(channels, s) for i, s in enumerate(strides)}, **options)
-
-
-def features_for(height, width, channels=16, images=2, strides=STRIDES):
-    maps = [(-(-height // s), -(-width // s)) for s in strides]
-    return {f"p{i + 2}": torch.randn(images, channels, h, w) for i, (h, w) in enumerate(maps)}
-
-
-def target(boxes, labels=None, ignore=()):
-    boxes = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    labels = torch.zeros(len(boxes)) if labels is None else torch.as_tensor(labels)
-    ignore = torch.as_tensor(ignore, dtype=torch.float32).reshape(-1, 4)
-    return {"boxes": boxes, "labels": labels.long(), "ignore": ignore, "image_id": 1, "original": (256, 320)}
-
-
-def load(folder, name):
-    facts = json.loads((folder / f"{name}.json").read_text())
-    arrays = folder / f"{name}.npz"
-    return facts, {k: torch.from_numpy(v) for k, v in np.load(arrays).items()} if arrays.exists() else {}
 
 
 def faster_rcnn(num_classes=5, levels=LEVELS, rpn_options=None, pooler_aligned=True, box_options=None, **options):
@@ -60,24 +38,6 @@ def lively(head):
         torch.nn.init.normal_(box_head.cls_logits.weight, std=0.5)
         torch.nn.init.normal_(box_head.deltas.weight, std=0.2)
     return head
-
-
-def forward_weight(key, shape):
-    n = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-    n = 0.1 * n if key.endswith("bias") else n * np.sqrt(2 / np.prod(shape[1:]))
-    return torch.from_numpy(n.astype(np.float32))
-
-
-def check_samples(got, want):
-    assert list(got.shape) == want["shape"]
-    flat, scale = got.flatten(), max(abs(want["min"]), abs(want["max"]))
-    torch.testing.assert_close(flat[want["idx"]], torch.tensor(want["val"]), rtol=1e-3, atol=1e-3 * scale)
-    assert flat.abs().sum().item() == pytest.approx(want["l1"], rel=1e-3)
-
-
-def background_last(x):
-    """Entries of classes in our order; torchvision has the background first."""
-    return torch.cat([x[..., 1:], x[..., :1]], dim=-1)
 
 
 RENAMED = {
