@@ -265,7 +265,10 @@ def test_a_checkpoints_config_reads_back_strictly():
     cfg = load_config(None, ["SEED", "3"])
     assert config_from_text(config_text(cfg)) == cfg
     assert isinstance(config_from_text("SEED: 3\n"), CfgNode)
-    with pytest.raises(ValueError, match=r"^checkpoint: SOLVER.OLD_KEY: unknown key"):
+    with pytest.raises(
+        ValueError,
+        match=r"^checkpoint: SOLVER.OLD_KEY: unknown key; near: .*; if a plugin declares it, add --import PACKAGE",
+    ):
         config_from_text(config_text(cfg) + "SOLVER.OLD_KEY: 1\n")
     with pytest.raises(ValueError, match=r"^last.pth: _BASE_: unknown key"):
         config_from_text("_BASE_: a.yaml\n", "last.pth")

@@ -324,6 +324,7 @@ def test_batches_do_not_depend_on_workers_or_the_place_of_resuming(coco, cfg):
     cfg.DATASETS.TRAIN = (coco.dataset([(40, 60), (60, 40), (50, 50), (45, 70)], [[[5, 6, 20, 30]]] * 4),)
     cfg.INPUT.AUGMENTATION, cfg.INPUT.SQUARE_SIZE = "ssd", 64
     dataset = build_train_dataset(cfg, GREY)
+    assert tuple(dataset.transforms.transforms[1].fill) == GREY
     state = torch.get_rng_state()
     alone = list(train_loader(cfg, dataset, stop_step=8))
     cfg.DATALOADER.NUM_WORKERS = 2
