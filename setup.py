@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "detector/__init__.py").read_text(encoding="utf-8"), re.M)[1]
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "detector/version.py").read_text(encoding="utf-8"), re.M)[1]
 
 setup(
     name="residet",  # "detector" is somebody else's on the package index; what is imported and called is `detector`

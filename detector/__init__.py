@@ -3,14 +3,14 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from detector.version import __version__
+
 if TYPE_CHECKING:
     from detector.config import load_config
     from detector.models.backbones import list_backbones
     from detector.models.build import build_detector
     from detector.tasks.detection import test as evaluate
     from detector.tasks.detection import train
-
-__version__ = "0.1.0"
 
 __all__ = ["__version__", "build_detector", "evaluate", "list_backbones", "load_config", "train"]
 

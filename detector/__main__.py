@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
-from detector import __version__
+from detector.version import __version__
 from detector.commands import VERBS
 
 

@@ -14,12 +14,12 @@ import torchvision
 from torch import Tensor
 from yacs.config import CfgNode
 
-from detector import __version__
 from detector.config import changed_keys
 from detector.data.coco import CocoDetection
 from detector.evaluation.base import Evaluator
 from detector.evaluation.report import summary_text
 from detector.files import write_json
+from detector.version import __version__
 
 log = logging.getLogger("detector")
 
