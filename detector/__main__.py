@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
-from detector.version import __version__
 from detector.commands import VERBS
+from detector.version import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> None:
