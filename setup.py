@@ -34,7 +34,10 @@ setup(
         "tqdm>=4.65",
     ],
     extras_require={
-        "test": ["pytest>=8", "safetensors>=0.4", "matplotlib>=3.8", "ruff>=0.9", "mypy>=1.13", "setuptools>=70.1"],
+        "test": [
+            *("pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9", "mypy>=1.13", "setuptools>=70.1"),
+            *("safetensors>=0.4", "matplotlib>=3.8"),
+        ],
         "plots": ["matplotlib>=3.8"],
         "timm": ["timm>=1.0"],
         "safetensors": ["safetensors>=0.4"],

@@ -218,7 +218,7 @@ def test_an_image_is_taken_once_and_must_be_known(tmp_path):
 @pytest.mark.slow
 def test_a_set_of_the_size_of_coco_is_quick(tmp_path):
     evaluator = evaluated(write(tmp_path, random_file(0, images=5000)), 0)
-    start = time.perf_counter()
+    start = time.process_time()
     evaluator.compute()
     evaluator.save_results(tmp_path / "results.json")
-    assert time.perf_counter() - start < 60
+    assert time.process_time() - start < 60

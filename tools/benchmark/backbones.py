@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ from tqdm import tqdm
 from detector.models.backbones import build_backbone
 from detector.models.backbones.base import Backbone
 from detector.models.norm import FrozenNorm
+
+Foreign = Any
+"""A network of another project, or a part of one, whose attributes are not declared."""
 
 BURST = 0.15  # seconds of each network before the other takes its turn
 PRECISE = 0.02  # width of the median's interval that ends the measurement
@@ -72,7 +76,8 @@ def measure(name: str, norm: str, images: Tensor, rounds: int) -> str:
     images = images.to(memory_format=torch.channels_last)
     ours = build_backbone(name, norm)
     peer = PEERS[name](ours)
-    ours, peer = (m.to(images.device, memory_format=torch.channels_last) for m in (ours, peer))
+    for module in (ours, peer):
+        module.to(images.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     require_equal(name, ours, peer, images)
     forward = ratios(lambda: infer(ours, images), lambda: infer(peer, images), rounds, images.device)
     ours.train()
@@ -199,7 +204,7 @@ class Peer(nn.Module):
 class Timm(Peer):
     """A network of timm without its classifier; `passes` as in SReResNet."""
 
-    def __init__(self, network: nn.Module, backbone: Backbone, passes: int = 1) -> None:
+    def __init__(self, network: Foreign, backbone: Backbone, passes: int = 1) -> None:
         """Takes over the weights of `backbone`. Raises ValueError when timm has other keys."""
         super().__init__(backbone)
         network.reset_classifier(0)
@@ -210,7 +215,8 @@ class Timm(Peer):
 
     def forward(self, images: Tensor) -> Tensor:
         """The coarsest map; the others are made and held until the end, as a detector needs them."""
-        net, levels = self.network, []
+        net: Any = self.network
+        levels: list[Tensor] = []
         if hasattr(net, "base_layer"):  # a DLA
             x = net.base_layer(images)
             stages = [[module] for name, module in net.named_children() if name.startswith("level")]
@@ -240,7 +246,8 @@ class Plain(Peer):
 
     def forward(self, images: Tensor) -> Tensor:
         """The coarsest map; the others are made and held until the end, as a detector needs them."""
-        trunk, levels = self.trunk, []
+        trunk: Any = self.trunk
+        levels: list[Tensor] = []
         x = trunk.maxpool(torch.relu_(trunk.bn1(trunk.conv1(images))))
         for stage in trunk.stages():
             for index, block in enumerate(stage):
@@ -249,7 +256,7 @@ class Plain(Peer):
         return levels[-1]
 
     @staticmethod
-    def block(block: nn.Module, x: Tensor, index: int, depth: int) -> Tensor:
+    def block(block: Foreign, x: Tensor, index: int, depth: int) -> Tensor:
         """One block; the arrangement by place is told from the norms that the block has."""
         by_place = hasattr(block, "place")
         y = x
@@ -287,8 +294,9 @@ def timm_se_res2net(backbone: Backbone) -> nn.Module:
     from timm.models.res2net import Bottle2neck
     from timm.models.resnet import ResNet
 
+    block: Any = Bottle2neck  # ResNet takes any block of this form, and declares its own two
     args = {"scale": 4, "attn_layer": SEModule}
-    return Timm(ResNet(Bottle2neck, (3, 4, 6, 3), base_width=26, block_args=args), backbone)
+    return Timm(ResNet(block, (3, 4, 6, 3), base_width=26, block_args=args), backbone)
 
 
 PEERS: dict[str, Callable[[Backbone], nn.Module]] = {

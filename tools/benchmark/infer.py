@@ -9,6 +9,7 @@ import argparse
 import statistics
 from collections.abc import Callable
 from copy import deepcopy
+from typing import cast
 
 import torch
 from peers import PAIRS, build_pair, clock, matmul_rate, share, take_turns
@@ -19,6 +20,7 @@ from torchvision.ops import box_iou, roi_align
 from detector.engine.device import autocast, peak_memory_mb
 from detector.inference.prepare import prepare_for_inference
 from detector.models.detector import Detector
+from detector.models.heads.faster_rcnn import FasterRCNN
 from detector.ops.boxes import decode_deltas
 from detector.structures import Detection
 
@@ -65,7 +67,7 @@ def compare(head: str, size: tuple[int, int], rounds: int, device: torch.device,
         "torchvision best": predict(theirs_best, "bf16"),
         "ours best": predict(best, "bf16"),
     }
-    pairs = PAIRS
+    pairs: tuple[tuple[str, str, str], ...] = PAIRS
     if compiled:
         fast = deepcopy(best)
         fast.backbone = torch.compile(fast.backbone, options={"freezing": True})  # type: ignore[assignment]
@@ -98,8 +100,8 @@ def compare(head: str, size: tuple[int, int], rounds: int, device: torch.device,
         "bf16 autocast": predict(ours, "bf16"),
         "and merged, rounded": predict(best, "bf16"),
     }
-    spent = take_turns(steps, rounds, device)
-    print("  " + ", ".join(f"{name} {statistics.median(times):.4f} s" for name, times in spent.items()))
+    by_step = take_turns(steps, rounds, device)
+    print("  " + ", ".join(f"{name} {statistics.median(times):.4f} s" for name, times in by_step.items()))
     print("  " + (proposal_tricks if head == "faster_rcnn" else threshold_trick)(ours, image, size, device))
     print(f"  peak memory of the process {peak_memory_mb(device):.0f} MiB")
 
@@ -128,16 +130,17 @@ def moved(reference: Detection, other: Detection, shift: int) -> str:
 
 def proposal_tricks(model: Detector, image: Tensor, size: tuple[int, int], device: torch.device) -> str:
     """What pooling by rows and decoding after the selection give."""
+    head = cast(FasterRCNN, model.head)
     features = model.neck(model.backbone(model.normalize(image, [size])))
-    boxes = model.head.rpn.predict(features, [size]).boxes[0]
+    boxes = head.rpn.predict(features, [size]).boxes[0]
     which = torch.zeros(len(boxes), dtype=torch.int64, device=device)
-    finest, stride = next(iter(features.values())), next(iter(model.head.pooler.strides.values()))
+    finest, stride = next(iter(features.values())), next(iter(head.pooler.strides.values()))
     rois = torch.cat([which[:, None].float(), boxes], dim=1)
-    anchors, (_, deltas) = torch.cat(model.head.rpn.anchors(features)), model.head.rpn(features)
+    anchors, (_, deltas) = torch.cat(head.rpn.anchors(features)), head.rpn(features)
     every = torch.cat(deltas, dim=1)[0]
-    chosen = min(len(every), 5 * model.head.rpn.pre_nms_top_n["test"])
+    chosen = min(len(every), 5 * head.rpn.pre_nms_top_n["test"])
     runs = {
-        "RoIAlign as rows": lambda: model.head.pooler(features, boxes, which),
+        "RoIAlign as rows": lambda: head.pooler(features, boxes, which),
         "torchvision's": lambda: roi_align(finest, rois, 7, 1 / stride, 2, False),
         "decoding the best anchors": lambda: decode_deltas(anchors[:chosen], every[:chosen]),
         "all anchors": lambda: decode_deltas(anchors, every),

@@ -19,7 +19,7 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.files import write_json
 from detector.inference.detect import detect_all
 from detector.models.detector import Detector
-from detector.structures import Detection
+from detector.structures import Detection, Target
 from detector.tasks.detection import to_device, train
 from detector.tasks.resolve import resolve_model
 from detector.tasks.trained import load_for_inference
@@ -126,7 +126,7 @@ def draw_all(model: Detector, dataset: CocoDetection, cfg: CfgNode, folder: Path
             shown = found["scores"] >= 0.5
             one = Detection(boxes=found["boxes"][shown], labels=found["labels"][shown], scores=found["scores"][shown])
             boxes = torch.from_numpy(index.boxes[index.rows(position)])
-            truth = {**target, "boxes": boxes, "ignore": boxes[:0]}
+            truth: Target = {**target, "boxes": boxes, "ignore": boxes[:0]}
             image = read_rgb(dataset.folder / str(index.file_names[position]), index.size(position))
             picture = draw(image, one, dataset.classes, truth)
             cv2.imwrite(str(folder / Path(str(index.file_names[position])).name), picture[..., ::-1])

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from detector.conversion import convert
 from detector.models.build import build_detector
 from detector.models.detector import Detector
 from detector.tasks.trained import load_weights
+
+Foreign = Any
+"""A network of another project, or a part of one, whose attributes are not declared."""
 
 PAIRS = (
     ("ours fp32", "torchvision fp32", "fp32 to fp32"),
@@ -56,7 +60,7 @@ def build_peer(head: str, height: int, width: int) -> nn.Module:
     return detection.FCOS(resnet_fpn_backbone(**parts, returned_layers=[2, 3, 4], extra_blocks=above), 91, **sides)
 
 
-def lively(theirs: nn.Module, run: Callable[[], object]) -> nn.Module:
+def lively(theirs: Foreign, run: Callable[[], object]) -> Foreign:
     """Random predictors whose outputs make detections of many classes, sizes and levels; run: predicts."""
     theirs.eval()
     with torch.no_grad():
@@ -79,14 +83,14 @@ def lively(theirs: nn.Module, run: Callable[[], object]) -> nn.Module:
     return theirs
 
 
-def damp(theirs: nn.Module) -> None:
+def damp(theirs: Foreign) -> None:
     """Small last norms of the branches: the residual sums of random blocks would grow without bound."""
     for name, module in theirs.backbone.body.named_modules():
         if name.endswith("bn3"):
             nn.init.uniform_(module.weight, 0.1, 0.3)
 
 
-def spread(layer: nn.Module, std: float, run: Callable[[], object]) -> None:
+def spread(layer: Foreign, std: float, run: Callable[[], object]) -> None:
     """Scale and shift a layer so that its outputs have a standard deviation, and each channel the mean 0."""
     outputs: list[Tensor] = []
     hook = layer.register_forward_hook(lambda module, inputs, output: outputs.append(output.transpose(0, 1).flatten(1)))
@@ -103,7 +107,7 @@ def take_turns(runs: Mapping[str, Callable[[], object]], rounds: int, device: to
     """Seconds of each run in every round, after a first one that does not count; the order turns every round."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for i in tqdm(range(rounds + 1), unit="round", leave=False):
-        names = list(runs) if i % 2 else list(reversed(runs))
+        names = list(runs) if i % 2 else list(runs)[::-1]
         for name in names:
             spent = clock(runs[name], device)
             if i:

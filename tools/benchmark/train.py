@@ -9,6 +9,7 @@ import argparse
 import statistics
 from collections.abc import Callable
 from copy import deepcopy
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,8 @@ from torchvision.ops import roi_align, sigmoid_focal_loss
 
 from detector.engine.device import autocast, peak_memory_mb
 from detector.models.detector import Detector
+from detector.models.heads.faster_rcnn import FasterRCNN
+from detector.models.heads.fcos import FCOS
 from detector.ops.losses import sigmoid_focal_sum
 from detector.structures import Target
 
@@ -97,8 +100,8 @@ def compare(head: str, number: int, size: tuple[int, int], rounds: int, device: 
     for mine, other, words in PAIRS:
         print(f"  {words}: {share(seconds, mine, other)} of torchvision's time")
     steps = {"contiguous": step(plain), "channels_last": runs["ours fp32"], "and bf16 autocast": runs["ours best"]}
-    spent = take_turns(steps, max(rounds // 2, 2), device)
-    print("  " + ", ".join(f"{name} {statistics.median(times):.3f} s" for name, times in spent.items()))
+    by_step = take_turns(steps, max(rounds // 2, 2), device)
+    print("  " + ", ".join(f"{name} {statistics.median(times):.3f} s" for name, times in by_step.items()))
     print("  " + (region_trick if head == "faster_rcnn" else loss_trick)(ours, images, size, device))
     print(f"  peak memory of the process {peak_memory_mb(device):.0f} MiB")
 
@@ -120,16 +123,17 @@ def random_target(size: tuple[int, int], device: torch.device) -> Target:
 
 def region_trick(model: Detector, images: Tensor, size: tuple[int, int], device: torch.device) -> str:
     """What pooling by rows gives, forward and backward, for the regions of a step."""
+    head = cast(FasterRCNN, model.head)
     with torch.no_grad():
         features = model.neck(model.backbone(model.normalize(images, [size] * len(images))))
     features = {name: x.requires_grad_() for name, x in features.items()}
-    count = model.head.batch_size_per_image
+    count = head.batch_size_per_image
     boxes = torch.cat([random_target(size, device)["boxes"] for _ in range(count * len(images) // BOXES)])
     which = torch.arange(len(images), device=device).repeat_interleave(count)
-    finest, stride = next(iter(features.values())), next(iter(model.head.pooler.strides.values()))
+    finest, stride = next(iter(features.values())), next(iter(head.pooler.strides.values()))
     rois = torch.cat([which[:, None].float(), boxes], dim=1)
     runs = {
-        "RoIAlign as rows": lambda: model.head.pooler(features, boxes, which).sum().backward(),
+        "RoIAlign as rows": lambda: head.pooler(features, boxes, which).sum().backward(),
         "torchvision's": lambda: roi_align(finest, rois, 7, 1 / stride, 2, False).sum().backward(),
     }
     return ", ".join(
@@ -139,13 +143,14 @@ def region_trick(model: Detector, images: Tensor, size: tuple[int, int], device:
 
 def loss_trick(model: Detector, images: Tensor, size: tuple[int, int], device: torch.device) -> str:
     """What the focal loss without a one-hot target gives, forward and backward, for the logits of a step."""
-    cells = sum(-(-size[0] // s) * -(-size[1] // s) for s in model.head.strides.values()) * len(images)
-    logits = torch.randn(cells, model.head.num_classes, device=device, requires_grad=True)
+    head = cast(FCOS, model.head)
+    cells = sum(-(-size[0] // s) * -(-size[1] // s) for s in head.strides.values()) * len(images)
+    logits = torch.randn(cells, head.num_classes, device=device, requires_grad=True)
     rows = torch.randperm(cells, device=device)[:200]
-    columns = torch.randint(model.head.num_classes, (200,), device=device)
+    columns = torch.randint(head.num_classes, (200,), device=device)
 
     def one_hot() -> None:
-        target = F.one_hot(torch.zeros(cells, dtype=torch.int64, device=device), model.head.num_classes).float() * 0
+        target = F.one_hot(torch.zeros(cells, dtype=torch.int64, device=device), head.num_classes).float() * 0
         target[rows, columns] = 1
         sigmoid_focal_loss(logits, target, reduction="sum").backward()
 
