@@ -61,7 +61,7 @@ def read_file(path: str | Path, *, optimizer: bool = False) -> WeightFile:
     weights, places = whole, list[str]()
     while isinstance(weights, Mapping) and (place := _place(weights)):
         weights, places = weights[place], [*places, place]
-    if not isinstance(weights, Mapping) or not weights:
+    if not isinstance(weights, Mapping) or not (weights or places):
         raise ValueError(f"{path} holds no tensors by name but a {type(weights).__name__}; save `model.state_dict()`")
     state, taken = {str(key): _tensor(path, key, value) for key, value in weights.items()}, ".".join(places)
     if state.pop("n_averaged", None) is not None:  # of torch's AveragedModel, which puts a prefix before all others

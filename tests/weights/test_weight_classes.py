@@ -21,9 +21,9 @@ LEVELS = {"p3": Level(8, 8), "p4": Level(8, 16)}
 THERE = ["ape", "bat", "cat"]
 
 
-def build_head(name, classes):
+def build_head(name, classes, levels=LEVELS):
     if name == "fcos":
-        return FCOS(LEVELS, classes, num_convs=1, norm="none", sizes_of_interest=(64,))
+        return FCOS(levels, classes, num_convs=1, norm="none", sizes_of_interest=(64,))
     if name == "refinedet":
         return RefineDet(LEVELS, classes, tcb_channels=8, aspect_ratios=(1.0, 2.0))
     ious = (0.5, 0.6) if name == "cascade" else ()
@@ -170,6 +170,13 @@ def test_a_classifier_of_another_width_starts_anew_whatever_its_names():
     assert not torch.equal(new.head.box_heads[0].cls_logits.weight, old.head.box_heads[0].cls_logits.weight)
     with pytest.raises(ValueError, match=r"old\.pth do not fit the model(?s:.*)head\.box_heads\.0\.deltas\.weight"):
         load_detector(old, file_of(new, THERE), THERE, fine_tune=True)
+
+
+def test_a_detector_of_another_width_does_not_fit_whatever_its_names():
+    old, new = Net("fcos", 3), Net("fcos", 3)
+    old.head = build_head("fcos", 3, {name: Level(16, level.stride) for name, level in LEVELS.items()})
+    with pytest.raises(ValueError, match=r"old\.pth do not fit the model(?s:.*)wrong shape +\d+  head\.cls_tower"):
+        load_detector(new, file_of(old, THERE), ["cat", "bat", "ape"], fine_tune=True)
 
 
 @pytest.mark.parametrize("head", HEADS)
