@@ -101,3 +101,19 @@ def assert_same_bits(got, want, where):
     assert list(got) == list(want)
     different = [key for key in want if not torch.equal(got[key], want[key])]
     assert not different, (where, different)
+
+
+def test_a_checkpoint_of_the_form_before_is_resumed(tiny, tmp_path):
+    """They held random state, and neither an average nor the last measures."""
+    opts = ("SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 2)
+    train(tiny(*opts))
+    content = torch.load(tmp_path / "out" / "model_0000002.pth", weights_only=True)
+    del content["average"], content["metrics"]
+    content["random"] = {"cpu": torch.get_rng_state(), "cuda": []}
+    (tmp_path / "old").mkdir()
+    torch.save(content, tmp_path / "old" / "model_0000002.pth")
+    train(tiny(*opts, "OUTPUT_DIR", tmp_path / "old"), resume=True)
+    whole, resumed = (
+        torch.load(tmp_path / name / "model_final.pth", weights_only=True)["model"] for name in ("out", "old")
+    )
+    assert_same_bits(resumed, whole, "old")
