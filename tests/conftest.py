@@ -1,9 +1,12 @@
 """Where the reference data lies, and tiny models that every test can afford."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of a process, also of those that tests start: several run side by side
 
 import pytest
 import torch
