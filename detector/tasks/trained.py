@@ -16,7 +16,7 @@ from detector.models.build import build_detector
 from detector.models.detector import Detector
 from detector.structures import real_outputs
 from detector.tasks.resolve import resolve_model
-from detector.weights.checkpoint import BEST, by_step, newest_checkpoint, read_checkpoint
+from detector.weights.checkpoint import BEST, by_step, newest_checkpoint, newest_config, read_checkpoint
 from detector.weights.find import SCHEMES
 from detector.weights.load import is_detector, load_backbone, load_detector
 from detector.weights.read import WeightFile, read_file, read_plain
@@ -110,11 +110,10 @@ def _read_detector(path: Path, folder: Path) -> Trained:
 
 def started_from(folder: Path, backbone: str, path: Path) -> bool:
     """Whether the run in a folder started from the file `path`: whether its config names it as MODEL.WEIGHT."""
-    newest = next(iter(by_step(folder)), None)
-    text = read_plain(newest).get("config") if newest else None
-    if not text:
+    said = newest_config(folder)
+    if said is None:
         return False
-    weight = config_from_text(text, str(newest)).MODEL.WEIGHT
+    weight = config_from_text(said[1], str(said[0])).MODEL.WEIGHT
     if weight in ("", "imagenet"):
         return False
     if weight.startswith(SCHEMES):
@@ -164,17 +163,18 @@ def run_config(run: Path, opts: Sequence[str] = ()) -> CfgNode:
     OUTPUT_DIR is the folder itself, for a checkpoint the folder that it lies in if a run is there, wherever it was when
     the config was written. Raises ValueError naming what is no run, or has no config.
     """
-    path = next(iter(by_step(run)), None) if run.is_dir() else run
-    if path is None:
-        raise ValueError(f"{run} holds no checkpoint: name a run's folder, a checkpoint, or --config-file FILE")
-    if not path.is_file():
+    if run.is_dir():
+        said = newest_config(run)
+        if said is None:
+            raise ValueError(f"{run} holds no checkpoint: name a run's folder, a checkpoint, or --config-file FILE")
+        return config_from_text(said[1], str(said[0]), ["OUTPUT_DIR", str(run), *opts])
+    if not run.is_file():
         raise ValueError(f"{run} is neither a run's folder nor a checkpoint, and there is no such file")
-    text = read_plain(path).get("config")
-    if not text:
-        raise ValueError(f"{path} holds no config: write --config-file FILE MODEL.WEIGHT {path}")
-    home = path.parent
-    place = ["OUTPUT_DIR", str(home)] if run.is_dir() or any((home / name).exists() for name in RUN_FILES) else []
-    return config_from_text(text, str(path), [*place, *opts])
+    text = read_plain(run).get("config")
+    if not isinstance(text, str):
+        raise ValueError(f"{run} holds no config: write --config-file FILE MODEL.WEIGHT {run}")
+    place = ["OUTPUT_DIR", str(run.parent)] if any((run.parent / name).exists() for name in RUN_FILES) else []
+    return config_from_text(text, str(run), [*place, *opts])
 
 
 def check_classes(facts: Mapping[str, Any], source: str, classes: Sequence[str]) -> None:

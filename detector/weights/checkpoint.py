@@ -84,6 +84,19 @@ def _step(path: Path) -> int:
     return step
 
 
+def newest_config(output: Path) -> tuple[Path, str] | None:
+    """The newest checkpoint of a folder that can be read and has a config, and that config; None without any."""
+    for path in by_step(output):
+        try:
+            text = read_plain(path).get("config")
+        except ValueError as error:
+            log.warning("%s; it is left out", str(error).removesuffix(FETCH))
+            continue
+        if isinstance(text, str):
+            return path, text
+    return None
+
+
 def newest_checkpoint(output: Path, *needs: str) -> WeightFile | None:
     """The intact checkpoint of a folder with the most steps, or None; damaged ones are named in a warning.
 

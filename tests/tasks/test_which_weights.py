@@ -178,6 +178,16 @@ def test_a_runs_folder_or_checkpoint_brings_its_config(tiny, tmp_path, first):
         run_config(tmp_path, [])
 
 
+def test_a_damaged_checkpoint_is_passed_over_wherever_the_newest_counts(tiny, tmp_path, first, caplog):
+    whole = first.read_bytes()
+    (tmp_path / "first" / "model_0000009.pth").write_bytes(whole[: len(whole) // 2])
+    cfg = run_config(tmp_path / "first")
+    assert cfg.SOLVER.MAX_ITER == 2
+    assert find_trained(cfg).file.path == first
+    assert find_trained(cfg, weight=str(first)).file.path == first
+    assert "model_0000009.pth is truncated" in caplog.text
+
+
 def test_the_checkpoints_number_of_classes_counts_where_the_config_leaves_it_open(tiny, tmp_path, first):
     cfg = tiny("MODEL.NUM_CLASSES", 0, "OUTPUT_DIR", tmp_path / "first")
     assert run_test(cfg)
