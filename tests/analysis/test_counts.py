@@ -182,7 +182,7 @@ def test_golden_counts(golden_heads):
             continue
         with torch.device("meta"):
             backbone = build_backbone(name, norm)
-        assert on_meta(backbone, 1, 3, 64, 64).params == golden["params_backbone"], path.stem
+        assert sum(p.numel() for p in backbone.parameters()) == golden["params_backbone"], path.stem
         if "fc.weight" in golden["state_dict"]:
             counts = count_classifier(name, norm=norm)
         else:

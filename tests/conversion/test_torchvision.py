@@ -165,6 +165,6 @@ def test_pixels_and_classes_are_torchvisions(pair):
     for image, (h, w), own in zip(images, sizes, model.normalize(images, sizes)):
         want = transform.normalize(image[:, :h, :w] / 255)
         torch.testing.assert_close(own[:, :h, :w].float(), want, rtol=0, atol=1e-5)
-    assert category_ids == list(range(91)) if name == FCOS else list(range(1, 91))
+    assert category_ids == list(range(0 if name == FCOS else 1, 91))
     assert (classes[category_ids.index(1)], classes[category_ids.index(90)]) == ("person", "toothbrush")
     assert classes.count("N/A") == 10

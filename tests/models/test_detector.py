@@ -56,6 +56,7 @@ def test_frozen_norms_take_their_eps_from_the_record_or_the_config():
         tiny("MODEL.BACKBONE.NORM", "gn", "MODEL.BACKBONE.NORM_EPS", "0.001")
 
 
+FEW = ("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "64", "MODEL.RPN.POST_NMS_TOP_N_TEST", "100")
 RESNEST_RECIPE = ("MODEL.BACKBONE.NORM", "sync_bn", "MODEL.NECK.NORM", "sync_bn", "MODEL.ROI_BOX_HEAD.NORM", "sync_bn")
 
 
@@ -69,7 +70,7 @@ RESNEST_RECIPE = ("MODEL.BACKBONE.NORM", "sync_bn", "MODEL.NECK.NORM", "sync_bn"
 )
 def test_options_of_faster_rcnn_train_from_the_config(opts):
     cfg = load_config(
-        ROOT / "configs/base/faster_rcnn.yaml", [*TINY[:6], "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM", "32", *opts]
+        ROOT / "configs/base/faster_rcnn.yaml", [*TINY[:6], "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM", "32", *FEW, *opts]
     )
     model = build_detector(cfg)
     images = torch.randint(0, 255, (2, 3, 64, 96), dtype=torch.uint8)

@@ -45,7 +45,7 @@ def coco_folder(folder, boxes_per_image, seed=0, categories=((3, "dark"), (7, "l
 
 TINY = [
     *("MODEL.DEVICE", "cpu", "MODEL.WEIGHT", "", "MODEL.NUM_CLASSES", "2"),
-    *("MODEL.BACKBONE.NAME", "resnet18", "MODEL.BACKBONE.NORM", "bn", "MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "0"),
+    *("MODEL.BACKBONE.NAME", "resnet10", "MODEL.BACKBONE.NORM", "bn", "MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "0"),
     *("MODEL.NECK.OUT_CHANNELS", "64", "MODEL.FCOS.NUM_CONVS", "1"),
     *("INPUT.MIN_SIZE_TRAIN", "(48, 64)", "INPUT.MAX_SIZE_TRAIN", "96"),
     *("INPUT.MIN_SIZE_TEST", "64", "INPUT.MAX_SIZE_TEST", "96"),

@@ -17,7 +17,7 @@ from detector.tasks.detection import test as run_test
 from detector.tasks.detection import train
 
 EVERYTHING = (
-    *("MODEL.BACKBONE.NAME", "resnet10", "SOLVER.MAX_ITER", 2),
+    *("SOLVER.MAX_ITER", 2),
     *("MODEL.FCOS.INFERENCE_TH", 0, "MODEL.FCOS.PRIOR_PROB", 0.3, "TEST.DETECTIONS_PER_IMG", 500),
 )
 

@@ -72,7 +72,7 @@ def test_wide_and_tall_images_meet_only_without_grouping(tiny, two_forms, monkey
         return real(self, images, sizes, targets)
 
     monkeypatch.setattr(Detector, "forward", forward)
-    opts = ("MODEL.BACKBONE.NAME", "resnet10", "MODEL.NECK.OUT_CHANNELS", 32, "SOLVER.MAX_ITER", 8)
+    opts = ("MODEL.NECK.OUT_CHANNELS", 32, "SOLVER.MAX_ITER", 8)
     train(tiny(*opts, "DATASETS.TRAIN", two_forms, "DATASETS.TEST", "()", "DATALOADER.ASPECT_RATIO_GROUPING", grouping))
     assert len(forms) == 8
     assert sum(map(sum, forms)) == 8  # each image twice

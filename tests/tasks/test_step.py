@@ -35,7 +35,7 @@ def test_adamw_is_the_recipe_spelled_out(started, tmp_path):
 
 @pytest.mark.parametrize(("precision", "steps"), [("bf16", 3), ("fp16", 2)])
 def test_the_step_in_half_precision_is_the_recipe_spelled_out(started, tmp_path, precision, steps):
-    cfg, start = started("SOLVER.MAX_ITER", steps, "SOLVER.AMP", precision)
+    cfg, start = started("SOLVER.MAX_ITER", steps, "SOLVER.AMP", precision, "INPUT.MIN_SIZE_TRAIN", 32)
     train(cfg)
     recipe = RECIPE._replace(rates=RATES[:steps])
     want, full = (train_by_hand(cfg, start, recipe, precision=p) for p in (precision, "off"))
