@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from detector.models.layers import conv_layer, optional_norm, projection_bottleneck
+from detector.models.layers import conv_layer, optional_norm, projection_bottleneck, run_strided
 from detector.models.necks.base import Neck, NeckKeys, register_neck
 from detector.models.norm import Norm
 from detector.structures import Features, Level
@@ -44,7 +44,7 @@ class SSDExtra(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, channels, H, W] -> [N, 512, H / 2, W / 2]."""
-        return self.conv2(self.conv1(x).relu_()).relu_()
+        return run_strided(self.conv2, self.conv1(x).relu_()).relu_()
 
 
 class RefineDetSources(Neck):
