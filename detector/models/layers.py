@@ -1,7 +1,6 @@
 """Layers of necks and heads in SSD's line: convolutions with a bias or a norm, initialised as Caffe's."""
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from detector.models.backbones.resnet import Bottleneck
 from detector.models.backbones.trunk import Place, conv_shortcut
@@ -17,19 +16,6 @@ def conv_layer(channels: int, out: int, kernel: int, stride: int = 1, norm: Norm
     """A convolution that keeps the size but for its stride; with a bias, or with a norm behind it."""
     conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=norm is None)
     return _layer(conv, norm)
-
-
-def run_strided(layer: nn.Module, x: Tensor) -> Tensor:
-    """layer(x) of a strided convolution; in float32 where it is to be trained under a CPU's autocast on a single column.
-
-    There torch 2.14.1 leaves parts of the bfloat16 gradient of the weights unwritten: whatever was in memory, see
-    findings/torch_bf16_gradient_of_narrow_maps.sh.
-    """
-    trained = x.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
-    if x.shape[-1] > 1 or not trained:
-        return layer(x)
-    with torch.autocast("cpu", enabled=False):
-        return layer(x.float())
 
 
 def deconv_layer(channels: int, norm: Norm | None = None) -> nn.Sequential:

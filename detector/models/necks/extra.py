@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from detector.models.layers import conv_layer, optional_norm, projection_bottleneck, run_strided
+from detector.models.layers import conv_layer, optional_norm, projection_bottleneck
+from detector.models.narrow import convolve
 from detector.models.necks.base import Neck, NeckKeys, register_neck
 from detector.models.norm import Norm
 from detector.structures import Features, Level
@@ -44,7 +45,9 @@ class SSDExtra(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, channels, H, W] -> [N, 512, H / 2, W / 2]."""
-        return run_strided(self.conv2, self.conv1(x).relu_()).relu_()
+        conv, *norm = self.conv2
+        x = convolve(conv, self.conv1(x).relu_())  # type: ignore[arg-type]
+        return (norm[0](x) if norm else x).relu_()
 
 
 class RefineDetSources(Neck):

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from detector.models.layers import run_strided
+from detector.models.narrow import convolve
 from detector.models.necks.base import Neck, NeckKeys, register_neck
 from detector.models.norm import ConvNorm, norm_factory
 from detector.structures import Features, Level
@@ -65,8 +65,8 @@ class FPN(Neck):
         if self.extra == "maxpool":
             outputs.append(F.max_pool2d(outputs[-1], 1, stride=2))
         elif self.extra != "none":
-            p6 = run_strided(self.p6, features[list(self.inner)[-1]] if self.extra == "p6p7_c5" else outputs[-1])
-            outputs += [p6, run_strided(self.p7, F.relu(p6))]
+            p6 = convolve(self.p6, features[list(self.inner)[-1]] if self.extra == "p6p7_c5" else outputs[-1])
+            outputs += [p6, convolve(self.p7, F.relu(p6))]
         return dict(zip(self.levels, outputs, strict=True))
 
 
