@@ -120,6 +120,8 @@ def read_trained(
     pairs = list(zip(opts[::2], opts[1::2], strict=True))
     weight = dict(pairs).get(WEIGHT)
     others = [word for key, value in pairs if key != WEIGHT for word in (key, value)]
+    if weight is not None and args.which is not None:
+        raise ValueError(f"{WEIGHT} {weight} and --which {args.which} are two wishes: leave one of them out")
     if trained is None:
         return load_config(args.config_file, others), weight
     if not Path(trained).exists():
@@ -131,7 +133,7 @@ def read_trained(
             raise ValueError(f"{trained} is a checkpoint, so leave out --which {args.which}, or name the run's folder")
     from detector.tasks.trained import run_config
 
-    return run_config(Path(trained), others), Path(trained) if Path(trained).is_file() else weight
+    return run_config(Path(trained), others), weight or Path(trained)
 
 
 def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *, log: bool = True) -> None:

@@ -44,6 +44,8 @@ DEFINITIONS = (
 )
 ACCURACY = "top-1, top-5: ImageNet accuracy as published with the weights, on this crop; nothing here is measured."
 FROZEN = "Weights and biases of a frozen_bn are buffers, not parameters; the published parameters are those with bn."
+CLASSES = 80  # COCO's
+OPEN = f"Where a config leaves MODEL.NUM_CLASSES to the data, {CLASSES} classes are counted."
 IRESNET = (
     "The FLOPs that the iResNet authors publish (9.277 G for iresnet50) are another quantity: thop's operations (MACs, "
     "4 for each element that a batch norm puts out, global pooling) x 20/9."
@@ -142,11 +144,12 @@ def count_detectors(
 ) -> tuple[list[Row], list[str]]:
     """Rows for the backbone, the neck, the head and the whole of each detector, and footnotes."""
     from detector.analysis.counts import Counts, count_detector, largest_test_size
-    from detector.models.build import resolve_parts
+    from detector.tasks.resolve import resolve_model
 
     rows, norms = [], set()
     with tqdm(files, desc="count", unit="detector", dynamic_ncols=True, leave=False) as bar:
-        configs = [resolve_parts(load_config(file, overrides)) for file in files]
+        read = [load_config(file, overrides) for file in files]
+        configs = [resolve_model(cfg, CLASSES) for cfg in read]
         sizes = [size or largest_test_size(cfg) for cfg in configs]
         counted = [count_detector(configs[i], sizes[i]) for i, _ in enumerate(bar)]
     for file, cfg, (height, width), parts in zip(files, configs, sizes, counted, strict=True):
@@ -156,7 +159,8 @@ def count_detectors(
             row = {"config": file, "part": part, "name": names[part], "input": f"{height}x{width}"}
             rows.append({**row, **numbers(counts, exact)})
         norms.add(cfg.MODEL.BACKBONE.NORM)
-    return rows, [DEFINITIONS, *[FROZEN] * ("frozen_bn" in norms)]
+    is_open = any(cfg.MODEL.NUM_CLASSES == 0 for cfg in read)
+    return rows, [DEFINITIONS, *[FROZEN] * ("frozen_bn" in norms), *[OPEN] * is_open]
 
 
 def numbers(counts: "Counts", exact: bool) -> Row:

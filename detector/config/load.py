@@ -24,9 +24,10 @@ DEFAULT = "default"
 _PLUGIN = "; if a plugin declares it, add --import PACKAGE"
 
 
-def load_config(path: str | Path | None, opts: Sequence[str] = ()) -> CfgNode:
+def load_config(path: str | Path | None, opts: Sequence[object] = ()) -> CfgNode:
     """The frozen config of a YAML file (None: the defaults) with overrides `["KEY", "VALUE", ..]` on top.
 
+    Values of overrides may be texts, as on the command line, or numbers, lists and the like.
     path: a file, or the name of a shipped one, "fcos/resnet50_1080". `_BASE_: other.yaml` or `[one.yaml, other.yaml]`,
     relative to the file that says so or the name of a shipped one, is read first; of several the later ones win, bases
     may have bases, and a file that is reached twice counts once, where it was reached first. Keys may be nested or
@@ -41,25 +42,26 @@ def load_config(path: str | Path | None, opts: Sequence[str] = ()) -> CfgNode:
     return load_config_with_origins(path, opts)[0]
 
 
-def load_config_with_origins(path: str | Path | None, opts: Sequence[str] = ()) -> tuple[CfgNode, dict[str, str]]:
+def load_config_with_origins(path: str | Path | None, opts: Sequence[object] = ()) -> tuple[CfgNode, dict[str, str]]:
     """`load_config`, and where the value of every key comes from: "default", a file or "command line"."""
     layers = [] if path is None else read_layers(find_config(path))
     return _build([*layers, *_overrides(opts)])
 
 
-def config_from_text(text: str, source: str = "checkpoint", opts: Sequence[str] = ()) -> CfgNode:
+def config_from_text(text: str, source: str = "checkpoint", opts: Sequence[object] = ()) -> CfgNode:
     """The frozen config that `config_text` wrote, with overrides on top; keys newer than the text have their defaults.
 
     Raises ValueError, naming `source`, for keys that no longer exist and whatever else `load_config` refuses.
     """
-    layer = Layer(source, leaves(parse(text, source)), written=True)
+    layer = Layer(source, leaves(parse(text, source), source), written=True)
     return _build([layer, *_overrides(opts)])[0]
 
 
-def _overrides(opts: Sequence[str]) -> list[Layer]:
+def _overrides(opts: Sequence[object]) -> list[Layer]:
     if len(opts) % 2:
         raise ValueError(f"{COMMAND_LINE}: {opts[-1]!r} has no value; write KEY VALUE pairs")
-    return [Layer(COMMAND_LINE, list(zip(opts[::2], opts[1::2], strict=True)))] if opts else []
+    words = [str(word) for word in opts]
+    return [Layer(COMMAND_LINE, list(zip(words[::2], words[1::2], strict=True)))] if opts else []
 
 
 def _build(layers: Sequence[Layer]) -> tuple[CfgNode, dict[str, str]]:

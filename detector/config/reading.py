@@ -1,6 +1,7 @@
 """YAML files and what they are based on: from a path to layers of keys and values, the first of which counts least."""
 
 import os
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,8 +65,8 @@ def parse(text: str | bytes, source: str) -> dict[str, Any]:
     return tree
 
 
-def leaves(tree: Mapping[str, Any]) -> list[tuple[str, object]]:
-    """(dotted key, value) pairs of nested sections."""
+def leaves(tree: Mapping[str, Any], source: str) -> list[tuple[str, object]]:
+    """(dotted key, value) pairs of nested sections. Raises ValueError naming `source` for a key that stands twice."""
     known = flat(get_defaults())
 
     def walk(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
@@ -76,7 +77,10 @@ def leaves(tree: Mapping[str, Any]) -> list[tuple[str, object]]:
             else:
                 yield key, value
 
-    return list(walk(tree, ""))
+    pairs = list(walk(tree, ""))
+    if twice := next((key for key, count in Counter(key for key, _ in pairs).items() if count > 1), None):
+        raise ValueError(f"{source}: key {twice!r} stands twice, nested and dotted")
+    return pairs
 
 
 def _walk(path: Path, above: tuple[Path, ...], done: set[Path], layers: list[Layer]) -> None:
@@ -89,7 +93,7 @@ def _walk(path: Path, above: tuple[Path, ...], done: set[Path], layers: list[Lay
     for base in _bases(tree, source):
         _walk(_find_base(base, path), (*above, path), done, layers)
     done.add(place)
-    pairs = leaves(tree)
+    pairs = leaves(tree, source)
     # No person writes half of all keys into one file; versions and plugins may differ, so `save_config` wrote them all.
     written = len({key for key, _ in pairs} & set(flat(get_defaults()))) > len(flat(get_defaults())) / 2
     layers.append(Layer(source, pairs, written))
@@ -109,7 +113,8 @@ def _bases(tree: dict[str, Any], source: str) -> list[str]:
 def _find_base(entry: str, path: Path) -> Path:
     """The file that a base of `path` is: beside it, else the shipped one of that name."""
     beside = path.parent / entry
-    found = beside if beside.resolve().is_file() else shipped_config(entry)
+    near = next((p for p in (beside, Path(f"{beside}.yaml")) if p.resolve().is_file()), None)
+    found = near or shipped_config(entry)
     if found is None:
         raise FileNotFoundError(f"{_shown(beside)}: no such config file; _BASE_ of {_shown(path)}{near_text(entry)}")
     return found

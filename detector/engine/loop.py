@@ -89,7 +89,8 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
         else:
             log.info("resuming from %s at step %d of %d", run.source, run.step, plan.steps)
             report.event({"step": run.step, "event": "resume", "checkpoint": run.source.name, **run.header})
-            finish_step(run, task, plan, report, written=True)
+            set_learning_rate(run.optimizer, plan.rate(max(run.step - 1, 0)))  # as it was left
+            finish_step(run, task, plan, report, written=run.source)
         if run.step < plan.steps:
             run_steps(run, task, plan, report)
         return run.metrics or {}
@@ -132,16 +133,16 @@ def run_steps(run: Run, task: Task, plan: Plan, report: TrainLog) -> None:
         finish_step(run, task, plan, report)
 
 
-def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog, *, written: bool = False) -> None:
+def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog, *, written: Path | None = None) -> None:
     """What is due after a step: its checkpoint, its evaluation, and the checkpoint that knows of it.
 
-    written: the run comes from this step's checkpoint, and was perhaps killed before the evaluation.
+    written: a checkpoint of this step, which the run comes from; it was perhaps killed before the evaluation.
     """
     last = run.step == plan.steps
     saves = last or plan.saves(run.step)
-    if saves and not (written and run.checkpoint(last).exists()):
+    if saves and written != run.checkpoint(last):
         run.save(last)  # a crash in the evaluation must not cost the steps
-    if run.evaluated == run.step or not plan.tests(run.step):
+    if (run.evaluated == run.step and run.metrics is not None) or not plan.tests(run.step):
         return
     metrics = task.measures(run)
     run.keep_best(metrics, task.score(metrics), task.weights(run))

@@ -112,8 +112,8 @@ def train(cfg: CfgNode, resume: bool = False) -> Metrics:
     """
     folder = open_folder(cfg.OUTPUT_DIR, resume)
     task = DetectionTask.from_config(cfg)
-    save_config(task.cfg, folder / "config.yaml")
     run = start(task, folder, resume)
+    save_config(task.cfg, folder / "config.yaml")
     return loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
 
 
@@ -135,8 +135,16 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
         run.restore(found)
         if run.step > cfg.SOLVER.MAX_ITER:
             raise ValueError(f"{found.path} is at step {run.step}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}")
+        if run.metrics is not None and run.metrics.keys() != task.tests.keys():
+            run.metrics = None  # of other test sets
     else:
         load_weights(model, cfg, data.classes)  # type: ignore[arg-type]
+        if not cfg.MODEL.WEIGHT and cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT:
+            log.warning(
+                "MODEL.WEIGHT is empty, so random weights are frozen by MODEL.BACKBONE.FREEZE_CONV_BODY_AT %d: set it "
+                "to 0, and MODEL.BACKBONE.NORM to bn or gn",
+                cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT,
+            )
     if warning := check_batch(model.train(), cfg.SOLVER.IMS_PER_BATCH):
         log.warning("%s", warning)
     return run
@@ -167,9 +175,9 @@ def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") 
     datasets = build_test_datasets(cfg, outputs=found.classes)
     classes = next(iter(datasets.values())).classes
     cfg = resolve_model(cfg, len(classes))
-    file = found.file
-    subject = Subject(str(file.path), state_digest(file.state), file.content.get("step"), found.newest)
     model, names, _ = load_found(cfg, found, classes)
+    digest = state_digest(model.state_dict())
+    subject = Subject(str(found.file.path), digest, found.file.content.get("step"), found.newest)
     model = prepare_for_inference(model.to(device), cfg.TEST.AMP)
     return evaluate(model, datasets, cfg, Path(cfg.OUTPUT_DIR), subject, names)
 

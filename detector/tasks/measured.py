@@ -80,6 +80,7 @@ def save_measures(
     }
     write_json(folder / f"metrics{suffix}.json", {**metrics, MEASURED: said})
     log.info("%s\n%s", dataset.name, summary_text(metrics))
+    log.info("numbers -> %s, detections -> %s", folder / f"metrics{suffix}.json", folder / f"results{suffix}.json")
     return metrics
 
 
@@ -89,8 +90,10 @@ def _suffix(folder: Path, subject: Subject) -> str:
     if there is None or there.get("digest") == subject.digest:
         return ""
     if subject.newest:
-        if there.get("step") is not None and there["step"] != subject.step:
-            log.info("%s: step %s gives way to step %s", folder / "metrics.json", there["step"], subject.step)
+        log.info(
+            "%s: the numbers of step %s (%s) give way to those of step %s",
+            *(folder / "metrics.json", there.get("step"), there.get("weight") or "unknown weights", subject.step),
+        )
         return ""
     suffix = f"_{Path(subject.weight).stem}"
     other = _measured(folder / f"metrics{suffix}.json")

@@ -67,16 +67,20 @@ def load_weights(model: Detector, cfg: CfgNode, classes: Sequence[str] | None = 
 def find_trained(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") -> Trained:
     """The weights that a test or a prediction takes.
 
-    weight: what the user asks for comes first: the Path of a checkpoint, or a text as MODEL.WEIGHT, unless that is
-    "imagenet" or the file that the run in OUTPUT_DIR started from. Next the run's "newest" or "best" checkpoint,
-    whatever it started from. Where there is no run, the config's MODEL.WEIGHT counts. Raises ValueError or OSError
-    where there is none, or it holds no detector.
+    weight: what the user asks for comes first: the Path of a checkpoint or of a run's folder, or a text as
+    MODEL.WEIGHT, unless that is "imagenet" or the file that the run in OUTPUT_DIR started from. Next the "newest" or
+    "best" checkpoint of OUTPUT_DIR, whatever it started from. Where there is no run, the config's MODEL.WEIGHT counts.
+    Raises ValueError or OSError where there is none, or it holds no detector.
     """
     folder = Path(cfg.OUTPUT_DIR)
     if which not in ("newest", "best"):
         raise ValueError(f"--which {which}: it must be newest or best")
     if isinstance(weight, Path):
-        return _read_detector(weight, folder)
+        if weight.is_file():
+            return _read_detector(weight, folder)
+        if found := _of_run(weight, which, folder):
+            return found
+        raise ValueError(f"{weight} holds no checkpoint: name a run's folder or a checkpoint")
     if weight == "imagenet":
         log.info("MODEL.WEIGHT imagenet is a backbone's file and detects nothing: the run in %s counts", folder)
     elif weight:
@@ -84,18 +88,24 @@ def find_trained(cfg: CfgNode, weight: str | Path | None = None, which: str = "n
         if not started_from(folder, cfg.MODEL.BACKBONE.NAME, path):
             return _read_detector(path, folder)
         log.info("%s is what the run in %s started from: the run's own weights count", path, folder)
-    if which == "best" and (folder / BEST).exists():
-        return Trained(read_checkpoint(folder / BEST), newest=False)
-    if file := newest_checkpoint(folder):
-        if which == "best":
-            log.info("%s has no %s: its newest checkpoint counts", folder, BEST)
-        return Trained(file, newest=True)
+    if found := _of_run(folder, which, folder):
+        return found
     if cfg.MODEL.WEIGHT in ("", "imagenet"):
         raise ValueError(
             f"OUTPUT_DIR {folder} has no checkpoint and MODEL.WEIGHT names no detector; train first, or write "
             "MODEL.WEIGHT FILE.pth"
         )
     return _read_detector(find_weights(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.WEIGHT), folder)
+
+
+def _of_run(run: Path, which: str, folder: Path) -> Trained | None:
+    """The weights of a run, if there is one. folder: what is written to, perhaps another one."""
+    if which == "best" and (run / BEST).exists():
+        return Trained(read_checkpoint(run / BEST), newest=False)
+    file = newest_checkpoint(run)
+    if file and which == "best":
+        log.info("%s has no %s: its newest checkpoint counts", run, BEST)
+    return Trained(file, newest=run.resolve() == folder.resolve()) if file else None
 
 
 def _read_detector(path: Path, folder: Path) -> Trained:

@@ -90,6 +90,9 @@ def _remedy(module: nn.Module, report: Report) -> str:
             "The file holds batch norm statistics and the model group norms, which cannot use them: "
             "set MODEL.BACKBONE.NORM to frozen_bn, bn or sync_bn, or MODEL.WEIGHT to ''."
         )
+    keys = [*report.missing, *report.unexpected, *report.wrong_shape]
+    if hasattr(module, "head") and not any(key.startswith("backbone.") for key in keys):
+        return "The backbone fits, neck or head do not: take MODEL.NECK and the head's keys of the file's own config."
     return "Set MODEL.BACKBONE.NAME to the network that the file was made for, or MODEL.WEIGHT to a file of this one."
 
 

@@ -167,6 +167,17 @@ def test_several_detectors_and_a_glob(printed):
     assert "buffers, not parameters" in text
 
 
+def test_classes_that_a_config_leaves_to_the_data_are_cocos(printed):
+    tail = ("MODEL.BACKBONE.NAME", "resnet10", "--size", "64", "--format", "markdown")
+    text = printed("--config-file", "own/fcos_resnet50", *tail)
+    assert "- Where a config leaves MODEL.NUM_CLASSES to the data, 80 classes are counted." in text
+    rows = [line.split("|")[4:6] for line in text.splitlines() if line.startswith("| `own/fcos")]
+    same = printed("--config-file", "own/fcos_resnet50", *tail, "MODEL.NUM_CLASSES", "80")
+    assert rows == [line.split("|")[4:6] for line in same.splitlines() if line.startswith("| `own/fcos")]
+    assert len(rows) == 4
+    assert "leaves MODEL.NUM_CLASSES" not in same
+
+
 def test_output_holds_what_is_printed(printed, tmp_path):
     path = tmp_path / "new" / "table.md"
     assert printed("resnet10", "--format", "markdown", "--output", path) == path.read_text()

@@ -60,13 +60,13 @@ def test_a_run_and_its_overrides(called, run):
     call(test, run, "TEST.AMP", "bf16", "--which", "best", "OUTPUT_DIR", "elsewhere")
     assert called == [
         ("run_config", run, ["TEST.AMP", "bf16", "OUTPUT_DIR", "elsewhere"]),
-        ("test", "config of the run", None, "best"),
+        ("test", "config of the run", run, "best"),
     ]
 
 
 def test_the_newest_is_taken_unless_told(called, run):
     call(test, run)
-    assert called == [("run_config", run, []), ("test", "config of the run", None, "newest")]
+    assert called == [("run_config", run, []), ("test", "config of the run", run, "newest")]
 
 
 def test_a_checkpoint_is_itself_the_weights(called, run):
@@ -83,7 +83,7 @@ def test_weights_of_the_command_line_are_an_argument_of_their_own(called, run, f
     call(test, "--config-file", file, "MODEL.WEIGHT", weight, "SEED", "3")
     assert called == [
         ("run_config", run, ["TEST.AMP", "bf16", "SEED", "3"]),
-        ("test", "config of the run", weight, "newest"),
+        ("test", "config of the run", weight or run, "newest"),
         ("test", load_config(file, ["SEED", "3"]), weight, "newest"),
     ]
     assert called[-1][1].MODEL.WEIGHT == "started_from.pth"
@@ -124,6 +124,9 @@ def test_two_wishes_for_one_thing_are_refused(called, run):
     assert refused(test, checkpoint, "--which", "best") == (
         f"error: {checkpoint} is a checkpoint, so leave out --which best, or name the run's folder"
     )
+    assert refused(test, run, "MODEL.WEIGHT", "other.pth", "--which", "best") == (
+        "error: MODEL.WEIGHT other.pth and --which best are two wishes: leave one of them out"
+    )
     assert not called
 
 
@@ -142,7 +145,7 @@ def test_a_run_and_a_source(called, run, tmp_path):
     call(predict, run, "photos", "TEST.AMP", "bf16", "--output", tmp_path, "--threshold", "0.3", "--which", "best")
     assert called == [
         ("run_config", run, ["TEST.AMP", "bf16"]),
-        ("predict", "config of the run", "photos", tmp_path, 0.3, None, "best"),
+        ("predict", "config of the run", "photos", tmp_path, 0.3, run, "best"),
     ]
 
 

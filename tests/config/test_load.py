@@ -349,3 +349,20 @@ def test_the_text_with_origins_reads_back(write):
 def test_reading_a_config_needs_no_torch():
     code = "import sys, detector.config as c; c.load_config('quickstart'); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env=ENVIRONMENT)
+
+
+def test_a_key_nested_and_dotted_stands_twice(write):
+    path = write("a.yaml", "SOLVER: {BASE_LR: 1}\nSOLVER.BASE_LR: 2\n")
+    assert message(path) == f"{path}: key 'SOLVER.BASE_LR' stands twice, nested and dotted"
+
+
+def test_a_base_beside_the_file_comes_before_a_shipped_one_of_its_name(write):
+    write("base/fcos.yaml", "SEED: 7\n")
+    assert load_config(write("a.yaml", "_BASE_: base/fcos\n")).SEED == 7
+
+
+def test_overrides_may_be_values():
+    opts = ["SOLVER.MAX_ITER", 3, "SOLVER.STEPS", (1, 2), "SOLVER.BASE_LR", 1e-3, "MODEL.CHANNELS_LAST", False]
+    cfg = load_config(None, [*opts, "INPUT.MIN_SIZE_TRAIN", [64]])
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SOLVER.BASE_LR) == (3, (1, 2), 0.001)
+    assert (cfg.MODEL.CHANNELS_LAST, cfg.INPUT.MIN_SIZE_TRAIN) == (False, (64,))

@@ -113,3 +113,43 @@ def same_parameters(first, last):
     """Whether the weights are equal; the statistics of batch norms move in any step."""
     names = [name for name in first["model"] if name.endswith(("weight", "bias"))]
     return all(torch.equal(first["model"][name], last["model"][name]) for name in names)
+
+
+def test_the_last_checkpoint_is_of_the_last_step_whatever_lies_under_its_name(tiny, tmp_path):
+    every = ("SOLVER.CHECKPOINT_PERIOD", 2, "SOLVER.STEPS", "()", "DATASETS.TEST", "()")
+    train(tiny(*every, "SOLVER.MAX_ITER", 2))
+    train(tiny(*every, "SOLVER.MAX_ITER", 6), resume=True)
+    (tmp_path / "out" / "model_final.pth").unlink()
+    move_run(tmp_path / "out" / "model_0000004.pth", tmp_path / "again")
+    torch.save({**read(tmp_path / "out" / "model_0000004.pth"), "step": 2}, tmp_path / "again" / "model_final.pth")
+    train(tiny(*every, "SOLVER.MAX_ITER", 4, "OUTPUT_DIR", tmp_path / "again"), resume=True)
+    assert read(tmp_path / "again" / "model_final.pth")["step"] == 4
+
+
+def test_a_refused_resume_leaves_the_config_of_the_run(tiny, tmp_path):
+    train(tiny("SOLVER.MAX_ITER", 1))
+    before = (tmp_path / "out" / "config.yaml").read_bytes()
+    with pytest.raises(ValueError, match="do not fit the model"):
+        train(tiny("MODEL.BACKBONE.NAME", "resnet34"), resume=True)
+    assert (tmp_path / "out" / "config.yaml").read_bytes() == before
+
+
+def test_measures_of_other_test_sets_are_no_measures(tiny, tmp_path, write_images):
+    train(tiny("SOLVER.MAX_ITER", 1))
+    other = write_images(tmp_path / "other", (1, 1), seed=5)
+    assert list(train(tiny("SOLVER.MAX_ITER", 1, "DATASETS.TEST", other), resume=True)) == ["other"]
+
+
+def test_an_evaluation_made_up_for_leaves_the_rate_as_it_was(tiny, tmp_path):
+    train(tiny("SOLVER.MAX_ITER", 2))
+    whole = read(tmp_path / "out" / "model_final.pth")
+    move_run(tmp_path / "out" / "model_final.pth", tmp_path / "killed", evaluated=0, metrics=None)
+    train(tiny("SOLVER.MAX_ITER", 2, "OUTPUT_DIR", tmp_path / "killed"), resume=True)
+    again = read(tmp_path / "killed" / "model_final.pth")
+    assert again["optimizer"]["param_groups"] == whole["optimizer"]["param_groups"]
+    assert again["metrics"] == whole["metrics"]
+
+
+def test_frozen_random_weights_are_named(tiny, caplog):
+    train(tiny("SOLVER.MAX_ITER", 1, "MODEL.BACKBONE.FREEZE_CONV_BODY_AT", 2))
+    assert "random weights are frozen by MODEL.BACKBONE.FREEZE_CONV_BODY_AT 2: set it to 0" in caplog.text

@@ -135,7 +135,7 @@ def test_metrics_say_what_they_measured(first, tmp_path):
     assert (said["weight"], said["step"]) == (str(first), 2)
     assert said["data"]["name"] == "val"
     assert said["data"]["images"] == 3
-    assert said["config"]["MODEL.BACKBONE.NAME"] == "resnet18"
+    assert said["config"]["MODEL.BACKBONE.NAME"] == "resnet10"
     assert "MODEL.RPN.NMS_THRESH" not in said["config"]  # a default
     assert said["versions"]["torch"] == torch.__version__
     assert said["date"].endswith("+00:00")
@@ -149,7 +149,15 @@ def test_newer_weights_of_the_run_take_the_place_and_that_is_said(tiny, tmp_path
     torch.save({**content, "step": 5}, tmp_path / "first" / "model_0000005.pth")
     run_test(tiny("OUTPUT_DIR", tmp_path / "first"))
     assert metrics_of(tmp_path / "first")["measured"]["step"] == 5
-    assert "step 2 gives way to step 5" in caplog.text
+    assert "the numbers of step 2 (" in caplog.text
+
+
+def test_a_training_says_whose_numbers_give_way(tiny, tmp_path, first, caplog):
+    caplog.set_level(logging.INFO, "detector")
+    run_test(tiny("OUTPUT_DIR", tmp_path / "new"), weight=first)
+    train(tiny("OUTPUT_DIR", tmp_path / "new", "SOLVER.MAX_ITER", 1))
+    assert f"metrics.json: the numbers of step 2 ({first}) give way to those of step 1" in caplog.text
+    assert f"numbers -> {tmp_path / 'new' / 'metrics.json'}" in caplog.text
 
 
 def test_numbers_that_do_not_say_what_they_measured_stay(tiny, tmp_path, first):
@@ -176,6 +184,29 @@ def test_a_runs_folder_or_checkpoint_brings_its_config(tiny, tmp_path, first):
         run_config(tmp_path / "nowhere", [])
     with pytest.raises(ValueError, match=r"holds no checkpoint"):
         run_config(tmp_path, [])
+
+
+def test_a_runs_folder_is_where_its_weights_are_wherever_results_go(fine, tmp_path, first):
+    cfg = run_config(tmp_path / "fine", ["OUTPUT_DIR", str(tmp_path / "eval")])
+    found = find_trained(cfg, weight=tmp_path / "fine")
+    assert (found.file.path, found.newest) == (tmp_path / "fine" / "model_final.pth", False)
+    run_test(cfg, weight=tmp_path / "fine")
+    want = metrics_of(tmp_path / "fine")["measured"]["digest"]
+    assert metrics_of(tmp_path / "eval")["measured"]["digest"] == want
+    assert find_trained(cfg, weight=tmp_path / "first", which="best").file.path.name == "model_best.pth"
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match=r"none holds no checkpoint"):
+        find_trained(cfg, weight=tmp_path / "none")
+
+
+def test_the_digest_is_that_of_the_detector_whatever_its_keys(tiny, tmp_path, first):
+    state = {f"module.{key}": v for key, v in read(first)["model"].items() if not key.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "wrapped.pth")
+    run_test(tiny("OUTPUT_DIR", tmp_path / "wrapped"), weight=tmp_path / "wrapped.pth")
+    counters = [key for key in read(first)["model"] if key.endswith("num_batches_tracked")]
+    want = {key: torch.zeros_like(v) if key in counters else v for key, v in read(first)["model"].items()}
+    assert counters
+    assert metrics_of(tmp_path / "wrapped")["measured"]["digest"] == state_digest(want)
 
 
 def test_a_damaged_checkpoint_is_passed_over_wherever_the_newest_counts(tiny, tmp_path, first, caplog):
