@@ -12,12 +12,12 @@ from detector.plugins import load_plugins
 def folder(tmp_path, monkeypatch):
     """A folder on the import path; what is imported from it is forgotten afterwards."""
     monkeypatch.syspath_prepend(tmp_path)
-    before, names = set(sys.modules), set(BACKBONES)
+    names = set(BACKBONES)
     yield tmp_path
     for name in set(BACKBONES) - names:
         del BACKBONES[name]
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    for path in tmp_path.iterdir():
+        sys.modules.pop(path.name, None)
 
 
 def write_package(folder, name, text, entry_point=None):
