@@ -1,18 +1,24 @@
 """Package metadata. Nothing is compiled, and torch is not imported here."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "detector/version.py").read_text(encoding="utf-8"), re.M)[1]
+
 setup(
-    name="detector",
-    version="0.1.0",
+    name="residet",  # "detector" is somebody else's on the package index; what is imported and called is `detector`
+    version=VERSION,
     description="Object detection with residual-variant backbones under three heads: one YAML file, one modest GPU",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=find_packages(include=["detector", "detector.*"]),
-    package_data={"detector": ["py.typed"]},
+    packages=[*find_packages(include=["detector", "detector.*"]), "detector.configs"],
+    package_dir={"detector.configs": "configs"},
+    package_data={"detector": ["py.typed"], "detector.configs": ["**/*.yaml"]},
+    entry_points={"console_scripts": ["detector = detector.__main__:main"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.4",
@@ -28,7 +34,10 @@ setup(
         "tqdm>=4.65",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "safetensors>=0.4", "matplotlib>=3.8", "ruff>=0.9", "mypy>=1.13"],
+        "test": [
+            *("pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9", "mypy>=1.13", "setuptools>=70.1"),
+            *("safetensors>=0.4", "matplotlib>=3.8"),
+        ],
         "plots": ["matplotlib>=3.8"],
         "timm": ["timm>=1.0"],
         "safetensors": ["safetensors>=0.4"],

@@ -22,12 +22,24 @@ class Level(NamedTuple):
     stride: int
 
 
+class ClassRows(NamedTuple):
+    """How the outputs of a layer lie whose number depends on that of the classes.
+
+    The first axis of its weight and bias is [before, C, after]; with a background it is C + 1, the background last.
+    """
+
+    before: int = 1
+    background: bool = False
+    after: int = 1
+
+
 class Target(TypedDict):
     """The ground truth of one image; empty tensors are legal everywhere.
 
     boxes [M, 4] float32 xyxy in pixels of the network input, x2 > x1 and y2 > y1;
     labels [M] int64 in 0..C-1 (foreground only); ignore [G, 4] crowd regions, neither positive nor negative;
-    image_id: the annotation file's own id; original: (height, width) before resizing, which maps detections back.
+    image_id: the annotation file's own id; original: (height, width) before resizing, which maps detections back;
+    draw: a number made of (SEED, step, slot), which seeds what a head samples; 0 outside a training.
     """
 
     boxes: Tensor
@@ -35,6 +47,7 @@ class Target(TypedDict):
     ignore: Tensor
     image_id: int | str
     original: Size
+    draw: int
 
 
 class Detection(TypedDict):

@@ -1,7 +1,12 @@
 """Where the reference data lies, and tiny models that every test can afford."""
 
+import logging
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of a process, also of those that tests start: several run side by side
 
 import pytest
 import torch
@@ -29,3 +34,12 @@ def bccd() -> Path:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """The logger as it was, whatever a command did to it: caplog sees nothing of one that does not propagate."""
+    log = logging.getLogger("detector")
+    handlers, level, propagate = list(log.handlers), log.level, log.propagate
+    yield
+    log.handlers[:], log.level, log.propagate = handlers, level, propagate

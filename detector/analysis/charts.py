@@ -202,7 +202,7 @@ def _figure(width: float, height: float, layout: Literal["constrained"] | None) 
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(f'pictures need matplotlib ({error}): pip install "detector[plots]"') from None
+        raise ImportError(f'pictures need matplotlib ({error}): pip install "residet[plots]"') from None
     return Figure(figsize=(width, height), dpi=DPI, layout=layout)
 
 

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from yacs.config import CfgNode
 
 from detector.models.backbones import Classifier, build_backbone
-from detector.models.build import build_detector
+from detector.models.build import build_detector, resolve_parts
 from detector.structures import Size
 
 MIN_SIDE = 32
@@ -106,6 +106,7 @@ def largest_test_size(cfg: CfgNode) -> Size:
 
     With SQUARE_SIZE that square, padded likewise.
     """
+    cfg = resolve_parts(cfg)
     step, longest = cfg.DATALOADER.SIZE_DIVISIBILITY, cfg.INPUT.SQUARE_SIZE or cfg.INPUT.MAX_SIZE_TEST
     shortest = cfg.INPUT.SQUARE_SIZE or min(cfg.INPUT.MIN_SIZE_TEST, longest)
     height, width = (-(-side // step) * step for side in (shortest, longest))

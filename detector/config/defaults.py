@@ -4,6 +4,7 @@ Keys that maskrcnn-benchmark or FCOS has keep their names and meaning; what beca
 """
 
 import os
+from typing import Any
 
 from yacs.config import CfgNode
 
@@ -15,7 +16,7 @@ _C.SEED = 0  # of weights, order of images and augmentation; the same seed gives
 _C.MODEL = CfgNode()
 _C.MODEL.DEVICE = "auto"  # auto (cuda, else mps, else cpu) | cpu | cuda | cuda:1 | mps
 _C.MODEL.WEIGHT = ""  # "": random | imagenet: the backbone's own record | path or address of a file: weights only
-_C.MODEL.NUM_CLASSES = 80  # foreground classes; background is the head's own affair
+_C.MODEL.NUM_CLASSES = 80  # foreground classes, background is the head's own affair; 0: as many as the data have
 _C.MODEL.CHANNELS_LAST = True  # memory format of weights and images: True is faster nearly everywhere, same numbers
 
 _C.MODEL.BACKBONE = CfgNode()
@@ -25,15 +26,16 @@ _C.MODEL.BACKBONE.NORM_EPS = -1.0  # frozen_bn only: added to its variance; -1: 
 _C.MODEL.BACKBONE.FREEZE_CONV_BODY_AT = 2  # parts without gradient: 0 none, 1 stem, 2 stem and layer1, .. 5 all
 _C.MODEL.BACKBONE.PASSES = 0  # how often each stage runs (SReResNet: 2); 0: as the entry itself has it
 
-_C.MODEL.NECK = CfgNode()
-_C.MODEL.NECK.NAME = "fpn"  # any registered neck
-_C.MODEL.NECK.SOURCES = ("c3", "c4", "c5")  # backbone levels it takes, fine to coarse
-_C.MODEL.NECK.OUT_CHANNELS = 256  # channels of every level that it puts out, and of the head's towers
-_C.MODEL.NECK.EXTRA_LEVELS = "p6p7_p5"  # levels above the coarsest: none | maxpool | p6p7_p5 | p6p7_c5 (their source)
-#                                         of fpn; none | c6 (two convolutions) | c6_bottleneck of refinedet_sources
-_C.MODEL.NECK.L2NORM_SCALES = (10.0, 8.0)  # refinedet_sources: first scales of the L2-normalised sources; (): none are
-_C.MODEL.NECK.NORM = "none"  # fpn: norm after its convolutions but those of the extra levels; refinedet_sources: in c6
-#                               none | bn | sync_bn | gn
+_C.MODEL.NECK = CfgNode()  # what is auto here is what the paper of the head has, or of another neck that is named
+_C.MODEL.NECK.NAME = "auto"  # auto | any registered neck
+_C.MODEL.NECK.SOURCES = ()  # backbone levels it takes, fine to coarse: [c3, c4, c5]; (): auto
+_C.MODEL.NECK.OUT_CHANNELS = 256  # fpn: channels of every level that it puts out, and of the head's towers
+_C.MODEL.NECK.EXTRA_LEVELS = "auto"  # levels above the coarsest: auto | none, of fpn maxpool | p6p7_p5 | p6p7_c5 (their
+#                                      source), of refinedet_sources c6 (two convolutions) | c6_bottleneck
+_C.MODEL.NECK.L2NORM_SCALES = (-1.0,)  # refinedet_sources: first scales of the L2-normalised sources; (): none are;
+#                                        (-1,): auto, a number that no scale can be, as () has a meaning of its own
+_C.MODEL.NECK.NORM = "auto"  # fpn: norm after its convolutions but those of the extra levels; refinedet_sources: in c6
+#                              auto | none | bn | sync_bn | gn
 
 _C.MODEL.HEAD = CfgNode()
 _C.MODEL.HEAD.NAME = "fcos"  # any registered head
@@ -142,7 +144,7 @@ _C.DATASETS.TRAIN_DIFFICULT = "auto"  # train on VOC's difficult objects: yes | 
 
 _C.DATALOADER = CfgNode()
 _C.DATALOADER.NUM_WORKERS = 4  # processes that read and augment; 0: the training process itself
-_C.DATALOADER.SIZE_DIVISIBILITY = 32  # batches are padded right and bottom to a multiple of this, pixels
+_C.DATALOADER.SIZE_DIVISIBILITY = 0  # batches are padded right and bottom to a multiple of this, pixels; 0: the head's
 _C.DATALOADER.ASPECT_RATIO_GROUPING = True  # wide and tall images go into different batches
 _C.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True  # train without the images that have no box
 
@@ -151,6 +153,8 @@ _C.SOLVER = CfgNode()
 _C.SOLVER.IMS_PER_BATCH = 16  # images a step
 _C.SOLVER.REFERENCE_BATCH = 0  # images a step that BASE_LR, STEPS and MAX_ITER are meant for; 0: as they stand
 _C.SOLVER.MAX_ITER = 90000  # steps
+_C.SOLVER.EPOCHS = 0  # times that every image is seen; above 0 it counts instead of MAX_ITER, of which STEPS and
+#                       WARMUP_ITERS keep their shares; the later one counts: of a base, the file, the command line
 _C.SOLVER.OPTIMIZER = "sgd"  # sgd | adamw
 _C.SOLVER.BASE_LR = 0.01  # learning rate of weights
 _C.SOLVER.BIAS_LR_FACTOR = 2.0  # times BASE_LR: learning rate of biases
@@ -166,7 +170,7 @@ _C.SOLVER.WARMUP_FACTOR = 1.0 / 3  # times the rate, at the start
 _C.SOLVER.CLIP_GRAD_NORM = 0.0  # largest norm of all gradients together; 0: no limit
 _C.SOLVER.AMP = "off"  # precision of the training step: off (float32) | bf16 | fp16
 _C.SOLVER.CHECKPOINT_PERIOD = 2500  # steps between checkpoints; 0: only at the end
-_C.SOLVER.TEST_PERIOD = 0  # steps between evaluations; 0: only at the end
+_C.SOLVER.TEST_PERIOD = 0  # steps between evaluations; 0: only at the end, with EPOCHS after each of them
 
 _C.TEST = CfgNode()
 _C.TEST.EVALUATOR = ("auto",)  # coco, voc, or both; auto: coco, and for data in VOC's layout both
@@ -175,6 +179,18 @@ _C.TEST.DETECTIONS_PER_IMG = 100  # detections kept an image, over all classes
 _C.TEST.AMP = "off"  # precision of evaluation and prediction: off (float32) | bf16 | fp16
 
 
+DEFAULTS = _C  # `declare` adds the keys of plugins
+LISTS_OF_NAMES = ("MODEL.NECK.SOURCES",)  # of the lists that are empty by default; the others hold numbers
+
+
 def get_defaults() -> CfgNode:
-    """A fresh copy of the defaults."""
-    return _C.clone()
+    """A fresh copy of the defaults, with the keys that plugins declared."""
+    return DEFAULTS.clone()
+
+
+def flat(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
+    """A config as one dict of dotted keys."""
+    found: dict[str, Any] = {}
+    for name, value in cfg.items():
+        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, CfgNode) else {prefix + name: value})
+    return found

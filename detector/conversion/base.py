@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import Tensor
 from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
 
-from detector.models.backbones.base import Pixels
-from detector.models.backbones.load import State
 from detector.registry import Registry
 from detector.structures import NO_CLASS
+from detector.weights.read import State
+from detector.weights.record import Pixels
 
 RESNETS: dict[tuple[bool, tuple[int, ...], int, int], str] = {
     # bottleneck, blocks of each stage, groups, channels of the first 3x3 convolution
@@ -148,10 +148,11 @@ def two_stage_config(state: Mapping[str, Tensor], path: Path) -> dict[str, objec
         "MODEL.CLS_AGNOSTIC_BBOX_REG": boxes == 1 < classes or len(stages) > 1,
         "MODEL.RPN.NUM_CONVS": len([k for k in state if re.fullmatch(r"head\.rpn\.convs\.\d+\.weight", k)]),
         "MODEL.ROI_BOX_HEAD.NUM_CONV": len(convs),
-        "MODEL.ROI_BOX_HEAD.NORM": norm_name(state, box + "convs.", "bn"),
         "MODEL.ROI_BOX_HEAD.NUM_FC": len(fcs),
     }
-    found |= {"MODEL.ROI_BOX_HEAD.CONV_HEAD_DIM": len(convs[0])} if convs else {}
+    if convs:
+        found["MODEL.ROI_BOX_HEAD.NORM"] = norm_name(state, box + "convs.", "bn")
+        found["MODEL.ROI_BOX_HEAD.CONV_HEAD_DIM"] = len(convs[0])
     found |= {"MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM": len(fcs[0])} if fcs else {}
     found |= {"MODEL.ROI_HEADS.CASCADE_IOUS": (0.5, 0.6, 0.7)} if len(stages) == 3 else {}
     return {**pyramid_config(state), **found}

@@ -8,10 +8,11 @@ from yacs.config import CfgNode
 
 from detector.config import changes_text, config_text, load_config
 from detector.conversion.base import SOURCES, Converted, flip_channels
-from detector.engine.checkpoint import save_checkpoint
-from detector.engine.weights import load_detector
 from detector.models.backbones import BACKBONES
-from detector.models.build import build_detector
+from detector.models.build import build_detector, resolve_parts
+from detector.weights.checkpoint import save_checkpoint
+from detector.weights.load import load_detector
+from detector.weights.read import WeightFile
 
 log = logging.getLogger("detector")
 
@@ -33,8 +34,9 @@ def convert(
     base = {**found.config, "MODEL.WEIGHT": str(output)}
     cfg = load_config(config_file, [*_pairs(base), *opts])
     cfg = load_config(config_file, [*_pairs(base), *_pairs(_match_pixels(found, cfg)), *opts])
+    cfg = resolve_parts(cfg)
     model = build_detector(cfg)
-    load_detector(model, found.state, str(published))
+    load_detector(model, WeightFile(published, found.state))
     content: dict[str, object] = {"model": model.state_dict(), "config": config_text(cfg)}
     if len(found.categories) == cfg.MODEL.NUM_CLASSES:
         content |= {"classes": list(found.categories.values()), "category_ids": list(found.categories)}

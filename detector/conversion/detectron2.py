@@ -11,8 +11,9 @@ from detector.conversion.base import (
     two_stage_config,
     used_categories,
 )
-from detector.models.backbones.base import RGB_UNIT, Pixels
-from detector.models.backbones.load import State, read_weights, renamed
+from detector.weights.read import State, read_file
+from detector.weights.record import RGB_UNIT, Pixels
+from detector.weights.rename import renamed
 
 RULES = (
     (r"^backbone\.bottom_up\.(stem\.)?", "backbone."),
@@ -60,7 +61,7 @@ def convert_detectron2(path: Path) -> Converted:
 
     A file that holds its pixel statistics is believed; else they are the zoo's.
     """
-    state, anchors = set_aside(read_weights(path), r"proposal_generator\.anchor_generator\.")
+    state, anchors = set_aside(read_file(path).state, r"proposal_generator\.anchor_generator\.")
     pixels = _pixels(state)
     state, dropped = set_aside(state, r"pixel_(mean|std)$|roi_heads\.(mask|keypoint)_")
     state = _layers_in_a_row(renamed(state, RULES))

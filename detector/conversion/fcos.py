@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from detector.conversion.base import SOURCES, Converted, used_categories
-from detector.models.backbones.load import read_weights, renamed
+from detector.weights.read import read_file
+from detector.weights.rename import renamed
 
 RULES = (
     (r"^module\.", ""),
@@ -17,7 +18,7 @@ RULES = (
 @SOURCES.register("fcos")
 def convert_fcos(path: Path) -> Converted:
     """A .pth of the official FCOS. Its options leave no trace in the tensors, so a config has to name them."""
-    state = renamed(read_weights(path), RULES)
+    state = renamed(read_file(path).state, RULES)
     classes = len(state.get("head.cls_logits.bias", ()))
     categories = used_categories()
     return Converted(state, categories=categories if classes == len(categories) else {}, needs_config=True)

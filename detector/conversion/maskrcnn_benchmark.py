@@ -12,8 +12,9 @@ from detector.conversion.base import (
     two_stage_config,
     used_categories,
 )
-from detector.models.backbones.base import BGR_255
-from detector.models.backbones.load import read_weights, renamed
+from detector.weights.read import read_file
+from detector.weights.record import BGR_255
+from detector.weights.rename import renamed
 
 RULES = (
     (r"^backbone\.body\.(stem\.)?", "backbone."),
@@ -53,7 +54,7 @@ def convert_maskrcnn_benchmark(path: Path) -> Converted:
 
     Its boxes run to x2 + 1 in our terms: with that, its anchors, box coding, overlaps and clipping are ours.
     """
-    state = renamed(read_weights(path), [(r"^module\.", "")])
+    state = renamed(read_file(path).state, [(r"^module\.", "")])
     state, dropped = set_aside(state, r"rpn\.anchor_generator\.|roi_heads\.(mask|keypoint)\.")
     state = background_last(renamed(state, RULES))
     norm = norm_name(state, "backbone.", "frozen_bn")

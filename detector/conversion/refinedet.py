@@ -6,8 +6,9 @@ from torch import Tensor
 
 from detector.conversion.base import SOURCES, Converted, set_aside, used_categories
 from detector.data.voc import CLASSES
-from detector.models.backbones.base import Pixels
-from detector.models.backbones.load import read_weights, renamed
+from detector.weights.read import read_file
+from detector.weights.record import Pixels
+from detector.weights.rename import renamed
 
 RULES = (
     (r"^module\.", ""),
@@ -52,7 +53,7 @@ SIZE = "nothing in the file tells the size of the input: taken for RefineDet320;
 @SOURCES.register("refinedet-pytorch")
 def convert_refinedet_pytorch(path: Path) -> Converted:
     """A .pth of RefineDet.PyTorch or resnest-refinedet. Raises ValueError naming a file of another network."""
-    state, dropped = set_aside(read_weights(path), r"(module\.)?model\.fc\.")
+    state, dropped = set_aside(read_file(path).state, r"(module\.)?model\.fc\.")
     # The descendant also stores a second backbone that it never runs.
     state, second = set_aside(state, r"(module\.)?Resnet86\.")
     dropped += [f"the {len(second)} tensors of Resnet86"] if second else []

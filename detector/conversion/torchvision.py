@@ -14,10 +14,10 @@ from detector.conversion.base import (
     set_aside,
     two_stage_config,
 )
-from detector.models.backbones.base import RGB_UNIT
-from detector.models.backbones.find import fault
-from detector.models.backbones.load import State, read_weights, renamed
-from detector.models.norm import EPS
+from detector.weights.find import digest
+from detector.weights.read import State, read_file
+from detector.weights.record import EPS, RGB_UNIT
+from detector.weights.rename import renamed
 
 COCO_OUTPUTS = 91
 
@@ -83,7 +83,7 @@ FCOS: dict[str, object] = {
 @SOURCES.register("torchvision")
 def convert_torchvision(path: Path) -> Converted:
     """A .pth of torchvision, published or one's own. Raises ValueError naming a file that has no counterpart."""
-    state, dropped = set_aside(read_weights(path), r"roi_heads\.(mask|keypoint)_")
+    state, dropped = set_aside(read_file(path).state, r"roi_heads\.(mask|keypoint)_")
     one_stage = "head.regression_head.bbox_ctrness.weight" in state
     if "backbone.body.conv1.weight" not in state or not (one_stage or "rpn.head.bbox_pred.weight" in state):
         raise ValueError(
@@ -154,4 +154,4 @@ def _is_published(path: Path) -> bool:
     """Whether a file is one for which torchvision sets the eps of its norms to 0, by the digest in the file's name."""
     published = FasterRCNN_ResNet50_FPN_Weights.COCO_V1, MaskRCNN_ResNet50_FPN_Weights.COCO_V1
     digests = [weights.url.rpartition("-")[2].removesuffix(".pth") for weights in published]
-    return any(not fault(path, digest) for digest in digests)
+    return digest(path).startswith(tuple(digests))

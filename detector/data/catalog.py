@@ -14,10 +14,14 @@ from detector.registry import Registry
 
 
 class Location(NamedTuple):
-    """Where a data set lies: the folder of its pictures and its annotation file."""
+    """Where a data set lies: the folder of its pictures and its annotation file.
+
+    make: writes it where it is not there yet.
+    """
 
     folder: Path
     annotations: Path
+    make: Callable[[], object] | None = None
 
 
 class VocLocation(NamedTuple):
@@ -50,7 +54,7 @@ DATASETS: Registry[Callable[[Path], Location | VocLocation]] = Registry("dataset
 """Catalog name -> function of the root folder."""
 
 _VOC = "voc:"
-_FORMS = "IMAGE_FOLDER:ANNOTATIONS.json or voc:FOLDER:SPLIT"
+FORMS = "IMAGE_FOLDER:ANNOTATIONS.json or voc:FOLDER:SPLIT"
 
 
 def _coco(images: str, annotations: str, root: Path) -> Location:
@@ -58,8 +62,8 @@ def _coco(images: str, annotations: str, root: Path) -> Location:
 
 
 def _shapes(part: str, root: Path) -> Location:
-    folder = ensure_shapes(root / "shapes")
-    return Location(folder / part, folder / "annotations" / f"{part}.json")
+    folder = root / "shapes"
+    return Location(folder / part, folder / "annotations" / f"{part}.json", partial(ensure_shapes, folder))
 
 
 def _voc(year: int, split: str, root: Path) -> VocLocation:
@@ -95,6 +99,8 @@ def load_dataset(entry: str, root: str | Path) -> Source:
     """
     root = Path(root)
     place = _find(entry, root)
+    if isinstance(place, Location) and place.make:
+        place.make()
     if not place.folder.is_dir():
         what = "folder" if isinstance(place, VocLocation) else "folder of pictures"
         raise FileNotFoundError(f"dataset {entry!r}: its {what} is expected at {place.folder}; {_hint(root)}")
@@ -115,13 +121,13 @@ def _find(entry: str, root: Path) -> Location | VocLocation:
         try:
             return DATASETS[entry](root)
         except KeyError as error:
-            raise KeyError(f"{error.args[0]}; own data: {_FORMS}") from None
+            raise KeyError(f"{error.args[0]}; own data: {FORMS}") from None
     if entry.startswith(_VOC) and not entry.endswith(".json"):
         pair = split_entry(entry.removeprefix(_VOC))
         if pair is None or not all(pair):
             raise ValueError(f"dataset {entry!r}: write voc:FOLDER:SPLIT, e.g. {entry.rstrip(':')}:trainval")
         return VocLocation(_resolve(pair[0], root), pair[1])
-    return Location(*(_resolve(part, root) for part in pair))
+    return Location(_resolve(pair[0], root), _resolve(pair[1], root))
 
 
 def split_entry(entry: str) -> tuple[str, str] | None:

@@ -88,11 +88,11 @@ class CocoDetection(Dataset):
 
     def __getitem__(self, key: int | Draw) -> tuple[Tensor, Target]:
         if isinstance(key, Draw):
-            rng = np.random.default_rng([self.seed, key.step, key.slot])
+            rng, draw = key.chance(self.seed)
             position = int(self.positions[key.item])
         else:
             position = int(self.positions[key])
-            rng = np.random.default_rng([self.seed, position])
+            rng, draw = np.random.default_rng([self.seed, position]), 0
         size = self.index.size(position)
         image, sample = self.transforms(self._read(position), self._sample(position), rng)
         target = Target(
@@ -101,6 +101,7 @@ class CocoDetection(Dataset):
             ignore=torch.from_numpy(sample.ignore),
             image_id=self.index.image_id(position),
             original=size,
+            draw=draw,
         )
         return torch.from_numpy(image).permute(2, 0, 1), target
 

@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 from detector.data.catalog import Source, load_dataset
 from detector.data.coco import CocoDetection, JoinedDataset, RecordError
 from detector.data.index import check_same_classes
-from detector.data.pipeline import build_transforms
+from detector.data.pipeline import Colour, build_transforms
 from detector.data.samplers import Draw, TrainBatches, eval_batches
 from detector.structures import Batch, Target, real_outputs
 
@@ -67,17 +67,17 @@ class _Caught(Dataset):
             return error
 
 
-def build_train_dataset(cfg: CfgNode) -> CocoDetection | JoinedDataset:
-    """The datasets of DATASETS.TRAIN, joined.
+def build_train_dataset(cfg: CfgNode, fill: Colour | None = None) -> CocoDetection | JoinedDataset:
+    """The datasets of DATASETS.TRAIN, joined. fill: as in `build_transforms`.
 
-    Raises ValueError when there are none, one has no annotations, their class lists differ, or MODEL.NUM_CLASSES is
-    another number.
+    Raises ValueError when there are none, one has no annotations, their class lists differ, or MODEL.NUM_CLASSES,
+    unless it is 0, is another number.
     """
     sources = _sources(cfg, "TRAIN")
     for source in sources:
         if not len(source.index.labels):
             raise ValueError(f"{source.index.path}: there are no annotations to train on; it may be a test file")
-    transforms = build_transforms(cfg, train=True)
+    transforms = build_transforms(cfg, train=True, fill=fill)
     drop_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     difficult = cfg.DATASETS.TRAIN_DIFFICULT
     datasets = [
@@ -95,8 +95,8 @@ def build_test_datasets(
     """The datasets of DATASETS.TEST by name; own data is named after its annotation file.
 
     train: the training data whose classes they must have; outputs: names of the model's, some of which may stand for no
-    class. Raises ValueError when a class list differs from it or from the first one's, or MODEL.NUM_CLASSES, without
-    such outputs, is another number.
+    class. Raises ValueError when a class list differs from it or from the first one's, or MODEL.NUM_CLASSES, unless it
+    is 0 and without such outputs, is another number.
     """
     transforms = build_transforms(cfg, train=False)
     datasets: dict[str, CocoDetection] = {}
@@ -119,6 +119,11 @@ def train_loader(
     ratios = dataset.aspect_ratios if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
     batches = TrainBatches(len(dataset), cfg.SOLVER.IMS_PER_BATCH, cfg.SEED, ratios, start_step, stop_step)
     return _loader(cfg, dataset, batches)
+
+
+def batches_per_epoch(cfg: CfgNode, dataset: CocoDetection | JoinedDataset) -> int:
+    """Steps of SOLVER.IMS_PER_BATCH images in which training sees every image."""
+    return TrainBatches(len(dataset), cfg.SOLVER.IMS_PER_BATCH).batches_per_epoch
 
 
 def test_loader(cfg: CfgNode, dataset: CocoDetection) -> BatchLoader:
@@ -150,7 +155,7 @@ def _sources(cfg: CfgNode, part: str, outputs: Sequence[str] = ()) -> list[Sourc
         check_same_classes(sources[0].index, source.index)
         classes = source.index.classes
         idle = real_outputs(outputs, classes).count(False)
-        if len(classes) + idle != cfg.MODEL.NUM_CLASSES:
+        if cfg.MODEL.NUM_CLASSES not in (0, len(classes) + idle):
             names = ", ".join(classes[:5]) + (", .." if len(classes) > 5 else "")
             raise ValueError(
                 f"{source.index.path} lists {len(classes)} classes ({names}), the config has MODEL.NUM_CLASSES "
@@ -162,11 +167,16 @@ def _sources(cfg: CfgNode, part: str, outputs: Sequence[str] = ()) -> list[Sourc
 def _loader(
     cfg: CfgNode, dataset: CocoDetection | JoinedDataset, batches: Iterable[list[Draw]] | Iterable[list[int]]
 ) -> BatchLoader:
-    workers = cfg.DATALOADER.NUM_WORKERS
+    workers, divisibility = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.SIZE_DIVISIBILITY
+    if divisibility == 0:
+        raise ValueError(
+            "DATALOADER.SIZE_DIVISIBILITY 0 leaves it to the head: resolve the config first "
+            "(detector.models.build.resolve_parts), or write a number of pixels"
+        )
     loader = DataLoader(
         _Caught(dataset),
         batch_sampler=batches,
-        collate_fn=partial(_parcel, divisibility=cfg.DATALOADER.SIZE_DIVISIBILITY),
+        collate_fn=partial(_parcel, divisibility=divisibility),
         num_workers=workers,
         worker_init_fn=_one_thread,
         persistent_workers=workers > 0,

@@ -4,11 +4,16 @@ from yacs.config import CfgNode
 
 from detector.data.ssd import ANY_INTERPOLATION, Expand, MinIoUCrop, PhotometricDistort
 from detector.data.transforms import Compose, HorizontalFlip, Resize, Transform, Warp
-from detector.models.build import pixel_statistics
+
+Colour = tuple[float, float, float]  # red, green, blue in 0..255
 
 
-def build_transforms(cfg: CfgNode, train: bool) -> Compose:
-    """The transforms of training (INPUT.AUGMENTATION, drawn sizes, flips) or of evaluation (one size)."""
+def build_transforms(cfg: CfgNode, train: bool, fill: Colour | None = None) -> Compose:
+    """The transforms of training (INPUT.AUGMENTATION, drawn sizes, flips) or of evaluation (one size).
+
+    fill: what the network takes for zero, as padding is; the training augmentation "ssd" surrounds images with it.
+    Raises ValueError where that is needed and missing.
+    """
     node = cfg.INPUT
     if not train:
         return Compose(
@@ -17,9 +22,9 @@ def build_transforms(cfg: CfgNode, train: bool) -> Compose:
     steps: list[Transform] = []
     ssd = node.AUGMENTATION == "ssd"
     if ssd:
-        # the mean is zero after normalisation, as padding is
-        mean = pixel_statistics(cfg).rgb_mean()
-        steps += [PhotometricDistort(), Expand(mean), MinIoUCrop()]
+        if fill is None:
+            raise ValueError("INPUT.AUGMENTATION ssd needs the fill colour: pixel_statistics(cfg).rgb_mean()")
+        steps += [PhotometricDistort(), Expand(fill), MinIoUCrop()]
     if node.SQUARE_SIZE:
         steps.append(Warp(node.SQUARE_SIZE, ANY_INTERPOLATION) if ssd else Warp(node.SQUARE_SIZE))
     else:

@@ -13,6 +13,12 @@ class Draw(NamedTuple):
     step: int
     slot: int
 
+    def chance(self, seed: int) -> tuple[np.random.Generator, int]:
+        """What (seed, step, slot) draw: the generator of the augmentation, and the `draw` of the Target, never 0."""
+        source = np.random.SeedSequence([seed, self.step, self.slot])
+        number = source.spawn(1)[0].generate_state(1, np.uint64)[0]
+        return np.random.default_rng(source), int(number >> np.uint64(1)) or 1
+
 
 class TrainBatches:
     """Batches of Draws, without end or up to stop_step, that depend on the seed and the step alone.

@@ -1,1 +1,1 @@
-"""Training, evaluation, checkpoints."""
+"""The loop of every training, what a run is, devices and logs."""

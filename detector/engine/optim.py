@@ -1,60 +1,8 @@
-"""Optimiser, learning rate and the schedule's scaling to the batch."""
+"""Optimisers, and the rate of a step."""
 
-import logging
-import math
-from bisect import bisect_right
 from typing import Any
 
 import torch
-from torch import nn
-from yacs.config import CfgNode
-
-log = logging.getLogger("detector")
-
-
-def scale_to_batch(cfg: CfgNode) -> CfgNode:
-    """Fit BASE_LR, STEPS, MAX_ITER and WARMUP_ITERS to IMS_PER_BATCH when SOLVER.REFERENCE_BATCH is set.
-
-    The linear rule of Goyal et al. 2017: k times the images a step, k times the rate, 1 / k of the steps, so that
-    each image is seen as often. Logs the numbers; returns a frozen config whose REFERENCE_BATCH is the batch itself.
-    """
-    solver = cfg.SOLVER
-    if solver.REFERENCE_BATCH in (0, solver.IMS_PER_BATCH):
-        return cfg
-    factor = solver.IMS_PER_BATCH / solver.REFERENCE_BATCH
-    scaled = cfg.clone()
-    scaled.defrost()
-    scaled.SOLVER.BASE_LR = solver.BASE_LR * factor
-    scaled.SOLVER.MAX_ITER = round(solver.MAX_ITER / factor)
-    scaled.SOLVER.STEPS = tuple(round(step / factor) for step in solver.STEPS)
-    scaled.SOLVER.WARMUP_ITERS = round(solver.WARMUP_ITERS / factor)
-    scaled.SOLVER.REFERENCE_BATCH = solver.IMS_PER_BATCH
-    scaled.freeze()
-    log.info(
-        "batch %d for a reference of %d: BASE_LR %g -> %g, MAX_ITER %d -> %d, STEPS %s -> %s, WARMUP_ITERS %d -> %d",
-        *(solver.IMS_PER_BATCH, solver.REFERENCE_BATCH, solver.BASE_LR, scaled.SOLVER.BASE_LR),
-        *(solver.MAX_ITER, scaled.SOLVER.MAX_ITER, solver.STEPS, scaled.SOLVER.STEPS),
-        *(solver.WARMUP_ITERS, scaled.SOLVER.WARMUP_ITERS),
-    )
-    return scaled
-
-
-def build_optimizer(solver: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD or AdamW over two groups: weights, and biases with their own rate factor and decay.
-
-    Each group's "base_lr" is the rate that `set_learning_rate` multiplies.
-    """
-    weights: list[nn.Parameter] = []
-    biases: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            (biases if name.endswith("bias") else weights).append(parameter)
-    bias_lr = solver.BASE_LR * solver.BIAS_LR_FACTOR
-    groups = [
-        {"params": weights, "lr": solver.BASE_LR, "base_lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY},
-        {"params": biases, "lr": bias_lr, "base_lr": bias_lr, "weight_decay": solver.WEIGHT_DECAY_BIAS},
-    ]
-    return make_optimizer(solver.OPTIMIZER, groups, solver.MOMENTUM)
 
 
 def make_optimizer(name: str, groups: list[dict[str, Any]], momentum: float) -> torch.optim.Optimizer:
@@ -64,18 +12,6 @@ def make_optimizer(name: str, groups: list[dict[str, Any]], momentum: float) -> 
     # one pass over memory instead of several
     fused = {p.device.type for group in groups for p in group["params"]} <= {"cpu", "cuda"}
     return torch.optim.AdamW(groups, lr=groups[0]["lr"], fused=fused)
-
-
-def learning_rate_factor(solver: CfgNode, step: int) -> float:
-    """What the base rates are multiplied by at `step` (from 0): warm-up times multi-step or cosine decay."""
-    if solver.SCHEDULE == "cosine":
-        factor = 0.5 * (1 + math.cos(math.pi * step / solver.MAX_ITER))
-    else:
-        factor = solver.GAMMA ** bisect_right(solver.STEPS, step)
-    if step < solver.WARMUP_ITERS:
-        progress = step / solver.WARMUP_ITERS if solver.WARMUP_METHOD == "linear" else 0.0
-        factor *= solver.WARMUP_FACTOR * (1 - progress) + progress
-    return factor
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from detector.data.index import PackedIndex
-from detector.evaluation.report import write_atomic
+from detector.files import write_atomic
 from detector.structures import Detection, Target
 
 

@@ -1,11 +1,7 @@
-"""What is said about an evaluation: the names of the measures, printed tables, JSON files."""
+"""What is said about an evaluation: the names of the measures and printed tables."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
-
-import msgspec
 
 PER_CLASS = "AP/"
 """What the keys of a class's AP begin with: "AP/person"."""
@@ -79,23 +75,6 @@ def summary_text(metrics: Mapping[str, float]) -> str:
     }
     table = _table({_COLUMNS[prefix]: values for prefix, values in classes.items() if values})
     return "\n".join([*lines, *([""] if lines and table else []), *table])
-
-
-def write_json(path: str | Path, obj: object) -> None:
-    """Write `obj` as indented JSON (NaN becomes null) with `write_atomic`."""
-    write_atomic(path, msgspec.json.format(msgspec.json.encode(obj), indent=2) + b"\n")
-
-
-def write_atomic(path: str | Path, data: bytes) -> None:
-    """Write beside `path`, then rename: a crash leaves the old file or the new one. Makes the folder if needed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        aside.write_bytes(data)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _sentence(measure: Measure, value: float) -> str:

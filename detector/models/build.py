@@ -1,20 +1,33 @@
 """The only door from a config to a model."""
 
+import logging
+
 from yacs.config import CfgNode
 
 from detector.models.backbones import BACKBONES, Pixels, build_backbone
 from detector.models.detector import Detector
-from detector.models.heads import HEADS
-from detector.models.necks import NECKS
+from detector.models.heads import HEADS, STANDARDS, Standard
+from detector.models.necks import NECK_KEYS, NECKS, NeckKeys
 from detector.models.norm import has_norms
+
+log = logging.getLogger("detector")
+
+AUTO = {"NAME": "auto", "SOURCES": (), "EXTRA_LEVELS": "auto", "NORM": "auto", "L2NORM_SCALES": (-1.0,)}
+"""The values of MODEL.NECK's keys that leave them to the head."""
 
 
 def build_detector(cfg: CfgNode) -> Detector:
     """The detector that three keys name: MODEL.BACKBONE.NAME, MODEL.NECK.NAME and MODEL.HEAD.NAME.
 
-    Weights are random; `engine.checkpoint.load_weights` loads MODEL.WEIGHT.
+    What the config leaves open follows the head, see `resolve_parts`. Weights are random.
     Raises KeyError with the nearest names for an unknown part, ValueError where a part and its keys do not fit.
     """
+    cfg = resolve_parts(cfg)
+    if cfg.MODEL.NUM_CLASSES == 0:
+        raise ValueError(
+            "MODEL.NUM_CLASSES 0 takes the number of classes from the training data or from a checkpoint, and there is "
+            "neither here: write MODEL.NUM_CLASSES with the number"
+        )
     node = cfg.MODEL.BACKBONE
     if node.NORM_EPS >= 0 and node.NORM != "frozen_bn":
         raise ValueError(
@@ -23,14 +36,42 @@ def build_detector(cfg: CfgNode) -> Detector:
     eps = node.NORM_EPS if node.NORM_EPS >= 0 else None
     backbone = build_backbone(node.NAME, node.NORM, eps, passes=node.PASSES)
     if node.NORM != "frozen_bn" and not has_norms(backbone):
-        raise ValueError(
-            f"{node.NAME} has no norms, so MODEL.BACKBONE.NORM {node.NORM} would change nothing: leave it at "
-            "frozen_bn, or take a backbone with norms (vgg16_bn for vgg16)"
-        )
+        log.warning("%s has no norms: MODEL.BACKBONE.NORM %s changes nothing in it", node.NAME, node.NORM)
     backbone.freeze(node.FREEZE_CONV_BODY_AT)
-    neck = NECKS[cfg.MODEL.NECK.NAME](cfg, backbone.levels)
-    head = HEADS[cfg.MODEL.HEAD.NAME](cfg, neck.levels)
+    try:
+        neck = NECKS[cfg.MODEL.NECK.NAME](cfg, backbone.levels)
+        head = HEADS[cfg.MODEL.HEAD.NAME](cfg, neck.levels)
+    except ValueError as error:
+        raise ValueError(f"{error}{_own_neck(cfg)}") from error
     return Detector(backbone, neck, head, pixel_statistics(cfg), channels_last=cfg.MODEL.CHANNELS_LAST)
+
+
+def resolve_parts(cfg: CfgNode) -> CfgNode:
+    """The config in which the head's paper has decided what MODEL.NECK and SIZE_DIVISIBILITY leave open.
+
+    Where another neck than the head's is named, that neck's own paper decides about the neck, and a warning says so.
+    Returns a frozen copy, or the config itself if nothing is open. Raises KeyError for an unknown head or neck.
+    """
+    node = cfg.MODEL.NECK
+    is_open = [key for key, auto in AUTO.items() if node[key] == auto]
+    if not is_open and cfg.DATALOADER.SIZE_DIVISIBILITY:
+        return cfg
+    head = cfg.MODEL.HEAD.NAME
+    standard = _standard(head)
+    neck = standard.neck if node.NAME == "auto" else node.NAME
+    if neck != standard.neck:
+        log.warning(
+            "MODEL.NECK.NAME %s is not the neck of %s, which is %s: what else MODEL.NECK leaves open follows %s",
+            *(neck, head, standard.neck, neck),
+        )
+    resolved = cfg.clone()
+    resolved.defrost()
+    values = {"NAME": neck, **_values(_keys(neck, standard))}
+    for key in is_open:
+        resolved.MODEL.NECK[key] = values[key]
+    resolved.DATALOADER.SIZE_DIVISIBILITY = cfg.DATALOADER.SIZE_DIVISIBILITY or standard.size_divisibility
+    resolved.freeze()
+    return resolved
 
 
 def pixel_statistics(cfg: CfgNode) -> Pixels:
@@ -39,3 +80,41 @@ def pixel_statistics(cfg: CfgNode) -> Pixels:
     if cfg.INPUT.PIXEL_MEAN:
         return pixels._replace(mean=tuple(cfg.INPUT.PIXEL_MEAN), std=tuple(cfg.INPUT.PIXEL_STD))
     return pixels
+
+
+def _standard(head: str) -> Standard:
+    _ = HEADS[head]  # an unknown name is an error of its own
+    return STANDARDS.get(head, Standard())
+
+
+def _keys(neck: str, standard: Standard) -> NeckKeys:
+    """What is auto in the keys of a neck before a head of this standard."""
+    _ = NECKS[neck]
+    own = NECK_KEYS.get(neck, NeckKeys())
+    return (standard.keys or own) if neck == standard.neck else own
+
+
+def _values(keys: NeckKeys) -> dict[str, object]:
+    return {
+        "SOURCES": keys.sources,
+        "EXTRA_LEVELS": keys.extra_levels,
+        "NORM": keys.norm,
+        "L2NORM_SCALES": keys.l2norm_scales,
+    }
+
+
+def _own_neck(cfg: CfgNode) -> str:
+    """The end of a message about parts that do not fit: which keys of the neck are not those of the head's paper."""
+    standard = _standard(cfg.MODEL.HEAD.NAME)
+    wanted = {"NAME": standard.neck, **_values(_keys(standard.neck, standard))}
+    other = {key: value for key, value in wanted.items() if cfg.MODEL.NECK[key] != value}
+    if not other:
+        return ""
+    here = ", ".join(f"MODEL.NECK.{key} {_shown(cfg.MODEL.NECK[key])}" for key in other)
+    own = ", ".join(f"{key} {_shown(value)}" for key, value in other.items())
+    auto = ", ".join(f"{key} {_shown(AUTO[key])}" for key in other)
+    return f". This config has {here}; {cfg.MODEL.HEAD.NAME}'s own neck has {own}, which is what {auto} gives"
+
+
+def _shown(value: object) -> str:
+    return f"({', '.join(map(str, value))})" if isinstance(value, tuple) else str(value)

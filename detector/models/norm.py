@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from detector.models.narrow import convolve, is_narrow
+from detector.weights.record import EPS
+
 Norm = Callable[[int], nn.Module]
 """A norm layer for a number of channels."""
 
-EPS = 1e-5
 GROUPS = 32
 FEW = 8  # images a step; batch norm loses accuracy below. Wu and He 2018, fig. 1
 FOLD_FROM = 2  # cells of the output for a weight of one filter, below which folding costs more than it saves
@@ -42,8 +44,9 @@ def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     cells = x.shape[0] * x.shape[2] * x.shape[3] // (conv.stride[0] * conv.stride[1])
     hooked = conv._forward_hooks or conv._forward_pre_hooks or norm._forward_hooks or norm._forward_pre_hooks
     other = conv.bias is not None or conv.padding_mode != "zeros"
-    if not measures_nothing(norm) or hooked or other or cells < FOLD_FROM * conv.weight[0].numel():
-        return norm(conv(x))
+    few = cells < FOLD_FROM * conv.weight[0].numel()
+    if not measures_nothing(norm) or hooked or other or few or is_narrow(conv, x):
+        return norm(convolve(conv, x))
     weight, shift = folded(conv, norm)  # type: ignore[arg-type]
     return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
 

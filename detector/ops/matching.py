@@ -89,18 +89,19 @@ def match_boxes(
     return torch.where(positive, match, unmatched)
 
 
-def sample_balanced(match: Tensor, number: int, positive_fraction: float) -> tuple[Tensor, Tensor]:
+def sample_balanced(
+    match: Tensor, number: int, positive_fraction: float, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
     """Draw positives and background at random. Ren et al. 2015, sec. 3.1.3.
 
     match [P] as `match_boxes` gives it. At most `number` are drawn, at most `positive_fraction` of these positive; what
-    is lacking of positives is filled up with background. Draws by torch.randperm, positives first. Returns the indices
-    of the positives and of the background.
+    is lacking of positives is filled up with background. Draws by torch.randperm, positives first; generator: on the
+    device of `match`, None for the global state. Returns the indices of the positives and of the background.
     """
     positives, background = (match >= 0).nonzero()[:, 0], (match == BACKGROUND).nonzero()[:, 0]
     wanted = min(int(number * positive_fraction), len(positives))
-    chosen = torch.randperm(len(positives), device=match.device)[:wanted]
-    others = torch.randperm(len(background), device=match.device)[: number - wanted]
-    return positives[chosen], background[others]
+    chosen, others = (torch.randperm(len(x), generator=generator, device=match.device) for x in (positives, background))
+    return positives[chosen[:wanted]], background[others[: number - wanted]]
 
 
 @torch.no_grad()

@@ -163,5 +163,5 @@ def test_names_are_shown_as_they_are(figures, tmp_path):
 def test_without_matplotlib_the_extra_is_named(monkeypatch, tmp_path):
     for module in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=r'pip install "detector\[plots\]"'):
+    with pytest.raises(ImportError, match=r'pip install "residet\[plots\]"'):
         save_layer_chart(tmp_path / "chart.png", {"a": {"conv1": 0.1}})

@@ -302,7 +302,8 @@ class ByProposals(Head):
 
 def test_a_head_that_depends_on_values_counts_for_a_fixed_number(monkeypatch):
     monkeypatch.setitem(HEADS, "by_proposals", lambda cfg, levels: ByProposals(cfg.MODEL.NECK.OUT_CHANNELS))
-    parts = count_detector(load_config(FCOS, ["MODEL.HEAD.NAME", "by_proposals"]), (256, 256))
+    neck = ["MODEL.NECK.SOURCES", "[c3, c4, c5]", "MODEL.NECK.EXTRA_LEVELS", "p6p7_p5"]
+    parts = count_detector(load_config(FCOS, ["MODEL.HEAD.NAME", "by_proposals", *neck]), (256, 256))
     sites = LOCATIONS[256]
     assert parts["head"] == Counts(256 + 3 * 256, 256 * sites + 10 * 3 * 256, sites + 10 * 3)
 

@@ -5,13 +5,13 @@ from yacs.config import CfgNode
 
 from detector.config import get_defaults, load_config, validate
 from detector.config.checks import RULES
-from detector.config.load import _flat
+from detector.config.defaults import flat
 
 
 def test_every_key_with_numbers_or_choices_has_a_rule():
-    numbers = {key for key, value in _flat(get_defaults()).items() if not isinstance(value, str | bool)}
+    numbers = {key for key, value in flat(get_defaults()).items() if not isinstance(value, str | bool)}
     assert numbers - {"DATASETS.TRAIN", "DATASETS.TEST"} <= set(RULES)
-    assert set(RULES) <= set(_flat(get_defaults()))
+    assert set(RULES) <= set(flat(get_defaults()))
 
 
 @pytest.mark.parametrize("text", ["0.5, 0.6", "(0.5, 0.6)", "[0.5, 0.6]"])
@@ -21,6 +21,13 @@ def test_a_list_that_is_empty_by_default_takes_numbers_and_nothing(text):
     assert load_config(None, ["MODEL.ROI_HEADS.CASCADE_IOUS", "[]"]).MODEL.ROI_HEADS.CASCADE_IOUS == ()
     with pytest.raises(ValueError, match="CASCADE_IOUS: expected a list of numbers, got 'high'"):
         load_config(None, ["MODEL.ROI_HEADS.CASCADE_IOUS", "high"])
+
+
+def test_the_list_of_a_necks_sources_is_empty_by_default_and_takes_names():
+    assert get_defaults().MODEL.NECK.SOURCES == ()
+    assert load_config(None, ["MODEL.NECK.SOURCES", "[c2, c3]"]).MODEL.NECK.SOURCES == ("c2", "c3")
+    with pytest.raises(ValueError, match="SOURCES: expected a list of names, got '2, 3'"):
+        load_config(None, ["MODEL.NECK.SOURCES", "2, 3"])
 
 
 def test_pixel_statistics_go_together():
@@ -41,7 +48,12 @@ def test_pixel_statistics_go_together():
         ("SOLVER.WARMUP_METHOD", "exp", "allowed: linear | constant"),
         ("MODEL.FCOS.IOU_LOSS_TYPE", "ciou", "allowed: iou | linear_iou | giou"),
         ("MODEL.FCOS.NORM", "bn", "allowed: gn | none"),
-        ("MODEL.NECK.EXTRA_LEVELS", "p6", "allowed: none | maxpool | p6p7_p5 | p6p7_c5"),
+        ("MODEL.NECK.EXTRA_LEVELS", "p6", "allowed: auto | none | maxpool | p6p7_p5 | p6p7_c5"),
+        ("MODEL.NECK.NORM", "frozen_bn", "allowed: auto | none | bn | sync_bn | gn"),
+        ("MODEL.NECK.SOURCES", "[c3, c3]", "allowed: names of levels, each once, or () for auto"),
+        ("MODEL.NECK.L2NORM_SCALES", "[10, -1]", "allowed: positive numbers, () for none, or (-1,) for auto"),
+        ("MODEL.NUM_CLASSES", "-1", "allowed: 0 or more"),
+        ("SOLVER.EPOCHS", "-1", "allowed: 0 or more"),
         ("SOLVER.STEPS", "[200, 100]", "[200, 100] is not allowed; allowed: positive numbers that rise"),
         ("SOLVER.STEPS", "[0, 100]", "allowed: positive numbers that rise"),
         ("SOLVER.IMS_PER_BATCH", "0", "0 is not allowed; allowed: 1 or more"),

@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
 import detector
 from detector.config import get_defaults, load_config
-from detector.config.load import _flat
+from detector.config.defaults import flat
+from detector.config.reading import read_layers
+from detector.config.values import sections_of, value_of
+from detector.models.build import resolve_parts
+from detector.tasks.resolve import resolve
 
-ROOT = Path(__file__).parents[2]
 PACKAGE = Path(detector.__file__).parent
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 
@@ -33,13 +37,14 @@ def test_the_base_is_faster_rcnn_as_published():
         assert cfg.MODEL[section] == get_defaults().MODEL[section]
     assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER) == (16, 0.02, 90000)
     assert (cfg.SOLVER.WARMUP_METHOD, cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.BIAS_LR_FACTOR) == ("linear", 500, 2)
-    assert (cfg.MODEL.NECK.SOURCES, cfg.MODEL.NECK.EXTRA_LEVELS) == (("c2", "c3", "c4", "c5"), "maxpool")
+    neck = resolve_parts(cfg).MODEL.NECK
+    assert (neck.NAME, neck.SOURCES, neck.EXTRA_LEVELS) == ("fpn", ("c2", "c3", "c4", "c5"), "maxpool")
 
 
 def test_the_bases_are_refinedet_as_published():
     defaults = get_defaults().MODEL.REFINEDET
     coco, voc, deep = (
-        load_config(ROOT / f"configs/base/{name}.yaml")
+        resolve_parts(load_config(ROOT / f"configs/base/{name}.yaml"))
         for name in ("refinedet", "refinedet_voc", "refinedet_bottleneck")
     )
     for cfg in (coco, voc):
@@ -62,7 +67,7 @@ REFINEDET = sorted((ROOT / "configs/refinedet").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", REFINEDET, ids=lambda path: path.stem)
 def test_refinedets_names_and_schedules_agree(path):
-    cfg = load_config(path)
+    cfg = resolve_parts(load_config(path))
     assert cfg.MODEL.HEAD.NAME == "refinedet"
     assert cfg.OUTPUT_DIR == f"output/refinedet_{path.stem}"
     form = path.stem.removeprefix(cfg.MODEL.BACKBONE.NAME + "_").removesuffix("_1080")
@@ -106,7 +111,7 @@ def test_names_of_blood_cell_configs_agree(path):
     assert path.stem == f"{cfg.MODEL.HEAD.NAME}_{cfg.MODEL.BACKBONE.NAME}"
     assert cfg.OUTPUT_DIR == f"output/bccd_{path.stem}"
     assert (cfg.MODEL.WEIGHT, cfg.MODEL.BACKBONE.NORM, cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT) == ("", "bn", 0)
-    assert len(path.read_text().splitlines()) <= 10
+    assert (cfg.MODEL.NUM_CLASSES, len(path.read_text().splitlines())) == (0, 3)
 
 
 def test_blood_cells_are_learned_by_the_settings_of_the_benchmark():
@@ -118,6 +123,39 @@ def test_blood_cells_are_learned_by_the_settings_of_the_benchmark():
     assert (solver.BASE_LR, solver.MOMENTUM, solver.WARMUP_ITERS, solver.CLIP_GRAD_NORM) == (0.01, 0.9, 100, 10)
     assert solver.WEIGHT_DECAY == solver.WEIGHT_DECAY_BIAS == 1e-4
     assert (solver.OPTIMIZER, solver.BIAS_LR_FACTOR, solver.AMP) == ("sgd", 1, "off")
+
+
+def test_own_data_is_learned_in_epochs_with_the_classes_it_has():
+    for head, rate in (("fcos", 0.01), ("faster_rcnn", 0.02)):
+        cfg = load_config(f"own/{head}_resnet50")
+        assert (cfg.MODEL.HEAD.NAME, cfg.MODEL.WEIGHT, cfg.MODEL.NUM_CLASSES) == (head, "imagenet", 0)
+        solver = resolve(cfg, 3, batches_per_epoch=75).SOLVER  # of 300 pictures
+        assert (solver.MAX_ITER, solver.STEPS, solver.WARMUP_ITERS, solver.TEST_PERIOD) == (2250, (1500, 2000), 112, 75)
+        assert (solver.IMS_PER_BATCH, solver.BASE_LR) == (4, pytest.approx(rate / 4))
+
+
+ANYWHERE = ("schedule", "data")  # files that say all of their numbers, whatever stands before them
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name not in ANYWHERE], ids=lambda path: path.stem)
+def test_no_line_says_what_its_bases_or_the_defaults_say(path):
+    *below, own = read_layers(path)
+    before = flat(get_defaults())
+    for layer in below:
+        before.update(layer_values(layer))
+    own = layer_values(own)
+    own.pop("MODEL.BACKBONE.NAME", None)  # which the file's name promises
+    assert not [key for key, value in own.items() if before[key] == value]
+
+
+def layer_values(layer):
+    defaults = flat(get_defaults())
+    return {key: value_of(key, value, defaults, sections_of(defaults)) for key, value in layer.pairs}
+
+
+def test_no_schedule_stands_in_two_files():
+    solver = [line for p in FILES for line in p.read_text().splitlines() if line.startswith("SOLVER:") and "{" in line]
+    assert len(solver) == len(set(solver))
 
 
 def reads(tree: ast.Module) -> Iterator[str]:
@@ -165,5 +203,5 @@ def test_reads_follows_sections():
 def test_every_key_is_read_by_some_source_file():
     sources = [p for p in PACKAGE.rglob("*.py") if PACKAGE / "config" not in p.parents]
     found = {read for p in sources for read in reads(ast.parse(p.read_text(encoding="utf-8"))) if read}
-    unread = [key for key in _flat(get_defaults()) if not any(("." + key).endswith("." + read) for read in found)]
+    unread = [key for key in flat(get_defaults()) if not any(("." + key).endswith("." + read) for read in found)]
     assert not unread, f"no source file under detector/ reads {', '.join(unread)}"

@@ -1,9 +1,26 @@
 """YAML, bases and overrides become one config, or one exact message."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from yacs.config import CfgNode
 
-from detector.config import config_from_text, config_text, get_defaults, load_config, save_config
+import detector
+from detector.config import (
+    config_from_text,
+    config_text,
+    get_defaults,
+    load_config,
+    load_config_with_origins,
+    origins_text,
+    save_config,
+)
+from detector.config.defaults import flat
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(detector.__file__).parents[1])}
 
 
 @pytest.fixture
@@ -55,7 +72,7 @@ def test_values_become_the_type_of_their_key(write):
     assert cfg.SOLVER.AMP == "off"
     assert cfg.DATASETS.TRAIN == ("a", "b")
     assert cfg.DATASETS.TEST == ("images:val.json",)
-    assert cfg.MODEL.NECK.NAME == "fpn"
+    assert cfg.MODEL.HEAD.NAME == "fcos"
 
 
 @pytest.mark.parametrize(
@@ -101,11 +118,40 @@ def test_missing_file_and_missing_base(write):
 def test_bases_in_a_circle(write):
     write("b.yaml", "_BASE_: sub/../a.yaml\n")
     assert "_BASE_ goes round in a circle: " in message(write("a.yaml", "_BASE_: b.yaml\n"))
+    write("c.yaml", "SEED: 1\n")
+    assert "_BASE_ goes round in a circle: " in message(write("d.yaml", "_BASE_: [c.yaml, d.yaml]\n"))
 
 
-@pytest.mark.parametrize("base", ["", "[a.yaml, b.yaml]", "{a: b}"])
-def test_a_base_is_one_path(write, base):
-    assert "_BASE_: expected the path of one YAML file, got" in message(write("a.yaml", f"_BASE_: {base}\n"))
+@pytest.mark.parametrize("base", ["", "{a: b}", "[]", "[a.yaml, '']", "[[a.yaml]]"])
+def test_a_base_is_a_path_or_a_list_of_them(write, base):
+    problem = "_BASE_: expected the path of one YAML file, or a list of them, got"
+    assert problem in message(write("a.yaml", f"_BASE_: {base}\n"))
+
+
+def test_of_several_bases_the_later_ones_win_and_the_file_itself_last(write):
+    write("a.yaml", "SOLVER: {MAX_ITER: 1, IMS_PER_BATCH: 1, MOMENTUM: 0.1}\n")
+    write("b.yaml", "SOLVER: {IMS_PER_BATCH: 2, MOMENTUM: 0.2}\n")
+    solver = load_config(write("c.yaml", "_BASE_: [a.yaml, b.yaml]\nSOLVER: {MOMENTUM: 0.3}\n")).SOLVER
+    assert (solver.MAX_ITER, solver.IMS_PER_BATCH, solver.MOMENTUM) == (1, 2, 0.3)
+
+
+def test_a_file_that_is_reached_twice_counts_once_and_first(write):
+    write("c.yaml", "SOLVER: {MOMENTUM: 0.1, GAMMA: 0.1, BASE_LR: 0.1}\n")
+    write("a.yaml", "_BASE_: c.yaml\nSOLVER: {MOMENTUM: 0.2, GAMMA: 0.2}\n")
+    write("b.yaml", "_BASE_: [./sub/../c.yaml]\nSOLVER: {GAMMA: 0.3}\n")
+    (write("sub/d.yaml", "_BASE_: [../a.yaml, ../b.yaml, ../a.yaml]\n"))
+    solver = load_config(write("e.yaml", "_BASE_: sub/d.yaml\n")).SOLVER  # c, a, b: as b alone would not have it
+    assert (solver.MOMENTUM, solver.GAMMA, solver.BASE_LR) == (0.2, 0.3, 0.1)
+
+
+def test_a_base_may_be_a_shipped_file_and_one_beside_it_wins(write):
+    path = write("a.yaml", "_BASE_: [base/faster_rcnn, base/refinedet_320.yaml]\n")
+    cfg = load_config(path)
+    assert (cfg.MODEL.HEAD.NAME, cfg.SOLVER.BASE_LR, cfg.INPUT.SQUARE_SIZE) == ("refinedet", 0.02, 320)
+    write("base/refinedet_320.yaml", "INPUT: {SQUARE_SIZE: 96}\n")
+    assert (load_config(path).MODEL.HEAD.NAME, load_config(path).INPUT.SQUARE_SIZE) == ("faster_rcnn", 96)
+    with pytest.raises(FileNotFoundError, match=r"base/fcoss: no such config file; _BASE_ of .*a.yaml; .*base/fcos"):
+        load_config(write("a.yaml", "_BASE_: base/fcoss\n"))
 
 
 @pytest.mark.parametrize(
@@ -219,7 +265,104 @@ def test_a_checkpoints_config_reads_back_strictly():
     cfg = load_config(None, ["SEED", "3"])
     assert config_from_text(config_text(cfg)) == cfg
     assert isinstance(config_from_text("SEED: 3\n"), CfgNode)
-    with pytest.raises(ValueError, match=r"^checkpoint: SOLVER.OLD_KEY: unknown key"):
+    with pytest.raises(
+        ValueError,
+        match=r"^checkpoint: SOLVER.OLD_KEY: unknown key; near: .*; if a plugin declares it, add --import PACKAGE",
+    ):
         config_from_text(config_text(cfg) + "SOLVER.OLD_KEY: 1\n")
     with pytest.raises(ValueError, match=r"^last.pth: _BASE_: unknown key"):
         config_from_text("_BASE_: a.yaml\n", "last.pth")
+
+
+def test_overrides_go_over_a_checkpoints_config():
+    text = config_text(load_config(None, ["SEED", "3", "SOLVER.MOMENTUM", "0.8"]))
+    cfg = config_from_text(text, opts=["SEED", "4"])
+    assert (cfg.SEED, cfg.SOLVER.MOMENTUM) == (4, 0.8)
+    with pytest.raises(ValueError, match=r"^command line: SED: unknown key; near: SEED"):
+        config_from_text(text, opts=["SED", "4"])
+
+
+def test_a_checkpoints_unknown_key_may_be_a_plugins():
+    with pytest.raises(ValueError, match=r"MODEL.THEIRS.WIDTH: unknown key; .*; if a plugin .* add --import PACKAGE"):
+        config_from_text(config_text(load_config(None)) + "MODEL.THEIRS.WIDTH: 64\n")
+    assert "add --import PACKAGE" in message(None, ["MODEL.THEIRS.WIDTH", "64"])
+    assert "--import" not in message(None, ["MODEL.WIDTH", "64"])
+
+
+LENGTHS = {"epochs": "SOLVER: {EPOCHS: 20}\n", "steps": "SOLVER: {MAX_ITER: 500}\n", "no epochs": "SOLVER.EPOCHS: 0\n"}
+
+
+@pytest.mark.parametrize(
+    ("layers", "epochs", "steps"),
+    [
+        (["epochs"], 20, 90000),
+        (["steps", "epochs"], 20, 500),
+        (["epochs", "steps"], 0, 500),
+        (["epochs", "no epochs"], 0, 90000),
+        (["steps", "no epochs"], 0, 500),
+    ],
+)
+def test_of_epochs_and_steps_the_later_layer_counts(write, layers, epochs, steps):
+    files = [write(f"{i}.yaml", LENGTHS[layer]).name for i, layer in enumerate(layers)]
+    path = write("all.yaml", f"_BASE_: [{', '.join(files)}]\nSEED: 1\n")
+    solver = load_config(path).SOLVER
+    assert (solver.EPOCHS, solver.MAX_ITER) == (epochs, steps)
+    solver = load_config(path, ["SOLVER.MAX_ITER", "7"]).SOLVER
+    assert (solver.EPOCHS, solver.MAX_ITER) == (0, 7)
+    assert load_config(path, ["SOLVER.EPOCHS", "3"]).SOLVER.EPOCHS == 3
+
+
+def test_epochs_and_steps_in_one_layer_contradict(write):
+    problem = "SOLVER.EPOCHS and SOLVER.MAX_ITER both say how long to train; write one of them"
+    path = write("a.yaml", "SOLVER: {EPOCHS: 2, MAX_ITER: 5}\n")
+    assert message(path) == f"{path}: {problem}"
+    assert message(None, ["SOLVER.MAX_ITER", "5", "SOLVER.EPOCHS", "2"]) == f"command line: {problem}"
+    assert load_config(None, ["SOLVER.MAX_ITER", "5", "SOLVER.EPOCHS", "0"]).SOLVER.MAX_ITER == 5
+    cfg = load_config(write("b.yaml", "SOLVER: {MAX_ITER: 5}\n"), ["SOLVER.EPOCHS", "2"])
+    save_config(cfg, path)  # what was written out holds every key, and is no contradiction
+    assert load_config(path) == cfg
+
+
+def test_every_value_knows_where_it_comes_from(write):
+    base = write("base.yaml", "SOLVER: {MOMENTUM: 0.8, BASE_LR: 1}\n")
+    path = write("a.yaml", "_BASE_: base.yaml\nSOLVER: {MOMENTUM: 0.7, EPOCHS: 3}\n")
+    cfg, origins = load_config_with_origins(path, ["SOLVER.MAX_ITER", "9", "SEED", "0"])
+    assert cfg == load_config(path, ["SOLVER.MAX_ITER", "9", "SEED", "0"])
+    assert list(origins) == list(flat(cfg))
+    here = {"SOLVER.MOMENTUM": str(path), "SOLVER.BASE_LR": str(base), "SEED": "command line"}
+    here |= {"SOLVER.MAX_ITER": "command line", "SOLVER.EPOCHS": "command line", "SOLVER.GAMMA": "default"}
+    assert {key: origins[key] for key in here} == here
+    assert set(load_config_with_origins(None)[1].values()) == {"default"}
+
+
+def test_the_text_with_origins_reads_back(write):
+    opts = ["OUTPUT_DIR", "a # b\nc: ä", "SOLVER.STEPS", "()", "SOLVER.MOMENTUM", "1e-7", "DATASETS.TRAIN", "[x, y:z]"]
+    cfg, origins = load_config_with_origins("fcos/resnet50_1x", [*opts, "MODEL.WEIGHT", "w" * 300])
+    text = origins_text(cfg, origins)
+    lines = text.splitlines()
+    assert [line.split(":")[0] for line in lines] == list(flat(cfg))
+    (step,) = (line for line in lines if line.startswith("SOLVER.STEPS"))
+    assert step.split() == ["SOLVER.STEPS:", "[]", "#", "command", "line"]
+    assert load_config(write("b.yaml", text)) == cfg
+
+
+def test_reading_a_config_needs_no_torch():
+    code = "import sys, detector.config as c; c.load_config('quickstart'); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, env=ENVIRONMENT)
+
+
+def test_a_key_nested_and_dotted_stands_twice(write):
+    path = write("a.yaml", "SOLVER: {BASE_LR: 1}\nSOLVER.BASE_LR: 2\n")
+    assert message(path) == f"{path}: key 'SOLVER.BASE_LR' stands twice, nested and dotted"
+
+
+def test_a_base_beside_the_file_comes_before_a_shipped_one_of_its_name(write):
+    write("base/fcos.yaml", "SEED: 7\n")
+    assert load_config(write("a.yaml", "_BASE_: base/fcos\n")).SEED == 7
+
+
+def test_overrides_may_be_values():
+    opts = ["SOLVER.MAX_ITER", 3, "SOLVER.STEPS", (1, 2), "SOLVER.BASE_LR", 1e-3, "MODEL.CHANNELS_LAST", False]
+    cfg = load_config(None, [*opts, "INPUT.MIN_SIZE_TRAIN", [64]])
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SOLVER.BASE_LR) == (3, (1, 2), 0.001)
+    assert (cfg.MODEL.CHANNELS_LAST, cfg.INPUT.MIN_SIZE_TRAIN) == (False, (64,))

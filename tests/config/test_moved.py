@@ -5,7 +5,7 @@ import re
 import pytest
 
 from detector.config import get_defaults, load_config
-from detector.config.load import _flat
+from detector.config.defaults import flat
 from detector.config.moved import MOVED, what_to_write_now
 
 FCOS_R_50_FPN_1X = """\
@@ -157,11 +157,11 @@ def test_answers(key, value, answer):
 
 
 def test_no_default_is_answered():
-    assert not [key for key, value in _flat(get_defaults()).items() if what_to_write_now(key, value, known=True)]
+    assert not [key for key, value in flat(get_defaults()).items() if what_to_write_now(key, value, known=True)]
 
 
 def test_answers_name_keys_that_exist():
-    known = _flat(get_defaults())
+    known = flat(get_defaults())
     named = {word for *_, answer in MOVED for word in re.findall(r"[A-Z]+(?:\.[A-Z_]+)+", answer)}
     assert named
     assert named <= set(known)

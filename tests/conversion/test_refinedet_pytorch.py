@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from detector.conversion import SOURCES, convert
-from detector.engine.evaluate import load_for_inference
 from detector.models.build import build_detector
+from detector.tasks.trained import load_for_inference
 
 
 def weight(key, shape):

@@ -9,12 +9,12 @@ from torch import nn
 from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 
+from detector.commands import convert
 from detector.config import load_config
-from detector.engine.evaluate import load_trained
 from detector.models.heads.faster_rcnn import map_levels
+from detector.tasks.trained import load_trained
 
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tools/benchmark")]
-convert_checkpoint = pytest.importorskip("convert_checkpoint")
+sys.path.insert(0, str(ROOT / "tools/benchmark"))
 peers = pytest.importorskip("peers")
 
 FCOS, V1, V2 = "fcos_resnet50_fpn", "fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2"
@@ -76,7 +76,7 @@ def pair(request, tmp_path_factory):
     theirs = prepared(theirs).float().double()  # what the file can hold
     torch.save({k: v.float() for k, v in theirs.state_dict().items()}, folder / "theirs.pth")
     paths = ["--input", str(folder / "theirs.pth"), "--output", str(folder / "ours.pth")]
-    convert_checkpoint.main(["--from", "torchvision", *paths])
+    convert.main(["--from", "torchvision", *paths])
     opts = [] if name == FCOS else [str(x) for pair in FEWER.values() for x in pair]
     opts += ["MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "0"] if name == V2 else []  # whose norms learn, also the first ones
     model, classes, category_ids = load_trained(load_config(folder / "ours.yaml", opts))

@@ -57,7 +57,7 @@ def cfg(tmp_path):
     node.DATASETS.ROOT = str(tmp_path)
     node.MODEL.DEVICE = "cpu"
     node.MODEL.NUM_CLASSES = 2
-    node.DATALOADER.NUM_WORKERS = 0
+    node.DATALOADER.NUM_WORKERS, node.DATALOADER.SIZE_DIVISIBILITY = 0, 32
     node.INPUT.MIN_SIZE_TRAIN = (40, 48, 56)
     node.INPUT.MAX_SIZE_TRAIN = 100
     node.INPUT.MIN_SIZE_TEST = 48

@@ -19,8 +19,8 @@ from detector.data.image_folder import (
     train_transform,
 )
 from detector.data.samplers import Draw
-from detector.engine.classify import PixelInput
 from detector.models.backbones import RGB_UNIT
+from detector.tasks.accuracy import PixelInput
 
 
 def picture(path, height=50, width=70, mode="RGB", seed=0):

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from detector.data import loader
-from detector.data.loader import build_test_datasets, build_train_dataset, collate, test_loader, train_loader
+from detector.data.loader import (
+    batches_per_epoch,
+    build_test_datasets,
+    build_train_dataset,
+    collate,
+    test_loader,
+    train_loader,
+)
 from detector.structures import Target
 
 test_loader.__test__ = False  # a function of the library, no test
@@ -12,7 +19,9 @@ test_loader.__test__ = False  # a function of the library, no test
 
 def target(**values):
     empty = torch.zeros(0, 4)
-    return Target(boxes=empty, labels=torch.zeros(0).long(), ignore=empty, image_id=1, original=(1, 1), **values)
+    return Target(
+        boxes=empty, labels=torch.zeros(0).long(), ignore=empty, image_id=1, original=(1, 1), draw=0, **values
+    )
 
 
 def assert_same(a, b):
@@ -119,6 +128,31 @@ def test_class_count_has_to_agree(coco, cfg):
     for build in (build_train_dataset, build_test_datasets):
         with pytest.raises(ValueError, match=r"train\.json lists 2 classes \(cat, dog\).*write MODEL\.NUM_CLASSES 2"):
             build(cfg)
+
+
+def test_an_open_class_count_is_the_datas_affair(coco, cfg):
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (coco.dataset([(30, 30)]),)
+    cfg.MODEL.NUM_CLASSES = 0
+    dataset = build_train_dataset(cfg)
+    assert dataset.classes == ["cat", "dog"]
+    (tests,) = build_test_datasets(cfg, dataset).values()
+    assert tests.classes == dataset.classes
+
+
+def test_an_epoch_shows_every_image(coco, cfg, sizes):
+    cfg.DATASETS.TRAIN = (coco.dataset(sizes),)
+    dataset = build_train_dataset(cfg)
+    number = batches_per_epoch(cfg, dataset)
+    assert number == 4  # of seven images, two a step
+    seen = [t["image_id"] for batch in train_loader(cfg, dataset, stop_step=number) for t in batch.targets]
+    assert set(seen) == {1, 2, 3, 4, 5, 6, 7}
+
+
+def test_what_images_are_padded_to_may_not_stay_open(coco, cfg):
+    cfg.DATASETS.TRAIN = (coco.dataset([(30, 30)]),)
+    cfg.DATALOADER.SIZE_DIVISIBILITY = 0
+    with pytest.raises(ValueError, match=r"DATALOADER\.SIZE_DIVISIBILITY 0 leaves it to the head: .*resolve_parts"):
+        train_loader(cfg, build_train_dataset(cfg))
 
 
 def test_train_and_test_have_to_list_the_same_classes(coco, cfg):

@@ -85,3 +85,14 @@ def test_empty_batches_are_refused():
         TrainBatches(2, 0)
     with pytest.raises(ValueError, match="at least one image"):
         eval_batches(np.ones(2), 0)
+
+
+def test_chance_is_made_of_seed_step_and_slot():
+    draw = Draw(item=5, step=3, slot=1)
+    rng, number = draw.chance(seed=2)
+    assert rng.random(4).tolist() == np.random.default_rng([2, 3, 1]).random(4).tolist()
+    assert (number, number) == (draw.chance(2)[1], Draw(0, 3, 1).chance(2)[1])  # whatever the image
+    places = [(seed, step, slot) for seed in range(3) for step in range(40) for slot in range(8)]
+    numbers = {Draw(0, step, slot).chance(seed)[1] for seed, step, slot in places}
+    assert len(numbers) == len(places)
+    assert all(0 < number < 2**63 for number in numbers)

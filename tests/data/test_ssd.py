@@ -14,8 +14,10 @@ from detector.data.pipeline import build_transforms
 from detector.data.ssd import ANY_INTERPOLATION, Expand, MinIoUCrop, PhotometricDistort, crop
 from detector.data.transforms import Compose, HorizontalFlip, Resize, Sample, Warp
 from detector.models.backbones import BACKBONES
+from detector.models.build import pixel_statistics
 
 RNG = np.random.default_rng(0)
+GREY = (124.0, 116.0, 104.0)
 GROUND, COLOURS = (90, 90, 90), ((250, 20, 20), (20, 250, 20), (20, 20, 250))
 
 
@@ -288,10 +290,12 @@ def test_pipelines_follow_the_config(cfg):
     assert kinds(build_transforms(cfg, train=True)) == ["Resize", "HorizontalFlip"]
     cfg.INPUT.AUGMENTATION = "ssd"
     ours = ["PhotometricDistort", "Expand", "MinIoUCrop"]
-    assert kinds(build_transforms(cfg, train=True)) == [*ours, "Resize", "HorizontalFlip"]
+    with pytest.raises(ValueError, match=r"INPUT\.AUGMENTATION ssd needs the fill colour"):
+        build_transforms(cfg, train=True)
+    assert kinds(build_transforms(cfg, True, GREY)) == [*ours, "Resize", "HorizontalFlip"]
     assert kinds(build_transforms(cfg, train=False)) == ["Resize"]
     cfg.INPUT.SQUARE_SIZE = 64
-    steps = build_transforms(cfg, train=True)
+    steps = build_transforms(cfg, True, GREY)
     assert kinds(steps) == [*ours, "Warp", "HorizontalFlip"]
     assert steps.transforms[3].interpolations == ANY_INTERPOLATION
     image, rng = coordinates(50, 70), np.random.default_rng(0)
@@ -306,20 +310,21 @@ def test_pipelines_follow_the_config(cfg):
 @pytest.mark.parametrize(("name", "mean"), [("resnet50", [124, 116, 104]), ("resnet50_caffe", [123, 116, 103])])
 def test_the_canvas_has_the_mean_of_the_backbone_in_rgb(cfg, name, mean):
     cfg.MODEL.BACKBONE.NAME, cfg.INPUT.AUGMENTATION = name, "ssd"
-    fill = build_transforms(cfg, train=True).transforms[1].fill
+    fill = build_transforms(cfg, True, pixel_statistics(cfg).rgb_mean()).transforms[1].fill
     assert fill.tolist() == mean
     pixels = BACKBONES[name].weights.pixels
     entering = fill[::-1] if pixels.order == "bgr" else fill
     assert np.abs(entering - np.array(pixels.mean)).max() <= 0.5  # so that it is zero for the network
     cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD = (10.0, 20.0, 30.0), (1.0, 1.0, 1.0)
-    fill = build_transforms(cfg, train=True).transforms[1].fill
+    fill = build_transforms(cfg, True, pixel_statistics(cfg).rgb_mean()).transforms[1].fill
     assert fill.tolist() == ([30, 20, 10] if pixels.order == "bgr" else [10, 20, 30])
 
 
 def test_batches_do_not_depend_on_workers_or_the_place_of_resuming(coco, cfg):
     cfg.DATASETS.TRAIN = (coco.dataset([(40, 60), (60, 40), (50, 50), (45, 70)], [[[5, 6, 20, 30]]] * 4),)
     cfg.INPUT.AUGMENTATION, cfg.INPUT.SQUARE_SIZE = "ssd", 64
-    dataset = build_train_dataset(cfg)
+    dataset = build_train_dataset(cfg, GREY)
+    assert tuple(dataset.transforms.transforms[1].fill) == GREY
     state = torch.get_rng_state()
     alone = list(train_loader(cfg, dataset, stop_step=8))
     cfg.DATALOADER.NUM_WORKERS = 2

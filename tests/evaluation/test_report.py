@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from detector.evaluation.report import MEASURES, summary_text, write_json
+from detector.evaluation.report import MEASURES, summary_text
+from detector.files import write_json
 
 
 def test_the_twelve_numbers_in_the_words_of_coco():

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 
 from detector.data.loader import build_train_dataset, train_loader
-from detector.models.build import build_detector
+from detector.models.build import build_detector, resolve_parts
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SCALE = {"fp16": 65536.0}
@@ -45,6 +45,7 @@ class Course(NamedTuple):
 
 def train_by_hand(cfg, start, recipe, first=0, moments=None, precision="off"):
     """The course of the steps first, first + 1, .. from the state dict `start` on the batches that the loader gives."""
+    cfg = resolve_parts(cfg)
     model = build_detector(cfg)
     model.load_state_dict(start)
     model.train()

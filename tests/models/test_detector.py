@@ -4,7 +4,8 @@ from helpers import ROOT
 from helpers.inputs import target
 
 from detector.config import load_config
-from detector.models.build import build_detector
+from detector.models import heads
+from detector.models.build import build_detector, resolve_parts
 from detector.models.norm import FrozenNorm
 
 TINY = [
@@ -123,6 +124,77 @@ def test_unknown_parts_suggest_near_names():
         tiny("MODEL.HEAD.NAME", "fcoss")
     with pytest.raises(ValueError, match=r"MODEL\.NECK\.SOURCES \('c3', 'c7'\): resnet18 has .*c5"):
         tiny("MODEL.NECK.SOURCES", "('c3', 'c7')")
+
+
+def test_another_neck_counts_with_one_warning_and_follows_its_own_paper(caplog):
+    cfg = load_config(None, ["MODEL.HEAD.NAME", "refinedet", "MODEL.NECK.NAME", "fpn"])
+    resolved = resolve_parts(cfg)
+    neck = resolved.MODEL.NECK
+    assert (neck.NAME, neck.SOURCES, neck.EXTRA_LEVELS, neck.L2NORM_SCALES) == (
+        *("fpn", ("c2", "c3", "c4", "c5"), "maxpool"),
+        (),
+    )
+    assert resolved.DATALOADER.SIZE_DIVISIBILITY == 64
+    with torch.device("meta"):
+        assert list(build_detector(resolved).neck.levels) == ["p2", "p3", "p4", "p5", "p6"]
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        "MODEL.NECK.NAME fpn is not the neck of refinedet, which is refinedet_sources"
+    )
+
+
+def test_what_the_config_says_of_the_neck_counts_and_the_rest_is_the_heads(caplog):
+    opts = ["MODEL.NECK.EXTRA_LEVELS", "p6p7_c5", "MODEL.NECK.NORM", "gn", "DATALOADER.SIZE_DIVISIBILITY", "128"]
+    cfg = resolve_parts(load_config(None, [*opts, "MODEL.NECK.L2NORM_SCALES", "()"]))
+    assert (cfg.MODEL.NECK.EXTRA_LEVELS, cfg.MODEL.NECK.NORM) == ("p6p7_c5", "gn")
+    assert (cfg.MODEL.NECK.SOURCES, cfg.DATALOADER.SIZE_DIVISIBILITY) == (("c3", "c4", "c5"), 128)
+    cfg = resolve_parts(load_config(None, ["MODEL.HEAD.NAME", "refinedet", "MODEL.NECK.L2NORM_SCALES", "()"]))
+    assert (cfg.MODEL.NECK.NAME, cfg.MODEL.NECK.L2NORM_SCALES) == ("refinedet_sources", ())
+    assert load_config(None).MODEL.NECK.NORM == "auto"
+    assert not [record for record in caplog.records if "is not the neck" in record.getMessage()]
+
+
+def test_resolving_parts_again_gives_the_very_config():
+    once = resolve_parts(load_config(None))
+    assert once.is_frozen()
+    assert resolve_parts(once) is once
+
+
+@pytest.fixture
+def _heads_of_others():
+    """What a test registers is gone after it."""
+    tables = [(table, dict(table)) for table in (heads.HEADS, heads.STANDARDS)]
+    yield
+    for table, before in tables:
+        table.clear()
+        table.update(before)
+
+
+@pytest.mark.usefixtures("_heads_of_others")
+def test_a_plugins_head_gets_an_fpn_as_that_declares_it():
+    heads.register_head("theirs")(lambda cfg, levels: None)
+    neck = resolve_parts(load_config(None, ["MODEL.HEAD.NAME", "theirs"])).MODEL.NECK
+    assert (neck.NAME, neck.SOURCES, neck.EXTRA_LEVELS) == ("fpn", ("c2", "c3", "c4", "c5"), "maxpool")
+    heads.register_head("wide", heads.Standard("refinedet_sources", None, 128))(lambda cfg, levels: None)
+    cfg = resolve_parts(load_config(None, ["MODEL.HEAD.NAME", "wide"]))
+    assert (cfg.MODEL.NECK.NAME, cfg.MODEL.NECK.L2NORM_SCALES) == ("refinedet_sources", (10, 8))
+    assert cfg.DATALOADER.SIZE_DIVISIBILITY == 128
+
+
+def test_the_number_of_classes_may_not_stay_open():
+    with pytest.raises(ValueError, match=r"MODEL\.NUM_CLASSES 0 takes .*: write MODEL\.NUM_CLASSES with the number"):
+        tiny("MODEL.NUM_CLASSES", "0")
+
+
+def test_parts_that_do_not_fit_name_the_keys_of_the_neck():
+    with pytest.raises(ValueError, match=r"MODEL\.RPN\.ANCHOR_SIZES .* the neck has 3") as error:
+        build_detector(load_config("quickstart", ["MODEL.HEAD.NAME", "faster_rcnn"]))
+    assert str(error.value).endswith(
+        "This config has MODEL.NECK.SOURCES (c3, c4, c5), MODEL.NECK.EXTRA_LEVELS none; faster_rcnn's own neck has "
+        "SOURCES (c2, c3, c4, c5), EXTRA_LEVELS maxpool, which is what SOURCES (), EXTRA_LEVELS auto gives"
+    )
+    with pytest.raises(ValueError, match=r"MODEL\.RPN\.ANCHOR_SIZES .* the neck has 5 \(.*\)$"):
+        build_detector(load_config("base/faster_rcnn", ["MODEL.RPN.ANCHOR_SIZES", "[32]"]))
 
 
 def test_passes_cost_no_parameter():

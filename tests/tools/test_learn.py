@@ -1,16 +1,12 @@
 """The benchmark of learning: both detectors see the same, and both are measured."""
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from detector.data.loader import build_train_dataset, train_loader
-
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
     *("INPUT.MIN_SIZE_TRAIN", "64", "INPUT.MAX_SIZE_TRAIN", "96", "INPUT.MIN_SIZE_TEST", "64"),
     *("INPUT.MAX_SIZE_TEST", "96", "MODEL.DEVICE", "cpu", "MODEL.NUM_CLASSES", "1", "SOLVER.IMS_PER_BATCH", "2"),
@@ -51,19 +47,19 @@ def test_both_detectors_see_the_same_and_are_measured(learn, cells, tmp_path, ca
         assert 0 <= row["AP"] <= row["AP50"] <= 1
         assert row["train_s"] > 0
     assert "torchvision fcos" in capsys.readouterr().out
-    assert set(torch.load(tmp_path / "out" / "ours_fcos_3.pth", weights_only=True)) == {"model", "classes"}
+    for name in ("ours_fcos_3", "torchvision_fcos_3"):
+        content = torch.load(tmp_path / "out" / name / "model_final.pth", weights_only=True)
+        assert (content["step"], content["classes"]) == (2, ["cell"])
 
 
 def test_the_peer_sees_images_in_the_size_they_come_in(learn, cells):
-    cfg = learn.settings("fcos", 2, 0, [*SMALL, *cells])
-    dataset = build_train_dataset(cfg)
-    batch = next(iter(train_loader(cfg, dataset, 0, 1)))
-    model, losses, detections = learn.build_peer(False)(cfg, torch.device("cpu"))
-    seen = []
+    task = learn.Peer.from_config(learn.settings("fcos", 2, 0, [*SMALL, *cells]))
+    batch = next(iter(task.batches(0, 1)))
+    model, seen = task.build(), []
     model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
-    losses(batch)
+    task.losses(model, batch)
     model.eval()
-    assert len(detections(batch)) == 2
+    assert len(task.detections(model, batch)) == 2
     assert seen == [batch.images.shape] * 2
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers import ROOT
 
 from detector.config import load_config
 from detector.data.catalog import load_dataset
 from detector.data.index import load_index
 
-ROOT = Path(__file__).resolve().parents[2]
 OBJECT = (
     "<object><name>{}</name><difficult>{}</difficult><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax>"
     "<ymax>{}</ymax></bndbox></object>"

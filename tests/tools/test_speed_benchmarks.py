@@ -1,12 +1,12 @@
 """The benchmarks against torchvision: the same weights give the same numbers, and both take turns."""
 
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from helpers import ROOT
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools/benchmark"))
+sys.path.insert(0, str(ROOT / "tools/benchmark"))
 peers = pytest.importorskip("peers")
 
 

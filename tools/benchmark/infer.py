@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import box_iou, roi_align
 
 from detector.engine.device import autocast, peak_memory_mb
-from detector.engine.evaluate import prepare_for_inference
+from detector.inference.prepare import prepare_for_inference
 from detector.models.detector import Detector
 from detector.models.heads.faster_rcnn import FasterRCNN
 from detector.ops.boxes import decode_deltas

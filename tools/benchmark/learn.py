@@ -1,20 +1,18 @@
 """Learning on real data against torchvision's FCOS: the same batches, optimiser, schedule and evaluator for both.
 
 Ours is configs/bccd/<head>_resnet18.yaml, from scratch; the peer is torchvision's FCOS on the same ResNet-18 and
-pyramid, with its own normalisation, losses and prediction, and the same score threshold. Both are trained by one plain
-loop on the batches of our loader, seed by seed. Prints AP, AP50 and seconds; writes OUTPUT/learn.json after every run,
-and the weights after every training.
+pyramid, with its own normalisation, losses and prediction, and the same score threshold. Both are trained by the loop
+of `detector train` on the batches of our loader, seed by seed. Prints AP, AP50 and seconds; writes OUTPUT/learn.json
+after every run, which has a folder of its own there with its weights and log.
 """
 
 import argparse
 import json
 import logging
-import math
 import statistics
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +24,22 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from detector.cli import run, tool_parser
+from detector.commands.base import run, tool_parser
 from detector.config import load_config
-from detector.data.coco import CocoDetection
-from detector.data.loader import build_test_datasets, build_train_dataset, test_loader, train_loader
-from detector.engine.checkpoint import save_checkpoint
-from detector.engine.device import autocast, pick_device
-from detector.engine.evaluate import detect
-from detector.engine.optim import build_optimizer, learning_rate_factor, set_learning_rate
-from detector.engine.trainer import NonFiniteError, to_device
+from detector.data.loader import test_loader
+from detector.engine.loop import train
+from detector.engine.run import open_folder
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.report import write_json
-from detector.models.build import build_detector
+from detector.files import write_json
+from detector.inference.detect import detect
 from detector.ops.boxes import rescale_boxes
 from detector.structures import Batch, Detection
+from detector.tasks.detection import DetectionTask, plan, start
 
 log = logging.getLogger("detector")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "bccd"
 HEADS = ("fcos", "faster_rcnn", "refinedet")
 SHOWN = ("AP", "AP50", "train_s", "test_s")
-
-Losses = Callable[[Batch], dict[str, Tensor]]
-Detect = Callable[[Batch], list[Detection]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -77,9 +69,10 @@ def learn(args: argparse.Namespace) -> list[dict[str, Any]]:
     for seed in map(int, args.seeds.split(",")):
         for who in shown:
             cfg = settings(args.head if who == "ours" else "fcos", args.iterations, seed, args.opts)
-            build = build_ours if who == "ours" else build_peer(args.peer_channels_last)
+            task = (Ours if who == "ours" else Peer).from_config(cfg)
+            task.channels_last = args.peer_channels_last
             row = {"detector": f"ours {args.head}" if who == "ours" else "torchvision fcos", "seed": seed}
-            rows.append(row | measure(cfg, build, f"{row['detector']} {seed}", output))
+            rows.append(row | measure(task, f"{row['detector']} {seed}", output))
             write_json(output / "learn.json", {"torch": str(torch.__version__), "runs": rows})
             log.info("%s", table(rows[-1:]))
     orders = {row["seed"]: {other["order"] for other in rows if other["seed"] == row["seed"]} for row in rows}
@@ -95,125 +88,104 @@ def settings(head: str, iterations: int, seed: int, opts: Sequence[str]) -> CfgN
     return load_config(CONFIGS / f"{head}_resnet18.yaml", [*schedule, "SEED", str(seed), *opts])
 
 
-def build_ours(cfg: CfgNode, device: torch.device) -> tuple[nn.Module, Losses, Detect]:
-    """The detector of the config, and how it gives losses and detections of a batch."""
-    model = build_detector(cfg).to(device)
+class Ours(DetectionTask):
+    """The detector of the config; it keeps checksums of what it is shown."""
 
-    def losses(batch: Batch) -> dict[str, Tensor]:
-        return model(batch.images.to(device), batch.sizes, [to_device(t, device) for t in batch.targets])
+    order = pixels = 0
+    channels_last = False  # of the peer; ours has a key for it
 
-    return model, losses, lambda batch: detect(model, batch, cfg.TEST.AMP)
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The losses of our head."""
+        self.watch(batch)
+        return super().losses(model, batch)
+
+    def watch(self, batch: Batch) -> None:
+        """Add the images' ids and pixels to the checksums."""
+        self.order = zlib.crc32(json.dumps([t["image_id"] for t in batch.targets]).encode(), self.order)
+        self.pixels = zlib.crc32(batch.images.numpy().tobytes(), self.pixels)
+
+    def detections(self, model: nn.Module, batch: Batch) -> list[Detection]:
+        """Detections in original pixels."""
+        return detect(model, batch, self.cfg.TEST.AMP)  # type: ignore[arg-type]
 
 
-def build_peer(channels_last: bool) -> Callable[[CfgNode, torch.device], tuple[nn.Module, Losses, Detect]]:
-    """A builder of torchvision's FCOS with a batch-normalised ResNet-18, all of it trained."""
+class Peer(Ours):
+    """torchvision's FCOS with a batch-normalised ResNet-18, all of it trained."""
 
-    def build(cfg: CfgNode, device: torch.device) -> tuple[nn.Module, Losses, Detect]:
+    def build(self) -> nn.Module:
+        """The network, which normalises and pads images that come resized, as ours do."""
+        cfg = self.cfg
         backbone = resnet_fpn_backbone(
             backbone_name="resnet18", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5,
             returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256),
         )  # fmt: skip
-        # Images come resized, as ours do; it normalises and pads them.
         model = FCOS(
             backbone, cfg.MODEL.NUM_CLASSES, score_thresh=cfg.MODEL.FCOS.INFERENCE_TH, nms_thresh=cfg.MODEL.FCOS.NMS_TH,
             detections_per_img=cfg.TEST.DETECTIONS_PER_IMG, topk_candidates=cfg.MODEL.FCOS.PRE_NMS_TOP_N,
             size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY,
-        ).to(device)  # fmt: skip
+        )  # fmt: skip
         model.transform.resize = lambda image, target: (image, target)  # its _skip_resize is for training alone
-        if channels_last:
+        if self.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
 
-        def images(batch: Batch) -> list[Tensor]:
-            floats = batch.images.to(device).float() / 255
-            return [image[:, :height, :width] for image, (height, width) in zip(floats, batch.sizes, strict=True)]
+    def images(self, batch: Batch) -> list[Tensor]:
+        """The images without their padding, 0..1."""
+        floats = batch.images.to(self.device).float() / 255
+        return [image[:, :height, :width] for image, (height, width) in zip(floats, batch.sizes, strict=True)]
 
-        def losses(batch: Batch) -> dict[str, Tensor]:
-            targets = [{key: target[key].to(device) for key in ("boxes", "labels")} for target in batch.targets]  # type: ignore[literal-required]
-            return model(images(batch), targets)
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The losses of torchvision."""
+        self.watch(batch)
+        targets = [{key: target[key].to(self.device) for key in ("boxes", "labels")} for target in batch.targets]  # type: ignore[literal-required]
+        return model(self.images(batch), targets)
 
-        @torch.inference_mode()
-        def detections(batch: Batch) -> list[Detection]:
-            found = model(images(batch))
-            return [
-                Detection(
-                    boxes=rescale_boxes(f["boxes"], size, target["original"]).cpu(),
-                    labels=f["labels"].cpu(),
-                    scores=f["scores"].cpu(),
-                )
-                for f, size, target in zip(found, batch.sizes, batch.targets, strict=True)
-            ]
-
-        return model, losses, detections
-
-    return build
+    @torch.inference_mode()
+    def detections(self, model: nn.Module, batch: Batch) -> list[Detection]:
+        """Detections in original pixels."""
+        found = model(self.images(batch))
+        return [
+            Detection(
+                boxes=rescale_boxes(f["boxes"], size, target["original"]).cpu(),
+                labels=f["labels"].cpu(),
+                scores=f["scores"].cpu(),
+            )
+            for f, size, target in zip(found, batch.sizes, batch.targets, strict=True)
+        ]
 
 
-def measure(
-    cfg: CfgNode, build: Callable[[CfgNode, torch.device], tuple[nn.Module, Losses, Detect]], name: str, output: Path
-) -> dict[str, Any]:
+def measure(task: Ours, name: str, output: Path) -> dict[str, Any]:
     """Train and evaluate one detector: iterations, seconds, COCO's numbers, and checksums of what it saw."""
-    device = pick_device(cfg.MODEL.DEVICE)
-    dataset = build_train_dataset(cfg)
-    tests = build_test_datasets(cfg, dataset)
-    torch.manual_seed(cfg.SEED)
-    model, losses, detections = build(cfg, device)
-    batches = iter(train_loader(cfg, dataset, 0, cfg.SOLVER.MAX_ITER))
-    train_s, order, pixels = train(cfg, model, losses, batches, name)
-    save_checkpoint(output / f"{name.replace(' ', '_')}.pth", {"model": model.state_dict(), "classes": dataset.classes})
-    test_s, metrics = evaluate(cfg, model, detections, next(iter(tests.values())), name)
+    solver = task.cfg.SOLVER
+    run = start(task, open_folder(str(output / name.replace(" ", "_")), resume=False))
+    begun = time.perf_counter()
+    train(run, task, plan(task.cfg, tests=False))
+    train_s = time.perf_counter() - begun
+    test_s, metrics = evaluate(task, run.model, name)
     return {
-        "iterations": cfg.SOLVER.MAX_ITER,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "device": str(device),
+        "iterations": solver.MAX_ITER,
+        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+        "device": str(task.device),
         "threads": torch.get_num_threads(),
-        "order": order,
-        "pixels": pixels,
+        "order": task.order,
+        "pixels": task.pixels,
         "train_s": train_s,
-        "images_per_s": cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH / train_s,
+        "images_per_s": solver.MAX_ITER * solver.IMS_PER_BATCH / train_s,
         "test_s": test_s,
         **metrics,
     }
 
 
-def train(
-    cfg: CfgNode, model: nn.Module, losses: Losses, batches: Iterator[Batch], name: str
-) -> tuple[float, int, int]:
-    """One plain loop for both; returns its seconds, reading included, and checksums of the images' ids and pixels."""
-    model.train()
-    solver = cfg.SOLVER
-    optimizer = build_optimizer(solver, model)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    device = parameters[0].device
-    order, pixels, start = 0, 0, time.perf_counter()
-    with tqdm(total=solver.MAX_ITER, desc=name, unit="step", dynamic_ncols=True) as bar:
-        for step, batch in enumerate(islice(batches, solver.MAX_ITER)):
-            order = zlib.crc32(json.dumps([t["image_id"] for t in batch.targets]).encode(), order)
-            pixels = zlib.crc32(batch.images.numpy().tobytes(), pixels)
-            set_learning_rate(optimizer, learning_rate_factor(solver, step))
-            with autocast(device, solver.AMP):
-                total = torch.stack([loss.float() for loss in losses(batch).values()]).sum()
-            value = total.item()
-            if not math.isfinite(value):
-                raise NonFiniteError(f"{name}: the loss is {value} at step {step}; lower SOLVER.BASE_LR")
-            optimizer.zero_grad(set_to_none=True)
-            total.backward()
-            nn.utils.clip_grad_norm_(parameters, solver.CLIP_GRAD_NORM or math.inf)
-            optimizer.step()
-            bar.update()
-            bar.set_postfix_str(f"loss {value:.3f}", refresh=False)
-    return time.perf_counter() - start, order, pixels
-
-
-def evaluate(
-    cfg: CfgNode, model: nn.Module, detections: Detect, dataset: CocoDetection, name: str
-) -> tuple[float, dict[str, float]]:
-    """Seconds of detecting on the test set, and COCO's numbers."""
+def evaluate(task: Ours, model: nn.Module, name: str) -> tuple[float, dict[str, float]]:
+    """Seconds of detecting on the first test set, and COCO's numbers."""
     model.eval()
+    dataset = next(iter(task.tests.values()))
     evaluator = CocoEvaluator(dataset)
-    start = time.perf_counter()
-    for batch in tqdm(test_loader(cfg, dataset), desc=f"{name}: test", unit="batch", leave=False, dynamic_ncols=True):
-        evaluator.update(detections(batch), batch.targets)
-    return time.perf_counter() - start, evaluator.compute()
+    begun = time.perf_counter()
+    batches = test_loader(task.cfg, dataset)
+    for batch in tqdm(batches, desc=f"{name}: test", unit="batch", leave=False, dynamic_ncols=True):
+        evaluator.update(task.detections(model, batch), batch.targets)
+    return time.perf_counter() - begun, evaluator.compute()
 
 
 def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

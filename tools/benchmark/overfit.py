@@ -9,18 +9,20 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
-from detector.cli import config_parser, read_config, run
+from detector.commands.base import config_parser, read_config, run
 from detector.data.catalog import load_dataset
 from detector.data.coco import CocoDetection
 from detector.data.images import read_rgb
 from detector.data.loader import build_test_datasets, test_loader
 from detector.engine.device import autocast
-from detector.engine.evaluate import detect_all, load_for_inference
-from detector.engine.trainer import to_device, train
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.report import write_json
+from detector.files import write_json
+from detector.inference.detect import detect_all
 from detector.models.detector import Detector
 from detector.structures import Detection, Target
+from detector.tasks.detection import to_device, train
+from detector.tasks.resolve import resolve_model
+from detector.tasks.trained import load_for_inference
 from detector.visualize import draw
 
 log = logging.getLogger("detector")
@@ -50,8 +52,7 @@ def overfit(cfg: CfgNode, number: int, resume: bool = False) -> dict[str, float]
     cfg.freeze()
     (metrics,) = train(cfg, resume).values()
     (dataset,) = build_test_datasets(cfg).values()
-    cfg.defrost()
-    cfg.MODEL.WEIGHT = str(output / "model_final.pth")
+    cfg = resolve_model(cfg, len(dataset.classes))
     model, *_ = load_for_inference(cfg)
     bound, lost = answered_bound(model, dataset, cfg)
     draw_all(model, dataset, cfg, output / "pictures")

@@ -16,9 +16,9 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from tqdm import tqdm
 
 from detector.conversion import convert
-from detector.engine.weights import load_weights
 from detector.models.build import build_detector
 from detector.models.detector import Detector
+from detector.tasks.trained import load_weights
 
 Foreign = Any
 """A network of another project, or a part of one, whose attributes are not declared."""

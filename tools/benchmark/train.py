@@ -117,6 +117,7 @@ def random_target(size: tuple[int, int], device: torch.device) -> Target:
         ignore=torch.zeros(0, 4, device=device),
         image_id=0,
         original=size,
+        draw=0,
     )
 
 

@@ -9,21 +9,17 @@ from detector.models.backbones import senet as senet
 from detector.models.backbones import vgg as vgg
 from detector.models.backbones.base import (
     BACKBONES,
-    BGR_255,
-    RGB_UNIT,
     Backbone,
     BackboneEntry,
     Classifier,
-    Decimation,
-    Pixels,
-    Weights,
     build_backbone,
     build_classifier,
+    find_weights,
     list_backbones,
     register_backbone,
 )
-from detector.models.backbones.find import resolve
-from detector.models.backbones.load import Report, load_backbone, load_state, read_weights
+from detector.weights.load import load_backbone
+from detector.weights.record import BGR_255, RGB_UNIT, Decimation, Pixels, Weights
 
 __all__ = [
     "BACKBONES",
@@ -34,14 +30,11 @@ __all__ = [
     "Classifier",
     "Decimation",
     "Pixels",
-    "Report",
     "Weights",
     "build_backbone",
     "build_classifier",
+    "find_weights",
     "list_backbones",
     "load_backbone",
-    "load_state",
-    "read_weights",
     "register_backbone",
-    "resolve",
 ]

@@ -1,15 +1,17 @@
-"""What every backbone is: its levels, its weight record, its registration, its classifier."""
+"""What every backbone is: its levels, its registration and weight file, its classifier."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeVar
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
-from detector.models.norm import EPS, Norm, norm_factory
+from detector.models.norm import Norm, norm_factory
 from detector.registry import Registry
 from detector.structures import Features, Level
+from detector.weights.find import resolve
+from detector.weights.record import EPS, Weights
 
 B = TypeVar("B", bound="Backbone")
 Builder = TypeVar("Builder", bound="Callable[[Norm], Backbone]")
@@ -71,63 +73,6 @@ class Backbone(nn.Module):
         )
 
 
-class Pixels(NamedTuple):
-    """What a network's weights expect: (pixel - mean) / std, pixels 0..255, channels in `order`."""
-
-    order: Literal["rgb", "bgr"]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def rgb_mean(self) -> tuple[float, float, float]:
-        """The mean in the order red, green, blue, whatever order the weights expect."""
-        first, second, third = self.mean
-        return (first, second, third) if self.order == "rgb" else (third, second, first)
-
-
-RGB_UNIT = Pixels("rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-"""RGB, the usual ImageNet statistics: mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225) of pixels in 0..1."""
-
-BGR_255 = Pixels("bgr", (102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0))
-"""BGR, 0..255, mean subtracted: Caffe's statistics."""
-
-
-class Decimation(NamedTuple):
-    """A tensor of which every step-th entry of each axis is taken, beginning with the first.
-
-    key: before renaming; shape: of the whole tensor, which may lie flat in the file; steps: one for each axis.
-    """
-
-    key: str
-    shape: tuple[int, ...]
-    steps: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Published weights: where they lie, what they expect, and how they are named.
-
-    urls: mirrors in order, may be empty; sha256: the digest or its beginning, "" if not published; norm_eps: of
-    frozen_bn; rename: (pattern, replacement) of `re.sub` for every key; drop: prefixes of keys that a backbone does
-    not have; optional: prefixes of keys that a file may lack, as nothing computes with them; transposed: keys, before
-    renaming, of linear weights [in, out]; decimated: tensors of which a part is taken; licence: of the weights; top1,
-    top5: published ImageNet accuracy, per cent, on central crops of crop x crop pixels.
-    """
-
-    urls: tuple[str, ...] = ()
-    sha256: str = ""
-    pixels: Pixels = RGB_UNIT
-    norm_eps: float = EPS
-    rename: tuple[tuple[str, str], ...] = ()
-    drop: tuple[str, ...] = ("fc.",)
-    optional: tuple[str, ...] = ()
-    transposed: tuple[str, ...] = ()
-    decimated: tuple[Decimation, ...] = ()
-    licence: str = ""
-    top1: float | None = None
-    top5: float | None = None
-    crop: int = 224
-
-
 class BackboneEntry(NamedTuple):
     """A registered backbone: build(norm) makes it with random weights."""
 
@@ -152,6 +97,14 @@ def register_backbone(name: str, weights: Weights) -> Callable[[Builder], Builde
 def list_backbones() -> list[str]:
     """Names of all registered backbones, sorted."""
     return sorted(BACKBONES)
+
+
+def find_weights(name: str, weight: str = "imagenet") -> Path:
+    """The local file of weights for a registered backbone; `weight` and errors as in `detector.weights.find.resolve`.
+
+    Raises KeyError for an unknown name.
+    """
+    return resolve(weight, name, BACKBONES[name].weights, {entry.name: entry.weights for entry in BACKBONES.values()})
 
 
 def build_backbone(name: str, norm: str = "frozen_bn", norm_eps: float | None = None, passes: int = 0) -> Backbone:

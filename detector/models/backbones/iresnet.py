@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detector.models.backbones.base import Weights, register_backbone
+from detector.models.backbones.base import register_backbone
 from detector.models.backbones.resnet import BasicBlock, Bottleneck
 from detector.models.backbones.trunk import ConvNorm, Place, ResidualBlock, ResidualTrunk
 from detector.models.norm import Norm
+from detector.weights.record import Weights
 
 
 def max_pool_shortcut(channels: int, out: int, stride: int, norm: Norm) -> nn.Module:

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
 
-from detector.models.backbones.base import Weights, register_backbone
+from detector.models.backbones.base import register_backbone
 from detector.models.backbones.senet import REDUCTION
 from detector.models.backbones.trunk import Place, ResidualBlock, ResidualTrunk, avg_shortcut, deep_stem
 from detector.models.norm import Norm, conv_norm
+from detector.weights.record import Weights
 
 
 class Res2Bottleneck(ResidualBlock):

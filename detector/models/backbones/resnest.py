@@ -5,9 +5,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from detector.models.backbones.base import Weights, register_backbone
+from detector.models.backbones.base import register_backbone
 from detector.models.backbones.trunk import Place, ResidualBlock, ResidualTrunk, avg_shortcut, deep_stem
 from detector.models.norm import Norm, conv_norm, pooled_norm
+from detector.weights.record import Weights
 
 
 class SplitAttention(nn.Module):

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from detector.models.backbones.base import BGR_255, Weights, register_backbone
+from detector.models.backbones.base import register_backbone
 from detector.models.backbones.trunk import Place, ResidualBlock, ResidualTrunk
 from detector.models.norm import Norm, conv_norm
+from detector.weights.record import BGR_255, Weights
 
 
 class BasicBlock(ResidualBlock):

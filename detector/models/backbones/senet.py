@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
 
-from detector.models.backbones.base import Weights, register_backbone
+from detector.models.backbones.base import register_backbone
 from detector.models.backbones.resnet import Bottleneck
 from detector.models.backbones.trunk import ConvNorm, Place, ResidualBlock, ResidualTrunk
 from detector.models.norm import Norm, pooled_norm
+from detector.weights.record import Weights
 
 REDUCTION = 16
 

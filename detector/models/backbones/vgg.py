@@ -6,9 +6,10 @@ from itertools import groupby
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.models.backbones.base import Backbone, Decimation, Pixels, Weights, register_backbone
+from detector.models.backbones.base import Backbone, register_backbone
 from detector.models.norm import Norm
 from detector.structures import Features, Level
+from detector.weights.record import Decimation, Pixels, Weights
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 FC = 1024

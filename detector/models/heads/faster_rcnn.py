@@ -9,15 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from detector.models.heads.base import Head, register_head
+from detector.models.heads.base import Head, Standard, chance, register_head
 from detector.models.heads.box_head import BoxHead
 from detector.models.heads.rpn import RPN, build_rpn
+from detector.models.necks.base import NeckKeys
 from detector.ops.boxes import box_areas, clip_boxes, decode_deltas, encode_deltas
 from detector.ops.losses import DELTA_LOSSES, delta_loss_sum
 from detector.ops.matching import BACKGROUND, match_boxes, sample_balanced
 from detector.ops.roi_align import pool_regions
 from detector.ops.select import suppress, suppress_softly
-from detector.structures import Detection, Features, Level, Size, Target
+from detector.structures import ClassRows, Detection, Features, Level, Size, Target
 
 MAX_STRIDE = 32  # coarser levels serve the RPN only. Lin et al. 2017, sec. 4.1
 CANONICAL_SIDE, CANONICAL_LEVEL = 224, 4  # a region of 224 x 224 pixels belongs on p4. Lin et al. 2017, eq. 1
@@ -127,8 +128,11 @@ class FasterRCNN(Head):
         self.loss_type, self.smooth_l1_beta = bbox_reg_loss_type, smooth_l1_beta
         self.score_thresh, self.nms, self.detections_per_img = score_thresh, nms, detections_per_img
         self.nms_method, self.soft_nms = nms_method, (nms, soft_nms_sigma, soft_nms_min_score)
-        layers = ("cls_logits",) if cls_agnostic_bbox_reg else ("cls_logits", "deltas")
-        self.classifier = tuple(f"box_heads.{k}.{name}" for k in range(len(box_heads)) for name in layers)
+        layers = {"cls_logits": ClassRows(background=True)}
+        if not cls_agnostic_bbox_reg:
+            layers["deltas"] = ClassRows(after=4)
+        stages = range(len(box_heads))
+        self.classifier = {f"box_heads.{k}.{name}": rows for k in stages for name, rows in layers.items()}
         self.rpn, self.pooler, self.box_heads = rpn, pooler, nn.ModuleList(box_heads)
 
     def answered(self, features: Features, targets: list[Target]) -> list[Tensor]:
@@ -164,7 +168,8 @@ class FasterRCNN(Head):
         for i, (found, target) in enumerate(zip(proposals, targets, strict=True)):
             candidates = torch.cat([found, target["boxes"].to(found.dtype)])
             match = match_boxes(candidates, candidates[len(found) :], target["ignore"], *self.thresholds[0])
-            samples.append(self.label(candidates, match, *self.sample(match), target, i))
+            chosen = self.sample(match, chance(target, 1, match.device))
+            samples.append(self.label(candidates, match, *chosen, target, i))
         return Samples(*map(torch.cat, zip(*samples, strict=True)))
 
     @torch.no_grad()
@@ -197,9 +202,9 @@ class FasterRCNN(Head):
         deltas = encode_deltas(candidates[positives], truth, self.weights[stage])
         return Samples(boxes, labels, F.pad(deltas, (0, 0, 0, len(background))), torch.full_like(labels, image))
 
-    def sample(self, match: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(self, match: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Indices of the positives and of the background of one image that are trained; match [R]."""
-        return sample_balanced(match, self.batch_size_per_image, self.positive_fraction)
+        return sample_balanced(match, self.batch_size_per_image, self.positive_fraction, generator)
 
     def losses(self, logits: Tensor, deltas: Tensor, samples: Samples, stage: int = 0) -> dict[str, Tensor]:
         """Losses from the outputs of a box head and what it had to learn, both divided by the number of samples."""
@@ -266,7 +271,7 @@ class FasterRCNN(Head):
         return (*self.rpn(features), [x for box_head in self.box_heads for x in box_head(regions)])
 
 
-@register_head("faster_rcnn")
+@register_head("faster_rcnn", Standard("fpn", NeckKeys(("c2", "c3", "c4", "c5"), "maxpool")))
 def build_faster_rcnn(cfg: CfgNode, levels: dict[str, Level]) -> FasterRCNN:
     """Faster R-CNN from MODEL.RPN, MODEL.ROI_HEADS, MODEL.ROI_BOX_HEAD and TEST.DETECTIONS_PER_IMG."""
     heads, box = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_BOX_HEAD

@@ -1,7 +1,7 @@
 """FCOS: every location inside a box regresses the distances to its sides. Tian et al. 2019."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -9,14 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from detector.models.heads.base import Head, flatten, register_head
+from detector.models.heads.base import Head, Standard, flatten, register_head
+from detector.models.necks.base import NeckKeys
 from detector.models.norm import group_norm
 from detector.ops.anchors import grid_points, padded_strides
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import IOU_LOSSES, centerness_targets, distance_iou_loss, sigmoid_focal_sum
 from detector.ops.matching import BACKGROUND, IGNORED, match_points
 from detector.ops.select import select_candidates, suppress
-from detector.structures import Detection, Features, Level, Size, Target
+from detector.structures import ClassRows, Detection, Features, Level, Size, Target
 
 
 class Scale(nn.Module):
@@ -50,7 +51,7 @@ class FCOS(Head):
     Raises ValueError when the levels and ranges do not fit or the IoU loss is unknown.
     """
 
-    classifier = ("cls_logits",)
+    classifier: Mapping[str, ClassRows] = {"cls_logits": ClassRows()}
 
     def __init__(
         self,
@@ -224,7 +225,7 @@ class FCOS(Head):
         return detections
 
 
-@register_head("fcos")
+@register_head("fcos", Standard("fpn", NeckKeys(("c3", "c4", "c5"), "p6p7_p5")))
 def build_fcos(cfg: CfgNode, levels: dict[str, Level]) -> FCOS:
     """FCOS from MODEL.FCOS, MODEL.NUM_CLASSES and TEST.DETECTIONS_PER_IMG."""
     node = cfg.MODEL.FCOS

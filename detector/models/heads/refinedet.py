@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from detector.models.heads.base import Head, flatten, register_head
+from detector.models.heads.base import Head, Standard, flatten, register_head
 from detector.models.layers import (
     conv_layer,
     deconv_layer,
@@ -16,12 +16,13 @@ from detector.models.layers import (
     optional_norm,
     projection_bottleneck,
 )
+from detector.models.necks.base import NeckKeys
 from detector.models.norm import Norm
 from detector.ops.anchors import anchor_cells, grid_anchors
 from detector.ops.boxes import clip_boxes, decode_deltas, encode_deltas
 from detector.ops.matching import BACKGROUND, match_bipartite, mine_hard_negatives
 from detector.ops.select import select_per_class, suppress
-from detector.structures import Detection, Features, Level, Size, Target
+from detector.structures import ClassRows, Detection, Features, Level, Size, Target
 
 BOTTLENECK_WIDTH = 256  # 256-256-1024 channels before the predictors of the ResNet-101 recipe
 MIN_SIDE = 0.01  # pixels; a clipped detection with a shorter side holds nothing
@@ -71,8 +72,6 @@ class RefineDet(Head):
     Raises ValueError when the levels do not halve, the thresholds cross, or bottlenecks have no norm.
     """
 
-    classifier = ("odm_cls",)
-
     def __init__(
         self,
         levels: dict[str, Level],
@@ -115,6 +114,7 @@ class RefineDet(Head):
         self.detections_per_img = detections_per_img
 
         number = len(self.aspect_ratios)
+        self.classifier = {f"odm_cls.{i}": ClassRows(number, background=True) for i in range(len(levels))}
         self.arm_inter, self.odm_inter = nn.ModuleList(), nn.ModuleList()
         self.arm_cls, self.arm_reg = nn.ModuleList(), nn.ModuleList()
         self.odm_cls, self.odm_reg = nn.ModuleList(), nn.ModuleList()
@@ -261,7 +261,10 @@ class RefineDet(Head):
         return Detection(boxes=boxes[inside], labels=found["labels"][inside], scores=found["scores"][inside])
 
 
-@register_head("refinedet")
+@register_head(
+    "refinedet",
+    Standard("refinedet_sources", NeckKeys(("c3", "c4", "c5"), "c6", l2norm_scales=(10.0, 8.0)), size_divisibility=64),
+)
 def build_refinedet(cfg: CfgNode, levels: dict[str, Level]) -> RefineDet:
     """RefineDet from MODEL.REFINEDET and TEST.DETECTIONS_PER_IMG."""
     node = cfg.MODEL.REFINEDET

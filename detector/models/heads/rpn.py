@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from detector.models.heads.base import flatten
+from detector.models.heads.base import chance, flatten
 from detector.ops.anchors import anchor_cells, grid_anchors, legacy_anchor_cells, padded_strides
 from detector.ops.boxes import decode_deltas, encode_deltas
 from detector.ops.matching import match_boxes, sample_balanced
@@ -146,9 +146,9 @@ class RPN(nn.Module):
         matches = [match_boxes(anchors, t["boxes"], t["ignore"], *thresholds, low_quality=True) for t in targets]
         return torch.stack(matches)
 
-    def sample(self, match: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(self, match: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Indices of the positives and of the background of one image that are trained; match [P]."""
-        return sample_balanced(match, self.batch_size_per_image, self.positive_fraction)
+        return sample_balanced(match, self.batch_size_per_image, self.positive_fraction, generator)
 
     def losses(
         self, anchors: Tensor, objectness: Tensor, deltas: Tensor, match: Tensor, targets: list[Target]
@@ -160,7 +160,7 @@ class RPN(nn.Module):
         """
         logits, labels, predicted, wanted = [], [], [], []
         for i, target in enumerate(targets):
-            positives, background = self.sample(match[i])
+            positives, background = self.sample(match[i], chance(target, 0, match.device))
             sampled = torch.cat([positives, background])
             logits.append(objectness[i, sampled])
             labels.append(torch.arange(len(sampled), device=sampled.device) < len(positives))

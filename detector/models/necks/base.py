@@ -1,6 +1,7 @@
 """What every neck provides, and the table of necks."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from torch import nn
 from yacs.config import CfgNode
@@ -22,11 +23,27 @@ class Neck(nn.Module):
         raise NotImplementedError
 
 
+class NeckKeys(NamedTuple):
+    """What a paper's neck has: the values of MODEL.NECK.SOURCES, EXTRA_LEVELS, NORM and L2NORM_SCALES that are auto."""
+
+    sources: tuple[str, ...] = ("c3", "c4", "c5")
+    extra_levels: str = "none"
+    norm: str = "none"
+    l2norm_scales: tuple[float, ...] = ()
+
+
 NECKS: Registry[Callable[[CfgNode, dict[str, Level]], Neck]] = Registry("neck")
+NECK_KEYS: dict[str, NeckKeys] = {}
+"""What necks declare, by name."""
 
 
 def register_neck(
-    name: str,
+    name: str, keys: NeckKeys | None = None
 ) -> Callable[[Callable[[CfgNode, dict[str, Level]], Neck]], Callable[[CfgNode, dict[str, Level]], Neck]]:
-    """Decorator that files a builder (cfg, backbone levels) -> Neck under `name` for MODEL.NECK.NAME."""
+    """Decorator that files a builder (cfg, backbone levels) -> Neck under `name` for MODEL.NECK.NAME.
+
+    keys: what its own paper has, for a head of which that is not known; None: levels 3 to 5 and nothing above.
+    """
+    if name not in NECKS:
+        NECK_KEYS[name] = keys or NeckKeys()
     return NECKS.register(name)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from detector.models.layers import conv_layer, optional_norm, projection_bottleneck
-from detector.models.necks.base import Neck, register_neck
+from detector.models.narrow import convolve
+from detector.models.necks.base import Neck, NeckKeys, register_neck
 from detector.models.norm import Norm
 from detector.structures import Features, Level
 
@@ -44,7 +45,9 @@ class SSDExtra(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, channels, H, W] -> [N, 512, H / 2, W / 2]."""
-        return self.conv2(self.conv1(x).relu_()).relu_()
+        conv, *norm = self.conv2
+        x = convolve(conv, self.conv1(x).relu_())  # type: ignore[arg-type]
+        return (norm[0](x) if norm else x).relu_()
 
 
 class RefineDetSources(Neck):
@@ -94,7 +97,7 @@ class RefineDetSources(Neck):
         return dict(zip(self.levels, outputs, strict=True))
 
 
-@register_neck("refinedet_sources")
+@register_neck("refinedet_sources", NeckKeys(extra_levels="c6", l2norm_scales=(10.0, 8.0)))
 def build_refinedet_sources(cfg: CfgNode, levels: dict[str, Level]) -> RefineDetSources:
     """RefineDet's source levels from MODEL.NECK; a source that the backbone lacks raises ValueError."""
     node = cfg.MODEL.NECK

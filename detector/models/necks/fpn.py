@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from detector.models.necks.base import Neck, register_neck
+from detector.models.narrow import convolve
+from detector.models.necks.base import Neck, NeckKeys, register_neck
 from detector.models.norm import ConvNorm, norm_factory
 from detector.structures import Features, Level
 
@@ -64,12 +65,12 @@ class FPN(Neck):
         if self.extra == "maxpool":
             outputs.append(F.max_pool2d(outputs[-1], 1, stride=2))
         elif self.extra != "none":
-            p6 = self.p6(features[list(self.inner)[-1]] if self.extra == "p6p7_c5" else outputs[-1])
-            outputs += [p6, self.p7(F.relu(p6))]
+            p6 = convolve(self.p6, features[list(self.inner)[-1]] if self.extra == "p6p7_c5" else outputs[-1])
+            outputs += [p6, convolve(self.p7, F.relu(p6))]
         return dict(zip(self.levels, outputs, strict=True))
 
 
-@register_neck("fpn")
+@register_neck("fpn", NeckKeys(sources=("c2", "c3", "c4", "c5"), extra_levels="maxpool"))
 def build_fpn(cfg: CfgNode, levels: dict[str, Level]) -> FPN:
     """FPN from MODEL.NECK; a source that the backbone lacks raises ValueError."""
     node = cfg.MODEL.NECK

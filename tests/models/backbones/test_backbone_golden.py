@@ -5,9 +5,10 @@ import re
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from detector.models.backbones import BACKBONES, Classifier, build_backbone, load_state
+from detector.models.backbones import BACKBONES, Classifier, build_backbone
 from detector.models.backbones.dla import UNUSED
-from detector.models.backbones.load import translate
+from detector.weights.load import load_state
+from detector.weights.rename import translate
 
 NORMS = {"_frozenbn": "frozen_bn", "_bn": "bn", "_gn": "gn"}
 

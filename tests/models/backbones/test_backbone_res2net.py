@@ -11,13 +11,14 @@ from detector.models.backbones import (
     build_backbone,
     build_classifier,
     load_backbone,
-    load_state,
 )
 from detector.models.backbones.dla import UNUSED
-from detector.models.backbones.load import renamed
 from detector.models.backbones.res2net import Res2Bottleneck, _v1b
 from detector.models.backbones.trunk import Place
 from detector.models.norm import norm_factory
+from detector.weights.load import load_state
+from detector.weights.read import read_file
+from detector.weights.rename import renamed
 
 TIMM = {
     **{name: name for name in ("res2net50_26w_4s", "res2net50_26w_6s", "res2net50_26w_8s", "res2net50_48w_2s")},
@@ -129,8 +130,8 @@ def test_paddle_file_loads(tmp_path):
     path.write_bytes(pickle.dumps({**arrays, "StructuredToParameterName@@": names}, protocol=4))
     weights = BACKBONES["res2net200_vd_26w_4s"].weights
     classifier, backbone = Classifier(build(), 7), build()
-    load_backbone(classifier, weights, path)
-    assert load_backbone(backbone, weights, path).dropped == ["fc.bias", "fc.weight"]
+    load_backbone(classifier, weights, read_file(path))
+    assert load_backbone(backbone, weights, read_file(path)).dropped == ["fc.bias", "fc.weight"]
     for key, value in state.items():
         assert torch.equal(classifier.state_dict()[key], value), key
         assert key.startswith("fc.") or torch.equal(backbone.state_dict()[key], value), key
@@ -161,12 +162,12 @@ def test_timms_file_of_a_dla_loads_and_the_official_one_too(tmp_path):
     for i, state in enumerate((official, shorter)):
         torch.save(state, tmp_path / f"{i}.pth")
         backbone = build_backbone("res2net_dla60")
-        load_backbone(backbone, weights, tmp_path / f"{i}.pth")
+        load_backbone(backbone, weights, read_file(tmp_path / f"{i}.pth"))
         assert torch.equal(backbone.level5.root.conv.weight, official["level5.root.conv.weight"])
     del shorter["level2.project.0.weight"]
     torch.save(shorter, tmp_path / "2.pth")
     with pytest.raises(ValueError, match=r"missing +1  level2\.project\.0\.weight"):
-        load_backbone(build_backbone("res2net_dla60"), weights, tmp_path / "2.pth")
+        load_backbone(build_backbone("res2net_dla60"), weights, read_file(tmp_path / "2.pth"))
 
 
 @pytest.mark.parametrize("at", [0, 2])

@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from torchvision.models import get_model_weights
 
 from detector.models.backbones import BACKBONES, build_backbone, build_classifier, load_backbone
-from detector.models.backbones.load import translate
+from detector.weights.read import read_file
+from detector.weights.rename import translate
 
 
 def torchvision_features(name):
@@ -69,11 +70,11 @@ def test_a_full_file_of_torchvisions_loads(tmp_path):
     theirs, features = torchvision_features("vgg16")
     torch.save(small_state("vgg16", features), tmp_path / "vgg16.pth")
     ours = build_backbone("vgg16")
-    report = load_backbone(ours, BACKBONES["vgg16"].weights, tmp_path / "vgg16.pth")
+    report = load_backbone(ours, BACKBONES["vgg16"].weights, read_file(tmp_path / "vgg16.pth"))
     assert report.dropped == ["classifier.6.bias", "classifier.6.weight"]
     assert torch.equal(ours.blocks[0].weight, theirs[0].weight)
     torch.save(ours.state_dict(), tmp_path / "ours.pth")
-    load_backbone(build_backbone("vgg16"), BACKBONES["vgg16"].weights, tmp_path / "ours.pth")
+    load_backbone(build_backbone("vgg16"), BACKBONES["vgg16"].weights, read_file(tmp_path / "ours.pth"))
 
 
 def test_ssds_file_loads_into_the_caffe_entry_alone(tmp_path):
@@ -85,18 +86,18 @@ def test_ssds_file_loads_into_the_caffe_entry_alone(tmp_path):
     entry = BACKBONES["vgg16_caffe"]
     assert entry.weights.pixels == ("bgr", (104, 117, 123), (1, 1, 1))
     backbone = build_backbone("vgg16_caffe")
-    load_backbone(backbone, entry.weights, tmp_path / "vgg16_reducedfc.pth")
+    load_backbone(backbone, entry.weights, read_file(tmp_path / "vgg16_reducedfc.pth"))
     assert torch.equal(backbone.blocks[28].weight, state["28.weight"])
     assert (backbone.fc7.weight == 1).all()
     # Its pixels are others, so the entry of torchvision's weights does not take it.
     with pytest.raises(ValueError, match=r"do not fit the model.*\n.*\n.*\n.*missing.*\n.*unexpected"):
-        load_backbone(build_backbone("vgg16"), BACKBONES["vgg16"].weights, tmp_path / "vgg16_reducedfc.pth")
+        load_backbone(build_backbone("vgg16"), BACKBONES["vgg16"].weights, read_file(tmp_path / "vgg16_reducedfc.pth"))
 
 
 def test_a_layer_of_another_size_is_named(tmp_path):
     torch.save({"classifier.0.bias": torch.zeros(10)}, tmp_path / "a.pth")
     with pytest.raises(ValueError, match=r"a\.pth: 'classifier\.0\.bias' is \(10,\), not \(4096,\)"):
-        load_backbone(build_backbone("vgg16"), BACKBONES["vgg16"].weights, tmp_path / "a.pth")
+        load_backbone(build_backbone("vgg16"), BACKBONES["vgg16"].weights, read_file(tmp_path / "a.pth"))
 
 
 @pytest.mark.parametrize("size", [(64, 96), (65, 100), (33, 127)])

@@ -27,7 +27,7 @@ def test_targets_equal_torchvisions(golden, image):
     head, seen = faster_rcnn(20), {}
     chosen = arrays[f"{image}_tv_sampled"].long()
 
-    def sample(match):
+    def sample(match, generator):
         seen["match"] = match
         return chosen[match[chosen] >= 0], chosen[match[chosen] < 0]
 
@@ -210,7 +210,7 @@ def test_options_of_the_regression_train(loss, agnostic):
     head = faster_rcnn(3, cls_agnostic_bbox_reg=agnostic, bbox_reg_loss_type=loss)
     assert head.box_heads[0].deltas.out_features == (4 if agnostic else 12)
     names = ["cls_logits"] if agnostic else ["cls_logits", "deltas"]
-    assert head.classifier == tuple(f"box_heads.0.{name}" for name in names)
+    assert list(head.classifier) == [f"box_heads.0.{name}" for name in names]
     features, boxes = features_for(LEVELS, 96, 128), target([[10, 10, 60, 60], [70, 20, 110, 90]], [2, 0])
     optimizer = torch.optim.SGD(head.parameters(), lr=0.02)
     values = []

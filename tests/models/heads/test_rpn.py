@@ -62,7 +62,7 @@ def test_losses_equal_torchvisions(golden):
     facts, arrays, anchors = golden
     head, images = rpn(), facts["losses"]["images"]
     chosen = iter([[arrays[f"tv_sampled_{kind}_{image}"].long() for kind in ("pos", "neg")] for image in images])
-    head.sample = lambda match: next(chosen)
+    head.sample = lambda match, generator: next(chosen)
     truths = [target(arrays[f"{image}_boxes"]) for image in images]
     match = head.assign(anchors["tv_anchors"], truths)
     deltas = arrays["loss_deltas_x64"].float() / 64

@@ -1,0 +1,22 @@
+"""What `detector VERB` runs, one file a verb; nothing below knows a flag.
+
+No module here imports torch before its work begins, so that `--help` and a mistyped flag are answered at once.
+"""
+
+VERBS = {
+    "train": "train",
+    "test": "test",
+    "predict": "predict",
+    "convert": "convert",
+    "info": "info",
+    "analyze": "analyze",
+    "pretrain": "pretrain",
+    "classify": "classify",
+    "config": "config",
+    "configs": "lists:configs",
+    "backbones": "lists:backbones",
+    "necks": "lists:necks",
+    "heads": "lists:heads",
+    "datasets": "lists:datasets",
+}
+"""Verb -> the module here whose `main` runs it, or MODULE:FUNCTION."""

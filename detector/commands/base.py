@@ -1,0 +1,164 @@
+"""What the commands share: parsers, the words of a command line, plugins, and errors in one line."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from textwrap import indent
+
+from yacs.config import CfgNode
+
+from detector.config import load_config
+from detector.engine.log import setup_logging
+from detector.errors import NonFiniteError
+from detector.plugins import load_plugins
+
+CLASSIFIER_FLAGS = {
+    "MODEL.BACKBONE.NAME": "--backbone",
+    "MODEL.BACKBONE.NORM": "--norm",
+    "MODEL.BACKBONE.PASSES": "--passes",
+    "MODEL.WEIGHT": "--weight",
+    "MODEL.DEVICE": "--device",
+    "OUTPUT_DIR": "--output",
+}
+"""Config key -> what it is called in the commands for classifiers, which have flags and no config."""
+
+AMP = ("off", "bf16", "fp16")
+"""The precisions of `detector.engine.device.AMP`, which needs torch."""
+
+WEIGHT = "MODEL.WEIGHT"
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Names the defaults, and leaves the lines of an example as they are."""
+
+
+def plain_parser(description: str | None, verb: str = "", example: str = "") -> argparse.ArgumentParser:
+    """A parser without flags. verb: of `detector VERB`, "" for a script of its own; example: ends its help."""
+    return argparse.ArgumentParser(
+        prog=f"detector {verb}" if verb else None, description=description, formatter_class=HelpFormatter,
+        epilog=f"example:\n{indent(example, '  ')}" if example else None, allow_abbrev=False,
+    )  # fmt: skip
+
+
+def tool_parser(description: str | None, verb: str = "", example: str = "") -> argparse.ArgumentParser:
+    """A parser of `[--import PACKAGE]`."""
+    parser = plain_parser(description, verb, example)
+    parser.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="PACKAGE",
+        help="Python package that registers further parts; may be repeated",
+    )  # fmt: skip
+    return parser
+
+
+def config_parser(description: str | None, verb: str = "", example: str = "") -> argparse.ArgumentParser:
+    """A parser of `--config-file FILE [--import PACKAGE] [KEY VALUE ...]`."""
+    parser = tool_parser(description, verb, example)
+    add_config_file(parser, required=True)
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides, e.g. MODEL.BACKBONE.NAME sreresnet50")
+    return parser
+
+
+def trained_parser(description: str | None, verb: str, example: str, *forms: str) -> argparse.ArgumentParser:
+    """A parser of `[--config-file FILE] [--which newest|best] [--import PACKAGE]` and of words for `split_words`.
+
+    forms: of the words and flags that say which detector works on what, for the usage.
+    """
+    parser = tool_parser(description, verb, example)
+    parser.usage = "\n       ".join(f"%(prog)s {form} [FLAG ...] [KEY VALUE ...]" for form in forms)
+    add_config_file(parser)
+    parser.add_argument(
+        "--which", choices=("newest", "best"), help="checkpoint of the run that counts; None: the newest"
+    )
+    parser.add_argument(
+        "words", nargs="*", metavar=forms[0],
+        help="RUN: a run's folder or a checkpoint, which holds its config; KEY VALUE: overrides, e.g. TEST.AMP bf16",
+    )  # fmt: skip
+    return parser
+
+
+def add_config_file(parser: argparse.ArgumentParser, *, required: bool = False, note: str = "") -> None:
+    """`--config-file FILE`; note: what it is for, where that is not the whole config."""
+    parser.add_argument(
+        "--config-file", required=required, metavar="FILE",
+        help=f"YAML file{note}, or the name of a shipped one: see `detector configs`",
+    )  # fmt: skip
+
+
+def split_words(
+    parser: argparse.ArgumentParser, words: Sequence[str], names: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The first words, one for each of `names`, and the KEY VALUE pairs behind them.
+
+    A word too few or a key without value ends the process with the usage and the form.
+    """
+    first, opts = list(words[: len(names)]), list(words[len(names) :])
+    form = " ".join([*names, "[KEY VALUE ...]"])
+    if len(first) < len(names):
+        parser.error(f"{names[len(first)]} is missing: write {form}")
+    if len(opts) % 2:
+        parser.error(f"{opts[-1]!r} has no value: write {form}")
+    return first, opts
+
+
+def read_config(args: argparse.Namespace) -> CfgNode:
+    """Load plugins, then the config that the arguments name."""
+    load_plugins(args.imports)
+    return load_config(args.config_file, args.opts)
+
+
+def read_trained(
+    args: argparse.Namespace, trained: str | None, opts: Sequence[str]
+) -> tuple[CfgNode, str | Path | None]:
+    """Load plugins, then the config of a trained detector; and the weights that the user names for it, if any.
+
+    trained: a run's folder, or a checkpoint, which is itself the weights; None: --config-file counts.
+    MODEL.WEIGHT in `opts` is not what a training started from but what to take now; it does not reach the config.
+    """
+    load_plugins(args.imports)
+    pairs = list(zip(opts[::2], opts[1::2], strict=True))
+    weight = dict(pairs).get(WEIGHT)
+    others = [word for key, value in pairs if key != WEIGHT for word in (key, value)]
+    if weight is not None and args.which is not None:
+        raise ValueError(f"{WEIGHT} {weight} and --which {args.which} are two wishes: leave one of them out")
+    if trained is None:
+        return load_config(args.config_file, others), weight
+    if not Path(trained).exists():
+        raise FileNotFoundError(f"RUN {trained}: there is no such folder or checkpoint; write output/NAME or FILE.pth")
+    if Path(trained).is_file():
+        if weight is not None:
+            raise ValueError(f"{trained} is a checkpoint, so leave out {WEIGHT} {weight}, or name the run's folder")
+        if args.which is not None:
+            raise ValueError(f"{trained} is a checkpoint, so leave out --which {args.which}, or name the run's folder")
+    from detector.tasks.trained import run_config
+
+    return run_config(Path(trained), others), weight or Path(trained)
+
+
+def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *, log: bool = True) -> None:
+    """Run a command's work; an expected error is printed without traceback and ends the process with status 1.
+
+    flags: config keys that an error may name, and what the user of this command writes instead. log: whether log lines
+    go to standard output; without, what is printed there can go into a file, and warnings go to standard error.
+    """
+    if log:
+        setup_logging()
+    try:
+        action()
+    except (OSError, ValueError, KeyError, ImportError, NonFiniteError) as error:
+        text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+        for key, flag in (flags or {}).items():
+            text = text.replace(key, flag)
+        sys.exit(f"error: {text}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; training continues from its newest checkpoint with --resume")
+
+
+def show(text: str) -> None:
+    """Print; a reader that has seen enough, such as `head`, ends the process without complaint."""
+    try:
+        print(text.removesuffix("\n"), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it closes it
+        sys.exit(1)

@@ -1,0 +1,63 @@
+"""Train a backbone's classification network on a folder of pictures; weights.pth is a MODEL.WEIGHT for the detector."""
+
+import argparse
+from collections.abc import Sequence
+
+from detector.commands.base import AMP, CLASSIFIER_FLAGS, run, tool_parser
+from detector.plugins import load_plugins
+
+EXAMPLE = "detector pretrain --backbone skresnet50 --data imagenet --output output/classifier_skresnet50 --amp bf16"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`--backbone NAME --data DIR --output DIR [--resume] [flags]`."""
+    args = build_parser().parse_args(argv)
+    run(lambda: begin(args), CLASSIFIER_FLAGS)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """A flag for each field of the recipe, with its default, and --resume."""
+    parser = tool_parser(__doc__, "pretrain", EXAMPLE)
+    add = parser.add_argument
+    add("--backbone", required=True, metavar="NAME", help="a registered backbone, e.g. resnet50")
+    add("--data", required=True, metavar="DIR", help="holds train/ and val/, each with a folder of pictures per class")
+    add("--output", required=True, metavar="DIR", help="where checkpoints, log.jsonl and weights go")
+    add("--resume", action="store_true", help="continue from the newest checkpoint of --output")
+    add("--weight", default="", metavar="FILE", help="start from imagenet (published), a path or an address")
+    add("--norm", default="bn", choices=("bn", "gn", "frozen_bn"), help="bn is loaded as frozen_bn later")
+    add("--passes", type=int, default=0, metavar="N", help="runs of each stage; 0: as registered")
+    add("--epochs", type=int, default=90, metavar="N", help="times that each picture is seen")
+    add("--batch-size", type=int, default=64, metavar="N", help="pictures a step")
+    add("--optimizer", default="sgd", choices=("sgd", "adamw"), help="no weight decay on norms and biases")
+    add(
+        "--lr", type=float, metavar="RATE",
+        help="after the warm-up, falling to 0 as a cosine; None: for 256 pictures a step 0.1 (sgd) and 0.001 (adamw), "
+        "in proportion to --batch-size",
+    )  # fmt: skip
+    add("--momentum", type=float, default=0.9, metavar="SHARE", help="of sgd")
+    add("--weight-decay", type=float, metavar="SHARE", help="None: 0.0001 (sgd) and 0.05 (adamw)")
+    add("--warmup-epochs", type=float, metavar="N", help="of rising rate; None: a tenth of --epochs, at most 5")
+    add("--label-smoothing", type=float, default=0.1, metavar="SHARE", help="0 is none")
+    add("--mixup", type=float, default=0.0, metavar="ALPHA", help="mix pictures, e.g. 0.2; 0 is none")
+    add("--cutmix", type=float, default=0.0, metavar="ALPHA", help="paste parts, e.g. 1; 0 is none")
+    add("--ema", type=float, default=0.0, metavar="DECAY", help="average the weights, e.g. 0.9999; 0 is none")
+    add("--amp", default="off", choices=AMP, help="mixed precision")
+    add("--crop", type=int, default=224, metavar="PIXELS", help="side of the pictures that the network sees")
+    add("--workers", type=int, default=4, metavar="N", help="processes that read pictures; 0: this one")
+    add("--seed", type=int, default=0, metavar="N", help="of weights, order of pictures and augmentation")
+    add(
+        "--checkpoint-steps", type=int, default=1000, metavar="N",
+        help="steps between checkpoints; one is also written after each epoch, and 0 means only then",
+    )  # fmt: skip
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    return parser
+
+
+def begin(args: argparse.Namespace) -> None:
+    """Load plugins, then train as the flags say."""
+    load_plugins(args.imports)
+    from detector.tasks.classification import train_classifier
+    from detector.tasks.recipe import Recipe
+
+    settings = {name: value for name, value in vars(args).items() if name not in ("imports", "resume")}
+    train_classifier(Recipe(**settings), resume=args.resume)

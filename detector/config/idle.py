@@ -1,0 +1,143 @@
+"""Keys that were set and have no effect in a config, for instance those of another head."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from yacs.config import CfgNode
+
+from detector.config.defaults import flat
+
+NECK_OF_HEAD = {"fcos": "fpn", "faster_rcnn": "fpn", "refinedet": "refinedet_sources"}
+"""The neck that "auto" is with each built-in head, known here without the models."""
+
+_SECTIONS = {
+    "fcos": ("MODEL.FCOS.",),
+    "faster_rcnn": ("MODEL.RPN.", "MODEL.ROI_HEADS.", "MODEL.ROI_BOX_HEAD.", "MODEL.CLS_AGNOSTIC_BBOX_REG"),
+    "refinedet": ("MODEL.REFINEDET.",),
+}
+
+
+class Idle(NamedTuple):
+    """Keys that have no effect where `holds`; why: the key, or the words, that make it so.
+
+    A key that ends in a dot is a section.
+    """
+
+    keys: tuple[str, ...]
+    why: str
+    holds: Callable[[CfgNode], bool]
+
+
+def _neck(cfg: CfgNode) -> str:
+    """The neck in force, "" where a plugin's part may read anything."""
+    head, neck = cfg.MODEL.HEAD.NAME, cfg.MODEL.NECK.NAME
+    if head not in NECK_OF_HEAD or neck not in ("auto", *NECK_OF_HEAD.values()):
+        return ""
+    return NECK_OF_HEAD[head] if neck == "auto" else neck
+
+
+def _fcos(cfg: CfgNode) -> bool:
+    return cfg.MODEL.HEAD.NAME == "fcos"
+
+
+def _two_stage(cfg: CfgNode) -> bool:
+    return cfg.MODEL.HEAD.NAME == "faster_rcnn"
+
+
+_RULES = (
+    *(
+        Idle(keys, "MODEL.HEAD.NAME", lambda cfg, of=head: cfg.MODEL.HEAD.NAME in {*_SECTIONS} - {of})  # type: ignore[misc]
+        for head, keys in _SECTIONS.items()
+    ),
+    Idle(("MODEL.NECK.L2NORM_SCALES",), "neck fpn", lambda cfg: _neck(cfg) == "fpn"),
+    Idle(("MODEL.NECK.OUT_CHANNELS",), "neck refinedet_sources", lambda cfg: _neck(cfg) == "refinedet_sources"),
+    Idle(
+        ("MODEL.NECK.NORM",),
+        "MODEL.NECK.EXTRA_LEVELS",
+        lambda cfg: _neck(cfg) == "refinedet_sources" and cfg.MODEL.NECK.EXTRA_LEVELS == "none",
+    ),
+    Idle(("MODEL.FCOS.NORM",), "MODEL.FCOS.NUM_CONVS", lambda cfg: _fcos(cfg) and cfg.MODEL.FCOS.NUM_CONVS == 0),
+    Idle(
+        ("MODEL.ROI_HEADS.FG_IOU_THRESHOLD", "MODEL.ROI_HEADS.BG_IOU_THRESHOLD"),
+        "MODEL.ROI_HEADS.CASCADE_IOUS",
+        lambda cfg: _two_stage(cfg) and len(cfg.MODEL.ROI_HEADS.CASCADE_IOUS) > 0,
+    ),
+    Idle(
+        ("MODEL.ROI_HEADS.SOFT_NMS_SIGMA",),
+        "MODEL.ROI_HEADS.NMS_METHOD",
+        lambda cfg: _two_stage(cfg) and cfg.MODEL.ROI_HEADS.NMS_METHOD != "soft_gaussian",
+    ),
+    Idle(
+        ("MODEL.ROI_HEADS.SOFT_NMS_MIN_SCORE",),
+        "MODEL.ROI_HEADS.NMS_METHOD",
+        lambda cfg: _two_stage(cfg) and cfg.MODEL.ROI_HEADS.NMS_METHOD == "hard",
+    ),
+    Idle(
+        ("MODEL.ROI_HEADS.NMS",),
+        "MODEL.ROI_HEADS.NMS_METHOD",
+        lambda cfg: _two_stage(cfg) and cfg.MODEL.ROI_HEADS.NMS_METHOD == "soft_gaussian",
+    ),
+    Idle(
+        ("MODEL.ROI_BOX_HEAD.CONV_HEAD_DIM", "MODEL.ROI_BOX_HEAD.NORM"),
+        "MODEL.ROI_BOX_HEAD.NUM_CONV",
+        lambda cfg: _two_stage(cfg) and cfg.MODEL.ROI_BOX_HEAD.NUM_CONV == 0,
+    ),
+    Idle(
+        ("MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM",),
+        "MODEL.ROI_BOX_HEAD.NUM_FC",
+        lambda cfg: _two_stage(cfg) and cfg.MODEL.ROI_BOX_HEAD.NUM_FC == 0,
+    ),
+    Idle(
+        ("MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA",),
+        "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE",
+        lambda cfg: _two_stage(cfg) and cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE != "smooth_l1",
+    ),
+    Idle(
+        (
+            *("INPUT.MIN_SIZE_TRAIN", "INPUT.MIN_SIZE_RANGE_TRAIN", "INPUT.MAX_SIZE_TRAIN"),
+            *("INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST"),
+        ),
+        "INPUT.SQUARE_SIZE",
+        lambda cfg: cfg.INPUT.SQUARE_SIZE > 0,
+    ),
+    Idle(
+        ("INPUT.MIN_SIZE_TRAIN",),
+        "INPUT.MIN_SIZE_RANGE_TRAIN",
+        lambda cfg: cfg.INPUT.MIN_SIZE_RANGE_TRAIN != (-1, -1),
+    ),
+    Idle(("SOLVER.MOMENTUM",), "SOLVER.OPTIMIZER", lambda cfg: cfg.SOLVER.OPTIMIZER == "adamw"),
+    Idle(("SOLVER.STEPS", "SOLVER.GAMMA"), "SOLVER.SCHEDULE", lambda cfg: cfg.SOLVER.SCHEDULE == "cosine"),
+    Idle(("SOLVER.GAMMA",), "SOLVER.STEPS", lambda cfg: cfg.SOLVER.STEPS == ()),
+    Idle(
+        ("SOLVER.WARMUP_METHOD", "SOLVER.WARMUP_FACTOR"),
+        "SOLVER.WARMUP_ITERS",
+        lambda cfg: cfg.SOLVER.WARMUP_ITERS == 0,
+    ),
+    Idle(("SOLVER.TEST_PERIOD",), "DATASETS.TEST", lambda cfg: cfg.DATASETS.TEST == ()),
+)
+
+
+def idle_keys(cfg: CfgNode) -> dict[str, str]:
+    """Every key that has no effect here, whether set or not, with the first reason why."""
+    values = flat(cfg)
+    found: dict[str, str] = {}
+    for keys, why, holds in _RULES:
+        if holds(cfg):
+            shown = list(values[why]) if isinstance(values.get(why), tuple) else values.get(why, "")
+            sections = tuple(key for key in keys if key.endswith("."))
+            idle = [key for key in values if key in keys or key.startswith(sections)]
+            found |= {key: f"{why} {shown}".strip() for key in idle if key not in found}
+    return found
+
+
+def idle_text(cfg: CfgNode, origins: Mapping[str, str]) -> str:
+    """The one line that names idle keys, "" where there are none. origins: the source of each key that somebody set."""
+    idle = idle_keys(cfg)
+    groups: dict[tuple[str, str], list[str]] = {}
+    for key, source in origins.items():
+        if key in idle:
+            groups.setdefault((source, idle[key]), []).append(key)
+    if not groups:
+        return ""
+    listed = "; ".join(f"{', '.join(keys)} ({source}) with {why}" for (source, why), keys in groups.items())
+    return f"without effect in this config: {listed}"

@@ -1,0 +1,50 @@
+"""The YAML files that travel with the package, found by name from any folder."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+SUFFIX = ".yaml"
+
+
+def find_config(name: str | Path) -> Path:
+    """The config file of a path or a name: an existing file, else the shipped NAME or NAME.yaml.
+
+    Raises FileNotFoundError with the nearest shipped names.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    found = shipped_config(name)
+    if found is None:
+        raise FileNotFoundError(f"{path}: no such config file{near_text(name)}")
+    return found
+
+
+def shipped_configs() -> list[str]:
+    """The names of all shipped files, without the ending: "fcos/sreresnet50_1080"."""
+    folder = shipped_folder()
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*" + SUFFIX))
+
+
+def shipped_folder() -> Path:
+    """Where the shipped files lie: inside an installed package, beside the package in a checkout."""
+    inside = PACKAGE / "configs"
+    return inside if inside.is_dir() else PACKAGE.parent / "configs"
+
+
+def shipped_config(name: str | Path) -> Path | None:
+    """The shipped file NAME or NAME.yaml; None where there is none."""
+    if Path(name).is_absolute():
+        return None
+    candidates = [shipped_folder() / name, shipped_folder() / f"{name}{SUFFIX}"]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def near_text(name: str | Path) -> str:
+    """The end of a message about a missing file: the shipped names most like it."""
+    text = Path(name).as_posix().removesuffix(SUFFIX)
+    names = shipped_configs()
+    same_end = [one for one in names if one.rpartition("/")[2] == text.rpartition("/")[2]]
+    near = list(dict.fromkeys([*same_end, *get_close_matches(text, names, n=3, cutoff=0.75)]))[:3]
+    return f"; shipped ones like it: {', '.join(near)}" if near else ""

@@ -1,0 +1,101 @@
+"""One value: from the text of a YAML file or the command line to the type of its key's default."""
+
+import ast
+import math
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from detector.config.defaults import LISTS_OF_NAMES
+from detector.config.moved import what_to_write_now
+from detector.config.reading import parse
+
+NOTHING = ("", "~", "null", "Null", "NULL")
+_BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_EXPECTED = {bool: "True or False", int: "an integer", float: "a number", str: "text"}
+_EXPECTED_LIST = {int: "a list of integers", float: "a list of numbers", str: "a list of names"}
+
+
+def sections_of(known: Mapping[str, Any]) -> set[str]:
+    """The dotted names of the sections that the keys lie in."""
+    return {key[:i] for key in known for i, c in enumerate(key) if c == "."}
+
+
+def value_of(key: str, value: object, defaults: Mapping[str, Any], sections: set[str]) -> object:
+    """`value` as the type of its key. Raises ValueError with the key and the remedy."""
+    if advice := what_to_write_now(key, value, known=key in defaults):
+        raise ValueError(f"{key}: {advice}")
+    if key in sections:
+        raise ValueError(f"{key}: expected a section of keys, got {_shown(value)}")
+    if key not in defaults:
+        raise UnknownKeyError(f"{key}: unknown key; near: {', '.join(_near(key, defaults)) or 'none'}")
+    like = defaults[key]
+    kind = type(like[0]) if isinstance(like, tuple) and like else str if key in LISTS_OF_NAMES else float
+    try:
+        return tuple(_item(v, kind) for v in _items(value)) if isinstance(like, tuple) else _scalar(value, like)
+    except ValueError:
+        expected = _EXPECTED_LIST[kind] if isinstance(like, tuple) else _EXPECTED[type(like)]
+        raise ValueError(f"{key}: expected {expected}, got {_shown(value)}") from None
+
+
+class UnknownKeyError(ValueError):
+    """A key that nobody declared."""
+
+
+def _scalar(value: object, like: object) -> object:
+    """A text as the type of `like`. Raises ValueError when it does not fit."""
+    if not isinstance(value, str):
+        raise ValueError
+    if isinstance(like, str):
+        if value in NOTHING[1:]:
+            raise ValueError
+        return value
+    if isinstance(like, bool):
+        if value.lower() not in _BOOLS:
+            raise ValueError
+        return _BOOLS[value.lower()]
+    number = int(value) if isinstance(like, int) else float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _item(value: object, kind: type) -> object:
+    """One entry of a list; a number is no name."""
+    if kind is str and (value == "" or _is_number(value)):
+        raise ValueError
+    return _scalar(value, kind())
+
+
+def _items(value: object) -> list[object]:
+    """The entries of a list, as texts. Python's way of writing it, `(800,)`, is text to YAML."""
+    if not isinstance(value, str):
+        return list(value) if isinstance(value, list) else [value]
+    try:
+        literal = ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        if value.startswith("["):
+            return _items(parse("x: " + value, "")["x"])
+        if value.startswith("("):
+            raise ValueError from None
+        return [value]
+    entries = literal if isinstance(literal, tuple | list) else [literal]
+    return [str(v) if isinstance(v, str | int | float) else v for v in entries]
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _near(key: str, known: Mapping[str, Any]) -> list[str]:
+    """The known keys most like an unknown one: spelled alike, or with the same last part."""
+    same_leaf = [k for k in known if k.split(".")[-1] == key.upper().split(".")[-1]]
+    return list(dict.fromkeys([*get_close_matches(key.upper(), known, n=3, cutoff=0.75), *same_leaf]))[:3]
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value == "" else repr(value)

@@ -1,0 +1,173 @@
+"""The loop of every training: batch, losses, update; checkpoints and evaluations on the way."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detector.engine.device import autocast, peak_memory_mb
+from detector.engine.log import TrainLog
+from detector.engine.optim import set_learning_rate
+from detector.engine.run import Run
+from detector.errors import NonFiniteError
+from detector.weights.checkpoint import save_checkpoint
+
+log = logging.getLogger("detector")
+
+
+class Task(Protocol):
+    """What is learned: how a batch becomes losses, and a model measures.
+
+    advice: what its user may change when a training diverges.
+    """
+
+    advice: str
+
+    def batches(self, start: int, stop: int) -> Iterable[NamedTuple]:
+        """The batches of the steps from `start` to before `stop`."""
+
+    def losses(self, model: nn.Module, batch: Any) -> Mapping[str, Tensor]:  # noqa: ANN401 - each task has its own
+        """Weighted scalars; their sum is what is minimised."""
+
+    def names(self, batch: Any) -> Sequence[str]:  # noqa: ANN401
+        """What the images of a batch are called, for messages."""
+
+    def measures(self, run: Run) -> dict[str, Any]:
+        """Evaluate the run's averaged model and file what was found; nothing where there is no data to test on."""
+
+    def score(self, metrics: Mapping[str, Any]) -> float:
+        """The number by which the best checkpoint is chosen; higher is better."""
+
+    def weights(self, run: Run) -> Mapping[str, Any]:
+        """What is kept of the best model: its tensors under "model", and facts."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens when, counted in finished steps.
+
+    seed: of all chance, with the step; steps: of the whole training; rate: the factor of the base learning rates in a
+    step, from 0; saves, tests: whether a checkpoint is written, an evaluation made after so many steps; clip: largest
+    norm of all gradients together, 0 for no limit; precision: off | bf16 | fp16.
+    """
+
+    seed: int
+    steps: int
+    rate: Callable[[int], float]
+    saves: Callable[[int], bool]
+    tests: Callable[[int], bool]
+    clip: float = 0.0
+    precision: str = "off"
+
+
+def due(step: int, period: int) -> bool:
+    """Whether something that happens every `period` steps happens after `step` of them; never for period 0."""
+    return period > 0 and step % period == 0
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Make what a step leaves to the global state (mixing, drop-out) depend on seed and step alone."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]))
+
+
+def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
+    """Train from the run's step to the plan's last. Returns the measures of the last evaluation.
+
+    Raises NonFiniteError, with the run's checkpoints as they are, when it diverges.
+    """
+    report = TrainLog(run.folder, run.step, plan.steps)
+    try:
+        if run.source is None:
+            report.event({"step": run.step, "event": "start", **run.header})
+        else:
+            log.info("resuming from %s at step %d of %d", run.source, run.step, plan.steps)
+            report.event({"step": run.step, "event": "resume", "checkpoint": run.source.name, **run.header})
+            set_learning_rate(run.optimizer, plan.rate(max(run.step - 1, 0)))  # as it was left
+            finish_step(run, task, plan, report, written=run.source)
+        if run.step < plan.steps:
+            run_steps(run, task, plan, report)
+        return run.metrics or {}
+    finally:
+        report.close()
+
+
+def run_steps(run: Run, task: Task, plan: Plan, report: TrainLog) -> None:
+    """The loop itself: one batch, one update, until the plan's last step."""
+    model, optimizer, scaler = run.model, run.optimizer, run.scaler
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    device = parameters[0].device
+    batches = iter(task.batches(run.step, plan.steps))
+    model.train()
+    report.tick()
+    for step in range(run.step, plan.steps):
+        waited = time.perf_counter()
+        batch = next(batches)
+        waited = time.perf_counter() - waited
+        seed_step(plan.seed, step)
+        rate = set_learning_rate(optimizer, plan.rate(step))
+        with autocast(device, plan.precision):
+            losses = task.losses(model, batch)
+        terms = torch.stack([loss.float() for loss in losses.values()])
+        total = terms.sum()
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(total).backward()
+        scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(parameters, plan.clip or math.inf)
+        # one transfer for all of them, as each waits for the device
+        numbers = torch.cat([total[None], terms, norm[None]]).detach().tolist()
+        values = dict(zip(("loss", *losses, "grad_norm"), numbers, strict=True))
+        check_finite(values, scaler.is_enabled(), task, batch, step, rate, run.folder)
+        scaler.step(optimizer)
+        scaler.update()
+        if run.average is not None:
+            run.average.update_parameters(model)
+        run.step = step + 1
+        report.step(run.step, {**values, "data_s": waited}, rate, peak_memory_mb(device))
+        finish_step(run, task, plan, report)
+
+
+def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog, *, written: Path | None = None) -> None:
+    """What is due after a step: its checkpoint, its evaluation, and the checkpoint that knows of it.
+
+    written: a checkpoint of this step, which the run comes from; it was perhaps killed before the evaluation.
+    """
+    last = run.step == plan.steps
+    saves = last or plan.saves(run.step)
+    if saves and written != run.checkpoint(last):
+        run.save(last)  # a crash in the evaluation must not cost the steps
+    if (run.evaluated == run.step and run.metrics is not None) or not plan.tests(run.step):
+        return
+    metrics = task.measures(run)
+    run.keep_best(metrics, task.score(metrics), task.weights(run))
+    report.event({"step": run.step, "event": "evaluation", "metrics": metrics})
+    if saves:
+        run.save(last)
+    report.tick()
+
+
+def check_finite(
+    values: Mapping[str, float], scaled: bool, task: Task, batch: NamedTuple, step: int, rate: float, folder: Path
+) -> None:
+    """Raise NonFiniteError naming terms, images and rate, after saving the batch, unless all values are finite.
+
+    scaled: with fp16, where the scaler leaves out the update for infinite gradients and lowers its scale.
+    """
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if not bad or (scaled and bad == ["grad_norm"]):
+        return
+    named = [name for name in bad if name not in ("loss", "grad_norm")] or bad[:1]
+    path = folder / "nonfinite_batch.pth"
+    save_checkpoint(path, {**batch._asdict(), "step": step})
+    images = ", ".join(task.names(batch))
+    terms = ", ".join(f"{name.replace('grad_norm', 'gradient norm')} is {values[name]}" for name in named)
+    raise NonFiniteError(
+        f"{terms} at step {step}, learning rate {rate:g}{', images ' * bool(images)}{images}. The batch is in {path}, "
+        f"earlier checkpoints are intact. {task.advice}, then --resume"
+    )

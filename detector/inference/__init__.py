@@ -1,0 +1,1 @@
+"""Trained models at work: made ready, and from images to detections."""

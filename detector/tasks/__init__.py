@@ -1,0 +1,1 @@
+"""Tasks: what a config, a data set and a model have to do with each other."""

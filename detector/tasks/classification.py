@@ -1,0 +1,193 @@
+"""The task of classifying: pre-training of a backbone's classification network, and weights for the detector."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from detector.data.image_folder import (
+    FolderLoader,
+    ImageFolder,
+    LabelledImages,
+    eval_loader,
+    open_train_and_val,
+    train_loader,
+)
+from detector.engine import loop
+from detector.engine.device import pick_device
+from detector.engine.ema import average_weights
+from detector.engine.loop import Plan, due
+from detector.engine.optim import make_optimizer
+from detector.engine.run import Run, open_folder, to_resume
+from detector.models.backbones import BACKBONES, Classifier, build_backbone, find_weights
+from detector.tasks.accuracy import PixelInput, evaluate
+from detector.tasks.classifier_weights import check_classes, export_state, load_start
+from detector.tasks.recipe import Recipe, build_mix, parameter_groups, rate_factor
+from detector.weights.checkpoint import save_checkpoint
+from detector.weights.read import read_file
+
+log = logging.getLogger("detector")
+
+WEIGHTS, BEST = "weights.pth", "weights_best.pth"
+
+ESSENTIAL = ("backbone", "passes", "norm", "optimizer", "batch_size", "images")
+"""Settings without which a checkpoint's tensors, or its place in the data, mean nothing."""
+
+FREE = ("data", "output", "weight", "workers", "checkpoint_steps", "device")
+"""Settings that may change in a run without changing its result."""
+
+
+class ClassificationTask:
+    """How a batch of pictures becomes a cross entropy, and a network its accuracy on the pictures of val/."""
+
+    advice = "Lower --lr, lengthen --warmup-epochs or write --amp off"
+
+    def __init__(self, recipe: Recipe, device: torch.device, train_set: ImageFolder, val_set: ImageFolder) -> None:
+        self.recipe, self.device, self.train_set, self.val_set = recipe, device, train_set, val_set
+        self.pinned = device.type == "cuda"
+        self.prepare = PixelInput(BACKBONES[recipe.backbone].weights.pixels, device)
+        self.mix = build_mix(recipe, len(train_set.classes))
+        self.tests = eval_loader(val_set, recipe.batch_size, recipe.workers, self.pinned)
+
+    def batches(self, start: int, stop: int) -> FolderLoader:
+        """The batches of the steps from `start` to before `stop`."""
+        return train_loader(
+            self.train_set, self.recipe.batch_size, self.recipe.workers, start, stop, pin_memory=self.pinned
+        )
+
+    def losses(self, model: nn.Module, batch: LabelledImages) -> dict[str, Tensor]:
+        """The cross entropy of the pictures, mixed and smoothed as the recipe says."""
+        labels = batch.labels.to(self.device, non_blocking=True)
+        images, labels = self.mix(self.prepare(batch.images), labels)
+        logits = model(images)
+        return {"loss": F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)}
+
+    def names(self, batch: LabelledImages) -> list[str]:
+        """Nothing: batches carry no names."""
+        return []
+
+    def measures(self, run: Run) -> dict[str, float]:
+        """Top-1, top-5 (per cent) and loss."""
+        accuracy = evaluate(run.averaged, self.tests, self.prepare, self.recipe.amp)
+        log.info(
+            "step %d: top-1 %.2f %%, top-%d %.2f %%, loss %.3f of %d pictures; best top-1 %.2f %%",
+            *(run.step, accuracy.top1, accuracy.k, accuracy.topk, accuracy.loss, accuracy.images),
+            max(run.best, accuracy.top1),
+        )
+        return accuracy.numbers()
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """Top-1."""
+        return metrics["top1"]
+
+    def weights(self, run: Run) -> dict[str, Any]:
+        """The trained network as MODEL.WEIGHT and `detector classify` take it, with its classes and settings."""
+        norm_eps = BACKBONES[self.recipe.backbone].weights.norm_eps
+        facts = {name: value for name, value in run.facts.items() if name != "settings"}
+        return {"model": export_state(run.averaged, self.recipe.norm, norm_eps), **facts}
+
+
+def train_classifier(recipe: Recipe, resume: bool = False) -> dict[str, float]:
+    """Train and evaluate after each epoch; writes checkpoints, log.jsonl, weights.pth and weights_best.pth.
+
+    resume: continue from the newest intact checkpoint of the output folder (from the start if there is none). On the
+    CPU, a run that was killed anywhere and resumed ends with the same bits as an uninterrupted one.
+    Returns the last epoch's top-1 and top-5 (per cent) and loss. Errors name folder, file or flag and the remedy;
+    NonFiniteError stops a run that diverges and leaves its checkpoints as they are.
+    """
+    device = pick_device(recipe.device)
+    train_set, val_set = open_train_and_val(Path(recipe.data), recipe.crop, recipe.seed)
+    folder = open_folder(recipe.output, resume)
+    task = ClassificationTask(recipe, device, train_set, val_set)
+    run = start(task, folder, resume)
+    per_epoch = -(-len(train_set) // recipe.batch_size)
+    log.info(
+        "%s: %d classes, %d pictures to train on and %d to evaluate, %d epochs of %d steps, learning rate %g",
+        *(recipe.backbone, len(train_set.classes), len(train_set), len(val_set), recipe.epochs, per_epoch, recipe.lr),
+    )
+    metrics = loop.train(run, task, plan(recipe, per_epoch))
+    save_checkpoint(folder / WEIGHTS, {**task.weights(run), "step": run.step, "metrics": run.metrics})
+    log.info("weights of the last epoch -> %s, of the best -> %s", folder / WEIGHTS, folder / BEST)
+    return metrics
+
+
+def plan(recipe: Recipe, per_epoch: int) -> Plan:
+    """When what happens. per_epoch: steps of an epoch, after each of which stand a checkpoint and an evaluation."""
+    steps = recipe.epochs * per_epoch
+    warmup = round((recipe.warmup_epochs or 0) * per_epoch)
+    return Plan(
+        seed=recipe.seed,
+        steps=steps,
+        rate=lambda step: rate_factor(step, steps, warmup),
+        saves=lambda step: due(step, per_epoch) or due(step, recipe.checkpoint_steps),
+        tests=lambda step: due(step, per_epoch),
+        precision=recipe.amp,
+    )
+
+
+def start(task: ClassificationTask, folder: Path, resume: bool = False) -> Run:
+    """A run at step 0 with the weights that the recipe names, or the newest checkpoint's.
+
+    Raises ValueError when batch norms would meet a single image, when a checkpoint is of another network or data, and
+    as `load_start` does.
+    """
+    recipe, classes = task.recipe, task.train_set.classes
+    found = to_resume(folder, resume)
+    torch.manual_seed(recipe.seed)
+    entry = BACKBONES[recipe.backbone]
+    backbone = build_backbone(recipe.backbone, recipe.norm, passes=recipe.passes)
+    model = Classifier(backbone, len(classes))
+    if recipe.batch_size == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
+        raise ValueError(f"--batch-size 1 leaves the batch norms of {recipe.backbone} no statistics: write 2 or more")
+    if recipe.weight and not found:
+        file = read_file(find_weights(recipe.backbone, recipe.weight))
+        load_start(backbone, model, entry.weights, file, recipe.norm, classes)
+    model.to(task.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    settings = {**asdict(recipe), "images": len(task.train_set)}
+    run = Run(
+        folder,
+        model,
+        make_optimizer(recipe.optimizer, parameter_groups(model, recipe), recipe.momentum),
+        torch.amp.GradScaler(task.device.type, enabled=recipe.amp == "fp16"),
+        {
+            **{name: settings[name] for name in ("backbone", "norm", "passes", "crop")},
+            "classes": classes,
+            "settings": settings,
+        },
+        average_weights(model, recipe.ema) if recipe.ema else None,
+        final="",
+        kept=BEST,
+        every=False,
+        header={"settings": settings},
+    )
+    if found:
+        path, content = found.path, found.content
+        if "settings" not in content:
+            raise ValueError(f"{path} is a checkpoint of another task; choose another OUTPUT_DIR")
+        check_classes(content["classes"], path, task.train_set)
+        compare(path, content["settings"], settings)
+        run.restore(found)
+        steps = recipe.epochs * -(-len(task.train_set) // recipe.batch_size)
+        if run.step > steps:
+            raise ValueError(f"{path} is at step {run.step}, beyond the {steps} of --epochs {recipe.epochs}")
+    return run
+
+
+def compare(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Say which settings differ from a checkpoint's; raise ValueError where its tensors then mean nothing."""
+    changed = [k for k, value in now.items() if was.get(k, value) != value and k not in FREE]
+    for name in changed:
+        old, new = was[name], now[name]
+        if name in ESSENTIAL or (name == "ema" and 0 in (old, new)):
+            raise ValueError(
+                f"{path} was trained with {name.replace('_', '-')} {old}, this run has {new}: resume with {old}, "
+                "or choose another OUTPUT_DIR to start anew"
+            )
+    for name in changed:
+        log.warning("%s was trained with %s %s; it goes on with %s", path, name, was[name], now[name])

@@ -1,0 +1,219 @@
+"""The task of detecting: from a config to a trained run, and from a run to its measures."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from detector.config import config_text, save_config
+from detector.data.coco import CocoDetection, JoinedDataset
+from detector.data.loader import (
+    BatchLoader,
+    batches_per_epoch,
+    build_test_datasets,
+    build_train_dataset,
+    test_loader,
+    train_loader,
+)
+from detector.engine import loop
+from detector.engine.device import pick_device
+from detector.engine.loop import Plan, due
+from detector.engine.run import Run, open_folder, to_resume
+from detector.evaluation.base import Evaluator
+from detector.evaluation.build import build_evaluators
+from detector.evaluation.report import main_measure
+from detector.inference.detect import detect_all, of_real_classes
+from detector.inference.prepare import prepare_for_inference
+from detector.models.build import build_detector, pixel_statistics
+from detector.models.detector import Detector
+from detector.models.norm import check_batch
+from detector.structures import Batch, Target
+from detector.tasks.measured import Subject, save_measures, state_digest
+from detector.tasks.resolve import resolve, resolve_model
+from detector.tasks.solver import build_optimizer, learning_rate_factor
+from detector.tasks.trained import check_classes, find_trained, load_found, load_weights
+
+log = logging.getLogger("detector")
+
+T = TypeVar("T", bound="DetectionTask")
+
+Metrics = dict[str, dict[str, float]]
+"""Measures (fractions 0..1) by test set."""
+
+
+class DetectionTask:
+    """How a batch becomes a detector's losses, and a detector its measures on the test sets."""
+
+    advice = "Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS, set SOLVER.CLIP_GRAD_NORM 10 or SOLVER.AMP off"
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        device: torch.device,
+        train_set: CocoDetection | JoinedDataset,
+        tests: Mapping[str, CocoDetection],
+    ) -> None:
+        self.cfg, self.device, self.train_set, self.tests = cfg, device, train_set, tests
+
+    @classmethod
+    def from_config(cls: type[T], cfg: CfgNode) -> T:
+        """The task of a config and its data. Raises ValueError or OSError where one of them is at fault."""
+        device = pick_device(cfg.MODEL.DEVICE)
+        train_set = build_train_dataset(cfg, pixel_statistics(cfg).rgb_mean())
+        cfg = resolve(cfg, len(train_set.classes), batches_per_epoch(cfg, train_set))
+        tests = build_test_datasets(cfg, train_set) if cfg.DATASETS.TEST else {}
+        return cls(cfg, device, train_set, tests)
+
+    def build(self) -> nn.Module:
+        """The model with random weights."""
+        return build_detector(self.cfg)
+
+    def batches(self, start: int, stop: int) -> BatchLoader:
+        """The batches of the steps from `start` to before `stop`."""
+        return train_loader(self.cfg, self.train_set, start, stop)
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The head's weighted losses."""
+        images = batch.images.to(self.device, non_blocking=True)
+        return model(images, batch.sizes, [to_device(target, self.device) for target in batch.targets])
+
+    def names(self, batch: Batch) -> list[str]:
+        """The ids of the images."""
+        return [str(target["image_id"]) for target in batch.targets]
+
+    def measures(self, run: Run) -> Metrics:
+        """Evaluate every test set; files and prints what was found."""
+        path = run.checkpoint(last=run.step == self.cfg.SOLVER.MAX_ITER)
+        subject = Subject(
+            str(path) if path.exists() else "", state_digest(run.averaged.state_dict()), run.step, newest=True
+        )
+        return evaluate(run.averaged, self.tests, self.cfg, run.folder, subject)  # type: ignore[arg-type]
+
+    def score(self, metrics: Mapping[str, Mapping[str, float]]) -> float:
+        """The mean of the test sets' main measures."""
+        return sum(map(main_measure, metrics.values())) / len(metrics)
+
+    def weights(self, run: Run) -> dict[str, Any]:
+        """The model and what the run says of it: enough to predict with."""
+        return {"model": run.averaged.state_dict(), **run.facts}
+
+
+def train(cfg: CfgNode, resume: bool = False) -> Metrics:
+    """Train as the config says, evaluating and saving on the way and at the end.
+
+    resume: continue from the newest intact checkpoint of OUTPUT_DIR (from the start if there is none).
+    Returns the final metrics by test set. Errors name file, record, key and remedy; NonFiniteError stops a run that
+    diverges and leaves its checkpoints as they are.
+    """
+    folder = open_folder(cfg.OUTPUT_DIR, resume)
+    task = DetectionTask.from_config(cfg)
+    run = start(task, folder, resume)
+    save_config(task.cfg, folder / "config.yaml")
+    return loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
+
+
+def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
+    """A run at step 0 with the weights that MODEL.WEIGHT names, or the newest checkpoint's."""
+    cfg, data = task.cfg, task.train_set
+    found = to_resume(folder, resume)
+    torch.manual_seed(cfg.SEED)
+    model = task.build().to(task.device)
+    run = Run(
+        folder,
+        model,
+        build_optimizer(cfg.SOLVER, model),
+        torch.amp.GradScaler(task.device.type, enabled=cfg.SOLVER.AMP == "fp16"),
+        {"config": config_text(cfg), "classes": data.classes, "category_ids": data.category_ids},
+    )
+    if found:
+        check_classes(found.content, str(found.path), data.classes)
+        run.restore(found)
+        if run.step > cfg.SOLVER.MAX_ITER:
+            raise ValueError(f"{found.path} is at step {run.step}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}")
+        if run.metrics is not None and run.metrics.keys() != task.tests.keys():
+            run.metrics = None  # of other test sets
+    else:
+        load_weights(model, cfg, data.classes)  # type: ignore[arg-type]
+        if not cfg.MODEL.WEIGHT and cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT:
+            log.warning(
+                "MODEL.WEIGHT is empty, so random weights are frozen by MODEL.BACKBONE.FREEZE_CONV_BODY_AT %d: set it "
+                "to 0, and MODEL.BACKBONE.NORM to bn or gn",
+                cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT,
+            )
+    if warning := check_batch(model.train(), cfg.SOLVER.IMS_PER_BATCH):
+        log.warning("%s", warning)
+    return run
+
+
+def plan(cfg: CfgNode, tests: bool) -> Plan:
+    """When what happens, from SOLVER. tests: whether there is anything to evaluate on."""
+    solver = cfg.SOLVER
+    return Plan(
+        seed=cfg.SEED,
+        steps=solver.MAX_ITER,
+        rate=lambda step: learning_rate_factor(solver, step),
+        saves=lambda step: due(step, solver.CHECKPOINT_PERIOD),
+        tests=lambda step: tests and (due(step, solver.TEST_PERIOD) or step == solver.MAX_ITER),
+        clip=solver.CLIP_GRAD_NORM,
+        precision=solver.AMP,
+    )
+
+
+def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") -> Metrics:  # noqa: PT028 - no test of pytest
+    """Evaluate a trained detector on DATASETS.TEST; files and prints what was found.
+
+    weight, which: see `find_trained`. Raises ValueError or OSError that names the file, key and remedy.
+    """
+    device = pick_device(cfg.MODEL.DEVICE)
+    found = find_trained(cfg, weight, which)
+    cfg = found.resolve(cfg)
+    datasets = build_test_datasets(cfg, outputs=found.classes)
+    classes = next(iter(datasets.values())).classes
+    cfg = resolve_model(cfg, len(classes))
+    model, names, _ = load_found(cfg, found, classes)
+    digest = state_digest(model.state_dict())
+    subject = Subject(str(found.file.path), digest, found.file.content.get("step"), found.newest)
+    model = prepare_for_inference(model.to(device), cfg.TEST.AMP)
+    return evaluate(model, datasets, cfg, Path(cfg.OUTPUT_DIR), subject, names)
+
+
+def evaluate(
+    model: Detector,
+    datasets: Mapping[str, CocoDetection],
+    cfg: CfgNode,
+    folder: Path,
+    subject: Subject,
+    outputs: Sequence[str] = (),
+) -> Metrics:
+    """Measure a model on every data set; what is found goes to `folder`, or to a folder each where there are several.
+
+    outputs: names of the model's classes; detections of those that stand for no class are left out.
+    """
+    metrics = {}
+    for name, dataset in datasets.items():
+        start = time.perf_counter()
+        evaluators = detect_on(model, dataset, cfg, outputs)
+        home = folder if len(datasets) == 1 else folder / name
+        metrics[name] = save_measures(home, evaluators, dataset, cfg, subject, time.perf_counter() - start)
+    return metrics
+
+
+def detect_on(model: Detector, dataset: CocoDetection, cfg: CfgNode, outputs: Sequence[str] = ()) -> list[Evaluator]:
+    """The evaluators of TEST.EVALUATOR with the model's detections on all images of a data set."""
+    evaluators = build_evaluators(cfg, dataset)
+    for detections, targets in detect_all(model, test_loader(cfg, dataset), cfg.TEST.AMP):
+        found = of_real_classes(detections, outputs, dataset.classes)
+        for evaluator in evaluators:
+            evaluator.update(found, targets)
+    return evaluators
+
+
+def to_device(target: Target, device: torch.device) -> Target:
+    """A target whose tensors lie on `device`."""
+    moved = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in target.items()}
+    return moved  # type: ignore[return-value]

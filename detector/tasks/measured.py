@@ -1,0 +1,118 @@
+"""What an evaluation leaves behind: metrics.json, which says what it measured, and results.json."""
+
+import hashlib
+import logging
+import platform
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import torch
+import torchvision
+from torch import Tensor
+from yacs.config import CfgNode
+
+from detector.config import changed_keys
+from detector.data.coco import CocoDetection
+from detector.evaluation.base import Evaluator
+from detector.evaluation.report import summary_text
+from detector.files import write_json
+from detector.version import __version__
+
+log = logging.getLogger("detector")
+
+MEASURED = "measured"
+"""The key of metrics.json under which stands what was measured; all others are numbers."""
+
+
+class Subject(NamedTuple):
+    """Whose numbers they are.
+
+    weight: the file that holds, or will hold, the weights, "" for none; digest: of their tensors, by `state_digest`;
+    step: of their training, None if unknown; newest: whether they are the newest of the folder that is written to.
+    """
+
+    weight: str
+    digest: str
+    step: int | None
+    newest: bool
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of tensors by name: the same for the same weights, whatever file they lie in."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+        digest.update(plain.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def save_measures(
+    folder: Path, evaluators: list[Evaluator], dataset: CocoDetection, cfg: CfgNode, subject: Subject, seconds: float
+) -> dict[str, float]:
+    """Compute, print and write the measures of a data set and its detections; returns the flat numbers.
+
+    metrics.json holds them beside "measured": weight, digest, step, data, config (what differs from the defaults),
+    versions, date (UTC) and seconds. Numbers of other weights than the folder's newest do not take the place of its
+    metrics.json and results.json: they go beside them, under the name of their file.
+    """
+    metrics = {key: value for one in evaluators for key, value in one.compute().items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    suffix = _suffix(folder, subject)
+    evaluators[0].save_results(folder / f"results{suffix}.json")
+    said = {
+        "weight": subject.weight,
+        "digest": subject.digest,
+        "step": subject.step,
+        "data": {"name": dataset.name, "annotations": str(dataset.index.path), "images": len(dataset)},
+        "config": changed_keys(cfg),
+        "versions": {
+            "detector": __version__,
+            "torch": str(torch.__version__),
+            "torchvision": str(torchvision.__version__),
+            "python": platform.python_version(),
+        },
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+    }
+    write_json(folder / f"metrics{suffix}.json", {**metrics, MEASURED: said})
+    log.info("%s\n%s", dataset.name, summary_text(metrics))
+    log.info("numbers -> %s, detections -> %s", folder / f"metrics{suffix}.json", folder / f"results{suffix}.json")
+    return metrics
+
+
+def _suffix(folder: Path, subject: Subject) -> str:
+    """What the names of the files end in, so that nothing of other weights is overwritten without a word."""
+    there = _measured(folder / "metrics.json")
+    if there is None or there.get("digest") == subject.digest:
+        return ""
+    if subject.newest:
+        log.info(
+            "%s: the numbers of step %s (%s) give way to those of step %s",
+            *(folder / "metrics.json", there.get("step"), there.get("weight") or "unknown weights", subject.step),
+        )
+        return ""
+    suffix = f"_{Path(subject.weight).stem}"
+    other = _measured(folder / f"metrics{suffix}.json")
+    if other is not None and other.get("digest") != subject.digest:
+        suffix += f"_{subject.digest[:8]}"
+    log.info(
+        "%s is of other weights (%s) and stays: these numbers go to metrics%s.json",
+        *(folder / "metrics.json", there.get("weight") or "unknown", suffix),
+    )
+    return suffix
+
+
+def _measured(path: Path) -> dict[str, Any] | None:
+    """What a metrics.json says of itself; {} where it says nothing, None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        content = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return {}
+    said = content.get(MEASURED) if isinstance(content, dict) else None
+    return said if isinstance(said, dict) else {}

@@ -1,0 +1,114 @@
+"""The config in which nothing is left open: parts, classes, epochs, and the schedule's scaling to the batch."""
+
+import logging
+from collections.abc import Callable
+from itertools import pairwise
+
+from yacs.config import CfgNode
+
+from detector.models.build import resolve_parts
+
+log = logging.getLogger("detector")
+
+
+def resolve(cfg: CfgNode, num_classes: int, batches_per_epoch: int | Callable[[CfgNode], int]) -> CfgNode:
+    """The frozen config that a run is made of and that its checkpoints hold: resolving it again changes nothing.
+
+    The model as `resolve_model` says; SOLVER.EPOCHS becomes steps (`resolve_epochs`), and REFERENCE_BATCH is applied
+    (`scale_to_batch`). batches_per_epoch: steps of IMS_PER_BATCH images that show every image; where it is a function
+    of the config, that is called only if the config counts in epochs.
+    Raises ValueError where a schedule is too short to keep its form.
+    """
+    cfg = resolve_model(cfg, num_classes)
+    if cfg.SOLVER.EPOCHS == 0:
+        return scale_to_batch(cfg)
+    batches = batches_per_epoch if isinstance(batches_per_epoch, int) else batches_per_epoch(cfg)
+    return scale_to_batch(resolve_epochs(cfg, batches), rate_only=True)
+
+
+def resolve_model(cfg: CfgNode, num_classes: int) -> CfgNode:
+    """The frozen config that leaves nothing of the model open, which is enough to test and to predict.
+
+    What MODEL.NECK and SIZE_DIVISIBILITY leave open follows the head (`resolve_parts`), and MODEL.NUM_CLASSES 0 becomes
+    num_classes: of the data, or of a checkpoint.
+    """
+    cfg = resolve_parts(cfg)
+    return cfg if cfg.MODEL.NUM_CLASSES else _changed(cfg, "MODEL", NUM_CLASSES=num_classes)
+
+
+def resolve_epochs(cfg: CfgNode, batches: int) -> CfgNode:
+    """The config in steps: MAX_ITER is EPOCHS times the batches of an epoch, EPOCHS is 0.
+
+    STEPS and WARMUP_ITERS keep their share of the MAX_ITER that the config had, and TEST_PERIOD 0 becomes an epoch.
+    Logs the numbers. Raises ValueError where STEPS fall together, to 0 or to the end, or the warm-up outlasts training.
+    """
+    solver = cfg.SOLVER
+    total = solver.EPOCHS * batches
+    share = total / solver.MAX_ITER
+    what = f"SOLVER.EPOCHS {solver.EPOCHS} of {batches} batches"
+    steps, warmup = solver.STEPS, round(solver.WARMUP_ITERS * share)
+    if solver.SCHEDULE == "multi_step":
+        steps = _scaled_steps(solver, share, what)
+        if steps and steps[-1] >= total:
+            raise ValueError(
+                f"{what} end at step {total}, SOLVER.STEPS {solver.STEPS} of MAX_ITER {solver.MAX_ITER} would be "
+                f"{steps}: write SOLVER.STEPS below MAX_ITER, or SOLVER.STEPS ()"
+            )
+    if warmup > total:
+        raise ValueError(
+            f"{what} end at step {total}, SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} of MAX_ITER {solver.MAX_ITER} "
+            f"would be {warmup}: write SOLVER.WARMUP_ITERS below MAX_ITER"
+        )
+    period = solver.TEST_PERIOD or batches
+    log.info(
+        "%s: MAX_ITER %d, STEPS %s, WARMUP_ITERS %d, TEST_PERIOD %d",
+        *(what, total, steps if solver.SCHEDULE == "multi_step" else "unused", warmup, period),
+    )
+    return _changed(cfg, "SOLVER", EPOCHS=0, MAX_ITER=total, STEPS=steps, WARMUP_ITERS=warmup, TEST_PERIOD=period)
+
+
+def scale_to_batch(cfg: CfgNode, *, rate_only: bool = False) -> CfgNode:
+    """Fit BASE_LR, STEPS, MAX_ITER and WARMUP_ITERS to IMS_PER_BATCH when SOLVER.REFERENCE_BATCH is set.
+
+    The linear rule of Goyal et al. 2017: k times the images a step, k times the rate, 1 / k of the steps, so that
+    each image is seen as often. rate_only: the steps fit already, as those of epochs do. Logs the numbers; returns a
+    frozen config whose REFERENCE_BATCH is the batch itself. Raises ValueError where STEPS fall together or to 0.
+    """
+    solver = cfg.SOLVER
+    if solver.REFERENCE_BATCH in (0, solver.IMS_PER_BATCH):
+        return cfg
+    factor = solver.IMS_PER_BATCH / solver.REFERENCE_BATCH
+    what = f"batch {solver.IMS_PER_BATCH} for a reference of {solver.REFERENCE_BATCH}"
+    values = {"BASE_LR": solver.BASE_LR * factor}
+    if not rate_only:
+        values |= {
+            "MAX_ITER": max(round(solver.MAX_ITER / factor), 1),
+            "STEPS": _scaled_steps(solver, 1 / factor, what) if solver.SCHEDULE == "multi_step" else solver.STEPS,
+            "WARMUP_ITERS": round(solver.WARMUP_ITERS / factor),
+        }
+    log.info("%s: %s", what, ", ".join(f"{key} {_shown(solver[key])} -> {_shown(v)}" for key, v in values.items()))
+    return _changed(cfg, "SOLVER", REFERENCE_BATCH=solver.IMS_PER_BATCH, **values)
+
+
+def _scaled_steps(solver: CfgNode, share: float, what: str) -> tuple[int, ...]:
+    """STEPS times `share`, rounded. Raises ValueError, beginning with `what`, when they no longer rise from above 0."""
+    steps = tuple(round(step * share) for step in solver.STEPS)
+    if not all(a < b for a, b in pairwise((0, *steps))):
+        raise ValueError(
+            f"{what} would make SOLVER.STEPS {solver.STEPS} of MAX_ITER {solver.MAX_ITER} {steps}, which do not rise: "
+            "train longer, or write SOLVER.STEPS () or SOLVER.SCHEDULE cosine"
+        )
+    return steps
+
+
+def _changed(cfg: CfgNode, section: str, **values: object) -> CfgNode:
+    """A frozen copy with other values in one section."""
+    changed = cfg.clone()
+    changed.defrost()
+    changed[section].update(values)
+    changed.freeze()
+    return changed
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

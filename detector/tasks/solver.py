@@ -1,0 +1,40 @@
+"""From SOLVER to an optimiser and to the rate of every step."""
+
+import math
+from bisect import bisect_right
+
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from detector.engine.optim import make_optimizer
+
+
+def build_optimizer(solver: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """SGD or AdamW over two groups: weights, and biases with their own rate factor and decay.
+
+    Each group's "base_lr" is the rate that `set_learning_rate` multiplies.
+    """
+    weights: list[nn.Parameter] = []
+    biases: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (biases if name.endswith("bias") else weights).append(parameter)
+    bias_lr = solver.BASE_LR * solver.BIAS_LR_FACTOR
+    groups = [
+        {"params": weights, "lr": solver.BASE_LR, "base_lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY},
+        {"params": biases, "lr": bias_lr, "base_lr": bias_lr, "weight_decay": solver.WEIGHT_DECAY_BIAS},
+    ]
+    return make_optimizer(solver.OPTIMIZER, groups, solver.MOMENTUM)
+
+
+def learning_rate_factor(solver: CfgNode, step: int) -> float:
+    """What the base rates are multiplied by at `step` (from 0): warm-up times multi-step or cosine decay."""
+    if solver.SCHEDULE == "cosine":
+        factor = 0.5 * (1 + math.cos(math.pi * step / solver.MAX_ITER))
+    else:
+        factor = solver.GAMMA ** bisect_right(solver.STEPS, step)
+    if step < solver.WARMUP_ITERS:
+        progress = step / solver.WARMUP_ITERS if solver.WARMUP_METHOD == "linear" else 0.0
+        factor *= solver.WARMUP_FACTOR * (1 - progress) + progress
+    return factor

@@ -1,0 +1,204 @@
+"""Which weights count: what a training starts from, and what a test or a prediction takes."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from detector.config import config_from_text
+from detector.engine.device import pick_device
+from detector.inference.prepare import prepare_for_inference
+from detector.models.backbones import BACKBONES, find_weights
+from detector.models.build import build_detector
+from detector.models.detector import Detector
+from detector.structures import real_outputs
+from detector.tasks.resolve import resolve_model
+from detector.weights.checkpoint import BEST, by_step, newest_checkpoint, newest_config, read_checkpoint
+from detector.weights.find import SCHEMES
+from detector.weights.load import is_detector, load_backbone, load_detector
+from detector.weights.read import WeightFile, read_file, read_plain
+
+log = logging.getLogger("detector")
+
+RUN_FILES = ("config.yaml", "log.jsonl")
+"""What lies beside the checkpoints of a run."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The weights of a detector. newest: whether they are the newest of the run in OUTPUT_DIR."""
+
+    file: WeightFile
+    newest: bool
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the outputs; empty where the file does not know them."""
+        return list(self.file.content.get("classes") or ())
+
+    def resolve(self, cfg: CfgNode) -> CfgNode:
+        """The config with nothing left open but what only data can say: MODEL.NUM_CLASSES 0 is the checkpoint's."""
+        number = cfg.MODEL.NUM_CLASSES or len(self.classes)
+        if not number and "config" in self.file.content:
+            number = config_from_text(self.file.content["config"], str(self.file.path)).MODEL.NUM_CLASSES
+        return resolve_model(cfg, number)
+
+
+def load_weights(model: Detector, cfg: CfgNode, classes: Sequence[str] | None = None) -> None:
+    """Fill a model that is to be trained with what MODEL.WEIGHT names; see `load_detector` for other classes.
+
+    "" is nothing, "imagenet" the backbone's record, else a path or an address: a file of a detector fills the whole
+    model, any other one the backbone. classes: names of the data's classes.
+    Raises ValueError or OSError naming the file and what does not fit.
+    """
+    if not cfg.MODEL.WEIGHT:
+        return
+    name = cfg.MODEL.BACKBONE.NAME
+    file = read_file(find_weights(name, cfg.MODEL.WEIGHT))
+    if is_detector(file):
+        load_detector(model, file, classes, fine_tune=True)
+    else:
+        log.info("%s", load_backbone(model.backbone, BACKBONES[name].weights, file))
+
+
+def find_trained(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") -> Trained:
+    """The weights that a test or a prediction takes.
+
+    weight: what the user asks for comes first: the Path of a checkpoint or of a run's folder, or a text as
+    MODEL.WEIGHT, unless that is "imagenet" or the file that the run in OUTPUT_DIR started from. Next the "newest" or
+    "best" checkpoint of OUTPUT_DIR, whatever it started from. Where there is no run, the config's MODEL.WEIGHT counts.
+    Raises ValueError or OSError where there is none, or it holds no detector.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    if which not in ("newest", "best"):
+        raise ValueError(f"--which {which}: it must be newest or best")
+    if isinstance(weight, Path):
+        if weight.is_file():
+            return _read_detector(weight, folder)
+        if found := _of_run(weight, which, folder):
+            return found
+        raise ValueError(f"{weight} holds no checkpoint: name a run's folder or a checkpoint")
+    if weight == "imagenet":
+        log.info("MODEL.WEIGHT imagenet is a backbone's file and detects nothing: the run in %s counts", folder)
+    elif weight:
+        path = find_weights(cfg.MODEL.BACKBONE.NAME, weight)
+        if not started_from(folder, cfg.MODEL.BACKBONE.NAME, path):
+            return _read_detector(path, folder)
+        log.info("%s is what the run in %s started from: the run's own weights count", path, folder)
+    if found := _of_run(folder, which, folder):
+        return found
+    if cfg.MODEL.WEIGHT in ("", "imagenet"):
+        raise ValueError(
+            f"OUTPUT_DIR {folder} has no checkpoint and MODEL.WEIGHT names no detector; train first, or write "
+            "MODEL.WEIGHT FILE.pth"
+        )
+    return _read_detector(find_weights(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.WEIGHT), folder)
+
+
+def _of_run(run: Path, which: str, folder: Path) -> Trained | None:
+    """The weights of a run, if there is one. folder: what is written to, perhaps another one."""
+    if which == "best" and (run / BEST).exists():
+        return Trained(read_checkpoint(run / BEST), newest=False)
+    file = newest_checkpoint(run)
+    if file and which == "best":
+        log.info("%s has no %s: its newest checkpoint counts", run, BEST)
+    return Trained(file, newest=run.resolve() == folder.resolve()) if file else None
+
+
+def _read_detector(path: Path, folder: Path) -> Trained:
+    """A file with a detector in it. folder: of the run that is written to."""
+    file = read_file(path)
+    if not is_detector(file):
+        raise ValueError(
+            f"MODEL.WEIGHT {path} holds no detector of this framework; `detector convert` makes one of official ones"
+        )
+    return Trained(file, newest=any(newest.samefile(path) for newest in by_step(folder)[:1]))
+
+
+def started_from(folder: Path, backbone: str, path: Path) -> bool:
+    """Whether the run in a folder started from the file `path`: whether its config names it as MODEL.WEIGHT."""
+    said = newest_config(folder)
+    if said is None:
+        return False
+    weight = config_from_text(said[1], str(said[0])).MODEL.WEIGHT
+    if weight in ("", "imagenet"):
+        return False
+    if weight.startswith(SCHEMES):
+        return find_weights(backbone, weight) == path
+    return Path(weight).expanduser().resolve() == path.resolve()
+
+
+def load_found(
+    cfg: CfgNode, found: Trained, classes: Sequence[str] | None = None
+) -> tuple[Detector, list[str], list[int]]:
+    """The detector that was found, in eval mode and under its own keys.
+
+    classes: names that the data has and the checkpoint must have. Returns the model, the names of its classes and their
+    category ids; a checkpoint without them numbers its classes from 0.
+    """
+    path, facts = found.file.path, found.file.content
+    if classes is not None:
+        check_classes(facts, str(path), classes)
+    log.info("weights of %s", path)
+    model = build_detector(cfg)
+    load_detector(model, found.file)
+    numbers = list(range(cfg.MODEL.NUM_CLASSES))
+    names = list(facts.get("classes") or classes or map(str, numbers))
+    return model.eval(), names, list(facts.get("category_ids") or numbers)
+
+
+def load_trained(
+    cfg: CfgNode, weight: str | Path | None = None, which: str = "newest"
+) -> tuple[Detector, list[str], list[int]]:
+    """A trained detector, the names of its classes and their category ids; see `find_trained` and `load_found`."""
+    found = find_trained(cfg, weight, which)
+    return load_found(found.resolve(cfg), found)
+
+
+def load_for_inference(
+    cfg: CfgNode, weight: str | Path | None = None, which: str = "newest"
+) -> tuple[Detector, list[str], list[int]]:
+    """`load_trained`, prepared for prediction on MODEL.DEVICE in the precision of TEST.AMP."""
+    device = pick_device(cfg.MODEL.DEVICE)
+    model, names, category_ids = load_trained(cfg, weight, which)
+    return prepare_for_inference(model.to(device), cfg.TEST.AMP), names, category_ids
+
+
+def run_config(run: Path, opts: Sequence[str] = ()) -> CfgNode:
+    """The config that a run's folder, or a checkpoint, carries, with KEY VALUE overrides on top.
+
+    OUTPUT_DIR is the folder itself, for a checkpoint the folder that it lies in if a run is there, wherever it was when
+    the config was written. Raises ValueError naming what is no run, or has no config.
+    """
+    if run.is_dir():
+        said = newest_config(run)
+        if said is None:
+            raise ValueError(f"{run} holds no checkpoint: name a run's folder, a checkpoint, or --config-file FILE")
+        return config_from_text(said[1], str(said[0]), ["OUTPUT_DIR", str(run), *opts])
+    if not run.is_file():
+        raise ValueError(f"{run} is neither a run's folder nor a checkpoint, and there is no such file")
+    text = read_plain(run).get("config")
+    if not isinstance(text, str):
+        raise ValueError(f"{run} holds no config: write --config-file FILE MODEL.WEIGHT {run}")
+    place = ["OUTPUT_DIR", str(run.parent)] if any((run.parent / name).exists() for name in RUN_FILES) else []
+    return config_from_text(text, str(run), [*place, *opts])
+
+
+def check_classes(facts: Mapping[str, Any], source: str, classes: Sequence[str]) -> None:
+    """Raise ValueError when a checkpoint names other classes than the data do, or in another order.
+
+    Outputs of the checkpoint that stand for no class do not count.
+    """
+    names = facts.get("classes") or classes
+    trained = [name for name, real in zip(names, real_outputs(names, classes), strict=True) if real]
+    if trained != list(classes):
+        shared = min(len(trained), len(classes))
+        i = next((i for i in range(shared) if trained[i] != classes[i]), shared)
+        first = [names[i] if i < len(names) else "none" for names in (trained, classes)]
+        raise ValueError(
+            f"{source} was trained on {len(trained)} classes, the data lists {len(classes)}; class {i} is "
+            f"{first[0]!r} there and {first[1]!r} here: evaluate on data with the classes of the training"
+        )

@@ -1,0 +1,1 @@
+"""Weights: where they lie, how they are read, renamed, loaded and kept."""

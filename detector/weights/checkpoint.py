@@ -1,0 +1,111 @@
+"""Checkpoints: written atomically, read without executing anything, found again after a crash."""
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detector.weights.load import is_detector
+from detector.weights.read import FETCH, WeightFile, read_file, read_plain
+
+log = logging.getLogger("detector")
+
+FINAL, BEST = "model_final.pth", "model_best.pth"
+
+
+def step_name(step: int) -> str:
+    """File name of the checkpoint after `step` steps: model_0000060.pth."""
+    return f"model_{step:07d}.pth"
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write aside, flush to disk, rename: a crash leaves the old file or the new one, never half a file.
+
+    Raises OSError naming the file when it cannot be written; earlier checkpoints stay as they are.
+    """
+    aside = path.with_name(path.name + ".tmp")
+    try:
+        with open(aside, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except (OSError, RuntimeError) as error:
+        aside.unlink(missing_ok=True)
+        raise OSError(
+            f"cannot write checkpoint {path}: {error}. Free space or choose another OUTPUT_DIR; earlier "
+            "checkpoints are untouched, --resume continues from the newest"
+        ) from error
+
+
+def read_checkpoint(path: Path, *needs: str) -> WeightFile:
+    """A checkpoint of ours, or a bare state dict of a detector of ours, on the CPU; it has the entries in `needs`.
+
+    The optimiser's state is read only if it is among them. Raises FileNotFoundError, or ValueError naming the file when
+    it is damaged, no checkpoint, or holds code.
+    """
+    try:
+        file = read_file(path, optimizer="optimizer" in needs)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such checkpoint") from None
+    missing = [key for key in needs if key not in file.content]
+    if not file.taken and not is_detector(file):
+        missing.insert(0, "model")
+    if missing:
+        raise ValueError(f"{path} is no checkpoint of this framework: it has no {', '.join(map(repr, missing))}")
+    return file
+
+
+def numbered(output: Path) -> list[Path]:
+    """The numbered checkpoints of a folder, newest first."""
+    return sorted((p for p in output.glob("model_*.pth") if re.fullmatch(r"model_\d{7,}", p.stem)), reverse=True)
+
+
+def by_step(output: Path) -> list[Path]:
+    """The checkpoints of a folder, that of the most steps first. No tensor is read, so some may be damaged."""
+    places = [(int(path.stem.removeprefix("model_")), path) for path in numbered(output)]
+    final = output / FINAL
+    if not places or not final.exists():
+        return [final] if final.exists() else [path for _, path in places]
+    try:
+        places.insert(0, (_step(final), final))
+    except ValueError as error:
+        log.warning("%s; it is left out", str(error).removesuffix(FETCH))
+    return [path for _, path in sorted(places, key=lambda place: place[0], reverse=True)]
+
+
+def _step(path: Path) -> int:
+    step = read_plain(path).get("step")
+    if not isinstance(step, int):
+        raise ValueError(f"{path} is no checkpoint of this framework: it has no 'step'")
+    return step
+
+
+def newest_config(output: Path) -> tuple[Path, str] | None:
+    """The newest checkpoint of a folder that can be read and has a config, and that config; None without any."""
+    for path in by_step(output):
+        try:
+            text = read_plain(path).get("config")
+        except ValueError as error:
+            log.warning("%s; it is left out", str(error).removesuffix(FETCH))
+            continue
+        if isinstance(text, str):
+            return path, text
+    return None
+
+
+def newest_checkpoint(output: Path, *needs: str) -> WeightFile | None:
+    """The intact checkpoint of a folder with the most steps, or None; damaged ones are named in a warning.
+
+    needs: as in `read_checkpoint`, beside "step". Tensors are read of no more than the one that is taken, and of
+    damaged ones before it.
+    """
+    for path in by_step(output):
+        try:
+            return read_checkpoint(path, "step", *needs)
+        except ValueError as error:
+            log.warning("%s; it is left out", str(error).removesuffix(FETCH))
+    return None

@@ -1,0 +1,203 @@
+"""The one reader of weight files: torch's, safetensors and pickled arrays; nothing in them is ever run."""
+
+import logging
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector.weights.find import ZIP, fault
+
+log = logging.getLogger("detector")
+
+State = dict[str, Tensor]
+
+PICKLE = b"\x80"
+TORCH_BEFORE_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
+
+AVERAGED = ("state_dict_ema", "model_ema", "ema")
+"""Where trainings keep averaged weights, which count before the plain ones beside them."""
+
+PLAIN = ("model", "state_dict", "blobs", "module")
+"""Where files keep weights that are not alone in them."""
+
+
+FETCH = "; delete it and fetch it again"
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """What was read of a weight file.
+
+    state: the tensors of the network, by the file's own keys; content: what the file says beside them (config, classes,
+    step, ..); taken: the entry that the tensors are from, e.g. "model" or "ema.module"; "" where they are alone.
+    """
+
+    path: Path
+    state: State
+    content: dict[str, Any] = field(default_factory=dict)
+    taken: str = ""
+
+
+def read_file(path: str | Path, *, optimizer: bool = False) -> WeightFile:
+    """Read a weight file, once and whole, onto the CPU. optimizer: keep its state too, which is left out otherwise.
+
+    PyTorch's own formats, safetensors, and pickles of numpy arrays (Caffe2's .pkl, PaddlePaddle's .pdparams). The
+    weights of a training that also kept their average are the averaged ones, and the log says so. Code in a file is
+    refused, never run, and an archive has to match its checksums. Raises ValueError with the file, what is wrong and
+    the remedy; FileNotFoundError.
+    """
+    path = Path(path)
+    if reason := fault(path, ""):
+        raise ValueError(f"{path} {reason}{FETCH}")
+    whole = _load(path, _reader(path))
+    weights, places = whole, list[str]()
+    while isinstance(weights, Mapping) and (place := _place(weights)):
+        weights, places = weights[place], [*places, place]
+    if not isinstance(weights, Mapping) or not (weights or places):
+        raise ValueError(f"{path} holds no tensors by name but a {type(weights).__name__}; save `model.state_dict()`")
+    state, taken = {str(key): _tensor(path, key, value) for key, value in weights.items()}, ".".join(places)
+    if state.pop("n_averaged", None) is not None:  # of torch's AveragedModel, which puts a prefix before all others
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+    if not places or not isinstance(whole, Mapping):
+        return WeightFile(path, state)
+    others = [key for key in (*PLAIN, *AVERAGED) if isinstance(whole.get(key), Mapping) and key != places[0]]
+    if places[0] in AVERAGED:
+        beside = f", not those under {others[0]!r}" if others else ""
+        log.info("%s: the averaged weights under %r are taken%s", path, taken, beside)
+    left_out = (places[0], *others, *(() if optimizer else ("optimizer",)))
+    return WeightFile(path, state, {key: value for key, value in whole.items() if key not in left_out}, taken)
+
+
+def read_plain(path: Path) -> dict[str, Any]:
+    """What a checkpoint says in numbers and texts, such as its step and config, without reading its tensors.
+
+    Empty for a file of another form. Raises ValueError naming the file when it is damaged or holds code.
+    """
+    if _reader(path) is not _read_archive:
+        return {}
+    content = _load(path, lambda path: torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+    entries = content.items() if isinstance(content, Mapping) else ()
+    return {key: value for key, value in entries if isinstance(value, str | int | float)}
+
+
+def _place(content: Mapping[str, Any]) -> str | None:
+    """The entry that the weights stand under; None where they are alone."""
+    for key in AVERAGED:  # of which some trainings keep settings only
+        inner = content.get(key)
+        if isinstance(inner, Mapping) and any(isinstance(x, (Tensor, np.ndarray, Mapping)) for x in inner.values()):
+            return key
+    return next((key for key in PLAIN if isinstance(content.get(key), Mapping)), None)
+
+
+def _tensor(path: Path, key: str, value: object) -> Tensor:
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "fiub":
+        return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
+    if isinstance(value, Tensor):
+        return value
+    raise ValueError(f"{path}: {key!r} is a {type(value).__name__}, not a tensor; save `model.state_dict()` alone")
+
+
+class _DamageError(ValueError):
+    """A file whose content is not what was written; the message names it."""
+
+
+def _load(path: Path, read: Callable[[Path], object]) -> object:
+    """What `read` gives; whatever it raises as a ValueError that names the file and the remedy."""
+    try:
+        return read(path)
+    except _DamageError:
+        raise
+    except ImportError as error:
+        raise ValueError(f"{path} needs the package safetensors: pip install safetensors") from error
+    except Exception as error:
+        # Only the end of torch's text: its beginning advises to switch the protection off.
+        text = re.sub(r"(?s)^Weights only load failed.*WeightsUnpickler error:", "", str(error)).strip()
+        if found := re.search(r"(?i)(?:unsupported (?:class|global:?(?: global)?)|refused:) (\S+)", text):
+            raise ValueError(
+                f"{path} holds pickled code ({found[1]}), which is never run; open it in the project that made it and "
+                "save `model.state_dict()` alone"
+            ) from error
+        first = text.splitlines()[0].partition(". ")[0][:200] if text else "no reason given"
+        reason = f"{type(error).__name__}: {first}"
+        raise ValueError(f"{path} is truncated or no weight file ({reason}){FETCH}") from error
+
+
+def _reader(path: Path) -> Callable[[Path], object]:
+    """What reads a file: its first bytes decide, as suffixes may be wrong, and the suffix where they say nothing."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if head.startswith(ZIP):
+        return _read_archive
+    if head.startswith(TORCH_BEFORE_1_6):
+        return _read_torch
+    if path.suffix.lower() == ".safetensors" or head[8:9] == b"{":
+        return _read_safetensors
+    if path.suffix.lower() in (".pkl", ".pdparams") or head.startswith(PICKLE):
+        return _read_arrays
+    return _read_torch
+
+
+def _read_archive(path: Path) -> object:
+    """Torch's present format: a zip archive. torch does not compare its checksums."""
+    with zipfile.ZipFile(path) as archive:
+        if member := archive.testzip():
+            raise _DamageError(f"{path} is damaged: {member} does not match its checksum{FETCH}")
+    return _read_torch(path)
+
+
+def _read_torch(path: Path) -> object:
+    with path.open("rb") as file:  # of a path, torch would go by the suffix
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _read_safetensors(path: Path) -> object:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def _read_arrays(path: Path) -> object:
+    """A pickle of arrays; of PaddlePaddle's without its table of names of variables."""
+    with path.open("rb") as file:
+        content = _ArrayUnpickler(file, encoding="latin1").load()
+    if isinstance(content, dict):
+        content.pop("StructuredToParameterName@@", None)
+    return content
+
+
+def _encode_latin1(text: str, encoding: str) -> bytes:
+    """What Python 3 pickles bytes with in old protocols; other codecs stay out of reach."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"refused: {encoding}")
+    return text.encode("latin1")
+
+
+# Asked of numpy rather than imported: they live in numpy.core before numpy 2 and in numpy._core since.
+_RECONSTRUCT, _SCALAR = np.empty(0).__reduce__()[0], np.float32(0).__reduce__()[0]
+_ADMITTED: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy.core.multiarray", "scalar"): _SCALAR,
+    ("numpy._core.multiarray", "scalar"): _SCALAR,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _encode_latin1,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds numpy arrays and plain containers; any other name in the pickle stops it."""
+
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - as in the base class
+        try:
+            return _ADMITTED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"refused: {module}.{name}") from None

@@ -1,0 +1,128 @@
+"""`detector` and its verbs as typed: what is listed, what helps, what is refused; and the doors in tools/."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import detector
+from detector.__main__ import command, main
+from detector.commands import VERBS, convert
+from detector.conversion import SOURCES
+
+ROOT = Path(detector.__file__).parents[1]
+DOORS = {
+    "train_net": "train", "test_net": "test", "predict": "predict", "convert_checkpoint": "convert",
+    "model_info": "info", "analyze": "analyze", "train_classifier": "pretrain", "test_classifier": "classify",
+}  # fmt: skip
+HEAVY = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    {}
+finally:
+    print("imported", *{{"torch", "torchvision", "cv2"}} & {{*sys.modules}})
+"""
+
+
+def helped(how, *words):
+    """What `--help` prints in a process of its own, whose last line names the heavy packages that it imported."""
+    run = subprocess.run(
+        [sys.executable, "-c", HEAVY.format(how), *words, "--help"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    text, _, imported = run.stdout.rpartition("imported")
+    return text.rstrip("\n"), imported.strip()
+
+
+def test_the_verbs_are_those_that_users_know():
+    assert list(VERBS) == [
+        *("train", "test", "predict", "convert", "info", "analyze", "pretrain", "classify"),
+        *("config", "configs", "backbones", "necks", "heads", "datasets"),
+    ]
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+def test_every_verb_has_a_line(argv, capsys):
+    main(argv)
+    listed = dict(re.findall(r"^  (\w+) +(\S.*)$", capsys.readouterr().out, re.MULTILINE))
+    assert [verb for verb in listed if verb in VERBS] == list(VERBS)
+    for verb in VERBS:
+        assert listed[verb].endswith(".")
+        assert len(listed[verb]) > 30
+    assert len({listed[verb] for verb in VERBS}) == len(VERBS)
+
+
+def test_the_version(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out == f"detector {detector.__version__}\n"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", detector.__version__)
+
+
+@pytest.mark.parametrize(
+    ("word", "near"), [("trian", "train"), ("tests", "test"), ("backbone", "backbones"), ("--resume", "none")]
+)
+def test_an_unknown_verb_names_near_ones(word, near):
+    with pytest.raises(SystemExit) as stop:
+        main([word, "--config-file", "x"])
+    assert re.match(rf"error: unknown verb '{word}'; near: {near}\b", stop.value.code)
+    assert "\n" not in stop.value.code
+
+
+def test_the_words_behind_a_verb_are_its_own(monkeypatch):
+    seen = []
+    monkeypatch.setattr("detector.commands.train.main", seen.append)
+    monkeypatch.setattr("detector.commands.lists.heads", seen.append)
+    main(["train", "--config-file", "x", "KEY", "VALUE"])
+    main(["heads"])
+    monkeypatch.setattr(sys, "argv", ["detector", "train", "--help"])
+    main()
+    assert seen == [["--config-file", "x", "KEY", "VALUE"], [], ["--help"]]
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "analyze correlation", "analyze channels"])
+def test_help_needs_no_torch_and_ends_with_an_example(verb):
+    text, imported = helped("runpy.run_module('detector', run_name='__main__')", "detector", *verb.split())
+    assert imported == ""
+    assert text.startswith(f"usage: detector {verb}")
+    _, found, examples = text.partition("\n\nexample:\n")
+    assert found
+    assert all(line.startswith(f"  detector {verb}") for line in examples.splitlines())
+    assert len(examples.splitlines()) in (1, 2)
+
+
+def test_the_doors_are_all_of_tools():
+    assert {path.stem for path in (ROOT / "tools").glob("*.py")} == set(DOORS)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_door_leads_to_its_verb(door):
+    path = ROOT / "tools" / f"{door}.py"
+    text, imported = helped("runpy.run_path(sys.argv[0], run_name='__main__')", str(path))
+    assert imported == ""
+    assert text.startswith(f"usage: detector {DOORS[door]} ")
+    assert path.read_text().endswith('\n\nif __name__ == "__main__":\n    main()\n')
+
+
+def test_a_door_is_a_script_of_its_own():
+    run = subprocess.run(
+        [sys.executable, "tools/test_net.py", "nowhere", "MODEL.DEVICE", "cpu"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.startswith("error: RUN nowhere: there is no such folder or checkpoint")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_called_alike(verb):
+    signature = inspect.signature(command(verb)[0], eval_str=True)
+    assert str(signature) == "(argv: collections.abc.Sequence[str] | None = None) -> None"
+
+
+def test_the_sources_of_conversion_are_those_registered():
+    assert tuple(sorted(SOURCES)) == convert.SOURCES

@@ -1,0 +1,105 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import detector
+from detector.config import load_config
+from detector.conversion import convert
+from detector.conversion.fcos import RULES
+from detector.models.build import build_detector
+from detector.tasks.trained import load_trained
+from detector.weights.rename import renamed
+
+ROOT = Path(detector.__file__).parents[1]
+BASE = str(ROOT / "configs/base/fcos.yaml")
+OPTS = ["MODEL.BACKBONE.NAME", "resnet50_caffe", "MODEL.NUM_CLASSES", "80"]
+
+
+def official(key):
+    """Our key under the name that the official FCOS repository gives the same tensor."""
+    part, _, rest = key.partition(".")
+    if part == "head":
+        return f"module.rpn.head.{rest}"
+    if part == "neck":
+        kind, _, leaf = rest.partition(".")
+        if kind in ("p6", "p7"):
+            return f"module.backbone.fpn.top_blocks.{rest}"
+        level, _, leaf = leaf.partition(".")
+        return f"module.backbone.fpn.fpn_{kind}{int(level[1:]) - 1}.{leaf}"
+    stem = "stem." if rest.startswith(("conv1.", "bn1.")) else ""
+    return f"module.backbone.body.{stem}{rest}"
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A file as the official repository writes it, and the tensors that it holds under our names."""
+    model = build_detector(load_config(None, OPTS))
+    state = {k: torch.rand_like(v) for k, v in model.state_dict().items()}
+    path = tmp_path / "FCOS_R_50_FPN_1x.pth"
+    torch.save({"model": {official(k): v for k, v in state.items()}, "iteration": 90000}, path)
+    return path, state
+
+
+def test_official_keys_become_ours(published, tmp_path):
+    path, state = published
+    assert {official(k) for k in state} >= {
+        "module.backbone.body.stem.conv1.weight",
+        "module.backbone.body.layer1.0.downsample.1.running_var",
+        "module.backbone.fpn.fpn_inner2.weight",
+        "module.backbone.fpn.fpn_layer4.bias",
+        "module.backbone.fpn.top_blocks.p6.weight",
+        "module.rpn.head.cls_tower.0.weight",
+        "module.rpn.head.scales.4.scale",
+    }
+    output = tmp_path / "ours.pth"
+    convert("fcos", path, output, BASE, OPTS)
+    model, classes, category_ids = load_trained(load_config(output.with_suffix(".yaml")))
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[key]), key
+    assert (len(classes), classes[0], classes[-1]) == (80, "person", "toothbrush")
+    assert (category_ids[0], category_ids[-1]) == (1, 90)
+
+
+def test_another_network_is_refused_with_the_keys(published, tmp_path):
+    path, _ = published
+    with pytest.raises(ValueError, match=r"FCOS_R_50_FPN_1x\.pth do not fit[\s\S]*layer3\.6\.conv1"):
+        convert("fcos", path, tmp_path / "x.pth", BASE, ["MODEL.BACKBONE.NAME", "resnet101_caffe"])
+    assert not list(tmp_path.glob("x.*"))
+    with pytest.raises(ValueError, match="--from fcos needs --config-file"):
+        convert("fcos", path, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"name the checkpoint, e\.g\. .*x\.pth"):
+        convert("fcos", path, tmp_path / "x.yaml", BASE)
+
+
+def test_the_head_forward_survives_the_conversion(golden_heads):
+    """The golden forward of the official head has the keys that the rules expect, without the prefix."""
+    import json
+
+    facts = json.loads((golden_heads / "fcos_head_forward.json").read_text())
+    names = [key for key, _ in facts["state_dict"]]
+    state = {f"module.rpn.head.{key}": torch.zeros(shape) for key, shape in facts["state_dict"]}
+    ours = renamed(state, RULES)
+    head = build_detector(load_config(None, OPTS)).head
+    assert [k.removeprefix("head.") for k in ours] == names
+    assert set(names) == set(head.state_dict())
+    assert all(v.shape == head.state_dict()[k.removeprefix("head.")].shape for k, v in ours.items())
+
+
+def test_the_command_says_what_is_wrong(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "detector", "convert", "--from", "fcos", "--input", str(tmp_path / "none.pth"),
+         "--output", str(tmp_path / "x.pth"), "--config-file", "configs/fcos/resnet50_caffe_1080.yaml"],
+        cwd=ROOT, env=environment(), capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: ")
+    assert "none.pth" in run.stderr
+
+
+def environment():
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -1,0 +1,90 @@
+"""What is prepared for prediction finds the same as what was trained."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from detector.config import load_config
+from detector.inference.prepare import prepare_for_inference
+from detector.models.build import build_detector
+from detector.models.heads import HEADS
+from detector.models.winograd import WinogradConv2d
+
+OPTS = ["MODEL.NUM_CLASSES", "3", "MODEL.NECK.OUT_CHANNELS", "32", "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM", "32"]
+OPTS += ["MODEL.RPN.POST_NMS_TOP_N_TEST", "100"]
+OPTS += ["MODEL.FCOS.PRIOR_PROB", "0.3", "MODEL.NECK.NORM", "bn", "MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "0"]
+OPTS += ["MODEL.ROI_BOX_HEAD.NUM_CONV", "2", "MODEL.ROI_BOX_HEAD.CONV_HEAD_DIM", "16", "MODEL.ROI_BOX_HEAD.NORM", "bn"]
+IMAGES, SIZES = torch.randint(0, 255, (2, 3, 96, 128), dtype=torch.uint8), [(96, 128), (80, 101)]
+
+
+def trained(head, backbone, norm):
+    """A model whose batch norms have measured something."""
+    opts = ["MODEL.HEAD.NAME", head, "MODEL.BACKBONE.NAME", backbone, "MODEL.BACKBONE.NORM", norm, *OPTS]
+    opts += ["MODEL.NECK.NAME", "fpn"]
+    model = build_detector(load_config(None, opts)).double()
+    for module in model.modules():
+        if hasattr(module, "running_var"):
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.normal_(module.running_mean, std=0.1)
+    return model.eval()
+
+
+@pytest.mark.parametrize("norm", ["frozen_bn", "bn"])
+@pytest.mark.parametrize("head", HEADS)
+def test_merged_norms_find_the_same(head, norm):
+    model = trained(head, "resnet18", norm)
+    norms = sum(hasattr(m, "running_var") for m in model.modules())
+    with torch.no_grad():
+        want = model(IMAGES, SIZES)
+        got = prepare_for_inference(model)(IMAGES, SIZES)
+    assert norms >= 20
+    assert not any(hasattr(m, "running_var") for m in model.modules())
+    for a, b in zip(got, want, strict=True):
+        assert len(b["scores"]) > 0
+        for key in ("boxes", "scores", "labels"):
+            torch.testing.assert_close(a[key], b[key])
+
+
+@pytest.mark.parametrize("backbone", ["iresnet18", "res2net50_14w_8s", "resnest50", "res2net_dla60", "sreresnet50"])
+def test_merged_norms_of_every_block_give_the_same_maps(backbone):
+    model = trained("fcos", backbone, "bn")
+    with torch.no_grad():
+        pixels = model.normalize(IMAGES, SIZES)
+        want = model.backbone(pixels)
+        before = sum(hasattr(m, "running_var") for m in model.backbone.modules())
+        got = prepare_for_inference(model).backbone(pixels)
+    left = sum(hasattr(m, "running_var") for m in model.backbone.modules())
+    assert left < before / 2
+    for name, value in got.items():
+        torch.testing.assert_close(value, want[name])
+
+
+def test_layers_are_rounded_once():
+    model = trained("faster_rcnn", "resnet18", "frozen_bn").float()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        want = model(IMAGES, SIZES)
+        got = prepare_for_inference(model, "bf16")(IMAGES, SIZES)
+    assert {m.weight.dtype for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)} == {torch.bfloat16}
+    for a, b in zip(got, want, strict=True):
+        assert a["boxes"].dtype == torch.float32
+        assert abs(a["scores"].max() - b["scores"].max()) < 0.05
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_wide_convolutions_by_winograd_find_the_same(head):
+    opts = ["MODEL.HEAD.NAME", head, "MODEL.BACKBONE.NAME", "resnet18", "MODEL.BACKBONE.NORM", "frozen_bn", *OPTS]
+    opts += ["MODEL.NECK.OUT_CHANNELS", "256"]
+    model = build_detector(load_config(None, opts)).eval()
+    with torch.no_grad():
+        want = model(IMAGES, SIZES)
+    rounded, prepared = (prepare_for_inference(deepcopy(model), precision) for precision in ("bf16", "off"))
+    assert not any(isinstance(m, WinogradConv2d) for m in rounded.modules())
+    assert sum(isinstance(m, WinogradConv2d) for m in prepared.modules()) >= 8
+    with torch.inference_mode():
+        got = prepared(IMAGES, SIZES)
+    for a, b in zip(got, want, strict=True):
+        assert len(b["scores"]) > 0
+        assert len(a["scores"]) == len(b["scores"])
+        torch.testing.assert_close(a["scores"], b["scores"], rtol=1e-4, atol=1e-5)

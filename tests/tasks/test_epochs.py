@@ -1,0 +1,42 @@
+"""A run that counts in epochs, and takes its classes from the data, from the config to its checkpoints."""
+
+import json
+
+import pytest
+import torch
+
+from detector.config import config_from_text, config_text, load_config
+from detector.tasks.detection import test as measure
+from detector.tasks.detection import train
+
+OPEN = ["SOLVER.EPOCHS", "2", "MODEL.NUM_CLASSES", "0"]
+
+
+@pytest.fixture
+def run(tiny, tmp_path):
+    """The folder of a run of two epochs of five images, two a step."""
+    train(config_from_text(config_text(tiny()), opts=OPEN))
+    return tmp_path / "out"
+
+
+def test_epochs_become_steps_with_an_evaluation_after_each(run):
+    entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries if entry.get("event") == "evaluation"] == [3, 6]
+    content = torch.load(run / "model_final.pth", weights_only=True)
+    saved = config_from_text(content["config"])
+    assert (content["step"], saved.SOLVER.MAX_ITER, saved.SOLVER.STEPS) == (6, 6, (4,))
+    assert (saved.SOLVER.EPOCHS, saved.SOLVER.TEST_PERIOD, saved.MODEL.NUM_CLASSES) == (0, 3, 2)
+    assert load_config(run / "config.yaml") == saved
+
+
+def test_the_runs_own_config_resumes_the_very_run(run, tmp_path):
+    cfg = load_config(run / "config.yaml", ["OUTPUT_DIR", str(tmp_path / "again")])
+    train(cfg)
+    ours, theirs = (torch.load(f / "model_final.pth", weights_only=True)["model"] for f in (run, tmp_path / "again"))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert train(load_config(run / "config.yaml"), resume=True).keys() == {"val"}
+
+
+def test_a_test_takes_the_classes_of_the_checkpoint(run, tiny):
+    cfg = config_from_text(config_text(tiny()), opts=OPEN)
+    assert measure(cfg)["val"].keys() >= {"AP/dark", "AP/light"}

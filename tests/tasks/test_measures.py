@@ -1,0 +1,110 @@
+"""The evaluations of a run: in which precision, and which checkpoint is the best."""
+
+import json
+from itertools import chain, repeat
+
+import numpy as np
+import pytest
+import torch
+from helpers.by_hand import AUTOCAST
+from helpers.runs import read, records, same_bits
+
+from detector.data.loader import build_test_datasets
+from detector.data.loader import test_loader as loader_of
+from detector.evaluation.coco import CocoEvaluator
+from detector.models.build import build_detector, resolve_parts
+from detector.tasks.detection import test as run_test
+from detector.tasks.detection import train
+
+EVERYTHING = (
+    *("SOLVER.MAX_ITER", 2),
+    *("MODEL.FCOS.INFERENCE_TH", 0, "MODEL.FCOS.PRIOR_PROB", 0.3, "TEST.DETECTIONS_PER_IMG", 500),
+)
+
+
+def by_hand(cfg, path, precision):
+    """The scores that the model of a checkpoint gives the test images, falling."""
+    cfg = resolve_parts(cfg)
+    model = build_detector(cfg).eval()
+    model.load_state_dict(read(path)["model"])
+    (dataset,) = build_test_datasets(cfg).values()
+    scores = []
+    with torch.inference_mode(), torch.autocast("cpu", AUTOCAST.get(precision), enabled=precision in AUTOCAST):
+        for batch in loader_of(cfg, dataset):
+            scores += [found["scores"].float() for found in model(batch.images, batch.sizes)]
+    return torch.cat(scores).sort(descending=True)[0].numpy()
+
+
+def written(folder):
+    """The scores in a results.json, falling."""
+    return np.array(sorted((row["score"] for row in json.loads((folder / "results.json").read_text())), reverse=True))
+
+
+def apart(got, want):
+    """The largest difference of scores; an NMS that tips over on rounding may cost one of some hundred."""
+    assert abs(len(got) - len(want)) <= 2
+    assert len(want) > 100
+    shared = min(len(got), len(want))
+    return np.abs(got[:shared] - want[:shared]).max()
+
+
+@pytest.mark.parametrize(("precision", "other"), [("off", "bf16"), ("bf16", "off")])
+def test_a_run_is_evaluated_in_the_precision_of_the_test(tiny, tmp_path, precision, other):
+    cfg = tiny(*EVERYTHING, "TEST.AMP", precision, "SOLVER.AMP", other)
+    train(cfg)
+    final = tmp_path / "out" / "model_final.pth"
+    right, wrong = (by_hand(cfg, final, p) for p in (precision, other))
+    assert apart(written(tmp_path / "out"), right) < 1e-6
+    assert apart(wrong, right) > 1e-5
+    run_test(cfg)
+    tested = written(tmp_path / "out")
+    limit = 1e-5 if precision == "off" else 2e-2  # merged norms are rounded otherwise than norms
+    assert apart(tested, right) < limit
+    if precision == "bf16":
+        assert apart(tested, wrong) > 1e-5
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """measured(0.2, 0.5, ..): the AP that each further evaluation finds, the last one ever after."""
+
+    def set_values(*values):
+        following = chain(values, repeat(values[-1]))
+        monkeypatch.setattr(CocoEvaluator, "compute", lambda self: {"AP": next(following)})
+
+    return set_values
+
+
+def test_the_best_checkpoint_stays_when_later_ones_are_worse(tiny, tmp_path, measured):
+    out = tmp_path / "out"
+    every = (*EVERYTHING, "SOLVER.TEST_PERIOD", 1, "SOLVER.CHECKPOINT_PERIOD", 1)
+
+    def best():
+        return read(out / "model_best.pth")
+
+    measured(0.2, 0.5, 0.3)
+    assert train(tiny(*every, "SOLVER.MAX_ITER", 3)) == {"val": {"AP": 0.3}}
+    assert (best()["step"], best()["metrics"]) == (2, {"val": {"AP": 0.5}})
+    assert same_bits(best()["model"], read(out / "model_0000002.pth")["model"])
+    assert not torch.equal(
+        best()["model"]["head.cls_logits.weight"], read(out / "model_final.pth")["model"]["head.cls_logits.weight"]
+    )
+    events = [r for r in records(out) if r.get("event") == "evaluation"]
+    assert [(r["step"], r["metrics"]["val"]["AP"]) for r in events] == [(1, 0.2), (2, 0.5), (3, 0.3)]
+    measured(0.4)
+    train(tiny(*every, "SOLVER.MAX_ITER", 5), resume=True)
+    assert (best()["step"], best()["metrics"]) == (2, {"val": {"AP": 0.5}})
+    assert read(out / "model_final.pth")["best"] == 0.5
+    measured(0.6)
+    train(tiny(*every, "SOLVER.MAX_ITER", 6), resume=True)
+    assert best()["metrics"] == {"val": {"AP": 0.6}}
+
+
+def test_the_best_is_that_of_the_mean_over_the_test_sets(tiny, tmp_path, data, write_images, measured):
+    second = write_images(tmp_path / "second", (1, 1), seed=5)
+    measured(*(0.1, 0.7), *(0.6, 0.6), *(0.05, 0.9), *(0.9, 0.1))
+    train(
+        tiny(*EVERYTHING, "SOLVER.MAX_ITER", 3, "SOLVER.TEST_PERIOD", 1, "DATASETS.TEST", f"('{data[3]}', '{second}')")
+    )
+    best = read(tmp_path / "out" / "model_best.pth")
+    assert (best["step"], best["metrics"]) == (2, {"val": {"AP": 0.6}, "second": {"AP": 0.6}})

@@ -1,0 +1,114 @@
+"""A killed run, resumed, ends with the same bits as an uninterrupted one."""
+
+import os
+import subprocess
+import sys
+
+import torch
+from helpers import ROOT
+from helpers.runs import read, same_bits
+
+from detector.tasks.detection import train
+
+# Each stops its own process with SIGKILL at a place that the loop has no say in.
+KILLERS = """
+import os, signal, sys
+import torch
+from detector.config import load_config
+from detector.engine.log import TrainLog
+from detector.evaluation.coco import CocoEvaluator
+from detector.tasks.detection import train
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def in_the_middle_of_an_epoch():
+    real = TrainLog.step
+    def step(self, step, *rest):
+        real(self, step, *rest)
+        if step == 7:
+            die()
+    TrainLog.step = step
+
+def while_a_checkpoint_is_written():
+    real = torch.save
+    def save(content, file):
+        if content.get("step") == 6:
+            file.write(b"half a checkpoint")
+            file.flush()
+            die()
+        real(content, file)
+    torch.save = save
+
+def during_an_evaluation():
+    calls = []
+    real = CocoEvaluator.update
+    def update(self, *given):
+        calls.append(1)
+        if len(calls) == 3:  # the second batch of the second evaluation
+            die()
+        real(self, *given)
+    CocoEvaluator.update = update
+"""
+
+MAIN = """
+{killers}
+if __name__ == "__main__":
+    for name in sys.argv[2:]:
+        child = os.fork()  # before this process has any thread of torch
+        if not child:
+            globals()[name]()
+            train(load_config(sys.argv[1], ["OUTPUT_DIR", name]))
+            os._exit(0)
+        print(name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+PLACES = ("in_the_middle_of_an_epoch", "while_a_checkpoint_is_written", "during_an_evaluation")
+RUN = ("SOLVER.MAX_ITER", 9, "SOLVER.CHECKPOINT_PERIOD", 3, "SOLVER.TEST_PERIOD", 3, "DATALOADER.NUM_WORKERS", 1)
+
+
+def test_killed_and_resumed_runs_end_with_the_same_bits(tiny, tmp_path):
+    cfg = tiny(*RUN, "OUTPUT_DIR", tmp_path / "whole")
+    train(cfg)
+    uninterrupted = read(tmp_path / "whole" / "model_final.pth")
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    script = tmp_path / "killed.py"
+    script.write_text(MAIN.format(killers=KILLERS))
+    command = [sys.executable, str(script), "config.yaml", *PLACES]
+    with open(tmp_path / "text", "w") as text:  # no pipe: orphaned workers would hold it open for seconds
+        subprocess.run(command, cwd=tmp_path, env=environment(), stderr=text, stdout=text, check=False)
+    told = (tmp_path / "text").read_text()
+    for name in PLACES:
+        assert f"{name} -9\n" in told, told[-2000:]
+        assert not (tmp_path / name / "model_final.pth").exists()
+        train(tiny(*RUN, "OUTPUT_DIR", tmp_path / name), resume=True)
+        resumed = read(tmp_path / name / "model_final.pth")
+        assert same_bits(resumed["model"], uninterrupted["model"])
+        moments, wanted = (
+            [state["momentum_buffer"] for state in content["optimizer"]["state"].values()]
+            for content in (resumed, uninterrupted)
+        )
+        assert len(moments) == len(wanted) > 10
+        assert all(torch.equal(a, b) for a, b in zip(moments, wanted))
+        assert resumed["best"] == uninterrupted["best"], name
+    train(tiny(*RUN, "OUTPUT_DIR", tmp_path / "other", "SEED", 1))
+    other = read(tmp_path / "other" / "model_final.pth")
+    assert not torch.equal(other["model"]["head.cls_logits.weight"], uninterrupted["model"]["head.cls_logits.weight"])
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+
+
+def test_a_checkpoint_of_the_form_before_is_resumed(tiny, tmp_path):
+    """They held random state, and neither an average nor the last measures."""
+    opts = ("SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 2)
+    train(tiny(*opts))
+    content = read(tmp_path / "out" / "model_0000002.pth")
+    del content["average"], content["metrics"]
+    content["random"] = {"cpu": torch.get_rng_state(), "cuda": []}
+    (tmp_path / "old").mkdir()
+    torch.save(content, tmp_path / "old" / "model_0000002.pth")
+    train(tiny(*opts, "OUTPUT_DIR", tmp_path / "old"), resume=True)
+    whole, resumed = (read(tmp_path / name / "model_final.pth")["model"] for name in ("out", "old"))
+    assert same_bits(resumed, whole)

@@ -1,0 +1,255 @@
+"""Weight files: read without running them, whatever their format and however deep the tensors stand."""
+
+import os
+import pickle
+import re
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from detector.weights.read import read_file, read_plain
+
+
+class Evil:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.parametrize("key", [None, "model", "state_dict"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_reads_torch_files(tmp_path, key, legacy):
+    state = {"conv1.weight": torch.randn(2, 3), "bn1.num_batches_tracked": torch.tensor(5)}
+    path = tmp_path / "weights.pth.tar"
+    torch.save({key: state, "iteration": 90000} if key else state, path, _use_new_zipfile_serialization=not legacy)
+    torch.testing.assert_close(read_file(path).state, state)
+
+
+def test_reads_safetensors(tmp_path):
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    state = {"fc.weight": torch.randn(2, 3)}
+    save_file(state, tmp_path / "weights.safetensors")
+    torch.testing.assert_close(read_file(tmp_path / "weights.safetensors").state, state)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pkl", ".safetensors", ".pdparams", ""])
+def test_the_content_decides_on_the_format(tmp_path, suffix):
+    state = {"fc.weight": torch.randn(2, 3)}
+    files = [tmp_path / f"{kind}{suffix}" for kind in ("torch", "before_1_6", "arrays")]
+    torch.save(state, files[0])
+    torch.save(state, files[1], _use_new_zipfile_serialization=False)
+    files[2].write_bytes(pickle.dumps({"fc.weight": state["fc.weight"].numpy()}, 2))
+    if suffix != ".safetensors":  # its reader is asked where the suffix says so and the bytes say nothing
+        torch.testing.assert_close(read_file(files[2]).state, state)
+    for file in files[:2]:
+        torch.testing.assert_close(read_file(file).state, state)
+
+
+def test_safetensors_under_another_name(tmp_path):
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    state = {"fc.weight": torch.randn(2, 3)}
+    save_file(state, tmp_path / "weights.pth")
+    torch.testing.assert_close(read_file(tmp_path / "weights.pth").state, state)
+
+
+def test_missing_safetensors_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "safetensors.torch", None)
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"anything")
+    with pytest.raises(ValueError, match=r"weights\.safetensors needs the package safetensors: pip install"):
+        read_file(path)
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("protocol", ["python 2", 2, 4])
+def test_reads_pickled_arrays(tmp_path, write_python2, protocol, wrap):
+    blobs = {"a_w": np.arange(600, dtype=np.float32).reshape(2, 300), "lr": np.float32(0.5), "n": np.arange(3)}
+    content = {"blobs": blobs} if wrap else blobs
+    path = tmp_path / "R.pkl"
+    write_python2(content, path) if protocol == "python 2" else path.write_bytes(pickle.dumps(content, protocol))
+    state = read_file(path).state
+    assert {key: value.numpy().tolist() for key, value in state.items()} == {k: v.tolist() for k, v in blobs.items()}
+    assert state["a_w"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["evil.pkl", "evil.pth", "evil.tar"])
+def test_pickled_code_is_refused_and_not_run(tmp_path, name):
+    path, marker = tmp_path / name, tmp_path / "marker"
+    content = {"conv1_w": Evil(marker)}
+    if name == "evil.pkl":
+        path.write_bytes(pickle.dumps(content, 2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=name == "evil.pth")
+    with pytest.raises(ValueError, match=rf"{name} holds pickled code \(.*system.*\), which is never run; open it in"):
+        read_file(path)
+    assert not marker.exists()
+
+
+def test_pickled_classes_are_named(tmp_path):
+    path = tmp_path / "whole_model.pth"
+    torch.save({"model": torch.nn.Linear(2, 2)}, path)
+    with pytest.raises(
+        ValueError, match=r"holds pickled code \(torch\.nn\.modules\.linear\.Linear\), which is never run"
+    ):
+        read_file(path)
+
+
+@pytest.mark.parametrize("target", ["builtins.eval", "_codecs.decode", "numpy.load", "collections.OrderedDict"])
+def test_only_arrays_are_admitted(tmp_path, target):
+    module, _, name = target.rpartition(".")
+    path = tmp_path / "R.pkl"
+    path.write_bytes(f"c{module}\n{name}\n.".encode())
+    with pytest.raises(ValueError, match=re.escape(f"R.pkl holds pickled code ({target}), which is never run")):
+        read_file(path)
+
+
+def test_only_latin1_is_encoded(tmp_path):
+    path = tmp_path / "R.pkl"
+    path.write_bytes(b"c_codecs\nencode\n(Vtext\nVzlib_codec\ntR.")
+    with pytest.raises(ValueError, match=r"R\.pkl holds pickled code \(zlib_codec\)"):
+        read_file(path)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pkl", ".safetensors"])
+@pytest.mark.parametrize("damage", ["truncated", "noise", "empty", "html"])
+def test_damaged_files_are_named(tmp_path, suffix, damage):
+    state, path = {"conv1.weight": torch.randn(50, 30)}, tmp_path / f"w{suffix}"
+    if suffix == ".pkl":
+        path.write_bytes(pickle.dumps({key: value.numpy() for key, value in state.items()}))
+    elif suffix == ".pth":
+        torch.save(state, path)
+    else:
+        pytest.importorskip("safetensors.torch").save_file(state, path)
+    whole = path.read_bytes()
+    path.write_bytes(
+        {
+            "truncated": whole[: len(whole) // 2],
+            "noise": bytes(range(200, 256)) * 20,
+            "empty": b"",
+            "html": b"\n<!DOCTYPE html><html>Google Drive can't scan this file",
+        }[damage]
+    )
+    reason = {"empty": "is empty", "html": "is a web page"}.get(damage, "is truncated")
+    with pytest.raises(ValueError, match=rf"w\{suffix} {reason}.*fetch it again"):
+        read_file(path)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"model": {"conv1.weight": "text"}}, {}])
+def test_files_without_tensors_are_named(tmp_path, content):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"w\.pth.*save `model\.state_dict\(\)`"):
+        read_file(tmp_path / "w.pth")
+
+
+# ---------------------------------------------------------------------------- several weights in a file
+
+STATE, AVERAGE = {"conv1.weight": torch.zeros(2)}, {"conv1.weight": torch.ones(2)}
+
+
+@pytest.mark.parametrize(
+    ("content", "taken", "facts"),
+    [
+        ({"model": STATE, "state_dict_ema": AVERAGE, "epoch": 3}, "state_dict_ema", {"epoch": 3}),
+        ({"state_dict": STATE, "model_ema": AVERAGE}, "model_ema", {}),
+        ({"model": STATE, "ema": AVERAGE}, "ema", {}),
+        ({"model": STATE, "ema": {"module": AVERAGE, "updates": 7, "decay": 0.9}}, "ema.module", {}),
+        ({"ema": {"state_dict": AVERAGE}}, "ema.state_dict", {}),
+        ({"model_ema": {"module.conv1.weight": torch.ones(2), "n_averaged": torch.tensor(4)}}, "model_ema", {}),
+    ],
+)
+def test_averaged_weights_come_before_plain_ones_and_the_log_says_so(tmp_path, caplog, content, taken, facts):
+    caplog.set_level("INFO", "detector")
+    torch.save(content, tmp_path / "w.pth")
+    file = read_file(tmp_path / "w.pth")
+    assert (file.path, file.taken, file.content) == (tmp_path / "w.pth", taken, facts)
+    torch.testing.assert_close(file.state, AVERAGE)
+    said = f"w.pth: the averaged weights under {taken!r} are taken"
+    plain = next((key for key in ("model", "state_dict") if key in content), None)
+    assert caplog.messages == [f"{tmp_path}/{said}" + (f", not those under {plain!r}" if plain else "")]
+
+
+@pytest.mark.parametrize(
+    ("content", "taken", "facts"),
+    [
+        ({"model": STATE, "average": {"module.conv1.weight": torch.ones(2)}, "step": 3}, "model", {"step": 3}),
+        ({"model": STATE, "ema": None, "model_ema": {"decay": 0.9}}, "model", {"ema": None}),
+        ({"model": STATE, "ema": {}}, "model", {}),
+        ({"arch": "resnet50", "model": "resnet50", "state_dict": STATE}, "state_dict", {"arch": ..., "model": ...}),
+        ({"module": STATE}, "module", {}),
+        ({"model": {"state_dict": STATE}}, "model.state_dict", {}),
+        (STATE, "", {}),
+    ],
+)
+def test_plain_weights_are_taken_in_silence(tmp_path, caplog, content, taken, facts):
+    caplog.set_level("INFO", "detector")
+    torch.save(content, tmp_path / "w.pth")
+    file = read_file(tmp_path / "w.pth")
+    torch.testing.assert_close(file.state, STATE)
+    assert (file.taken, set(file.content) - {"average"}) == (taken, set(facts))
+    assert ("average" in file.content) == ("average" in content)
+    assert not caplog.messages
+
+
+def test_the_state_of_the_optimiser_is_kept_only_where_it_is_wanted(tmp_path):
+    torch.save({"model": STATE, "optimizer": {"state": {0: torch.ones(3)}}, "step": 3}, tmp_path / "w.pth")
+    assert read_file(tmp_path / "w.pth").content == {"step": 3}
+    assert set(read_file(tmp_path / "w.pth", optimizer=True).content) == {"step", "optimizer"}
+
+
+# ---------------------------------------------------------------------------- damage
+
+
+def test_every_flipped_bit_of_what_is_stored_is_noticed(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"model": {"a.weight": torch.randn(30, 10), "a.bias": torch.randn(30)}, "step": 3}, path)
+    whole = path.read_bytes()
+    places = []
+    for member in zipfile.ZipFile(path).infolist():
+        names = struct.unpack("<HH", whole[member.header_offset + 26 : member.header_offset + 30])
+        start = member.header_offset + 30 + sum(names)
+        places += range(start, start + member.file_size)
+    for i, place in enumerate(places[:: len(places) // 20]):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << i % 8]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match=r"w\.pth is damaged: .* does not match its checksum; delete it"):
+            read_file(path)
+
+
+def test_a_flipped_bit_anywhere_is_noticed_or_changes_nothing(tmp_path):
+    path, model = tmp_path / "w.pth", {"a.weight": torch.randn(5, 4), "a.bias": torch.randn(5)}
+    torch.save({"model": model, "step": 3}, path)
+    whole, noticed = path.read_bytes(), 0
+    for place in range(0, len(whole), 29):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        try:
+            file = read_file(path)
+        except ValueError as error:
+            file, noticed = None, noticed + str(error).startswith(str(path))
+        if file is not None:
+            assert file.content == {"step": 3}
+            torch.testing.assert_close(file.state, model, rtol=0, atol=0)
+    assert noticed > 20
+
+
+def test_numbers_and_texts_are_read_without_the_tensors(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"model": {"w": torch.ones(1000)}, "step": 7, "config": "SEED: 1", "random": torch.ones(3)}, path)
+    whole = path.read_bytes()
+    want = {"step": 7, "config": "SEED: 1"}
+    assert read_plain(path) == want
+    place = whole.index(torch.ones(1000).numpy().tobytes())
+    path.write_bytes(whole[:place] + b"damage" + whole[place + 6 :])
+    assert read_plain(path) == want
+    path.write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match=r"w\.pth is truncated"):
+        read_plain(path)
+    torch.save([torch.ones(1)], path)
+    assert read_plain(path) == {}
+    path.write_bytes(b"text")
+    assert read_plain(path) == {}
