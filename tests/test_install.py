@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
 import detector
 
-ROOT = Path(detector.__file__).parents[1]
 SHORT = [
     *("MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "4", "SOLVER.IMS_PER_BATCH", "2"),
     *("DATALOADER.NUM_WORKERS", "0", "INPUT.MIN_SIZE_TRAIN", "64", "INPUT.MIN_SIZE_TEST", "64"),

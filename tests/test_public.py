@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
 import detector
 
@@ -18,7 +19,7 @@ NO_TORCH = (
 
 def without_torch(code):
     """What a fresh process that runs `code` exits with: 0, or the heavy packages that it imported."""
-    environment = {"PYTHONPATH": str(Path(detector.__file__).parents[1])}
+    environment = {"PYTHONPATH": str(ROOT)}
     run = subprocess.run([sys.executable, "-c", NO_TORCH.format(code)], env=environment, capture_output=True, text=True)
     return run.returncode, run.stderr
 

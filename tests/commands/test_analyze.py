@@ -5,22 +5,19 @@ import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 
-import detector
 from detector.analysis.channels import network_input, resize_short
 from detector.commands import analyze
 from detector.config import config_text, load_config
 from detector.data.images import read_rgb
 from detector.models.backbones import BACKBONES, RGB_UNIT, build_backbone, build_classifier
 from detector.models.build import build_detector
-
-ROOT = Path(detector.__file__).parents[1]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -8,14 +8,13 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 
-import detector
 from detector.commands import classify, pretrain
 from detector.data.image_folder import INTERPOLATIONS
 from detector.engine.device import AMP
@@ -24,7 +23,6 @@ from detector.tasks.accuracy import measure_accuracy
 from detector.tasks.classification import train_classifier
 from detector.tasks.recipe import BASE, Recipe
 
-ROOT = Path(detector.__file__).parents[1]
 REQUIRED = ["--backbone", "b", "--data", "d", "--output", "o"]
 TEXTURES = ("checks", "columns", "plain", "rows")
 SETTINGS = {

@@ -5,16 +5,15 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
 import detector
 from detector.__main__ import command, main
 from detector.commands import VERBS, convert
 from detector.conversion import SOURCES
 
-ROOT = Path(detector.__file__).parents[1]
 DOORS = {
     "train_net": "train", "test_net": "test", "predict": "predict", "convert_checkpoint": "convert",
     "model_info": "info", "analyze": "analyze", "train_classifier": "pretrain", "test_classifier": "classify",

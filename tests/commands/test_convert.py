@@ -1,11 +1,10 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from helpers import ROOT
 
-import detector
 from detector.config import load_config
 from detector.conversion import convert
 from detector.conversion.fcos import RULES
@@ -13,7 +12,6 @@ from detector.models.build import build_detector
 from detector.tasks.trained import load_trained
 from detector.weights.rename import renamed
 
-ROOT = Path(detector.__file__).parents[1]
 BASE = str(ROOT / "configs/base/fcos.yaml")
 OPTS = ["MODEL.BACKBONE.NAME", "resnet50_caffe", "MODEL.NUM_CLASSES", "80"]
 

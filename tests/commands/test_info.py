@@ -5,15 +5,13 @@ import io
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
-import detector
 from detector.commands import info
 from detector.models.backbones import BACKBONES
 
-ROOT = Path(detector.__file__).parents[1]
 FCOS = str(ROOT / "configs/fcos/resnet50_1x.yaml")
 PLUGIN = """
 from torch import nn

@@ -3,11 +3,10 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
-import detector
 from detector.commands import config, lists
 from detector.config import load_config
 from detector.data.catalog import DATASETS
@@ -167,7 +166,7 @@ def test_what_is_printed_is_a_config_even_where_there_is_a_warning(tmp_path):
     words = ["config", "quickstart", "SOLVER.STEPS", "[3]"]
     run = subprocess.run(
         [sys.executable, "-m", "detector", *words], capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(detector.__file__).parents[1])}, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path,
     )  # fmt: skip
     assert run.returncode == 0
     assert "SOLVER.STEPS (command line) with SOLVER.SCHEDULE cosine" in run.stderr

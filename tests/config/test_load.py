@@ -3,12 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 from yacs.config import CfgNode
 
-import detector
 from detector.config import (
     config_from_text,
     config_text,
@@ -20,7 +19,7 @@ from detector.config import (
 )
 from detector.config.defaults import flat
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(detector.__file__).parents[1])}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture

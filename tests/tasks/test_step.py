@@ -33,7 +33,7 @@ def test_adamw_is_the_recipe_spelled_out(started, tmp_path):
     assert distance(read(tmp_path / "out" / "model_final.pth")["model"], want.model, start) < 5e-3
 
 
-# A CPU computes fp16 slowly. On one cell, p6 of a picture of 32 pixels, torch 2.14 leaves gradients of bf16 to chance.
+# A CPU computes fp16 slowly.
 @pytest.mark.parametrize(("precision", "side"), [("bf16", 48), ("fp16", 32)])
 def test_the_step_in_half_precision_is_the_recipe_spelled_out(started, tmp_path, precision, side):
     cfg, start = started("SOLVER.MAX_ITER", 2, "SOLVER.AMP", precision, "INPUT.MIN_SIZE_TRAIN", side)
