@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, environment
 
 from detector.analysis.channels import network_input, resize_short
 from detector.commands import analyze
@@ -295,7 +295,7 @@ def test_an_error_is_one_line(tmp_path):
     command = [sys.executable, "-m", "detector", "analyze", "channels", "resnet10=random", "--output", str(tmp_path)]
     run = subprocess.run(
         [*command, "--image", str(tmp_path / "none.jpg")], cwd=ROOT, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=environment(),
     )  # fmt: skip
     assert run.returncode == 1
     assert run.stderr.splitlines() == [

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, environment
+from helpers.runs import read
 
 from detector.commands import classify, pretrain
 from detector.data.image_folder import INTERPOLATIONS
@@ -58,13 +58,8 @@ def flags(**settings):
 
 
 def start(verb, *args):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [sys.executable, "-m", "detector", verb, *args]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def read(path):
-    return torch.load(path, weights_only=True)
+    return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def test_train_kill_resume_test(data, tmp_path, capsys):

@@ -1,13 +1,12 @@
 """`detector` and its verbs as typed: what is listed, what helps, what is refused; and the doors in tools/."""
 
 import inspect
-import os
 import re
 import subprocess
 import sys
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, environment
 
 import detector
 from detector.__main__ import command, main
@@ -32,7 +31,7 @@ def helped(how, *words):
     """What `--help` prints in a process of its own, whose last line names the heavy packages that it imported."""
     run = subprocess.run(
         [sys.executable, "-c", HEAVY.format(how), *words, "--help"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}, capture_output=True, text=True,
+        env={**environment(), "COLUMNS": "100"}, capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
     text, _, imported = run.stdout.rpartition("imported")
@@ -111,7 +110,7 @@ def test_a_door_leads_to_its_verb(door):
 def test_a_door_is_a_script_of_its_own():
     run = subprocess.run(
         [sys.executable, "tools/test_net.py", "nowhere", "MODEL.DEVICE", "cpu"],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        cwd=ROOT, env=environment(), capture_output=True, text=True,
     )  # fmt: skip
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr.startswith("error: RUN nowhere: there is no such folder or checkpoint")

@@ -1,7 +1,6 @@
 """The commands as a user calls them: one process each, a plugin's backbone, train -> test -> predict."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import ROOT, environment
 
 SETTINGS = [
     *("MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "4", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "0"),
@@ -20,9 +19,12 @@ SETTINGS = [
 
 
 def call(*words, path=(), cwd=ROOT):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *path)))}
     return subprocess.run(
-        [sys.executable, "-m", "detector", *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "detector", *map(str, words)],
+        cwd=cwd,
+        env=environment(*path),
+        capture_output=True,
+        text=True,
     )
 
 

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, environment
 
 from detector.config import load_config
 from detector.conversion import convert
@@ -95,9 +95,3 @@ def test_the_command_says_what_is_wrong(tmp_path):
     assert run.returncode == 1
     assert run.stderr.startswith("error: ")
     assert "none.pth" in run.stderr
-
-
-def environment():
-    import os
-
-    return {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -2,12 +2,11 @@
 
 import csv
 import io
-import os
 import subprocess
 import sys
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, environment
 
 from detector.commands import info
 from detector.models.backbones import BACKBONES
@@ -235,7 +234,7 @@ def test_a_plugin_in_a_process_of_its_own(tmp_path):
     (tmp_path / "my_nets.py").write_text(PLUGIN)
     run = subprocess.run(
         [sys.executable, "-m", "detector", "info", "plain", "--import", "my_nets", "--format", "csv"],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}, capture_output=True, text=True,
+        cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
     (row,) = read_csv(run.stdout)

@@ -1,11 +1,10 @@
 """What there is by name, and the merged config, as printed."""
 
-import os
 import subprocess
 import sys
 
 import pytest
-from helpers import ROOT
+from helpers import environment
 
 from detector.commands import config, lists
 from detector.config import load_config
@@ -166,7 +165,7 @@ def test_what_is_printed_is_a_config_even_where_there_is_a_warning(tmp_path):
     words = ["config", "quickstart", "SOLVER.STEPS", "[3]"]
     run = subprocess.run(
         [sys.executable, "-m", "detector", *words], capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path,
+        env=environment(), cwd=tmp_path,
     )  # fmt: skip
     assert run.returncode == 0
     assert "SOLVER.STEPS (command line) with SOLVER.SCHEDULE cosine" in run.stderr

@@ -1,11 +1,10 @@
 """YAML, bases and overrides become one config, or one exact message."""
 
-import os
 import subprocess
 import sys
 
 import pytest
-from helpers import ROOT
+from helpers import environment
 from yacs.config import CfgNode
 
 from detector.config import (
@@ -18,8 +17,6 @@ from detector.config import (
     save_config,
 )
 from detector.config.defaults import flat
-
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture
@@ -347,7 +344,7 @@ def test_the_text_with_origins_reads_back(write):
 
 def test_reading_a_config_needs_no_torch():
     code = "import sys, detector.config as c; c.load_config('quickstart'); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, env=ENVIRONMENT)
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment())
 
 
 def test_a_key_nested_and_dotted_stands_twice(write):

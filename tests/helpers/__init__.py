@@ -10,3 +10,8 @@ ROOT = Path(detector.__file__).resolve().parents[1]
 
 SHARED = Path(os.environ.get("DETECTOR_SHARED", ROOT.parent / "shared"))
 """The reference data, which may be absent."""
+
+
+def environment(*folders):
+    """The variables of a process that imports the package, and what lies in further folders."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *folders)))}

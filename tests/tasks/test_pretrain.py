@@ -1,6 +1,4 @@
-import json
 import math
-import os
 import subprocess
 import sys
 
@@ -8,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, environment
+from helpers.runs import read, records
 from torch import nn
 
 from detector.config import load_config
@@ -61,14 +60,6 @@ def recipe(data, tmp_path):
     return build
 
 
-def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def read(path):
-    return torch.load(path, weights_only=True)
-
-
 def test_a_run_leaves_all_its_files(recipe, tmp_path):
     metrics = train_classifier(recipe(checkpoint_steps=2))
     out = tmp_path / "out"
@@ -80,14 +71,14 @@ def test_a_run_leaves_all_its_files(recipe, tmp_path):
         "metrics": metrics,
     }  # fmt: skip
     assert weights["model"].keys() == build_classifier("resnet10", 3).state_dict().keys()
-    records = lines(out / "log.jsonl")
-    assert records[0]["event"] == "start"
-    assert (records[0]["settings"]["lr"], records[0]["settings"]["images"]) == (0.01, 12)
-    evaluations = [r for r in records if r.get("event") == "evaluation"]
+    start, *others = records(out)
+    assert start["event"] == "start"
+    assert (start["settings"]["lr"], start["settings"]["images"]) == (0.01, 12)
+    evaluations = [r for r in others if r.get("event") == "evaluation"]
     assert [r["step"] for r in evaluations] == [3, 6, 9]
     best = max(evaluations, key=lambda r: r["metrics"]["top1"])  # the first of equals
     assert read(out / "weights_best.pth")["step"] == best["step"]
-    (steps,) = (r for r in records if "event" not in r)
+    (steps,) = (r for r in others if "event" not in r)
     assert {"step", "lr", "loss", "grad_norm", "data_s", "step_s", "memory_mb"} <= set(steps)
 
 
@@ -191,9 +182,8 @@ def test_a_run_killed_five_times_ends_with_the_same_bits(recipe, tmp_path, setti
     script = tmp_path / "killed.py"
     settings = {**settings, "output": output}
     script.write_text(MAIN.format(killers=KILLERS, settings=settings, output=output))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     with open(tmp_path / "text", "w") as text:  # no pipe: orphaned workers would hold it open for seconds
-        subprocess.run([sys.executable, str(script)], env=environment, stderr=text, stdout=text, check=False)
+        subprocess.run([sys.executable, str(script)], env=environment(), stderr=text, stdout=text, check=False)
     told = (tmp_path / "text").read_text()
     report = [line.split() for line in told.splitlines() if line.startswith("killed ")]
     assert [(name, int(status), held) for _, name, status, *held in report] == [
@@ -312,7 +302,7 @@ def test_resuming_as_something_else_is_refused(recipe, data, tmp_path, caplog):
     assert "trained with lr 0.01; it goes on with 0.02" in caplog.text
     assert "trained with epochs 1; it goes on with 2" in caplog.text
     assert caplog.text.count("goes on with") == 2
-    last = [r for r in lines(tmp_path / "out" / "log.jsonl") if "lr" in r][-1]
+    last = [r for r in records(tmp_path / "out") if "lr" in r][-1]
     assert last["lr"] == pytest.approx(0.02 * 0.5 * (1 + math.cos(math.pi * 5 / 6)), rel=1e-4)
 
 

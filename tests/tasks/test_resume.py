@@ -1,11 +1,10 @@
 """A killed run, resumed, ends with the same bits as an uninterrupted one."""
 
-import os
 import subprocess
 import sys
 
 import torch
-from helpers import ROOT
+from helpers import environment
 from helpers.runs import read, same_bits
 
 from detector.tasks.detection import train
@@ -94,10 +93,6 @@ def test_killed_and_resumed_runs_end_with_the_same_bits(tiny, tmp_path):
     train(tiny(*RUN, "OUTPUT_DIR", tmp_path / "other", "SEED", 1))
     other = read(tmp_path / "other" / "model_final.pth")
     assert not torch.equal(other["model"]["head.cls_logits.weight"], uninterrupted["model"]["head.cls_logits.weight"])
-
-
-def environment():
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
 
 
 def test_a_checkpoint_of_the_form_before_is_resumed(tiny, tmp_path):

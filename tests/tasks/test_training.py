@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import ROOT
+from helpers.runs import records
 
 from detector.config import load_config
 from detector.errors import NonFiniteError
@@ -13,10 +14,6 @@ from detector.tasks.detection import test as run_test  # under its own name pyte
 from detector.tasks.detection import train
 from detector.tasks.resolve import resolve
 from detector.tasks.trained import check_classes
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def numbers_of(path):
@@ -42,7 +39,7 @@ def test_a_run_leaves_all_its_files(tiny, tmp_path):
     assert numbers_of(out / "metrics.json") == metrics["val"]
     assert {"AP", "AP50", "AR100", "ARl", "AP/dark", "AP/light"} < set(metrics["val"])
     assert {r["category_id"] for r in json.loads((out / "results.json").read_text())} == {3, 7}
-    steps = [r for r in lines(out / "log.jsonl") if "event" not in r]
+    steps = [r for r in records(out) if "event" not in r]
     assert [r["step"] for r in steps] == [6]
     assert {
         "lr",
@@ -55,7 +52,7 @@ def test_a_run_leaves_all_its_files(tiny, tmp_path):
         "step_s",
         "memory_mb",
     } < set(steps[0])
-    assert [r["step"] for r in lines(out / "log.jsonl") if r.get("event") == "evaluation"] == [3, 6]
+    assert [r["step"] for r in records(out) if r.get("event") == "evaluation"] == [3, 6]
 
 
 def test_another_run_in_the_same_folder_is_refused(tiny):

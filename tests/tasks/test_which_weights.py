@@ -6,16 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.runs import read
 
 from detector.config import load_config
 from detector.tasks.detection import test as run_test  # under its own name pytest would collect it
 from detector.tasks.detection import train
 from detector.tasks.measured import state_digest
 from detector.tasks.trained import find_trained, load_for_inference, run_config
-
-
-def read(path):
-    return torch.load(path, weights_only=True)
 
 
 def metrics_of(folder, name="metrics"):

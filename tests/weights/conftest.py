@@ -1,18 +1,16 @@
-"""A residual trunk that every test can afford, pickles of Python 2, and a cache folder of its own."""
+"""The small trunk, pickles of Python 2, and a cache folder of its own."""
 
 import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 import torch
-from torch import Tensor
+from helpers.trunks import images, private_cache, randomised, tiny  # noqa: F401
 
-from detector.models.backbones.resnet import Bottleneck
 from detector.models.backbones.trunk import ResidualTrunk
-from detector.models.norm import norm_factory
 
 
 class Python2Pickler(pickle._Pickler):
@@ -41,32 +39,7 @@ def write_python2() -> Callable[[object, Path], None]:
 
 
 @pytest.fixture
-def tiny() -> Callable[..., ResidualTrunk]:
-    """Builder of a bottleneck trunk with few blocks; norm by name, further arguments as ResidualTrunk's."""
-
-    def build(norm: str = "bn", depths: tuple[int, ...] = (2, 1, 1, 1), **args: Any) -> ResidualTrunk:
-        args = {"groups": 32, "group_width": 1} | args
-        return ResidualTrunk(Bottleneck, depths, norm=norm_factory(norm), **args)
-
-    return build
-
-
-@pytest.fixture
-def trained(tiny: Callable[..., ResidualTrunk]) -> ResidualTrunk:
+def trained(tiny: Callable[..., ResidualTrunk], randomised: Callable[..., ResidualTrunk]) -> ResidualTrunk:  # noqa: F811
     """A trunk of which every norm has statistics and an affine of its own."""
     torch.manual_seed(1)
-    trunk = tiny("bn")
-    for key, tensor in trunk.state_dict().items():
-        if tensor.ndim == 1:
-            tensor.uniform_(*((-0.2, 0.2) if key.endswith(("bias", "mean")) else (0.5, 1.2)))
-    return trunk.eval()
-
-
-@pytest.fixture
-def images() -> Tensor:
-    return torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(autouse=True)
-def _private_cache(tmp_path_factory, monkeypatch) -> None:
-    monkeypatch.setenv("DETECTOR_CACHE", str(tmp_path_factory.mktemp("cache")))
+    return randomised(tiny("bn")).eval()

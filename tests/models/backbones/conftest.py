@@ -1,4 +1,4 @@
-"""Golden data of the published networks, and a residual trunk that every test can afford."""
+"""Golden data of the published networks, and the small trunk."""
 
 import importlib.util
 import json
@@ -8,13 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from helpers import SHARED
+from helpers.trunks import images, private_cache, randomised, tiny  # noqa: F401
 from torch import Tensor
-
-from detector.models.backbones.resnet import Bottleneck
-from detector.models.backbones.trunk import ResidualTrunk
-from detector.models.norm import norm_factory
 
 FOLDER = SHARED / "golden"
 
@@ -66,37 +62,3 @@ def pytest_generate_tests(metafunc) -> None:
     if "golden_name" in metafunc.fixturenames:
         names = sorted(path.stem for path in (FOLDER / "backbones").glob("*.json"))
         metafunc.parametrize("golden_name", names or ["none"])
-
-
-@pytest.fixture
-def tiny() -> Callable[..., ResidualTrunk]:
-    """Builder of a bottleneck trunk with few blocks; norm by name, further arguments as ResidualTrunk's."""
-
-    def build(norm: str = "bn", depths: tuple[int, ...] = (2, 1, 1, 1), **args: Any) -> ResidualTrunk:
-        args = {"groups": 32, "group_width": 1} | args
-        return ResidualTrunk(Bottleneck, depths, norm=norm_factory(norm), **args)
-
-    return build
-
-
-@pytest.fixture
-def randomised() -> Callable[[ResidualTrunk], ResidualTrunk]:
-    """Gives every norm of a trunk statistics and an affine of its own."""
-
-    def randomise(trunk: ResidualTrunk) -> ResidualTrunk:
-        for key, tensor in trunk.state_dict().items():
-            if tensor.ndim == 1:
-                tensor.uniform_(*((-0.2, 0.2) if key.endswith(("bias", "mean")) else (0.5, 1.2)))
-        return trunk
-
-    return randomise
-
-
-@pytest.fixture(autouse=True)
-def _private_cache(tmp_path_factory, monkeypatch) -> None:
-    monkeypatch.setenv("DETECTOR_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture
-def images() -> Tensor:
-    return torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
