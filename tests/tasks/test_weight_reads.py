@@ -30,7 +30,7 @@ def reads(monkeypatch):
 
 
 def test_training_reads_the_file_of_a_backbone_once(tiny, tmp_path, reads):
-    torch.save(build_backbone("resnet18", "bn").state_dict(), tmp_path / "backbone.pth")
+    torch.save(build_backbone("resnet10", "bn").state_dict(), tmp_path / "backbone.pth")
     train(tiny("SOLVER.MAX_ITER", 1, "MODEL.WEIGHT", tmp_path / "backbone.pth"))
     assert reads == ["backbone.pth"]
 
