@@ -5,7 +5,7 @@
 # columns of each filter, which meet nothing but padding. The numbers are others in each call, up to infinite. float32
 # is right, so are three columns and more, stride 1, and 1x1.
 #
-# Seen:
+# Seen (the number of wrong calls varies):
 #   output, 12 x 1: wrong in 10 of 10 calls
 #   output, 12 x 2: wrong in 10 of 10 calls
 #   output, 12 x 3: wrong in 0 of 10 calls
