@@ -15,7 +15,7 @@ def test_the_step_is_the_recipe_spelled_out(started, tmp_path):
     assert min(want.norms) > 1.5  # each is clipped
     assert distance(read(tmp_path / "out" / "model_final.pth")["model"], want.model, start) < 5e-3
 
-    (record,) = records(tmp_path / "out")  # of all six steps
+    _, record = records(tmp_path / "out")  # of all six steps
     assert set(want.terms[0]) == {"loss_cls", "loss_reg", "loss_centerness"}
     means = {name: sum(terms[name] for terms in want.terms) / 6 for name in want.terms[0]}
     for name, mean in {**means, "loss": sum(means.values()), "grad_norm": sum(want.norms) / 6}.items():
@@ -45,6 +45,6 @@ def test_the_step_in_half_precision_is_the_recipe_spelled_out(started, tmp_path,
     assert distance(got, want.model, start) < 5e-3
     assert distance(got, full.model, start) > 0.05
     assert all(value.dtype == torch.float32 for value in got.values() if value.is_floating_point())
-    (record,) = records(tmp_path / "out")
+    _, record = records(tmp_path / "out")
     assert record["grad_norm"] == pytest.approx(sum(want.norms) / 2, rel=1e-2)  # unscaled
     assert content["scaler"].get("scale") == (65536 if precision == "fp16" else None)
