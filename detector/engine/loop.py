@@ -72,9 +72,14 @@ def due(step: int, period: int) -> bool:
     return period > 0 and step % period == 0
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Make what a step leaves to the global state (mixing, drop-out) depend on seed and step alone."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]))
+def seed_step(seed: int, step: int, device: torch.device) -> None:
+    """Make what a step leaves to the global states (mixing, drop-out) depend on seed and step alone."""
+    number = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
+    torch.default_generator.manual_seed(number)  # torch.manual_seed walks the stack for devices that are not in use
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(number)
+    elif device.type == "mps":
+        torch.mps.manual_seed(number)
 
 
 def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
@@ -110,7 +115,7 @@ def run_steps(run: Run, task: Task, plan: Plan, report: TrainLog) -> None:
         waited = time.perf_counter()
         batch = next(batches)
         waited = time.perf_counter() - waited
-        seed_step(plan.seed, step)
+        seed_step(plan.seed, step, device)
         rate = set_learning_rate(optimizer, plan.rate(step))
         with autocast(device, plan.precision):
             losses = task.losses(model, batch)
