@@ -12,6 +12,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the package of helpers
+pytest.register_assert_rewrite("helpers")
 
 from helpers.golden import reference
 
@@ -42,4 +43,5 @@ def _own_log() -> Iterator[None]:
     log = logging.getLogger("detector")
     handlers, level, propagate = list(log.handlers), log.level, log.propagate
     yield
-    log.handlers[:], log.level, log.propagate = handlers, level, propagate
+    log.handlers[:], log.propagate = handlers, propagate
+    log.setLevel(level)  # not the attribute: which levels are enabled is remembered
