@@ -45,3 +45,17 @@ def _own_log() -> Iterator[None]:
     yield
     log.handlers[:], log.propagate = handlers, propagate
     log.setLevel(level)  # not the attribute: which levels are enabled is remembered
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files whose tensors were read, in order."""
+    load, names = torch.load, list[str]()
+
+    def noted(file, **options):
+        if not options.get("mmap"):
+            names.append(Path(file if isinstance(file, (str, Path)) else file.name).name)
+        return load(file, **options)
+
+    monkeypatch.setattr(torch, "load", noted)
+    return names

@@ -1,9 +1,6 @@
 """A weight file is read once for each use; fine-tuning keeps the outputs of the classes that stay."""
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
@@ -13,20 +10,6 @@ from detector.tasks.accuracy import measure_accuracy
 from detector.tasks.detection import test as run_test
 from detector.tasks.detection import train
 from detector.tasks.trained import load_weights
-
-
-@pytest.fixture
-def reads(monkeypatch):
-    """Names of the files whose tensors were read, in order."""
-    load, names = torch.load, []
-
-    def noted(file, **options):
-        if not options.get("mmap"):
-            names.append(Path(file if isinstance(file, (str, Path)) else file.name).name)
-        return load(file, **options)
-
-    monkeypatch.setattr(torch, "load", noted)
-    return names
 
 
 def test_training_reads_the_file_of_a_backbone_once(tiny, tmp_path, reads):

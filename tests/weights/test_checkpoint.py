@@ -1,7 +1,6 @@
 import errno
 import os
 import pickle
-from pathlib import Path
 
 import pytest
 import torch
@@ -58,20 +57,6 @@ def test_the_newest_intact_one_is_found(tmp_path, caplog):
     save_checkpoint(tmp_path / step_name(100), {**FULL, "step": 100})
     assert newest_checkpoint(tmp_path).content["step"] == 100
     assert newest_checkpoint(tmp_path / "nowhere") is None
-
-
-@pytest.fixture
-def reads(monkeypatch):
-    """Names of the files whose tensors were read, in order."""
-    load, names = torch.load, []
-
-    def noted(file, **options):
-        if not options.get("mmap"):
-            names.append(Path(file if isinstance(file, (str, Path)) else file.name).name)
-        return load(file, **options)
-
-    monkeypatch.setattr(torch, "load", noted)
-    return names
 
 
 def test_the_tensors_of_one_checkpoint_are_read(tmp_path, reads):
