@@ -14,7 +14,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))  # for the package of helpers
 pytest.register_assert_rewrite("helpers")
 
-from helpers.golden import reference
+from helpers.golden import reference  # noqa: E402 - its folder and its assertions come first
 
 
 @pytest.fixture(scope="session")
