@@ -36,11 +36,16 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_a_full_device_is_named():
+def test_a_full_device_is_named_and_keeps_the_old_file(tmp_path):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
-    with open("/dev/full", "wb", buffering=0) as file, pytest.raises((OSError, RuntimeError)):
-        torch.save(FULL, file)  # what save_checkpoint catches is what a full disk raises
+    path = tmp_path / "model_final.pth"
+    save_checkpoint(path, {**FULL, "step": 1})
+    (tmp_path / "model_final.pth.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"cannot write checkpoint .*model_final\.pth: .*OUTPUT_DIR"):
+        save_checkpoint(path, {**FULL, "step": 2})
+    assert read_checkpoint(path, "step").content["step"] == 1
+    assert os.listdir(tmp_path) == [path.name]
 
 
 def test_the_newest_intact_one_is_found(tmp_path, caplog):
