@@ -1,5 +1,32 @@
-"""Errors that stop a program on purpose, and that its user can do something about."""
+"""Errors that stop a program on purpose: what its user can do something about, in one message."""
 
 
-class NonFiniteError(RuntimeError):
+class UserError(ValueError):
+    """A person's mistake, or the state of their machine; the message names file, record or key, and the remedy.
+
+    The commands print it as one line. Whatever else is raised is a bug, ours or a plugin's, and keeps its traceback.
+    """
+
+    def __str__(self) -> str:
+        """The message alone, whatever a built-in base would make of it."""
+        return str(self.args[0]) if self.args else ""
+
+
+class MissingFileError(UserError, FileNotFoundError):
+    """A file or folder that is named and not there."""
+
+
+class FileAccessError(UserError, OSError):
+    """A file or folder that cannot be read or written."""
+
+
+class UnknownNameError(UserError, KeyError):
+    """A name that no registry or table has."""
+
+
+class MissingPackageError(UserError, ImportError):
+    """A Python package that is needed and cannot be imported."""
+
+
+class NonFiniteError(UserError, RuntimeError):
     """A loss or gradient is infinite or no number; the message names it, the images and the learning rate."""

@@ -5,6 +5,8 @@ from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
 
+from detector.errors import MissingPackageError, UserError
+
 GROUP = "detector.plugins"
 
 
@@ -14,7 +16,8 @@ def load_plugins(imports: Sequence[str] = ()) -> list[str]:
     An installed package is a plugin when its metadata has an entry point of the group "detector.plugins" that names a
     module. imports: modules that Python finds (installed, or in a folder of PYTHONPATH). Only the user who starts the
     program may name them: importing runs code, so names from config files and checkpoints must never come here.
-    May be called again; a module runs once. Raises ImportError that names the plugin which cannot be imported.
+    May be called again; a module runs once. Raises MissingPackageError for a module that is not there, and ImportError,
+    caused by the plugin's own, where its code fails; both name the plugin.
     """
     loaded: list[str] = []
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
@@ -31,6 +34,10 @@ def _load(title: str, load: Callable[[], object]) -> None:
     # A plugin is foreign code and may fail in any way; all of them need the name of the plugin.
     try:
         load()
+    except ModuleNotFoundError as error:
+        remedy = "install it or add its folder to PYTHONPATH"
+        raise MissingPackageError(f"{title}: {type(error).__name__}: {error}; {remedy}") from error
+    except UserError:
+        raise
     except Exception as error:
-        remedy = "; install it or add its folder to PYTHONPATH" if isinstance(error, ModuleNotFoundError) else ""
-        raise ImportError(f"{title}: {type(error).__name__}: {error}{remedy}") from error
+        raise ImportError(f"{title}: {type(error).__name__}: {error}") from error

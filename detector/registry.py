@@ -4,6 +4,8 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import NoReturn, TypeVar
 
+from detector.errors import UnknownNameError, UserError
+
 T = TypeVar("T")
 
 
@@ -22,11 +24,11 @@ class Registry(dict[str, T]):
 
         def add(item: T) -> T:
             if name in self:
-                raise ValueError(f"{self.kind} {name!r} is registered twice")
+                raise UserError(f"{self.kind} {name!r} is registered twice")
             return self.setdefault(name, item)
 
         return add
 
     def __missing__(self, name: str) -> NoReturn:
         near = ", ".join(get_close_matches(str(name), self)) or "none"
-        raise KeyError(f"unknown {self.kind} {name!r}; close: {near}; all: {', '.join(sorted(self))}")
+        raise UnknownNameError(f"unknown {self.kind} {name!r}; close: {near}; all: {', '.join(sorted(self))}")

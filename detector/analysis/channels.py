@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.data.transforms import resized
+from detector.errors import UserError
 from detector.models.backbones import Backbone, Pixels
 from detector.models.backbones.trunk import ResidualTrunk
 
@@ -35,9 +36,9 @@ def resize_short(image: np.ndarray, size: int) -> np.ndarray:
     image uint8 [H, W, 3]. Raises ValueError for a size below MIN_SIZE, and for sides that differ beyond MAX_RATIO.
     """
     if size < MIN_SIZE:
-        raise ValueError(f"--size {size}: the shorter side needs {MIN_SIZE} pixels or more")
+        raise UserError(f"--size {size}: the shorter side needs {MIN_SIZE} pixels or more")
     if max(image.shape[:2]) > MAX_RATIO * min(image.shape[:2]):
-        raise ValueError(f"the picture is {image.shape[1]} wide and {image.shape[0]} high: cut out a part of it")
+        raise UserError(f"the picture is {image.shape[1]} wide and {image.shape[0]} high: cut out a part of it")
     height, width = resized((image.shape[0], image.shape[1]), size, MAX_RATIO * size)
     shrinks = height * width < image.shape[0] * image.shape[1]
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
@@ -57,10 +58,10 @@ def stage_maps(backbone: Backbone, images: Tensor, stage: int) -> StageMaps:
     Raises ValueError for a backbone without stages, a stage that it does not have, and maps that are not finite.
     """
     if not isinstance(backbone, ResidualTrunk):
-        raise ValueError(f"{type(backbone).__name__} has no stages to look into; residual trunks such as resnet50 have")
+        raise UserError(f"{type(backbone).__name__} has no stages to look into; residual trunks such as resnet50 have")
     stages = backbone.stages()
     if not 1 <= stage <= len(stages):
-        raise ValueError(f"--stage {stage}: there are the stages 1 to {len(stages)}")
+        raise UserError(f"--stage {stage}: there are the stages 1 to {len(stages)}")
     steps: list[tuple[int, int]] = []
     kept: list[Tensor] = []
 
@@ -77,7 +78,7 @@ def stage_maps(backbone: Backbone, images: Tensor, stage: int) -> StageMaps:
             handle.remove()
     maps = torch.stack(kept)
     if not maps.isfinite().all():
-        raise ValueError(f"the feature maps of stage {stage} are not finite; do these weights belong to this network?")
+        raise UserError(f"the feature maps of stage {stage} are not finite; do these weights belong to this network?")
     return StageMaps(steps, maps)
 
 
@@ -101,5 +102,5 @@ def most_active(maps: Tensor, count: int) -> list[int]:
     """
     channels = maps.shape[1]
     if not 1 <= count <= channels:
-        raise ValueError(f"--num-channels {count}: it must be within 1..{channels}")
+        raise UserError(f"--num-channels {count}: it must be within 1..{channels}")
     return maps.abs().mean(dim=(0, 2, 3)).topk(count).indices.tolist()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from detector.errors import MissingPackageError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -202,7 +204,7 @@ def _figure(width: float, height: float, layout: Literal["constrained"] | None) 
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(f'pictures need matplotlib ({error}): pip install "residet[plots]"') from None
+        raise MissingPackageError(f'pictures need matplotlib ({error}): pip install "residet[plots]"') from None
     return Figure(figsize=(width, height), dpi=DPI, layout=layout)
 
 

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from yacs.config import CfgNode
 
+from detector.errors import UserError
 from detector.models.backbones import Classifier, build_backbone
 from detector.models.build import build_detector, resolve_parts
 from detector.structures import Size
@@ -115,5 +116,5 @@ def largest_test_size(cfg: CfgNode) -> Size:
 
 def _checked(size: Size) -> Size:
     if min(size) < MIN_SIDE:
-        raise ValueError(f"input size {size[0]}x{size[1]}: both sides must be {MIN_SIDE} pixels or more")
+        raise UserError(f"input size {size[0]}x{size[1]}: both sides must be {MIN_SIDE} pixels or more")
     return size

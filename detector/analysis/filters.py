@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from detector.errors import UserError
+
 
 class LayerCorrelation(NamedTuple):
     """One convolution's share of a study.
@@ -32,7 +34,7 @@ def filter_correlations(weight: Tensor, groups: int = 1) -> Tensor:
     Raises ValueError for weights that are not finite.
     """
     if not weight.isfinite().all():
-        raise ValueError("these weights are not finite; the training has diverged, or the file is damaged")
+        raise UserError("these weights are not finite; the training has diverged, or the file is damaged")
     # in float64 the mean of many small float32 weights loses nothing that shows in the result
     filters = weight.detach().double().reshape(groups, weight.shape[0] // groups, -1)
     centered = filters - filters.mean(dim=2, keepdim=True)
@@ -63,8 +65,8 @@ def layer_correlation(name: str, conv: nn.Conv2d) -> LayerCorrelation:
     """The numbers of one convolution. Raises ValueError with its name for weights that are not finite."""
     try:
         correlations = filter_correlations(conv.weight, conv.groups)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
     constant = int((correlations.diagonal(dim1=1, dim2=2) == 0).sum())
     return LayerCorrelation(name, conv.out_channels, conv.groups, constant, mean_correlation(correlations))
 
@@ -105,5 +107,5 @@ def find_layer(convs: dict[str, nn.Conv2d], layer: str, network: str) -> nn.Conv
     """The convolution of that name. Raises ValueError with the nearest names when `network` has none."""
     if layer not in convs:
         near = ", ".join(get_close_matches(layer, convs, n=5)) or f"none; the first: {', '.join([*convs][:5])}"
-        raise ValueError(f"{network} has no convolution {layer!r}; close: {near}")
+        raise UserError(f"{network} has no convolution {layer!r}; close: {near}")
     return convs[layer]

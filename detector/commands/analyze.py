@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from detector.commands.base import plain_parser, run, tool_parser
 from detector.config import config_from_text
+from detector.errors import FileAccessError, UserError
 from detector.files import write_atomic
 from detector.plugins import load_plugins
 
@@ -91,11 +92,11 @@ def begin(args: argparse.Namespace) -> None:
     try:
         args.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"--output {args.output}: no folder can be made there: {error.strerror}") from None
+        raise FileAccessError(f"--output {args.output}: no folder can be made there: {error.strerror}") from None
     networks = [open_network(text) for text in args.networks]
     labels = [network.label for network in networks]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
-        raise ValueError(f"two networks are called {twice!r}; put LABEL: in front of one, e.g. mine:{args.networks[0]}")
+        raise UserError(f"two networks are called {twice!r}; put LABEL: in front of one, e.g. mine:{args.networks[0]}")
     args.study(networks, args)
 
 
@@ -118,9 +119,9 @@ def open_network(text: str) -> Network:
     if weight == RANDOM:
         return Network(label or f"{name} {RANDOM}", build_backbone(name).eval(), entry.weights.pixels)
     if weight == PUBLISHED and not entry.weights.urls:
-        raise ValueError(f"{text}: no weights are published for {name}; write {name}=FILE or {name}={RANDOM}")
+        raise UserError(f"{text}: no weights are published for {name}; write {name}=FILE or {name}={RANDOM}")
     if weight != PUBLISHED and not weight.startswith(SCHEMES) and not Path(weight).expanduser().is_file():
-        raise ValueError(f"{text}: there is no file {weight!r}; write {name}=FILE, {name}={RANDOM} or {name} alone")
+        raise UserError(f"{text}: there is no file {weight!r}; write {name}=FILE, {name}={RANDOM} or {name} alone")
     file = read_file(find_weights(name, weight))
     norm, passes = recorded(file)
     backbone = build_backbone(name, norm, passes=passes)
@@ -198,7 +199,7 @@ def channels(networks: Sequence[Network], args: argparse.Namespace) -> None:
     chosen = args.channels or most_active(found[networks[0].label].maps[:, :common], args.num_channels)
     for channel in chosen:
         if not 0 <= channel < common:
-            raise ValueError(f"--channels {channel}: all networks have the channels 0 to {common - 1} in this stage")
+            raise UserError(f"--channels {channel}: all networks have the channels 0 to {common - 1} in this stage")
     values = {label: map_correlations(outputs.maps[0], outputs.maps[-1]) for label, outputs in found.items()}
     means = {label: number(numbers.nanmean().item()) for label, numbers in values.items()}
     dead = {label: f"{int(numbers.isnan().sum())} of {len(numbers)}" for label, numbers in values.items()}

@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from detector.config import load_config
 from detector.engine.log import setup_logging
-from detector.errors import NonFiniteError
+from detector.errors import MissingFileError, UserError
 from detector.plugins import load_plugins
 
 CLASSIFIER_FLAGS = {
@@ -121,23 +121,25 @@ def read_trained(
     weight = dict(pairs).get(WEIGHT)
     others = [word for key, value in pairs if key != WEIGHT for word in (key, value)]
     if weight is not None and args.which is not None:
-        raise ValueError(f"{WEIGHT} {weight} and --which {args.which} are two wishes: leave one of them out")
+        raise UserError(f"{WEIGHT} {weight} and --which {args.which} are two wishes: leave one of them out")
     if trained is None:
         return load_config(args.config_file, others), weight
     if not Path(trained).exists():
-        raise FileNotFoundError(f"RUN {trained}: there is no such folder or checkpoint; write output/NAME or FILE.pth")
+        raise MissingFileError(f"RUN {trained}: there is no such folder or checkpoint; write output/NAME or FILE.pth")
     if Path(trained).is_file():
         if weight is not None:
-            raise ValueError(f"{trained} is a checkpoint, so leave out {WEIGHT} {weight}, or name the run's folder")
+            raise UserError(f"{trained} is a checkpoint, so leave out {WEIGHT} {weight}, or name the run's folder")
         if args.which is not None:
-            raise ValueError(f"{trained} is a checkpoint, so leave out --which {args.which}, or name the run's folder")
+            raise UserError(f"{trained} is a checkpoint, so leave out --which {args.which}, or name the run's folder")
     from detector.tasks.trained import run_config
 
     return run_config(Path(trained), others), weight or Path(trained)
 
 
 def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *, log: bool = True) -> None:
-    """Run a command's work; an expected error is printed without traceback and ends the process with status 1.
+    """Run a command's work; a person's mistake is printed as one line and ends the process with status 1.
+
+    So is what the operating system says of a file. Everything else is a bug and keeps its traceback.
 
     flags: config keys that an error may name, and what the user of this command writes instead. log: whether log lines
     go to standard output; without, what is printed there can go into a file, and warnings go to standard error.
@@ -146,8 +148,10 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
         setup_logging()
     try:
         action()
-    except (OSError, ValueError, KeyError, ImportError, NonFiniteError) as error:
-        text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    except (UserError, OSError) as error:
+        if not isinstance(error, UserError) and error.filename is None and error.errno is None:
+            raise
+        text = str(error)
         for key, flag in (flags or {}).items():
             text = text.replace(key, flag)
         sys.exit(f"error: {text}")

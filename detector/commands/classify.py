@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.commands.base import AMP, CLASSIFIER_FLAGS, run, tool_parser
+from detector.errors import UserError
 from detector.files import write_json
 from detector.plugins import load_plugins
 
@@ -53,7 +54,7 @@ def begin(args: dict[str, Any]) -> None:
     load_plugins(args.pop("imports"))
     file = args.pop("json")
     if file and not Path(file).resolve().parent.is_dir():
-        raise ValueError(f"--json {file}: there is no folder {Path(file).resolve().parent}; make it first")
+        raise UserError(f"--json {file}: there is no folder {Path(file).resolve().parent}; make it first")
     from detector.tasks.accuracy import measure_accuracy
 
     result = measure_accuracy(**args)

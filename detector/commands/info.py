@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from detector.commands.base import run, show, tool_parser
 from detector.config import load_config
+from detector.errors import FileAccessError
 from detector.files import write_atomic
 from detector.plugins import load_plugins
 
@@ -96,7 +97,7 @@ def report(args: argparse.Namespace) -> None:
         try:
             write_atomic(args.output, text.encode())
         except OSError as error:
-            raise OSError(f"--output {args.output} cannot be written: {error.strerror}") from error
+            raise FileAccessError(f"--output {args.output} cannot be written: {error.strerror}") from error
 
 
 def parse_size(text: str) -> "Size":

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from detector.commands.base import read_trained, run, split_words, trained_parser
+from detector.errors import UserError
 from detector.files import write_json
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def find_images(source: str) -> list[Path]:
     else:
         paths = [path] if path.is_file() else sorted(map(Path, glob.glob(source, recursive=True)))
     if not paths:
-        raise ValueError(
+        raise UserError(
             f"{source}: no image there; name an image, a folder of {', '.join(sorted(SUFFIXES))}, or a glob"
         )
     return paths
@@ -112,7 +113,7 @@ def read_images(paths: Sequence[Path]) -> dict[Path, np.ndarray]:
     for path in paths:
         try:
             images[path] = read_rgb(path)
-        except (OSError, ValueError) as error:
+        except (OSError, UserError) as error:
             log.warning("%s; it is left out", error)
     return images
 

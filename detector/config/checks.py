@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from yacs.config import CfgNode
 
+from detector.errors import UserError
+
 
 class Rule(NamedTuple):
     """What a value must be, in words and as a test."""
@@ -170,4 +172,4 @@ def validate(cfg: CfgNode, sources: Mapping[str, str] | None = None) -> None:
     if len(cfg.INPUT.PIXEL_MEAN) != len(cfg.INPUT.PIXEL_STD):
         problems.append("INPUT.PIXEL_MEAN and INPUT.PIXEL_STD go together: set both, or neither")
     if problems:
-        raise ValueError("\n".join(problems))
+        raise UserError("\n".join(problems))

@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 from detector.config import defaults
 from detector.config.checks import RULES, Rule
 from detector.config.values import sections_of
+from detector.errors import UserError
 
 
 def declare(key: str, default: Any, words: str = "", test: Callable[[Any], bool] | None = None) -> None:  # noqa: ANN401
@@ -22,23 +23,21 @@ def declare(key: str, default: Any, words: str = "", test: Callable[[Any], bool]
     """
     known = defaults.flat(defaults.get_defaults())
     if not re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)+", key):
-        raise ValueError(f"declared key {key!r}: write a section and a name in capitals, such as MODEL.MY_HEAD.WIDTH")
+        raise UserError(f"declared key {key!r}: write a section and a name in capitals, such as MODEL.MY_HEAD.WIDTH")
     if key in known:
-        raise ValueError(f"declared key {key} exists already; choose another name")
+        raise UserError(f"declared key {key} exists already; choose another name")
     if key in sections_of(known):
-        raise ValueError(f"declared key {key} is a section of keys; choose another name")
+        raise UserError(f"declared key {key} is a section of keys; choose another name")
     if above := sections_of({key: None}) & set(known):
-        raise ValueError(
-            f"declared key {key} lies below {min(above)}, which is a key with a value; choose another name"
-        )
+        raise UserError(f"declared key {key} lies below {min(above)}, which is a key with a value; choose another name")
     kinds = {type(v) for v in default} if isinstance(default, tuple) else {type(default)}
     if not kinds <= {str, int, float, bool} or len(kinds) > 1 or (isinstance(default, tuple) and bool in kinds):
-        raise ValueError(
+        raise UserError(
             f"declared key {key}: its default {default!r} must be text, a number, True or False, or a tuple of texts, "
             "of integers or of numbers"
         )
     if test is not None and (not words or not test(default)):
-        raise ValueError(f"declared key {key}: a test needs words that say what is allowed, and a default that passes")
+        raise UserError(f"declared key {key}: a test needs words that say what is allowed, and a default that passes")
     node = defaults.DEFAULTS
     *path, leaf = key.split(".")
     for name in path:

@@ -16,6 +16,7 @@ from detector.config.idle import idle_text
 from detector.config.reading import Layer, leaves, parse, read_layers
 from detector.config.shipped import find_config
 from detector.config.values import NOTHING, UnknownKeyError, sections_of, value_of
+from detector.errors import UserError
 
 log = logging.getLogger("detector")
 
@@ -59,7 +60,7 @@ def config_from_text(text: str, source: str = "checkpoint", opts: Sequence[objec
 
 def _overrides(opts: Sequence[object]) -> list[Layer]:
     if len(opts) % 2:
-        raise ValueError(f"{COMMAND_LINE}: {opts[-1]!r} has no value; write KEY VALUE pairs")
+        raise UserError(f"{COMMAND_LINE}: {opts[-1]!r} has no value; write KEY VALUE pairs")
     words = [str(word) for word in opts]
     return [Layer(COMMAND_LINE, list(zip(words[::2], words[1::2], strict=True)))] if opts else []
 
@@ -81,7 +82,7 @@ def _build(layers: Sequence[Layer]) -> tuple[CfgNode, dict[str, str]]:
                 continue
             try:
                 values[key] = value_of(key, value, defaults, sections)
-            except ValueError as error:
+            except UserError as error:
                 foreign = layer.written or key.rpartition(".")[0] not in {"", *sections}
                 remedy = _PLUGIN if foreign and isinstance(error, UnknownKeyError) else ""
                 problems.setdefault(layer.source, []).append(f"{error}{remedy}")
@@ -96,7 +97,7 @@ def _build(layers: Sequence[Layer]) -> tuple[CfgNode, dict[str, str]]:
             _set(cfg, key, value)
             sources[key] = layer.source
     if problems:
-        raise ValueError(_report(problems))
+        raise UserError(_report(problems))
     validate(cfg, sources)
     cfg.freeze()
     written = {layer.source for layer in layers if layer.written}

@@ -10,6 +10,7 @@ import yaml  # type: ignore[import-untyped]
 
 from detector.config.defaults import flat, get_defaults
 from detector.config.shipped import near_text, shipped_config
+from detector.errors import MissingFileError, UserError
 
 
 class Layer(NamedTuple):
@@ -55,13 +56,13 @@ def parse(text: str | bytes, source: str) -> dict[str, Any]:
         tree = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{source}{line}: not valid YAML: {error.problem}") from error
+        raise UserError(f"{source}{line}: not valid YAML: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"{source}: not valid YAML: {error}") from error
+        raise UserError(f"{source}: not valid YAML: {error}") from error
     if tree in (None, ""):
         return {}
     if not isinstance(tree, dict):
-        raise ValueError(f"{source}: expected KEY: VALUE lines, got {tree!r}")
+        raise UserError(f"{source}: expected KEY: VALUE lines, got {tree!r}")
     return tree
 
 
@@ -79,14 +80,14 @@ def leaves(tree: Mapping[str, Any], source: str) -> list[tuple[str, object]]:
 
     pairs = list(walk(tree, ""))
     if twice := next((key for key, count in Counter(key for key, _ in pairs).items() if count > 1), None):
-        raise ValueError(f"{source}: key {twice!r} stands twice, nested and dotted")
+        raise UserError(f"{source}: key {twice!r} stands twice, nested and dotted")
     return pairs
 
 
 def _walk(path: Path, above: tuple[Path, ...], done: set[Path], layers: list[Layer]) -> None:
     source, place = _shown(path), path.resolve()
     if place in [p.resolve() for p in above]:
-        raise ValueError(f"_BASE_ goes round in a circle: {' -> '.join(map(_shown, (*above, path)))}")
+        raise UserError(f"_BASE_ goes round in a circle: {' -> '.join(map(_shown, (*above, path)))}")
     if place in done:
         return
     tree = parse(place.read_bytes(), source)
@@ -106,7 +107,7 @@ def _bases(tree: dict[str, Any], source: str) -> list[str]:
     value = tree.pop("_BASE_")
     entries = value if isinstance(value, list) else [value]
     if not entries or not all(isinstance(entry, str) and entry for entry in entries):
-        raise ValueError(f"{source}: _BASE_: expected the path of one YAML file, or a list of them, got {value!r}")
+        raise UserError(f"{source}: _BASE_: expected the path of one YAML file, or a list of them, got {value!r}")
     return entries
 
 
@@ -116,7 +117,7 @@ def _find_base(entry: str, path: Path) -> Path:
     near = next((p for p in (beside, Path(f"{beside}.yaml")) if p.resolve().is_file()), None)
     found = near or shipped_config(entry)
     if found is None:
-        raise FileNotFoundError(f"{_shown(beside)}: no such config file; _BASE_ of {_shown(path)}{near_text(entry)}")
+        raise MissingFileError(f"{_shown(beside)}: no such config file; _BASE_ of {_shown(path)}{near_text(entry)}")
     return found
 
 

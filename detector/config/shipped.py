@@ -3,6 +3,8 @@
 from difflib import get_close_matches
 from pathlib import Path
 
+from detector.errors import MissingFileError
+
 PACKAGE = Path(__file__).resolve().parents[1]
 SUFFIX = ".yaml"
 
@@ -17,7 +19,7 @@ def find_config(name: str | Path) -> Path:
         return path
     found = shipped_config(name)
     if found is None:
-        raise FileNotFoundError(f"{path}: no such config file{near_text(name)}")
+        raise MissingFileError(f"{path}: no such config file{near_text(name)}")
     return found
 
 

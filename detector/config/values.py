@@ -9,6 +9,7 @@ from typing import Any
 from detector.config.defaults import LISTS_OF_NAMES
 from detector.config.moved import what_to_write_now
 from detector.config.reading import parse
+from detector.errors import UserError
 
 NOTHING = ("", "~", "null", "Null", "NULL")
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -24,9 +25,9 @@ def sections_of(known: Mapping[str, Any]) -> set[str]:
 def value_of(key: str, value: object, defaults: Mapping[str, Any], sections: set[str]) -> object:
     """`value` as the type of its key. Raises ValueError with the key and the remedy."""
     if advice := what_to_write_now(key, value, known=key in defaults):
-        raise ValueError(f"{key}: {advice}")
+        raise UserError(f"{key}: {advice}")
     if key in sections:
-        raise ValueError(f"{key}: expected a section of keys, got {_shown(value)}")
+        raise UserError(f"{key}: expected a section of keys, got {_shown(value)}")
     if key not in defaults:
         raise UnknownKeyError(f"{key}: unknown key; near: {', '.join(_near(key, defaults)) or 'none'}")
     like = defaults[key]
@@ -35,10 +36,10 @@ def value_of(key: str, value: object, defaults: Mapping[str, Any], sections: set
         return tuple(_item(v, kind) for v in _items(value)) if isinstance(like, tuple) else _scalar(value, like)
     except ValueError:
         expected = _EXPECTED_LIST[kind] if isinstance(like, tuple) else _EXPECTED[type(like)]
-        raise ValueError(f"{key}: expected {expected}, got {_shown(value)}") from None
+        raise UserError(f"{key}: expected {expected}, got {_shown(value)}") from None
 
 
-class UnknownKeyError(ValueError):
+class UnknownKeyError(UserError):
     """A key that nobody declared."""
 
 

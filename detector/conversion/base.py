@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
 
+from detector.errors import UserError
 from detector.registry import Registry
 from detector.structures import NO_CLASS
 from detector.weights.read import State
@@ -87,7 +88,7 @@ def backbone_name(state: Mapping[str, Tensor], path: Path, *, caffe: bool = Fals
     """
     first = state.get("backbone.layer1.0.conv2.weight")
     if first is None or "backbone.conv1.weight" not in state:
-        raise ValueError(f"{path}: its backbone is no ResNet of four stages, so it has no counterpart here")
+        raise UserError(f"{path}: its backbone is no ResNet of four stages, so it has no counterpart here")
     depths = tuple(
         len({key.split(".")[2] for key in state if key.startswith(f"backbone.layer{i}.")}) for i in range(1, 5)
     )
@@ -95,7 +96,7 @@ def backbone_name(state: Mapping[str, Tensor], path: Path, *, caffe: bool = Fals
     groups = len(first) // first.shape[1]
     name = RESNETS.get((bottleneck, depths, groups, len(first)))
     if name is None:
-        raise ValueError(
+        raise UserError(
             f"{path}: a ResNet of {depths} blocks, {groups} groups and {len(first)} channels has no counterpart here; "
             f"there are {', '.join(RESNETS.values())}"
         )
@@ -136,9 +137,9 @@ def two_stage_config(state: Mapping[str, Tensor], path: Path) -> dict[str, objec
     parts = {"pyramid": "neck.layer.c5.", "RPN": "head.rpn.objectness.", "box head": box + "cls_logits."}
     missing = [part for part, prefix in parts.items() if not any(key.startswith(prefix) for key in state)]
     if missing:
-        raise ValueError(f"{path} is no Faster R-CNN with an FPN of this source: it has no {', no '.join(missing)}")
+        raise UserError(f"{path} is no Faster R-CNN with an FPN of this source: it has no {', no '.join(missing)}")
     if (anchors := len(state["head.rpn.objectness.weight"])) != 3:
-        raise ValueError(f"{path}: {anchors} anchors a cell; detectors of 3 a cell, one size a level, can be converted")
+        raise UserError(f"{path}: {anchors} anchors a cell; detectors of 3 a cell, one size a level, can be converted")
     classes, boxes = len(state[box + "cls_logits.weight"]) - 1, len(state[box + "deltas.weight"]) // 4
     convs = [value for key, value in state.items() if key.startswith(box + "convs.") and value.ndim == 4]
     fcs = [value for key, value in state.items() if key.startswith(box + "fcs.") and value.ndim == 2]

@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 
 from detector.config import changes_text, config_text, load_config
 from detector.conversion.base import SOURCES, Converted, flip_channels
+from detector.errors import UserError
 from detector.models.backbones import BACKBONES
 from detector.models.build import build_detector, resolve_parts
 from detector.weights.checkpoint import save_checkpoint
@@ -27,10 +28,10 @@ def convert(
     ids. Raises ValueError that lists every key that does not fit; then nothing is written.
     """
     if output.suffix in (".yaml", ".yml"):
-        raise ValueError(f"--output {output}: name the checkpoint, e.g. {output.with_suffix('.pth')}")
+        raise UserError(f"--output {output}: name the checkpoint, e.g. {output.with_suffix('.pth')}")
     found = SOURCES[source](published)
     if found.needs_config and config_file is None:
-        raise ValueError(f"--from {source} needs --config-file: its files do not tell how they were trained")
+        raise UserError(f"--from {source} needs --config-file: its files do not tell how they were trained")
     base = {**found.config, "MODEL.WEIGHT": str(output)}
     cfg = load_config(config_file, [*_pairs(base), *opts])
     cfg = load_config(config_file, [*_pairs(base), *_pairs(_match_pixels(found, cfg)), *opts])

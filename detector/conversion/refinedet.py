@@ -6,6 +6,7 @@ from torch import Tensor
 
 from detector.conversion.base import SOURCES, Converted, set_aside, used_categories
 from detector.data.voc import CLASSES
+from detector.errors import UserError
 from detector.weights.read import read_file
 from detector.weights.record import Pixels
 from detector.weights.rename import renamed
@@ -59,11 +60,11 @@ def convert_refinedet_pytorch(path: Path) -> Converted:
     dropped += [f"the {len(second)} tensors of Resnet86"] if second else []
     state = renamed(state, RULES)
     if "head.odm_cls.0.weight" not in state or "head.arm_reg.0.weight" not in state:
-        raise ValueError(f"{path} is no checkpoint of RefineDet.PyTorch: it has no odm_conf.0 or no arm_loc.0")
+        raise UserError(f"{path} is no checkpoint of RefineDet.PyTorch: it has no odm_conf.0 or no arm_loc.0")
     backbones = {"backbone.blocks.0.weight": "vgg16", "backbone.conv1.0.weight": "resnest50"}
     backbone = next((name for key, name in backbones.items() if key in state), None)
     if backbone is None:
-        raise ValueError(f"{path}: its backbone is neither VGG16 (vgg.0) nor ResNeSt-50 (model.conv1.0)")
+        raise UserError(f"{path}: its backbone is neither VGG16 (vgg.0) nor ResNeSt-50 (model.conv1.0)")
     anchors = len(state["head.arm_reg.0.weight"]) // 4
     for key in [key for key in state if key.startswith(("head.arm_cls.", "head.odm_cls."))]:
         state[key] = roll_background(state[key], anchors)

@@ -14,6 +14,7 @@ from detector.conversion.base import (
     set_aside,
     two_stage_config,
 )
+from detector.errors import UserError
 from detector.weights.find import digest
 from detector.weights.read import State, read_file
 from detector.weights.record import EPS, RGB_UNIT
@@ -86,7 +87,7 @@ def convert_torchvision(path: Path) -> Converted:
     state, dropped = set_aside(read_file(path).state, r"roi_heads\.(mask|keypoint)_")
     one_stage = "head.regression_head.bbox_ctrness.weight" in state
     if "backbone.body.conv1.weight" not in state or not (one_stage or "rpn.head.bbox_pred.weight" in state):
-        raise ValueError(
+        raise UserError(
             f"{path} is {_what(state)}, which has no counterpart here; fasterrcnn_resnet50_fpn, "
             "fasterrcnn_resnet50_fpn_v2 and fcos_resnet50_fpn of torchvision have, also with other ResNets"
         )

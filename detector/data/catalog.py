@@ -10,6 +10,7 @@ from typing import NamedTuple
 from detector.data.index import PackedIndex, load_index
 from detector.data.shapes import ensure_shapes
 from detector.data.voc import CLASSES, load_voc
+from detector.errors import MissingFileError, UnknownNameError, UserError
 from detector.registry import Registry
 
 
@@ -103,13 +104,13 @@ def load_dataset(entry: str, root: str | Path) -> Source:
         place.make()
     if not place.folder.is_dir():
         what = "folder" if isinstance(place, VocLocation) else "folder of pictures"
-        raise FileNotFoundError(f"dataset {entry!r}: its {what} is expected at {place.folder}; {_hint(root)}")
+        raise MissingFileError(f"dataset {entry!r}: its {what} is expected at {place.folder}; {_hint(root)}")
     named = entry in DATASETS
     if isinstance(place, VocLocation):
         name = entry if named else f"{place.folder.resolve().name}_{place.split}"
         return Source(name, *load_voc(place.folder, place.split, place.classes), place.difficult)
     if not place.annotations.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"dataset {entry!r}: its annotation file is expected at {place.annotations}; {_hint(root)}"
         )
     return Source(entry if named else place.annotations.stem, place.folder, load_index(place.annotations))
@@ -120,12 +121,12 @@ def _find(entry: str, root: Path) -> Location | VocLocation:
     if pair is None or entry in DATASETS:
         try:
             return DATASETS[entry](root)
-        except KeyError as error:
-            raise KeyError(f"{error.args[0]}; own data: {FORMS}") from None
+        except UnknownNameError as error:
+            raise UnknownNameError(f"{error.args[0]}; own data: {FORMS}") from None
     if entry.startswith(_VOC) and not entry.endswith(".json"):
         pair = split_entry(entry.removeprefix(_VOC))
         if pair is None or not all(pair):
-            raise ValueError(f"dataset {entry!r}: write voc:FOLDER:SPLIT, e.g. {entry.rstrip(':')}:trainval")
+            raise UserError(f"dataset {entry!r}: write voc:FOLDER:SPLIT, e.g. {entry.rstrip(':')}:trainval")
         return VocLocation(_resolve(pair[0], root), pair[1])
     return Location(_resolve(pair[0], root), _resolve(pair[1], root))
 

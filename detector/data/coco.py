@@ -13,12 +13,13 @@ from detector.data.images import read_rgb
 from detector.data.index import PackedIndex, check_same_classes
 from detector.data.samplers import Draw
 from detector.data.transforms import Sample, Transform
+from detector.errors import UserError
 from detector.structures import Target
 
 _log = logging.getLogger("detector")
 
 
-class RecordError(ValueError):
+class RecordError(UserError):
     """A picture of a dataset cannot be read; the message names file and record."""
 
 
@@ -53,7 +54,7 @@ class CocoDetection(Dataset):
             dropped = len(self.index) - len(self.positions)
             _log.info("%s: %d of %d images have no box and are left out", self.index.path, dropped, len(self.index))
             if not len(self.positions):
-                raise ValueError(
+                raise UserError(
                     f"{self.index.path}: no image has a box to train on ({len(self.index.labels)} annotations); "
                     "check its `annotations`"
                 )
@@ -109,7 +110,7 @@ class CocoDetection(Dataset):
         path = self.folder / str(self.index.file_names[position])
         try:
             return read_rgb(path, self.index.size(position))
-        except (OSError, ValueError) as error:
+        except (OSError, UserError) as error:
             raise RecordError(f"{error} ({self.index.record(position)})") from None
 
     def _sample(self, position: int) -> Sample:

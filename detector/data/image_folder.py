@@ -15,6 +15,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 from detector.data.samplers import Draw, TrainBatches
+from detector.errors import MissingFileError, UserError
 
 MAX_RATIO = 100  # long side to short side, whose resizing would fill the memory beyond
 MIN_CROP = 32  # pixels; the stride of the coarsest level, below which it would have no cell
@@ -48,7 +49,7 @@ class ImageFolder(Dataset):
         for name in self.classes:
             found = _find_pictures(self.root, name)
             if not found:
-                raise ValueError(
+                raise UserError(
                     f"{self.root / name}: this class folder holds no picture ({', '.join(IMG_EXTENSIONS)}); fill it or "
                     "delete it"
                 )
@@ -103,7 +104,7 @@ class FolderLoader:
     def __iter__(self) -> Iterator[LabelledImages]:
         for batch in self.loader:
             if isinstance(batch, str):
-                raise ValueError(batch)
+                raise UserError(batch)
             yield batch
 
 
@@ -116,7 +117,7 @@ def train_loader(
     Raises ValueError when the dataset has fewer pictures than a batch.
     """
     if len(dataset) < batch_size:
-        raise ValueError(
+        raise UserError(
             f"{dataset.root} holds {len(dataset)} pictures, fewer than one batch: write --batch-size {len(dataset)} or "
             "less"
         )
@@ -144,9 +145,9 @@ def eval_transform(crop: int, resize: int, interpolation: str = "bilinear") -> v
     interpolation: bilinear or bicubic. Raises ValueError when the crop is too small or larger than the scaled picture.
     """
     if crop < MIN_CROP:
-        raise ValueError(f"--crop is {crop}; it must be {MIN_CROP} pixels or more, the stride of the coarsest level")
+        raise UserError(f"--crop is {crop}; it must be {MIN_CROP} pixels or more, the stride of the coarsest level")
     if resize < crop:
-        raise ValueError(f"--resize is {resize}, less than the crop of {crop}: write --resize {default_resize(crop)}")
+        raise UserError(f"--resize is {resize}, less than the crop of {crop}: write --resize {default_resize(crop)}")
     scale = v2.Resize(resize, interpolation=INTERPOLATIONS[interpolation], antialias=True)
     return v2.Compose([scale, v2.CenterCrop(crop)])
 
@@ -162,14 +163,14 @@ def find_classes(root: Path) -> list[str]:
     Raises FileNotFoundError or ValueError, naming the folder, when there are none or when they stand one level deeper.
     """
     if not root.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{root}: there is no such folder; name one that holds a folder of pictures for each class"
         )
     classes = sorted(path.name for path in root.iterdir() if path.is_dir())
     if "val" in classes and any(path.is_dir() for path in (root / "val").iterdir()):
-        raise ValueError(f"{root} holds no class folders but {root / 'val'}, which does; name {root / 'val'}")
+        raise UserError(f"{root} holds no class folders but {root / 'val'}, which does; name {root / 'val'}")
     if not classes:
-        raise ValueError(
+        raise UserError(
             f"{root} holds no class folders; sort its pictures into one folder per class, e.g. {root / 'cat' / '1.jpg'}"
         )
     return classes
@@ -183,7 +184,7 @@ def open_train_and_val(data: Path, crop: int, seed: int) -> tuple[ImageFolder, I
     """
     for part in ("train", "val"):
         if not (data / part).is_dir():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{data / part}: there is no such folder; --data must hold train/ and val/, each with one folder of "
                 "pictures per class"
             )
@@ -191,7 +192,7 @@ def open_train_and_val(data: Path, crop: int, seed: int) -> tuple[ImageFolder, I
     train_set = ImageFolder(data / "train", train_transform(crop), seed)
     check_same_folders(train_set, val_set)
     if len(train_set.classes) < 2:
-        raise ValueError(f"{data / 'train'} has a single class folder; there is nothing to tell apart")
+        raise UserError(f"{data / 'train'} has a single class folder; there is nothing to tell apart")
     return train_set, val_set
 
 
@@ -201,7 +202,7 @@ def check_same_folders(first: ImageFolder, other: ImageFolder) -> None:
         return
     missing = {a.root: sorted({*b.classes} - {*a.classes}) for a, b in ((first, other), (other, first))}
     named = "; ".join(f"{root} has no folder {names[0]!r}" for root, names in missing.items() if names)
-    raise ValueError(
+    raise UserError(
         f"{first.root} has {len(first.classes)} class folders, {other.root} has {len(other.classes)}: {named}. "
         "Both need the same ones"
     )
@@ -218,11 +219,11 @@ def read_picture(path: Path) -> Image.Image:
             if max(width, height) <= MAX_RATIO * min(width, height):
                 return image.convert("RGB")
     except UnidentifiedImageError:
-        raise ValueError(f"{path}: the file is empty or no picture; fetch it again or delete it") from None
+        raise UserError(f"{path}: the file is empty or no picture; fetch it again or delete it") from None
     except Exception as error:  # Pillow's decoders raise errors of many kinds
         reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path}: the picture cannot be read ({reason}); fetch it again or delete it") from None
-    raise ValueError(
+        raise UserError(f"{path}: the picture cannot be read ({reason}); fetch it again or delete it") from None
+    raise UserError(
         f"{path}: {width} x {height} pixels, longer than {MAX_RATIO}:1, are no picture to classify; delete it"
     )
 
@@ -249,7 +250,7 @@ class _Caught(Dataset):
     def __getitem__(self, key: int | Draw) -> tuple[np.ndarray, int] | str:
         try:
             return self.dataset[key]
-        except ValueError as error:
+        except UserError as error:
             return str(error)
 
 

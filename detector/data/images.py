@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from detector.errors import MissingFileError, UserError
 from detector.structures import Size
 
 
@@ -19,11 +20,11 @@ def read_rgb(path: str | Path, expected: Size | None = None) -> np.ndarray:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such picture; check the file name and the folder") from None
+        raise MissingFileError(f"{path}: there is no such picture; check the file name and the folder") from None
     if not data:
-        raise ValueError(f"{path}: the picture file is empty; fetch it again")
+        raise UserError(f"{path}: the picture file is empty; fetch it again")
     if _is_cut_short(data):
-        raise ValueError(f"{path}: the picture file is cut short, its end marker is missing; fetch it again")
+        raise UserError(f"{path}: the picture file is cut short, its end marker is missing; fetch it again")
     if expected is None:
         return _decode(path, data, cv2.IMREAD_COLOR)
     image = _decode(path, data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -32,7 +33,7 @@ def read_rgb(path: str | Path, expected: Size | None = None) -> np.ndarray:
     turned = _decode(path, data, cv2.IMREAD_COLOR)
     if turned.shape[:2] == expected:
         return turned
-    raise ValueError(
+    raise UserError(
         f"{path}: the picture is {image.shape[1]} wide and {image.shape[0]} high, its annotation file says "
         f"{expected[1]} wide and {expected[0]} high; its boxes may not fit, mend the one or the other"
     )
@@ -42,9 +43,9 @@ def _decode(path: Path, data: bytes, flags: int) -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise ValueError(f"{path}: the picture cannot be decoded: {error}") from None
+        raise UserError(f"{path}: the picture cannot be decoded: {error}") from None
     if image is None:
-        raise ValueError(f"{path}: the picture cannot be decoded; it is damaged or of a format that OpenCV cannot read")
+        raise UserError(f"{path}: the picture cannot be decoded; it is damaged or of a format that OpenCV cannot read")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 

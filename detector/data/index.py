@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from detector.errors import UserError
 from detector.structures import Size
 
 _log = logging.getLogger("detector")
@@ -124,9 +125,9 @@ def load_index(path: str | Path) -> PackedIndex:
     path = Path(path)
     data = _decode(path)
     if not data.images:
-        raise ValueError(f"{path}: `images` is empty; a data set needs at least one image")
+        raise UserError(f"{path}: `images` is empty; a data set needs at least one image")
     if not data.categories:
-        raise ValueError(f"{path}: `categories` is empty; list every class as {{'id': .., 'name': ..}}")
+        raise UserError(f"{path}: `categories` is empty; list every class as {{'id': .., 'name': ..}}")
     _check_unique(path, "images", [image.id for image in data.images])
     _check_unique(path, "annotations", [annotation.id for annotation in data.annotations])
     _check_unique(path, "categories", [category.id for category in data.categories])
@@ -144,7 +145,7 @@ def check_same_classes(first: PackedIndex, other: PackedIndex) -> None:
     def describe(categories: list[tuple[int, str]]) -> str:
         return "id {} {!r}".format(*categories[label]) if label < len(categories) else "nothing"
 
-    raise ValueError(
+    raise UserError(
         f"{first.path} and {other.path} list different categories ({len(ours)} and {len(theirs)}); sorted by id, the "
         f"first difference is label {label}: {describe(ours)} against {describe(theirs)}; "
         "give both files the same `categories`"
@@ -157,14 +158,14 @@ def _decode(path: Path) -> _File:
     try:
         return msgspec.json.decode(memoryview(data)[start:], type=_File)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{path}: {error}; {_LAYOUT}") from None
+        raise UserError(f"{path}: {error}; {_LAYOUT}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         found = re.search(r"byte (\d+)\)", str(error))
         position = start + int(found[1]) if found else _first_not_utf8(data)
         line = data.count(b"\n", 0, position) + 1
         column = position - (data.rfind(b"\n", 0, position) + 1) + 1
         reason = re.sub(r" \(byte \d+\)", "", str(error))
-        raise ValueError(
+        raise UserError(
             f"{path}: not a JSON file: line {line}, column {column} (byte {position}): {reason}; "
             "mend that place or write the file anew (NaN and Infinity are no JSON)"
         ) from None
@@ -180,13 +181,13 @@ def _first_not_utf8(data: bytes) -> int:
 
 def _check_unique(path: Path, kind: str, ids: Sequence[Hashable]) -> None:
     if len({type(value) for value in ids}) > 1:
-        raise ValueError(f"{path}: the ids of `{kind}` are partly numbers, partly texts; write all of them in one way")
+        raise UserError(f"{path}: the ids of `{kind}` are partly numbers, partly texts; write all of them in one way")
     if len(set(ids)) == len(ids):
         return
     seen: dict[Hashable, int] = {}
     for i, value in enumerate(ids):
         if value in seen:
-            raise ValueError(f"{path}: {kind}[{seen[value]}] and {kind}[{i}] both have id {value!r}; ids must differ")
+            raise UserError(f"{path}: {kind}[{seen[value]}] and {kind}[{i}] both have id {value!r}; ids must differ")
         seen[value] = i
 
 
@@ -197,7 +198,7 @@ def _positions(path: Path, field: str, values: list[int | str], known: list[int 
     if (found < 0).any():
         i = int(np.argmax(found < 0))
         kind = "images" if field == "image_id" else "categories"
-        raise ValueError(
+        raise UserError(
             f"{path}: annotations[{i}] has {field} {values[i]!r}, which no record of `{kind}` has as its id "
             f"({int((found < 0).sum())} such annotations); remove them or add the missing {kind}"
         )

@@ -15,6 +15,7 @@ from detector.data.coco import CocoDetection, JoinedDataset, RecordError
 from detector.data.index import check_same_classes
 from detector.data.pipeline import Colour, build_transforms
 from detector.data.samplers import Draw, TrainBatches, eval_batches
+from detector.errors import UserError
 from detector.structures import Batch, Target, real_outputs
 
 Item = tuple[Tensor, Target]
@@ -76,7 +77,7 @@ def build_train_dataset(cfg: CfgNode, fill: Colour | None = None) -> CocoDetecti
     sources = _sources(cfg, "TRAIN")
     for source in sources:
         if not len(source.index.labels):
-            raise ValueError(f"{source.index.path}: there are no annotations to train on; it may be a test file")
+            raise UserError(f"{source.index.path}: there are no annotations to train on; it may be a test file")
     transforms = build_transforms(cfg, train=True, fill=fill)
     drop_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     difficult = cfg.DATASETS.TRAIN_DIFFICULT
@@ -147,7 +148,7 @@ def collate(items: list[Item], divisibility: int = 1) -> Batch:
 def _sources(cfg: CfgNode, part: str, outputs: Sequence[str] = ()) -> list[Source]:
     entries = cfg.DATASETS[part]
     if not entries:
-        raise ValueError(
+        raise UserError(
             f"DATASETS.{part} is empty; write a catalog name, IMAGE_FOLDER:ANNOTATIONS.json or voc:FOLDER:SPLIT"
         )
     sources = [load_dataset(entry, cfg.DATASETS.ROOT) for entry in entries]
@@ -157,7 +158,7 @@ def _sources(cfg: CfgNode, part: str, outputs: Sequence[str] = ()) -> list[Sourc
         idle = real_outputs(outputs, classes).count(False)
         if cfg.MODEL.NUM_CLASSES not in (0, len(classes) + idle):
             names = ", ".join(classes[:5]) + (", .." if len(classes) > 5 else "")
-            raise ValueError(
+            raise UserError(
                 f"{source.index.path} lists {len(classes)} classes ({names}), the config has MODEL.NUM_CLASSES "
                 f"{cfg.MODEL.NUM_CLASSES}; write MODEL.NUM_CLASSES {len(classes) + idle}"
             )
@@ -169,7 +170,7 @@ def _loader(
 ) -> BatchLoader:
     workers, divisibility = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.SIZE_DIVISIBILITY
     if divisibility == 0:
-        raise ValueError(
+        raise UserError(
             "DATALOADER.SIZE_DIVISIBILITY 0 leaves it to the head: resolve the config first "
             "(detector.models.build.resolve_parts), or write a number of pixels"
         )

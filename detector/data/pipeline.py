@@ -4,6 +4,7 @@ from yacs.config import CfgNode
 
 from detector.data.ssd import ANY_INTERPOLATION, Expand, MinIoUCrop, PhotometricDistort
 from detector.data.transforms import Compose, HorizontalFlip, Resize, Transform, Warp
+from detector.errors import UserError
 
 Colour = tuple[float, float, float]  # red, green, blue in 0..255
 
@@ -23,7 +24,7 @@ def build_transforms(cfg: CfgNode, train: bool, fill: Colour | None = None) -> C
     ssd = node.AUGMENTATION == "ssd"
     if ssd:
         if fill is None:
-            raise ValueError("INPUT.AUGMENTATION ssd needs the fill colour: pixel_statistics(cfg).rgb_mean()")
+            raise UserError("INPUT.AUGMENTATION ssd needs the fill colour: pixel_statistics(cfg).rgb_mean()")
         steps += [PhotometricDistort(), Expand(fill), MinIoUCrop()]
     if node.SQUARE_SIZE:
         steps.append(Warp(node.SQUARE_SIZE, ANY_INTERPOLATION) if ssd else Warp(node.SQUARE_SIZE))

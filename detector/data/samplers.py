@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detector.errors import UserError
+
 
 class Draw(NamedTuple):
     """An image of the dataset in its place in the training: step and slot in the batch seed its augmentation."""
@@ -38,7 +40,7 @@ class TrainBatches:
         stop_step: int | None = None,
     ) -> None:
         if num_images < 1 or batch_size < 1:
-            raise ValueError(f"training needs at least one image and one a batch, not {num_images} and {batch_size}")
+            raise UserError(f"training needs at least one image and one a batch, not {num_images} and {batch_size}")
         self.num_images = num_images
         self.batch_size = batch_size
         self.seed = seed
@@ -87,6 +89,6 @@ def eval_batches(aspect_ratios: np.ndarray, batch_size: int) -> list[list[int]]:
     Raises ValueError when batch_size is below 1.
     """
     if batch_size < 1:
-        raise ValueError(f"evaluation needs at least one image a batch, not {batch_size}")
+        raise UserError(f"evaluation needs at least one image a batch, not {batch_size}")
     order = np.argsort(aspect_ratios, kind="stable").tolist()
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

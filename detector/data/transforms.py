@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 import cv2
 import numpy as np
 
+from detector.errors import UserError
 from detector.structures import Size
 
 MIN_SIDE = 0.01  # pixels; far above the rounding of float32 coordinates, far below any object
@@ -49,9 +50,7 @@ class Resize:
 
     def __init__(self, min_sizes: Sequence[int], max_size: int) -> None:
         if not min_sizes or min((*min_sizes, max_size)) < 1:
-            raise ValueError(
-                f"sizes of pictures must be at least 1 pixel: shorter {list(min_sizes)}, longer {max_size}"
-            )
+            raise UserError(f"sizes of pictures must be at least 1 pixel: shorter {list(min_sizes)}, longer {max_size}")
         self.min_sizes = tuple(min_sizes)
         self.max_size = max_size
 
@@ -74,7 +73,7 @@ class Warp:
 
     def __init__(self, size: int, interpolations: Sequence[int] = (cv2.INTER_LINEAR,)) -> None:
         if size < 1:
-            raise ValueError(f"a square must have at least 1 pixel a side, not {size}")
+            raise UserError(f"a square must have at least 1 pixel a side, not {size}")
         self.size = size
         self.interpolations = tuple(interpolations)
 
@@ -92,7 +91,7 @@ class HorizontalFlip:
 
     def __init__(self, prob: float) -> None:
         if not 0 <= prob <= 1:
-            raise ValueError(f"the probability of a flip must be within 0..1, not {prob}")
+            raise UserError(f"the probability of a flip must be within 0..1, not {prob}")
         self.prob = prob
 
     def __call__(self, image: np.ndarray, sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, Sample]:

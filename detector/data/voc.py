@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from detector.data.index import PackedIndex, clip_to_images
+from detector.errors import MissingFileError, UserError
 from detector.structures import Size
 
 CLASSES = (
@@ -53,7 +54,7 @@ class Annotation:
     def problem(self, number: int, text: str) -> ValueError:
         """The error of the object at place `number`."""
         name = self.objects[number].get("object/name", "")
-        return ValueError(f"{self.path}: object {number + 1} ({name!r}): {text}")
+        return UserError(f"{self.path}: object {number + 1} ({name!r}): {text}")
 
 
 def load_voc(folder: str | Path, split: str, classes: Sequence[str] | None = None) -> tuple[Path, PackedIndex]:
@@ -73,11 +74,11 @@ def load_voc(folder: str | Path, split: str, classes: Sequence[str] | None = Non
     pictures, annotations = _child(folder, PICTURES, "pictures"), _child(folder, ANNOTATIONS, "annotation files")
     known = {path.stem: path for path in _files(annotations, {".xml"})}
     if not known:
-        raise ValueError(f"{annotations}: there are no XML files in this folder")
+        raise UserError(f"{annotations}: there are no XML files in this folder")
     names = split_names(folder, split, sorted(known))
     missing = sorted(set(names) - set(known))
     if missing:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{annotations / missing[0]}.xml: there is no such annotation file, but split {split!r} names it "
             f"({len(missing)} missing); its list holds the names of pictures without suffix, one a line"
         )
@@ -87,7 +88,7 @@ def load_voc(folder: str | Path, split: str, classes: Sequence[str] | None = Non
         found = [every[name] for name in names]
         classes = sorted({text for one in every.values() for text in _texts(one, "object/name")})
         if not classes:
-            raise ValueError(f"{annotations}: no file has an object; without objects there are no classes")
+            raise UserError(f"{annotations}: no file has an object; without objects there are no classes")
     else:
         found = [read_annotation(known[name]) for name in names]
     return pictures, _pack(annotations, pictures, found, classes)
@@ -103,24 +104,24 @@ def split_names(folder: Path, split: str, known: Sequence[str]) -> list[str]:
     if path.is_file():
         names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         if not names:
-            raise ValueError(f"{path}: this list of pictures is empty")
+            raise UserError(f"{path}: this list of pictures is empty")
         if len(set(names)) < len(names):
             twice = next(name for name, count in Counter(names).items() if count > 1)
-            raise ValueError(f"{path}: {twice!r} stands twice; a picture may be listed once")
+            raise UserError(f"{path}: {twice!r} stands twice; a picture may be listed once")
         return names
     if split == ALL:
         return list(known)
     if lists.is_dir() and any(lists.glob("*.txt")):
         splits = sorted(path.stem for path in lists.glob("*.txt"))
-        raise FileNotFoundError(f"{path}: there is no such split; there are {', '.join([*splits, ALL])}")
+        raise MissingFileError(f"{path}: there is no such split; there are {', '.join([*splits, ALL])}")
     if split not in DIVISION:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path}: there is no such split; a folder without lists is divided into {', '.join(DIVISION)}, and has "
             f"{ALL}"
         )
     names = divide(known)[split]
     if not names:
-        raise ValueError(f"{folder}: {len(known)} pictures are too few to be divided; write split {ALL!r}")
+        raise UserError(f"{folder}: {len(known)} pictures are too few to be divided; write split {ALL!r}")
     return names
 
 
@@ -148,9 +149,7 @@ def read_annotation(path: Path) -> Annotation:
 
     def start(name: str, attributes: dict[str, str]) -> None:
         if not stack and name != "annotation":
-            raise ValueError(
-                f"{path}: its outermost element is <{name}>; an annotation of VOC begins with <annotation>"
-            )
+            raise UserError(f"{path}: its outermost element is <{name}>; an annotation of VOC begins with <annotation>")
         stack.append(name)
         text.clear()
 
@@ -178,9 +177,9 @@ def read_annotation(path: Path) -> Annotation:
     try:
         parser.Parse(data, True)
     except _RefusedError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
     except (expat.ExpatError, LookupError, ValueError) as error:
-        raise ValueError(f"{path}: not an XML file: {error}; mend that place or write the file anew") from None
+        raise UserError(f"{path}: not an XML file: {error}; mend that place or write the file anew") from None
     return one
 
 
@@ -188,7 +187,7 @@ def _child(folder: Path, names: Sequence[str], what: str) -> Path:
     for name in names:
         if (folder / name).is_dir():
             return folder / name
-    raise FileNotFoundError(f"{folder}: its {what} are expected in {' or '.join(f'{name}/' for name in names)}")
+    raise MissingFileError(f"{folder}: its {what} are expected in {' or '.join(f'{name}/' for name in names)}")
 
 
 def _files(folder: Path, suffixes: set[str]) -> list[Path]:
@@ -202,7 +201,7 @@ def _listed_classes(folder: Path) -> list[str] | None:
         return None
     names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if len(set(names)) < len(names) or not names:
-        raise ValueError(f"{path}: write the name of each class once, one a line")
+        raise UserError(f"{path}: write the name of each class once, one a line")
     return names
 
 
@@ -258,12 +257,12 @@ def _file_names(found: Sequence[Annotation], pictures: Path) -> list[str]:
         elif said in (alike or files):
             chosen.append(said)
         elif alike:
-            raise ValueError(
+            raise UserError(
                 f"{one.path}: {' and '.join(sorted(alike))} in {pictures} have its name; say which in <filename>, or "
                 "delete the others"
             )
         else:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{one.path}: {pictures} has no picture {one.path.stem}.jpg (.png, ..), nor what its "
                 f"<filename> says ({said!r}); add the picture, or take the name from the split"
             )
@@ -275,14 +274,14 @@ def _size(one: Annotation, picture: Path) -> Size:
     try:
         height, width = (int(float(side)) for side in sides)
     except (ValueError, OverflowError):
-        raise ValueError(f"{one.path}: its size is {' x '.join(sides)}; height and width are whole numbers") from None
+        raise UserError(f"{one.path}: its size is {' x '.join(sides)}; height and width are whole numbers") from None
     if height > 0 and width > 0:
         return height, width
     try:
         with Image.open(picture) as image:
             return image.height, image.width
     except (OSError, UnidentifiedImageError):
-        raise ValueError(f"{one.path}: it has no size, and {picture} cannot be read to learn it") from None
+        raise UserError(f"{one.path}: it has no size, and {picture} cannot be read to learn it") from None
 
 
 def _pack(path: Path, pictures: Path, found: Sequence[Annotation], classes: Sequence[str]) -> PackedIndex:

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from detector.errors import UserError
+
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 OLD_CARD = (
@@ -23,17 +25,17 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"MODEL.DEVICE {name!r} is no device; write auto, cpu, cuda, cuda:1 or mps") from None
+        raise UserError(f"MODEL.DEVICE {name!r} is no device; write auto, cpu, cuda, cuda:1 or mps") from None
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise ValueError(f"MODEL.DEVICE {name}: torch {torch.__version__} sees no CUDA device; write cpu or auto")
+            raise UserError(f"MODEL.DEVICE {name}: torch {torch.__version__} sees no CUDA device; write cpu or auto")
         if (device.index or 0) >= torch.cuda.device_count():
-            raise ValueError(f"MODEL.DEVICE {name}: there are {torch.cuda.device_count()} CUDA devices, from cuda:0")
+            raise UserError(f"MODEL.DEVICE {name}: there are {torch.cuda.device_count()} CUDA devices, from cuda:0")
         check_kernels(torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device))
     elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError(f"MODEL.DEVICE mps: torch {torch.__version__} sees no Apple GPU; write cpu or auto")
+        raise UserError(f"MODEL.DEVICE mps: torch {torch.__version__} sees no Apple GPU; write cpu or auto")
     elif device.type not in ("cpu", "mps"):
-        raise ValueError(f"MODEL.DEVICE {name!r}: supported are cpu, cuda and mps")
+        raise UserError(f"MODEL.DEVICE {name!r}: supported are cpu, cuda and mps")
     return device
 
 
@@ -51,7 +53,7 @@ def check_kernels(card: str, capability: tuple[int, int], built_for: list[str] |
         # Machine code runs on later cards of its generation, intermediate code on all later ones.
         if (kind == "sm" and built[0] == major and built[1] <= minor) or (kind == "compute" and built <= capability):
             return
-    raise ValueError(
+    raise UserError(
         f"torch {torch.__version__} has no kernels for {card} (compute capability {major}.{minor}; built for "
         f"{', '.join(built_for)}). Install one that has: {OLD_CARD}. Or write MODEL.DEVICE cpu."
     )

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from detector.errors import FileAccessError, UserError
 from detector.weights.checkpoint import BEST, FINAL, newest_checkpoint, numbered, save_checkpoint, step_name
 from detector.weights.load import load_state
 from detector.weights.read import WeightFile
@@ -94,12 +95,12 @@ class Run:
             self.average.load_state_dict(content["average"])
         kind, own = content["optimizer"].get("kind"), type(self.optimizer).__name__
         if kind not in (None, own):
-            raise ValueError(f"{path}: its optimiser is {kind}; set SOLVER.OPTIMIZER {kind.lower()} to resume it")
+            raise UserError(f"{path}: its optimiser is {kind}; set SOLVER.OPTIMIZER {kind.lower()} to resume it")
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         try:
             self.optimizer.load_state_dict({k: content["optimizer"][k] for k in ("state", "param_groups")})
         except ValueError as error:
-            raise ValueError(f"{path}: its optimiser does not fit what is trained here: {error}") from None
+            raise UserError(f"{path}: its optimiser does not fit what is trained here: {error}") from None
         for group, values in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(values)
         if content["scaler"] and self.scaler.is_enabled():  # empty where the run was not in fp16
@@ -117,10 +118,12 @@ def open_folder(name: str, resume: bool) -> Path:
         probe.write_bytes(b"0" * 4096)
         probe.unlink()
     except OSError as error:
-        raise OSError(f"OUTPUT_DIR {folder} cannot be written: {error.strerror or error}; choose another") from None
+        raise FileAccessError(
+            f"OUTPUT_DIR {folder} cannot be written: {error.strerror or error}; choose another"
+        ) from None
     held = sorted(path.name for pattern in ("model_*.pth", "weights*.pth") for path in folder.glob(pattern))
     if held and not resume:
-        raise ValueError(
+        raise UserError(
             f"OUTPUT_DIR {folder} already holds a run ({held[-1]}): add --resume to continue it, or write "
             "OUTPUT_DIR another/folder to start anew; MODEL.WEIGHT FILE.pth starts from its weights"
         )

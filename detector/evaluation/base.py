@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from detector.data.index import PackedIndex
+from detector.errors import UserError
 from detector.files import write_atomic
 from detector.structures import Detection, Target
 
@@ -82,9 +83,9 @@ class Evaluator:
             shapes = f"boxes {boxes.shape}, labels {labels.shape}, scores {scores.shape}"
             raise ValueError(f"{name}: expected boxes [D, 4], labels [D] and scores [D], got {shapes}")
         if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-            raise ValueError(f"{name}: a detected box or score is not finite")
+            raise UserError(f"{name}: a detected box or score is not finite")
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(self._index.classes):
-            raise ValueError(
+            raise UserError(
                 f"{name}: labels reach from {labels.min()} to {labels.max()}, but {self._index.path} has "
                 f"{len(self._index.classes)} classes; is it the data set that the model was trained for?"
             )

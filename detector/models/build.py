@@ -4,6 +4,7 @@ import logging
 
 from yacs.config import CfgNode
 
+from detector.errors import UserError
 from detector.models.backbones import BACKBONES, Pixels, build_backbone
 from detector.models.detector import Detector
 from detector.models.heads import HEADS, STANDARDS, Standard
@@ -24,15 +25,13 @@ def build_detector(cfg: CfgNode) -> Detector:
     """
     cfg = resolve_parts(cfg)
     if cfg.MODEL.NUM_CLASSES == 0:
-        raise ValueError(
+        raise UserError(
             "MODEL.NUM_CLASSES 0 takes the number of classes from the training data or from a checkpoint, and there is "
             "neither here: write MODEL.NUM_CLASSES with the number"
         )
     node = cfg.MODEL.BACKBONE
     if node.NORM_EPS >= 0 and node.NORM != "frozen_bn":
-        raise ValueError(
-            f"MODEL.BACKBONE.NORM_EPS {node.NORM_EPS} is for NORM frozen_bn; with {node.NORM} set it to -1"
-        )
+        raise UserError(f"MODEL.BACKBONE.NORM_EPS {node.NORM_EPS} is for NORM frozen_bn; with {node.NORM} set it to -1")
     eps = node.NORM_EPS if node.NORM_EPS >= 0 else None
     backbone = build_backbone(node.NAME, node.NORM, eps, passes=node.PASSES)
     if node.NORM != "frozen_bn" and not has_norms(backbone):
@@ -41,8 +40,8 @@ def build_detector(cfg: CfgNode) -> Detector:
     try:
         neck = NECKS[cfg.MODEL.NECK.NAME](cfg, backbone.levels)
         head = HEADS[cfg.MODEL.HEAD.NAME](cfg, neck.levels)
-    except ValueError as error:
-        raise ValueError(f"{error}{_own_neck(cfg)}") from error
+    except UserError as error:
+        raise UserError(f"{error}{_own_neck(cfg)}") from error
     return Detector(backbone, neck, head, pixel_statistics(cfg), channels_last=cfg.MODEL.CHANNELS_LAST)
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from detector.errors import UserError
 from detector.models.narrow import convolve, is_narrow
 from detector.weights.record import EPS
 
@@ -150,7 +151,7 @@ def check_batch(model: nn.Module, images: int) -> str:
     pooled = [m for m in norms if getattr(m, "pooled", False)]
     remedy = "take a larger SOLVER.IMS_PER_BATCH, or MODEL.BACKBONE.NORM frozen_bn"
     if pooled and images == 1:
-        raise ValueError(f"the backbone's attention normalises over the batch, which has a single image: {remedy}")
+        raise UserError(f"the backbone's attention normalises over the batch, which has a single image: {remedy}")
     if not norms or images >= FEW:
         return ""
     what = f"{len(norms)} batch norms measure their statistics on {images} images a step"
@@ -177,5 +178,5 @@ def norm_factory(name: str, frozen_eps: float = EPS, *, key: str = "MODEL.BACKBO
         "gn": group_norm,
     }
     if name not in norms:
-        raise ValueError(f"{key} is {name!r}; it must be one of {', '.join(norms)}")
+        raise UserError(f"{key} is {name!r}; it must be one of {', '.join(norms)}")
     return norms[name]

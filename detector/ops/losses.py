@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss
 
+from detector.errors import UserError
 from detector.ops.boxes import decode_deltas
 
 IOU_LOSSES = ("iou", "linear_iou", "giou", "plain_giou")
@@ -49,7 +50,7 @@ def distance_iou_loss(predicted: Tensor, target: Tensor, kind: str) -> Tensor:
     if kind == "giou":
         enclosing = _area(torch.maximum(predicted, target)) + 1e-7
         return 1 - iou + (enclosing - union) / enclosing
-    raise ValueError(f"unknown IoU loss {kind!r}; choose one of {', '.join(IOU_LOSSES)}")
+    raise UserError(f"unknown IoU loss {kind!r}; choose one of {', '.join(IOU_LOSSES)}")
 
 
 def delta_loss_sum(
@@ -67,7 +68,7 @@ def delta_loss_sum(
     if kind == "giou":
         boxes = (decode_deltas(references, x, weights) for x in (deltas, wanted))
         return generalized_box_iou_loss(*boxes, reduction="sum")
-    raise ValueError(f"unknown delta loss {kind!r}; choose one of {', '.join(DELTA_LOSSES)}")
+    raise UserError(f"unknown delta loss {kind!r}; choose one of {', '.join(DELTA_LOSSES)}")
 
 
 def centerness_targets(distances: Tensor) -> Tensor:

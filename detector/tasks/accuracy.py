@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from detector.data.image_folder import FolderLoader, ImageFolder, default_resize, eval_loader, eval_transform
 from detector.engine.device import autocast, pick_device
-from detector.errors import NonFiniteError
+from detector.errors import NonFiniteError, UserError
 from detector.models.backbones import BACKBONES, Classifier, build_backbone, find_weights
 from detector.tasks.classifier_weights import check_norm, load_trained, read_facts
 from detector.weights.read import read_file
@@ -76,15 +76,15 @@ def measure_accuracy(
     """
     entry = BACKBONES[backbone]
     if batch_size < 1 or workers < 0:
-        raise ValueError(f"--batch-size is {batch_size} and --workers {workers}; they must be at least 1 and 0")
+        raise UserError(f"--batch-size is {batch_size} and --workers {workers}; they must be at least 1 and 0")
     where = pick_device(device)
     if not weight:
-        raise ValueError("--weight is empty, and random weights have no accuracy; name a file, an address or imagenet")
+        raise UserError("--weight is empty, and random weights have no accuracy; name a file, an address or imagenet")
     path = find_weights(backbone, weight)
     file = read_file(path)
     facts = {} if weight == "imagenet" else read_facts(file)
     if facts and facts["backbone"] != backbone:
-        raise ValueError(f"{path} was trained as {facts['backbone']}: write --backbone {facts['backbone']}")
+        raise UserError(f"{path} was trained as {facts['backbone']}: write --backbone {facts['backbone']}")
     check_norm(facts, path, norm)
     crop = crop or facts.get("crop") or (entry.weights.crop if weight == "imagenet" else CROP)
     resize = resize or default_resize(crop)

@@ -25,6 +25,7 @@ from detector.engine.ema import average_weights
 from detector.engine.loop import Plan, due
 from detector.engine.optim import make_optimizer
 from detector.engine.run import Run, open_folder, to_resume
+from detector.errors import UserError
 from detector.models.backbones import BACKBONES, Classifier, build_backbone, find_weights
 from detector.tasks.accuracy import PixelInput, evaluate
 from detector.tasks.classifier_weights import check_classes, export_state, load_start
@@ -144,7 +145,7 @@ def start(task: ClassificationTask, folder: Path, resume: bool = False) -> Run:
     backbone = build_backbone(recipe.backbone, recipe.norm, passes=recipe.passes)
     model = Classifier(backbone, len(classes))
     if recipe.batch_size == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
-        raise ValueError(f"--batch-size 1 leaves the batch norms of {recipe.backbone} no statistics: write 2 or more")
+        raise UserError(f"--batch-size 1 leaves the batch norms of {recipe.backbone} no statistics: write 2 or more")
     if recipe.weight and not found:
         file = read_file(find_weights(recipe.backbone, recipe.weight))
         load_start(backbone, model, entry.weights, file, recipe.norm, classes)
@@ -169,13 +170,13 @@ def start(task: ClassificationTask, folder: Path, resume: bool = False) -> Run:
     if found:
         path, content = found.path, found.content
         if "settings" not in content:
-            raise ValueError(f"{path} is a checkpoint of another task; choose another OUTPUT_DIR")
+            raise UserError(f"{path} is a checkpoint of another task; choose another OUTPUT_DIR")
         check_classes(content["classes"], path, task.train_set)
         compare(path, content["settings"], settings)
         run.restore(found)
         steps = recipe.epochs * -(-len(task.train_set) // recipe.batch_size)
         if run.step > steps:
-            raise ValueError(f"{path} is at step {run.step}, beyond the {steps} of --epochs {recipe.epochs}")
+            raise UserError(f"{path} is at step {run.step}, beyond the {steps} of --epochs {recipe.epochs}")
     return run
 
 
@@ -185,7 +186,7 @@ def compare(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for name in changed:
         old, new = was[name], now[name]
         if name in ESSENTIAL or (name == "ema" and 0 in (old, new)):
-            raise ValueError(
+            raise UserError(
                 f"{path} was trained with {name.replace('_', '-')} {old}, this run has {new}: resume with {old}, "
                 "or choose another OUTPUT_DIR to start anew"
             )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detector.data.image_folder import ImageFolder
+from detector.errors import UserError
 from detector.models.backbones import Backbone, Classifier
 from detector.weights.load import count_outputs, load_backbone
 from detector.weights.read import WeightFile
@@ -30,7 +31,7 @@ def check_norm(facts: Mapping[str, Any], path: Path, norm: str) -> None:
     """Raise ValueError when a weight file says that it was trained with another kind of norm, batch or group."""
     if facts and (facts["norm"] == "gn") != (norm == "gn"):
         remedy = "write --norm gn" if facts["norm"] == "gn" else "leave --norm out"
-        raise ValueError(f"{path} was trained with --norm {facts['norm']}: {remedy}")
+        raise UserError(f"{path} was trained with --norm {facts['norm']}: {remedy}")
 
 
 def check_classes(trained: Sequence[str], path: Path, dataset: ImageFolder) -> None:
@@ -39,7 +40,7 @@ def check_classes(trained: Sequence[str], path: Path, dataset: ImageFolder) -> N
         return
     pairs = zip_longest(trained, dataset.classes, fillvalue="nothing")
     label, (there, here) = next((label, pair) for label, pair in enumerate(pairs) if pair[0] != pair[1])
-    raise ValueError(
+    raise UserError(
         f"{path} was trained on {len(trained)} classes, {dataset.root} has {len(dataset.classes)} class folders; class "
         f"{label} is {there} there and {here} here: name a folder with the classes of the training"
     )
@@ -64,9 +65,9 @@ def load_trained(
     load_backbone(backbone, weights, file)  # before the classifier is spoken of: is it a file of this network at all?
     outputs = count_outputs(model, weights, file)
     if outputs is None:
-        raise ValueError(f"{path} holds a backbone without classifier; `detector pretrain --weight` trains one")
+        raise UserError(f"{path} holds a backbone without classifier; `detector pretrain --weight` trains one")
     if outputs != len(dataset.classes):
-        raise ValueError(
+        raise UserError(
             f"{dataset.root} has {len(dataset.classes)} class folders, {path} has {outputs} outputs and does not name "
             f"them: name a folder with all {outputs} classes (ImageNet's validation set for published weights), or a "
             "weight file that `detector pretrain` trained on these classes"

@@ -24,6 +24,7 @@ from detector.engine import loop
 from detector.engine.device import pick_device
 from detector.engine.loop import Plan, due
 from detector.engine.run import Run, open_folder, to_resume
+from detector.errors import UserError
 from detector.evaluation.base import Evaluator
 from detector.evaluation.build import build_evaluators
 from detector.evaluation.report import main_measure
@@ -134,7 +135,7 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
         check_classes(found.content, str(found.path), data.classes)
         run.restore(found)
         if run.step > cfg.SOLVER.MAX_ITER:
-            raise ValueError(f"{found.path} is at step {run.step}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}")
+            raise UserError(f"{found.path} is at step {run.step}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}")
         if run.metrics is not None and run.metrics.keys() != task.tests.keys():
             run.metrics = None  # of other test sets
     else:

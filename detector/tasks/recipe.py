@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from detector.engine.device import AMP
+from detector.errors import UserError
 
 BASE = {"sgd": (0.1, 1e-4), "adamw": (1e-3, 0.05)}
 """Optimiser -> its usual learning rate for 256 images a step, and its usual weight decay."""
@@ -73,7 +74,7 @@ class Recipe:
 
     def _require(self, name: str, holds: bool, must: str) -> None:
         if not holds:
-            raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be {must}")
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be {must}")
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:

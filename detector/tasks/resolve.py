@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from yacs.config import CfgNode
 
+from detector.errors import UserError
 from detector.models.build import resolve_parts
 
 log = logging.getLogger("detector")
@@ -50,12 +51,12 @@ def resolve_epochs(cfg: CfgNode, batches: int) -> CfgNode:
     if solver.SCHEDULE == "multi_step":
         steps = _scaled_steps(solver, share, what)
         if steps and steps[-1] >= total:
-            raise ValueError(
+            raise UserError(
                 f"{what} end at step {total}, SOLVER.STEPS {solver.STEPS} of MAX_ITER {solver.MAX_ITER} would be "
                 f"{steps}: write SOLVER.STEPS below MAX_ITER, or SOLVER.STEPS ()"
             )
     if warmup > total:
-        raise ValueError(
+        raise UserError(
             f"{what} end at step {total}, SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} of MAX_ITER {solver.MAX_ITER} "
             f"would be {warmup}: write SOLVER.WARMUP_ITERS below MAX_ITER"
         )
@@ -94,7 +95,7 @@ def _scaled_steps(solver: CfgNode, share: float, what: str) -> tuple[int, ...]:
     """STEPS times `share`, rounded. Raises ValueError, beginning with `what`, when they no longer rise from above 0."""
     steps = tuple(round(step * share) for step in solver.STEPS)
     if not all(a < b for a, b in pairwise((0, *steps))):
-        raise ValueError(
+        raise UserError(
             f"{what} would make SOLVER.STEPS {solver.STEPS} of MAX_ITER {solver.MAX_ITER} {steps}, which do not rise: "
             "train longer, or write SOLVER.STEPS () or SOLVER.SCHEDULE cosine"
         )

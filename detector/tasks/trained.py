@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from detector.config import config_from_text
 from detector.engine.device import pick_device
+from detector.errors import UserError
 from detector.inference.prepare import prepare_for_inference
 from detector.models.backbones import BACKBONES, find_weights
 from detector.models.build import build_detector
@@ -74,13 +75,13 @@ def find_trained(cfg: CfgNode, weight: str | Path | None = None, which: str = "n
     """
     folder = Path(cfg.OUTPUT_DIR)
     if which not in ("newest", "best"):
-        raise ValueError(f"--which {which}: it must be newest or best")
+        raise UserError(f"--which {which}: it must be newest or best")
     if isinstance(weight, Path):
         if weight.is_file():
             return _read_detector(weight, folder)
         if found := _of_run(weight, which, folder):
             return found
-        raise ValueError(f"{weight} holds no checkpoint: name a run's folder or a checkpoint")
+        raise UserError(f"{weight} holds no checkpoint: name a run's folder or a checkpoint")
     if weight == "imagenet":
         log.info("MODEL.WEIGHT imagenet is a backbone's file and detects nothing: the run in %s counts", folder)
     elif weight:
@@ -91,7 +92,7 @@ def find_trained(cfg: CfgNode, weight: str | Path | None = None, which: str = "n
     if found := _of_run(folder, which, folder):
         return found
     if cfg.MODEL.WEIGHT in ("", "imagenet"):
-        raise ValueError(
+        raise UserError(
             f"OUTPUT_DIR {folder} has no checkpoint and MODEL.WEIGHT names no detector; train first, or write "
             "MODEL.WEIGHT FILE.pth"
         )
@@ -112,7 +113,7 @@ def _read_detector(path: Path, folder: Path) -> Trained:
     """A file with a detector in it. folder: of the run that is written to."""
     file = read_file(path)
     if not is_detector(file):
-        raise ValueError(
+        raise UserError(
             f"MODEL.WEIGHT {path} holds no detector of this framework; `detector convert` makes one of official ones"
         )
     return Trained(file, newest=any(newest.samefile(path) for newest in by_step(folder)[:1]))
@@ -176,13 +177,13 @@ def run_config(run: Path, opts: Sequence[str] = ()) -> CfgNode:
     if run.is_dir():
         said = newest_config(run)
         if said is None:
-            raise ValueError(f"{run} holds no checkpoint: name a run's folder, a checkpoint, or --config-file FILE")
+            raise UserError(f"{run} holds no checkpoint: name a run's folder, a checkpoint, or --config-file FILE")
         return config_from_text(said[1], str(said[0]), ["OUTPUT_DIR", str(run), *opts])
     if not run.is_file():
-        raise ValueError(f"{run} is neither a run's folder nor a checkpoint, and there is no such file")
+        raise UserError(f"{run} is neither a run's folder nor a checkpoint, and there is no such file")
     text = read_plain(run).get("config")
     if not isinstance(text, str):
-        raise ValueError(f"{run} holds no config: write --config-file FILE MODEL.WEIGHT {run}")
+        raise UserError(f"{run} holds no config: write --config-file FILE MODEL.WEIGHT {run}")
     place = ["OUTPUT_DIR", str(run.parent)] if any((run.parent / name).exists() for name in RUN_FILES) else []
     return config_from_text(text, str(run), [*place, *opts])
 
@@ -198,7 +199,7 @@ def check_classes(facts: Mapping[str, Any], source: str, classes: Sequence[str])
         shared = min(len(trained), len(classes))
         i = next((i for i in range(shared) if trained[i] != classes[i]), shared)
         first = [names[i] if i < len(names) else "none" for names in (trained, classes)]
-        raise ValueError(
+        raise UserError(
             f"{source} was trained on {len(trained)} classes, the data lists {len(classes)}; class {i} is "
             f"{first[0]!r} there and {first[1]!r} here: evaluate on data with the classes of the training"
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from detector.errors import FileAccessError, MissingFileError, UserError
 from detector.weights.load import is_detector
 from detector.weights.read import FETCH, WeightFile, read_file, read_plain
 
@@ -35,7 +36,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
         os.replace(aside, path)
     except (OSError, RuntimeError) as error:
         aside.unlink(missing_ok=True)
-        raise OSError(
+        raise FileAccessError(
             f"cannot write checkpoint {path}: {error}. Free space or choose another OUTPUT_DIR; earlier "
             "checkpoints are untouched, --resume continues from the newest"
         ) from error
@@ -50,12 +51,12 @@ def read_checkpoint(path: Path, *needs: str) -> WeightFile:
     try:
         file = read_file(path, optimizer="optimizer" in needs)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such checkpoint") from None
+        raise MissingFileError(f"{path}: no such checkpoint") from None
     missing = [key for key in needs if key not in file.content]
     if not file.taken and not is_detector(file):
         missing.insert(0, "model")
     if missing:
-        raise ValueError(f"{path} is no checkpoint of this framework: it has no {', '.join(map(repr, missing))}")
+        raise UserError(f"{path} is no checkpoint of this framework: it has no {', '.join(map(repr, missing))}")
     return file
 
 
@@ -72,7 +73,7 @@ def by_step(output: Path) -> list[Path]:
         return [final] if final.exists() else [path for _, path in places]
     try:
         places.insert(0, (_step(final), final))
-    except ValueError as error:
+    except UserError as error:
         log.warning("%s; it is left out", str(error).removesuffix(FETCH))
     return [path for _, path in sorted(places, key=lambda place: place[0], reverse=True)]
 
@@ -80,7 +81,7 @@ def by_step(output: Path) -> list[Path]:
 def _step(path: Path) -> int:
     step = read_plain(path).get("step")
     if not isinstance(step, int):
-        raise ValueError(f"{path} is no checkpoint of this framework: it has no 'step'")
+        raise UserError(f"{path} is no checkpoint of this framework: it has no 'step'")
     return step
 
 
@@ -89,7 +90,7 @@ def newest_config(output: Path) -> tuple[Path, str] | None:
     for path in by_step(output):
         try:
             text = read_plain(path).get("config")
-        except ValueError as error:
+        except UserError as error:
             log.warning("%s; it is left out", str(error).removesuffix(FETCH))
             continue
         if isinstance(text, str):
@@ -106,6 +107,6 @@ def newest_checkpoint(output: Path, *needs: str) -> WeightFile | None:
     for path in by_step(output):
         try:
             return read_checkpoint(path, "step", *needs)
-        except ValueError as error:
+        except UserError as error:
             log.warning("%s; it is left out", str(error).removesuffix(FETCH))
     return None

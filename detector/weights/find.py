@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from tqdm import tqdm
 
+from detector.errors import UserError
 from detector.weights.record import Weights
 
 CHUNK = 1 << 20
@@ -46,7 +47,7 @@ def resolve(weight: str, network: str, record: Weights, published: Mapping[str, 
         logger.info("published weights of %s, licence: %s", network, record.licence)
     if weight == "imagenet" or weight in record.urls:
         if not record.urls:
-            raise ValueError(f"no weights are published for {network}; set MODEL.WEIGHT to a file, or to '' for none")
+            raise UserError(f"no weights are published for {network}; set MODEL.WEIGHT to a file, or to '' for none")
         return _fetch(record.urls, record.sha256, network, cache_folder())
     _refuse_another(weight, network, names, published)
     if weight.startswith("file://"):
@@ -57,7 +58,7 @@ def resolve(weight: str, network: str, record: Weights, published: Mapping[str, 
         return _fetch((weight,), "", network, folder)
     path = Path(weight).expanduser()
     if not path.is_file():
-        raise ValueError(f"MODEL.WEIGHT: there is no file {path}; give a path, an address, 'imagenet', or '' for none")
+        raise UserError(f"MODEL.WEIGHT: there is no file {path}; give a path, an address, 'imagenet', or '' for none")
     return path
 
 
@@ -70,7 +71,7 @@ def _refuse_another(weight: str, network: str, names: Collection[str], published
         if record.sha256 and any(Path(urlsplit(url).path).name == name for url in record.urls)
     ]
     if owners and name not in names:
-        raise ValueError(
+        raise UserError(
             f"{weight} is by its name the published file of {' and '.join(owners)}, not of {network}: set "
             "MODEL.BACKBONE.NAME to that network, or rename the file if it is another one"
         )
@@ -81,7 +82,7 @@ def _fetch(urls: Sequence[str], sha256: str, fallback: str, folder: Path) -> Pat
     for path in targets:
         if path.is_file():
             if reason := fault(path, sha256):
-                raise ValueError(f"{path} {reason}; delete it to download it again, or put the right file there")
+                raise UserError(f"{path} {reason}; delete it to download it again, or put the right file there")
             return path
     faults = []
     for url, path in zip(urls, targets, strict=True):
@@ -91,7 +92,7 @@ def _fetch(urls: Sequence[str], sha256: str, fallback: str, folder: Path) -> Pat
             faults.append(f"  {url}: {error}")
         else:
             return path
-    raise ValueError(
+    raise UserError(
         "download failed:\n"
         + "\n".join(faults)
         + f"\nFetch the file by hand from {urls[0]} and put it at {targets[0]}, or set MODEL.WEIGHT to its path."
@@ -117,7 +118,7 @@ def _download(url: str, path: Path, sha256: str) -> None:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response, part.open("wb") as file:
             _copy(response, file, int(response.headers.get("Content-Length") or 0), path.name)
         if reason := fault(part, sha256):
-            raise ValueError(f"what arrived {reason}")
+            raise UserError(f"what arrived {reason}")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -131,7 +132,7 @@ def _copy(source: BinaryIO, target: BinaryIO, size: int, name: str) -> None:
             bar.update(len(chunk))
             done += len(chunk)
     if size and done != size:
-        raise ValueError(f"the connection ended after {done} of {size} bytes")
+        raise UserError(f"the connection ended after {done} of {size} bytes")
 
 
 def digest(path: Path) -> str:

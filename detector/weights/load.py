@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from detector.errors import UserError
 from detector.structures import ClassRows
 from detector.weights.read import State, WeightFile
 from detector.weights.record import Weights
@@ -72,10 +73,10 @@ def load_state(
     left = [key for key in state if key not in own and key not in dropped]
     report.unexpected = [key for key in left if not key.endswith(COUNTER)]
     if report.missing or report.unexpected or report.wrong_shape:
-        raise ValueError(f"{source or 'these weights'} do not fit the model:\n{report}\n{_remedy(module, report)}")
+        raise UserError(f"{source or 'these weights'} do not fit the model:\n{report}\n{_remedy(module, report)}")
     broken = [key for key in report.loaded if not torch.isfinite(state[key]).all()]
     if broken:
-        raise ValueError(
+        raise UserError(
             f"{source or 'these weights'}: {len(broken)} tensors hold values that are infinite or no number, "
             f"{broken[0]} first: the training that wrote them diverged; take an earlier checkpoint"
         )
@@ -128,8 +129,8 @@ def _own_names(file: WeightFile, weights: Weights, own: Iterable[str]) -> tuple[
     try:
         state, beside, off = unwrapped(file.state, own)
         state, aside = translate(state, weights, own)
-    except ValueError as error:
-        raise ValueError(f"{file.path}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{file.path}: {error}") from error
     return state, [*beside, *aside], off
 
 
@@ -145,7 +146,7 @@ def is_detector(file: WeightFile) -> bool:
     """Whether a file holds a whole detector of ours: a backbone and a head, whatever wrapper is around them."""
     try:
         state = unwrapped(file.state, ("backbone.", "neck.", "head."))[0]
-    except ValueError:
+    except UserError:
         return False
     return {"backbone", "head"} <= {key.partition(".")[0] for key in state}
 
@@ -163,15 +164,15 @@ def load_detector(
     own = model.state_dict()
     try:
         state, aside, off = unwrapped(file.state, own)
-    except ValueError as error:
-        raise ValueError(f"{file.path}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{file.path}: {error}") from error
     _say_prefixes(file, off)
     layers = cast("Mapping[str, ClassRows]", model.get_submodule("head").classifier)
     rows = {key: row for name, row in layers.items() for key in own if key.startswith(f"head.{name}.") and key in state}
     other = [key for key in rows if state[key].shape != own[key].shape]
     dropped = False
     if other and not fine_tune:
-        raise ValueError(
+        raise UserError(
             f"{file.path} has {_numbers(state, own, rows, other[0])} ({other[0]}): set MODEL.NUM_CLASSES to what it "
             "was trained with; only training may drop a classifier"
         )

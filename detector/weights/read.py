@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detector.errors import UserError
 from detector.weights.find import ZIP, fault
 
 log = logging.getLogger("detector")
@@ -56,13 +57,13 @@ def read_file(path: str | Path, *, optimizer: bool = False) -> WeightFile:
     """
     path = Path(path)
     if reason := fault(path, ""):
-        raise ValueError(f"{path} {reason}{FETCH}")
+        raise UserError(f"{path} {reason}{FETCH}")
     whole = _load(path, _reader(path))
     weights, places = whole, list[str]()
     while isinstance(weights, Mapping) and (place := _place(weights)):
         weights, places = weights[place], [*places, place]
     if not isinstance(weights, Mapping) or not (weights or places):
-        raise ValueError(f"{path} holds no tensors by name but a {type(weights).__name__}; save `model.state_dict()`")
+        raise UserError(f"{path} holds no tensors by name but a {type(weights).__name__}; save `model.state_dict()`")
     state, taken = {str(key): _tensor(path, key, value) for key, value in weights.items()}, ".".join(places)
     if state.pop("n_averaged", None) is not None:  # of torch's AveragedModel, which puts a prefix before all others
         state = {key.removeprefix("module."): value for key, value in state.items()}
@@ -102,10 +103,10 @@ def _tensor(path: Path, key: str, value: object) -> Tensor:
         return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
     if isinstance(value, Tensor):
         return value
-    raise ValueError(f"{path}: {key!r} is a {type(value).__name__}, not a tensor; save `model.state_dict()` alone")
+    raise UserError(f"{path}: {key!r} is a {type(value).__name__}, not a tensor; save `model.state_dict()` alone")
 
 
-class _DamageError(ValueError):
+class _DamageError(UserError):
     """A file whose content is not what was written; the message names it."""
 
 
@@ -116,18 +117,18 @@ def _load(path: Path, read: Callable[[Path], object]) -> object:
     except _DamageError:
         raise
     except ImportError as error:
-        raise ValueError(f"{path} needs the package safetensors: pip install safetensors") from error
+        raise UserError(f"{path} needs the package safetensors: pip install safetensors") from error
     except Exception as error:
         # Only the end of torch's text: its beginning advises to switch the protection off.
         text = re.sub(r"(?s)^Weights only load failed.*WeightsUnpickler error:", "", str(error)).strip()
         if found := re.search(r"(?i)(?:unsupported (?:class|global:?(?: global)?)|refused:) (\S+)", text):
-            raise ValueError(
+            raise UserError(
                 f"{path} holds pickled code ({found[1]}), which is never run; open it in the project that made it and "
                 "save `model.state_dict()` alone"
             ) from error
         first = text.splitlines()[0].partition(". ")[0][:200] if text else "no reason given"
         reason = f"{type(error).__name__}: {first}"
-        raise ValueError(f"{path} is truncated or no weight file ({reason}){FETCH}") from error
+        raise UserError(f"{path} is truncated or no weight file ({reason}){FETCH}") from error
 
 
 def _reader(path: Path) -> Callable[[Path], object]:

@@ -7,6 +7,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from detector.errors import UserError
 from detector.weights.read import State
 from detector.weights.record import Decimation, Weights
 
@@ -73,7 +74,7 @@ def translate(state: State, weights: Weights, own: Iterable[str]) -> tuple[State
             state = renamed(state, [("^" + re.escape(prefix), "")])
     if "conv1_w" in state:
         if weights.pixels.order != "bgr":
-            raise ValueError("these are Caffe2 weights, for BGR images: set MODEL.BACKBONE.NAME to a _caffe backbone")
+            raise UserError("these are Caffe2 weights, for BGR images: set MODEL.BACKBONE.NAME to a _caffe backbone")
         # Momenta are the solver's; the networks behind these files ignore a stored bias when an affine follows it.
         useless = [key for key in state if re.search(r"_momentum$|^conv1_b$|branch(1|2[abc])_b$", key)]
         aside += useless
@@ -91,7 +92,7 @@ def translate(state: State, weights: Weights, own: Iterable[str]) -> tuple[State
 
 def _decimate(tensor: Tensor, whole: Decimation) -> Tensor:
     if tensor.numel() != prod(whole.shape):
-        raise ValueError(
+        raise UserError(
             f"{whole.key!r} is {tuple(tensor.shape)}, not {whole.shape}; is it the file of another network?"
         )
     return tensor.reshape(whole.shape)[tuple(slice(None, None, step) for step in whole.steps)].clone()
@@ -109,6 +110,6 @@ def renamed(state: Mapping[str, Tensor], rules: Sequence[tuple[str, str]]) -> St
         for pattern, replacement in rules:
             new = re.sub(pattern, replacement, new)
         if new in tensors:
-            raise ValueError(f"{origin[new]!r} and {old!r} both become {new!r}; is it the file of another source?")
+            raise UserError(f"{origin[new]!r} and {old!r} both become {new!r}; is it the file of another source?")
         tensors[new], origin[new] = value, old
     return tensors

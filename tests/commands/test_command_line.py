@@ -11,7 +11,9 @@ from helpers import ROOT, environment
 import detector
 from detector.__main__ import command, main
 from detector.commands import VERBS, convert
+from detector.commands.base import run
 from detector.conversion import SOURCES
+from detector.errors import MissingFileError, UnknownNameError, UserError
 
 DOORS = {
     "train_net": "train", "test_net": "test", "predict": "predict", "convert_checkpoint": "convert",
@@ -124,3 +126,25 @@ def test_every_verb_is_called_alike(verb):
 
 def test_the_sources_of_conversion_are_those_registered():
     assert tuple(sorted(SOURCES)) == convert.SOURCES
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UserError("K: 1; write 2"),
+        MissingFileError("K: no file"),
+        UnknownNameError("unknown 'K'"),
+        PermissionError(13, "no", "K"),
+    ],
+)
+def test_a_mistake_is_one_line_and_a_bug_keeps_its_traceback(error):
+    def fail():
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run(fail, {"K": "--k"})
+    assert ended.value.code == f"error: {error}".replace("K", "--k")
+    for bug in (ValueError("K"), KeyError("K"), OSError("K"), ImportError("K"), TypeError("K")):
+        error = bug
+        with pytest.raises(type(bug)):
+            run(fail)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from detector.errors import UserError
 from detector.models.backbones import build_backbone
 from detector.models.backbones.base import Backbone
 from detector.models.norm import FrozenNorm
@@ -210,7 +211,7 @@ class Timm(Peer):
         network.reset_classifier(0)
         missing = network.load_state_dict(backbone.state_dict(), strict=False).missing_keys
         if [key for key in missing if not key.endswith("num_batches_tracked")]:
-            raise ValueError(f"timm's network has other keys: {', '.join(missing[:5])}")
+            raise UserError(f"timm's network has other keys: {', '.join(missing[:5])}")
         self.network, self.passes = network, passes
 
     def forward(self, images: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from detector.config import load_config
 from detector.data.loader import test_loader
 from detector.engine.loop import train
 from detector.engine.run import open_folder
+from detector.errors import UserError
 from detector.evaluation.coco import CocoEvaluator
 from detector.files import write_json
 from detector.inference.detect import detect
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def learn(args: argparse.Namespace) -> list[dict[str, Any]]:
     """All runs, printed and filed; returns their numbers."""
     if not all(seed.isdecimal() for seed in args.seeds.split(",")):
-        raise ValueError(f"--seeds {args.seeds}: write whole numbers with commas between them, e.g. 0,1")
+        raise UserError(f"--seeds {args.seeds}: write whole numbers with commas between them, e.g. 0,1")
     shown = ["ours", "peer"] if args.only is None else [args.only]
     rows: list[dict[str, Any]] = []
     output = Path(args.output)
@@ -77,7 +78,7 @@ def learn(args: argparse.Namespace) -> list[dict[str, Any]]:
             log.info("%s", table(rows[-1:]))
     orders = {row["seed"]: {other["order"] for other in rows if other["seed"] == row["seed"]} for row in rows}
     if any(len(order) > 1 for order in orders.values()):
-        raise ValueError("the detectors saw the images in different order: the numbers do not compare")
+        raise UserError("the detectors saw the images in different order: the numbers do not compare")
     print(table(rows + means(rows)))
     return rows
 

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
+from detector.errors import UserError
 from detector.models.norm import Norm, norm_factory
 from detector.registry import Registry
 from detector.structures import Features, Level
@@ -50,7 +51,7 @@ class Backbone(nn.Module):
         Batch norms in them also keep their running statistics in training. Raises ValueError outside 0..5.
         """
         if not 0 <= at <= PARTS:
-            raise ValueError(f"MODEL.BACKBONE.FREEZE_CONV_BODY_AT is {at}; it must be 0 (no part) to {PARTS} (all)")
+            raise UserError(f"MODEL.BACKBONE.FREEZE_CONV_BODY_AT is {at}; it must be 0 (no part) to {PARTS} (all)")
         self.frozen_parts = at
         for index, part in enumerate(self.parts()):
             for module in part:
@@ -68,7 +69,7 @@ class Backbone(nn.Module):
 
     def set_passes(self, passes: int) -> None:
         """Runs every stage `passes` times. Raises ValueError in a backbone that has no stages to repeat."""
-        raise ValueError(
+        raise UserError(
             f"{type(self).__name__} has no stages to repeat {passes} times; set MODEL.BACKBONE.PASSES to 0 for it"
         )
 
@@ -117,7 +118,7 @@ def build_backbone(name: str, norm: str = "frozen_bn", norm_eps: float | None = 
     if norm_eps is None:
         norm_eps = entry.weights.norm_eps
     elif norm != "frozen_bn":
-        raise ValueError(f"norm_eps is for frozen_bn only; {norm} always has {EPS}, so leave it out")
+        raise UserError(f"norm_eps is for frozen_bn only; {norm} always has {EPS}, so leave it out")
     backbone = entry.build(norm_factory(norm, norm_eps))
     if passes:
         backbone.set_passes(passes)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from detector.errors import UserError
 from detector.models.backbones.base import Backbone
 from detector.models.norm import ConvNorm, Norm, conv_norm, conv_norms
 from detector.structures import Features, Level
@@ -156,7 +157,7 @@ class ResidualTrunk(Backbone):
     def set_passes(self, passes: int) -> None:
         """Runs every stage `passes` times. Raises ValueError below 1."""
         if passes < 1:
-            raise ValueError(f"MODEL.BACKBONE.PASSES is {passes}; it must be 1 or more, or 0 for the backbone's own")
+            raise UserError(f"MODEL.BACKBONE.PASSES is {passes}; it must be 1 or more, or 0 for the backbone's own")
         for stage in self.stages():
             stage.passes = passes
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from detector.errors import UserError
 from detector.models.heads.base import Head, Standard, chance, register_head
 from detector.models.heads.box_head import BoxHead
 from detector.models.heads.rpn import RPN, build_rpn
@@ -52,7 +53,7 @@ class Pooler(nn.Module):
         if not self.strides or list(self.strides.values()) != [
             2 ** (self.lowest + i) for i in range(len(self.strides))
         ]:
-            raise ValueError(f"regions are pooled from levels of strides 4, 8, .. {MAX_STRIDE}; the neck has {levels}")
+            raise UserError(f"regions are pooled from levels of strides 4, 8, .. {MAX_STRIDE}; the neck has {levels}")
         self.resolution, self.sampling_ratio, self.aligned = resolution, sampling_ratio, aligned
 
     def forward(self, features: Features, boxes: Tensor, image: Tensor) -> Tensor:
@@ -112,13 +113,13 @@ class FasterRCNN(Head):
         super().__init__()
         if bbox_reg_loss_type not in DELTA_LOSSES:
             names = ", ".join(DELTA_LOSSES)
-            raise ValueError(f"MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE {bbox_reg_loss_type!r}; choose one of {names}")
+            raise UserError(f"MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE {bbox_reg_loss_type!r}; choose one of {names}")
         if bg_iou_threshold > fg_iou_threshold:
-            raise ValueError(
+            raise UserError(
                 f"MODEL.ROI_HEADS.BG_IOU_THRESHOLD {bg_iou_threshold} is above FG_IOU_THRESHOLD {fg_iou_threshold}"
             )
         if cascade_ious and not cls_agnostic_bbox_reg:
-            raise ValueError("MODEL.ROI_HEADS.CASCADE_IOUS refines one box a region: set CLS_AGNOSTIC_BBOX_REG True")
+            raise UserError("MODEL.ROI_HEADS.CASCADE_IOUS refines one box a region: set CLS_AGNOSTIC_BBOX_REG True")
         self.num_classes = num_classes
         self.thresholds = [(iou, iou) for iou in cascade_ious] or [(fg_iou_threshold, bg_iou_threshold)]
         self.batch_size_per_image, self.positive_fraction = batch_size_per_image, positive_fraction

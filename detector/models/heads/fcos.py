@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from detector.errors import UserError
 from detector.models.heads.base import Head, Standard, flatten, register_head
 from detector.models.necks.base import NeckKeys
 from detector.models.norm import group_norm
@@ -82,14 +83,14 @@ class FCOS(Head):
         super().__init__()
         widths = {level.channels for level in levels.values()}
         if len(widths) != 1:
-            raise ValueError(f"FCOS shares its towers over levels of one width, the neck has {levels}")
+            raise UserError(f"FCOS shares its towers over levels of one width, the neck has {levels}")
         if len(sizes_of_interest) != len(levels) - 1:
-            raise ValueError(
+            raise UserError(
                 f"MODEL.FCOS.SIZES_OF_INTEREST {tuple(sizes_of_interest)} parts {len(sizes_of_interest) + 1} ranges, "
                 f"but the neck has {len(levels)} levels ({', '.join(levels)})"
             )
         if iou_loss_type not in IOU_LOSSES:
-            raise ValueError(f"MODEL.FCOS.IOU_LOSS_TYPE {iou_loss_type!r}; choose one of {', '.join(IOU_LOSSES)}")
+            raise UserError(f"MODEL.FCOS.IOU_LOSS_TYPE {iou_loss_type!r}; choose one of {', '.join(IOU_LOSSES)}")
         self.strides = {name: level.stride for name, level in levels.items()}
         bounds = [-1.0, *map(float, sizes_of_interest), math.inf]
         self.ranges = list(pairwise(bounds))

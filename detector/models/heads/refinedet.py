@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from detector.errors import UserError
 from detector.models.heads.base import Head, Standard, flatten, register_head
 from detector.models.layers import (
     conv_layer,
@@ -97,13 +98,13 @@ class RefineDet(Head):
         self.strides = {name: level.stride for name, level in levels.items()}
         strides = list(self.strides.values())
         if strides != [strides[0] * 2**i for i in range(len(strides))]:
-            raise ValueError(f"RefineDet needs levels that halve from one to the next; the neck has {levels}")
+            raise UserError(f"RefineDet needs levels that halve from one to the next; the neck has {levels}")
         if bg_iou_threshold > fg_iou_threshold:
-            raise ValueError(
+            raise UserError(
                 f"MODEL.REFINEDET.BG_IOU_THRESHOLD {bg_iou_threshold} is above FG_IOU_THRESHOLD {fg_iou_threshold}"
             )
         if predictor_bottleneck and norm is None:
-            raise ValueError("MODEL.REFINEDET.PREDICTOR_BOTTLENECK needs a MODEL.REFINEDET.NORM: bn, sync_bn or gn")
+            raise UserError("MODEL.REFINEDET.PREDICTOR_BOTTLENECK needs a MODEL.REFINEDET.NORM: bn, sync_bn or gn")
         self.num_classes = num_classes
         self.anchor_scale, self.aspect_ratios = anchor_scale, tuple(aspect_ratios)
         self.clip_anchors = clip_anchors

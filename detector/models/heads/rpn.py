@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from detector.errors import UserError
 from detector.models.heads.base import chance, flatten
 from detector.ops.anchors import anchor_cells, grid_anchors, legacy_anchor_cells, padded_strides
 from detector.ops.boxes import decode_deltas, encode_deltas
@@ -60,19 +61,19 @@ class RPN(nn.Module):
     ) -> None:
         super().__init__()
         if len(anchor_sizes) != len(levels):
-            raise ValueError(
+            raise UserError(
                 f"MODEL.RPN.ANCHOR_SIZES {tuple(anchor_sizes)} has one size for each of {len(anchor_sizes)} levels, "
                 f"but the neck has {len(levels)} ({', '.join(levels)})"
             )
         widths = {level.channels for level in levels.values()}
         if len(widths) != 1:
-            raise ValueError(f"the RPN shares its layers over levels of one width, the neck has {levels}")
+            raise UserError(f"the RPN shares its layers over levels of one width, the neck has {levels}")
         if bg_iou_threshold > fg_iou_threshold:
-            raise ValueError(
+            raise UserError(
                 f"MODEL.RPN.BG_IOU_THRESHOLD {bg_iou_threshold} is above FG_IOU_THRESHOLD {fg_iou_threshold}"
             )
         if legacy_anchors and anchors_rounded:
-            raise ValueError("MODEL.RPN.LEGACY_ANCHORS and ANCHORS_ROUNDED are two ways of rounding; set one of them")
+            raise UserError("MODEL.RPN.LEGACY_ANCHORS and ANCHORS_ROUNDED are two ways of rounding; set one of them")
         self.strides = {name: level.stride for name, level in levels.items()}
         self.padded_strides = padded_strides
         self.fg_iou_threshold, self.bg_iou_threshold = fg_iou_threshold, bg_iou_threshold

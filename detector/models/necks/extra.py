@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from detector.errors import UserError
 from detector.models.layers import conv_layer, optional_norm, projection_bottleneck
 from detector.models.narrow import convolve
 from detector.models.necks.base import Neck, NeckKeys, register_neck
@@ -64,11 +65,11 @@ class RefineDetSources(Neck):
     ) -> None:
         super().__init__()
         if extra not in EXTRA:
-            raise ValueError(
+            raise UserError(
                 f"unknown extra level {extra!r} (MODEL.NECK.EXTRA_LEVELS); refinedet_sources has {', '.join(EXTRA)}"
             )
         if len(scales) > len(sources):
-            raise ValueError(
+            raise UserError(
                 f"MODEL.NECK.L2NORM_SCALES {tuple(scales)} has a scale for each of {len(scales)} sources, but "
                 f"there are {len(sources)} ({', '.join(sources)})"
             )
@@ -83,7 +84,7 @@ class RefineDetSources(Neck):
             self.extra, out = SSDExtra(channels, norm), SSDExtra.out_channels
         else:
             if norm is None:
-                raise ValueError("MODEL.NECK.EXTRA_LEVELS c6_bottleneck needs a MODEL.NECK.NORM: bn, sync_bn or gn")
+                raise UserError("MODEL.NECK.EXTRA_LEVELS c6_bottleneck needs a MODEL.NECK.NORM: bn, sync_bn or gn")
             self.extra, out = projection_bottleneck(channels, 128, 2, norm), 512
         self.levels[f"c{int(top[1:]) + 1}"] = Level(out, 2 * stride)
 
@@ -103,7 +104,7 @@ def build_refinedet_sources(cfg: CfgNode, levels: dict[str, Level]) -> RefineDet
     node = cfg.MODEL.NECK
     missing = [name for name in node.SOURCES if name not in levels]
     if missing or not node.SOURCES:
-        raise ValueError(f"MODEL.NECK.SOURCES {tuple(node.SOURCES)}: {cfg.MODEL.BACKBONE.NAME} has {tuple(levels)}")
+        raise UserError(f"MODEL.NECK.SOURCES {tuple(node.SOURCES)}: {cfg.MODEL.BACKBONE.NAME} has {tuple(levels)}")
     sources = {name: levels[name] for name in node.SOURCES}
     norm = optional_norm(node.NORM, "MODEL.NECK.NORM")
     return RefineDetSources(sources, node.L2NORM_SCALES, node.EXTRA_LEVELS, norm)

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from detector.errors import UserError
 from detector.models.narrow import convolve
 from detector.models.necks.base import Neck, NeckKeys, register_neck
 from detector.models.norm import ConvNorm, norm_factory
@@ -38,7 +39,7 @@ class FPN(Neck):
         number, stride = int(top[1:]), sources[top].stride
         above = {"none": 0, "maxpool": 1, "p6p7_p5": 2, "p6p7_c5": 2}
         if extra not in above:
-            raise ValueError(f"unknown extra levels {extra!r} (MODEL.NECK.EXTRA_LEVELS); choose one of {list(above)}")
+            raise UserError(f"unknown extra levels {extra!r} (MODEL.NECK.EXTRA_LEVELS); choose one of {list(above)}")
         for i in range(1, above[extra] + 1):
             self.levels[f"p{number + i}"] = Level(channels, stride * 2**i)
         if above[extra] == 2:
@@ -76,5 +77,5 @@ def build_fpn(cfg: CfgNode, levels: dict[str, Level]) -> FPN:
     node = cfg.MODEL.NECK
     missing = [name for name in node.SOURCES if name not in levels]
     if missing or not node.SOURCES:
-        raise ValueError(f"MODEL.NECK.SOURCES {tuple(node.SOURCES)}: {cfg.MODEL.BACKBONE.NAME} has {tuple(levels)}")
+        raise UserError(f"MODEL.NECK.SOURCES {tuple(node.SOURCES)}: {cfg.MODEL.BACKBONE.NAME} has {tuple(levels)}")
     return FPN({name: levels[name] for name in node.SOURCES}, node.OUT_CHANNELS, node.EXTRA_LEVELS, node.NORM)
