@@ -155,8 +155,9 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
         for key, flag in (flags or {}).items():
             text = text.replace(key, flag)
         sys.exit(f"error: {text}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; training continues from its newest checkpoint with --resume")
+    except KeyboardInterrupt as stop:  # of a training: Stopped, which says what became of it
+        print(stop.args[0] if stop.args else "interrupted", file=sys.stderr)
+        sys.exit(getattr(stop, "status", 130))
 
 
 def show(text: str) -> None:

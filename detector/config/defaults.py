@@ -144,6 +144,7 @@ _C.DATASETS.TRAIN_DIFFICULT = "auto"  # train on VOC's difficult objects: yes | 
 
 _C.DATALOADER = CfgNode()
 _C.DATALOADER.NUM_WORKERS = 4  # processes that read and augment; 0: the training process itself
+_C.DATALOADER.TIMEOUT = 300  # seconds without a batch after which a run with workers stops; 0: never
 _C.DATALOADER.SIZE_DIVISIBILITY = 0  # batches are padded right and bottom to a multiple of this, pixels; 0: the head's
 _C.DATALOADER.ASPECT_RATIO_GROUPING = True  # wide and tall images go into different batches
 _C.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True  # train without the images that have no box

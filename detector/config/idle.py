@@ -105,6 +105,7 @@ _RULES = (
         "INPUT.MIN_SIZE_RANGE_TRAIN",
         lambda cfg: cfg.INPUT.MIN_SIZE_RANGE_TRAIN != (-1, -1),
     ),
+    Idle(("DATALOADER.TIMEOUT",), "DATALOADER.NUM_WORKERS", lambda cfg: cfg.DATALOADER.NUM_WORKERS == 0),
     Idle(("SOLVER.MOMENTUM",), "SOLVER.OPTIMIZER", lambda cfg: cfg.SOLVER.OPTIMIZER == "adamw"),
     Idle(("SOLVER.STEPS", "SOLVER.GAMMA"), "SOLVER.SCHEDULE", lambda cfg: cfg.SOLVER.SCHEDULE == "cosine"),
     Idle(("SOLVER.GAMMA",), "SOLVER.STEPS", lambda cfg: cfg.SOLVER.STEPS == ()),

@@ -1,7 +1,6 @@
 """Pictures in one folder per class, as ImageNet is kept: their labels, their crops, their batches."""
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +9,12 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import BatchSampler, Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 from detector.data.samplers import Draw, TrainBatches
+from detector.data.workers import make_loader, received
 from detector.errors import MissingFileError, UserError
 
 MAX_RATIO = 100  # long side to short side, whose resizing would fill the memory beyond
@@ -86,23 +86,13 @@ class FolderLoader:
     def __init__(
         self, dataset: ImageFolder, batches: Iterable[list[Draw]] | Iterable[list[int]], workers: int, pin_memory: bool
     ) -> None:
-        self.loader = DataLoader(
-            _Caught(dataset),
-            batch_sampler=batches,
-            collate_fn=_collate,
-            num_workers=workers,
-            worker_init_fn=_start_worker,
-            persistent_workers=workers > 0,
-            prefetch_factor=4 if workers else None,
-            pin_memory=pin_memory,
-            generator=torch.Generator(),  # its own, as the DataLoader would draw a number from the global one
-        )
+        self.loader = make_loader(_Caught(dataset), batches, _collate, workers, pin_memory)
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[LabelledImages]:
-        for batch in self.loader:
+        for batch in received(self.loader, "--workers"):
             if isinstance(batch, str):
                 raise UserError(batch)
             yield batch
@@ -262,8 +252,3 @@ def _collate(items: list[tuple[np.ndarray, int] | str]) -> LabelledImages | str:
         images.append(item[0])
         labels.append(item[1])
     return LabelledImages(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor(labels))
-
-
-def _start_worker(worker: int) -> None:
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", module="PIL")  # of odd EXIF tags, of which ImageNet has some

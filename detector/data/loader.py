@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -15,6 +14,7 @@ from detector.data.coco import CocoDetection, JoinedDataset, RecordError
 from detector.data.index import check_same_classes
 from detector.data.pipeline import Colour, build_transforms
 from detector.data.samplers import Draw, TrainBatches, eval_batches
+from detector.data.workers import make_loader, received
 from detector.errors import UserError
 from detector.structures import Batch, Target, real_outputs
 
@@ -46,7 +46,7 @@ class BatchLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        for parcel in self.loader:
+        for parcel in received(self.loader):
             if parcel.problem is not None:
                 raise RecordError(parcel.problem)
             yield parcel.batch
@@ -174,17 +174,9 @@ def _loader(
             "DATALOADER.SIZE_DIVISIBILITY 0 leaves it to the head: resolve the config first "
             "(detector.models.build.resolve_parts), or write a number of pixels"
         )
-    loader = DataLoader(
-        _Caught(dataset),
-        batch_sampler=batches,
-        collate_fn=partial(_parcel, divisibility=divisibility),
-        num_workers=workers,
-        worker_init_fn=_one_thread,
-        persistent_workers=workers > 0,
-        prefetch_factor=4 if workers else None,
-        pin_memory=cfg.MODEL.DEVICE.startswith(("auto", "cuda")) and torch.cuda.is_available(),
-        generator=torch.Generator(),  # its own, as the DataLoader would draw a number from the global one
-    )
+    pin_memory = cfg.MODEL.DEVICE.startswith(("auto", "cuda")) and torch.cuda.is_available()
+    collated = partial(_parcel, divisibility=divisibility)
+    loader = make_loader(_Caught(dataset), batches, collated, workers, pin_memory, cfg.DATALOADER.TIMEOUT)
     return BatchLoader(loader)
 
 
@@ -195,8 +187,3 @@ def _parcel(items: list[Item | RecordError], divisibility: int) -> _Parcel:
             return _Parcel(problem=str(item))
         good.append(item)
     return _Parcel(collate(good, divisibility))
-
-
-def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)

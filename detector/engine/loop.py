@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from detector.engine.device import autocast, peak_memory_mb
+from detector.engine.keep import Statistics, keep
 from detector.engine.log import TrainLog
 from detector.engine.optim import set_learning_rate
 from detector.engine.run import Run
-from detector.errors import NonFiniteError
+from detector.engine.stop import Stopped, held, listening
+from detector.engine.trouble import Remedies, machine_trouble
+from detector.errors import NonFiniteError, UserError
 from detector.weights.checkpoint import save_checkpoint
 
 log = logging.getLogger("detector")
@@ -25,10 +28,11 @@ log = logging.getLogger("detector")
 class Task(Protocol):
     """What is learned: how a batch becomes losses, and a model measures.
 
-    advice: what its user may change when a training diverges.
+    advice: what its user may change when a training diverges; remedies: what, when the machine runs out of something.
     """
 
     advice: str
+    remedies: Remedies
 
     def batches(self, start: int, stop: int) -> Iterable[NamedTuple]:
         """The batches of the steps from `start` to before `stop`."""
@@ -85,57 +89,97 @@ def seed_step(seed: int, step: int, device: torch.device) -> None:
 def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
     """Train from the run's step to the plan's last. Returns the measures of the last evaluation.
 
-    Raises NonFiniteError, with the run's checkpoints as they are, when it diverges.
+    Whatever stops it on the way, the finished steps are kept, and the message says where. Raises Stopped after Ctrl-C
+    or SIGTERM; UserError when memory, a process that reads pictures or a picture fails; NonFiniteError, with the run's
+    checkpoints as they are, when it diverges.
     """
+    start = run.step
     report = TrainLog(run.folder, run.step, plan.steps)
     try:
-        if run.source is None:
-            report.event({"step": run.step, "event": "start", **run.header})
-        else:
-            log.info("resuming from %s at step %d of %d", run.source, run.step, plan.steps)
-            report.event({"step": run.step, "event": "resume", "checkpoint": run.source.name, **run.header})
-            set_learning_rate(run.optimizer, plan.rate(max(run.step - 1, 0)))  # as it was left
-            finish_step(run, task, plan, report, written=run.source)
-        if run.step < plan.steps:
-            run_steps(run, task, plan, report)
+        with listening():
+            begin(run, plan, report)
+            with held():
+                if run.source is not None:
+                    finish_step(run, task, plan, report, written=run.source)
+            if run.step < plan.steps:
+                run_steps(run, task, plan, report)
         return run.metrics or {}
+    except NonFiniteError:
+        raise
+    except Stopped as stopped:
+        kept = keep(run, start, plan.steps)
+        report.event({"step": run.step, "event": "stopped", "by": stopped.signal})
+        raise Stopped(stopped.number, f"stopped by {stopped.signal}: {kept}") from None
+    except Exception as error:
+        kept = keep(run, start, plan.steps)
+        told = str(error) if isinstance(error, UserError) else machine_trouble(error, task.remedies)
+        if not told:  # a bug
+            log.error("%s", kept)
+            raise
+        raise UserError(f"{told.removesuffix('.')}. {kept[0].upper()}{kept[1:]}") from error
     finally:
         report.close()
 
 
+def begin(run: Run, plan: Plan, report: TrainLog) -> None:
+    """Say where the training begins, and leave the learning rate as it was there."""
+    if run.source is None:
+        report.event({"step": run.step, "event": "start", **run.header})
+        return
+    log.info("resuming from %s at step %d of %d", run.source, run.step, plan.steps)
+    report.event({"step": run.step, "event": "resume", "checkpoint": run.source.name, **run.header})
+    set_learning_rate(run.optimizer, plan.rate(max(run.step - 1, 0)))
+
+
 def run_steps(run: Run, task: Task, plan: Plan, report: TrainLog) -> None:
-    """The loop itself: one batch, one update, until the plan's last step."""
-    model, optimizer, scaler = run.model, run.optimizer, run.scaler
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    """The loop itself: one batch, one update, until the plan's last step. A signal waits for the end of a step."""
+    parameters = [p for p in run.model.parameters() if p.requires_grad]
+    statistics = Statistics(run.model)
     device = parameters[0].device
     batches = iter(task.batches(run.step, plan.steps))
-    model.train()
+    run.model.train()
     report.tick()
     for step in range(run.step, plan.steps):
         waited = time.perf_counter()
         batch = next(batches)
         waited = time.perf_counter() - waited
-        seed_step(plan.seed, step, device)
-        rate = set_learning_rate(optimizer, plan.rate(step))
-        with autocast(device, plan.precision):
-            losses = task.losses(model, batch)
-        terms = torch.stack([loss.float() for loss in losses.values()])
-        total = terms.sum()
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(total).backward()
-        scaler.unscale_(optimizer)
-        norm = nn.utils.clip_grad_norm_(parameters, plan.clip or math.inf)
-        # one transfer for all of them, as each waits for the device
-        numbers = torch.cat([total[None], terms, norm[None]]).detach().tolist()
-        values = dict(zip(("loss", *losses, "grad_norm"), numbers, strict=True))
-        check_finite(values, scaler.is_enabled(), task, batch, step, rate, run.folder)
-        scaler.step(optimizer)
-        scaler.update()
-        if run.average is not None:
-            run.average.update_parameters(model)
-        run.step = step + 1
-        report.step(run.step, {**values, "data_s": waited}, rate, peak_memory_mb(device))
-        finish_step(run, task, plan, report)
+        with held():
+            statistics.note()
+            try:
+                values, rate = update(run, task, plan, batch, parameters)
+            finally:
+                if run.step == step:
+                    statistics.restore()
+            report.step(run.step, {**values, "data_s": waited}, rate, peak_memory_mb(device))
+            finish_step(run, task, plan, report)
+
+
+def update(
+    run: Run, task: Task, plan: Plan, batch: NamedTuple, parameters: Sequence[nn.Parameter]
+) -> tuple[dict[str, float], float]:
+    """One step: losses, gradients, update. Returns the numbers to log, and the rate of the first group."""
+    step, scaler, device = run.step, run.scaler, parameters[0].device
+    seed_step(plan.seed, step, device)
+    rate = set_learning_rate(run.optimizer, plan.rate(step))
+    with autocast(device, plan.precision):
+        losses = task.losses(run.model, batch)
+    terms = torch.stack([loss.float() for loss in losses.values()])
+    total = terms.sum()
+    run.optimizer.zero_grad(set_to_none=True)
+    scaler.scale(total).backward()
+    scaler.unscale_(run.optimizer)
+    norm = nn.utils.clip_grad_norm_(parameters, plan.clip or math.inf)
+    # one transfer for all of them, as each waits for the device
+    numbers = torch.cat([total[None], terms, norm[None]]).detach().tolist()
+    values = dict(zip(("loss", *losses, "grad_norm"), numbers, strict=True))
+    check_finite(values, scaler.is_enabled(), task, batch, step, rate, run.folder)
+    run.whole = False
+    scaler.step(run.optimizer)
+    scaler.update()
+    if run.average is not None:
+        run.average.update_parameters(run.model)
+    run.step, run.whole = step + 1, True
+    return values, rate
 
 
 def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog, *, written: Path | None = None) -> None:

@@ -26,7 +26,8 @@ class Run:
     values that say what a checkpoint is of (config, class names, ..); evaluated, metrics: step and measures of the last
     evaluation; best: the highest score so far; final: name of the last checkpoint, "" for its number like the others;
     kept: name of the best weights; every: whether older numbered checkpoints stay; header: what log.jsonl says of the
-    training when it begins; source: what it was resumed from.
+    training when it begins; source: what it was resumed from; written: the
+    last checkpoint of this process; whole: whether all of it is of the same step, as it is but for the update itself.
     """
 
     folder: Path
@@ -44,6 +45,8 @@ class Run:
     best: float = -1.0
     metrics: dict[str, Any] | None = None
     source: Path | None = None
+    written: Path | None = None
+    whole: bool = True
 
     @property
     def averaged(self) -> nn.Module:
@@ -72,6 +75,7 @@ class Run:
         """Write the checkpoint of this step; unless every one is to stay, older ones go once it is on the disk."""
         path = self.checkpoint(last)
         save_checkpoint(path, self.content())
+        self.written = path
         if not self.every:
             for other in [*numbered(self.folder), *self.folder.glob("model_*.pth.tmp")]:
                 if other != path:

@@ -6,6 +6,7 @@ import torch
 from tqdm import tqdm
 
 from detector.engine.device import autocast
+from detector.engine.stop import stop_if_asked
 from detector.models.detector import Detector
 from detector.ops.boxes import rescale_boxes
 from detector.structures import Batch, Detection, Target, real_outputs
@@ -38,6 +39,7 @@ def detect_all(
     model.eval()
     try:
         for batch in tqdm(batches, desc="evaluate", unit="batch", leave=False, dynamic_ncols=True):
+            stop_if_asked()
             yield detect(model, batch, precision), batch.targets
     finally:
         model.train(mode)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from detector.data.image_folder import FolderLoader, ImageFolder, default_resize, eval_loader, eval_transform
 from detector.engine.device import autocast, pick_device
+from detector.engine.stop import stop_if_asked
 from detector.errors import NonFiniteError, UserError
 from detector.models.backbones import BACKBONES, Classifier, build_backbone, find_weights
 from detector.tasks.classifier_weights import check_norm, load_trained, read_facts
@@ -126,6 +127,7 @@ def evaluate(model: nn.Module, batches: FolderLoader, prepare: PixelInput, amp: 
     images, hits1, hits5, loss, k = 0, 0.0, 0.0, 0.0, 1
     bar = tqdm(batches, desc="evaluate", unit="batch", leave=False, dynamic_ncols=True)
     for batch in bar:
+        stop_if_asked()
         labels = batch.labels.to(prepare.device, non_blocking=True)
         with autocast(prepare.device, amp):
             logits = model(prepare(batch.images))

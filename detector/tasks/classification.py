@@ -25,6 +25,8 @@ from detector.engine.ema import average_weights
 from detector.engine.loop import Plan, due
 from detector.engine.optim import make_optimizer
 from detector.engine.run import Run, open_folder, to_resume
+from detector.engine.stop import listening
+from detector.engine.trouble import Remedies
 from detector.errors import UserError
 from detector.models.backbones import BACKBONES, Classifier, build_backbone, find_weights
 from detector.tasks.accuracy import PixelInput, evaluate
@@ -51,6 +53,11 @@ class ClassificationTask:
 
     def __init__(self, recipe: Recipe, device: torch.device, train_set: ImageFolder, val_set: ImageFolder) -> None:
         self.recipe, self.device, self.train_set, self.val_set = recipe, device, train_set, val_set
+        self.remedies = Remedies(
+            f"--amp bf16, or fp16 on older cards (now {recipe.amp}); a smaller --batch-size (now {recipe.batch_size}); "
+            f"a smaller --crop (now {recipe.crop})",
+            f"--workers (now {recipe.workers})",
+        )
         self.pinned = device.type == "cuda"
         self.prepare = PixelInput(BACKBONES[recipe.backbone].weights.pixels, device)
         self.mix = build_mix(recipe, len(train_set.classes))
@@ -102,20 +109,29 @@ def train_classifier(recipe: Recipe, resume: bool = False) -> dict[str, float]:
     Returns the last epoch's top-1 and top-5 (per cent) and loss. Errors name folder, file or flag and the remedy;
     NonFiniteError stops a run that diverges and leaves its checkpoints as they are.
     """
-    device = pick_device(recipe.device)
-    train_set, val_set = open_train_and_val(Path(recipe.data), recipe.crop, recipe.seed)
-    folder = open_folder(recipe.output, resume)
-    task = ClassificationTask(recipe, device, train_set, val_set)
-    run = start(task, folder, resume)
-    per_epoch = -(-len(train_set) // recipe.batch_size)
-    log.info(
-        "%s: %d classes, %d pictures to train on and %d to evaluate, %d epochs of %d steps, learning rate %g",
-        *(recipe.backbone, len(train_set.classes), len(train_set), len(val_set), recipe.epochs, per_epoch, recipe.lr),
-    )
-    metrics = loop.train(run, task, plan(recipe, per_epoch))
-    save_checkpoint(folder / WEIGHTS, {**task.weights(run), "step": run.step, "metrics": run.metrics})
-    log.info("weights of the last epoch -> %s, of the best -> %s", folder / WEIGHTS, folder / BEST)
-    return metrics
+    with listening():
+        device = pick_device(recipe.device)
+        train_set, val_set = open_train_and_val(Path(recipe.data), recipe.crop, recipe.seed)
+        folder = open_folder(recipe.output, resume)
+        task = ClassificationTask(recipe, device, train_set, val_set)
+        run = start(task, folder, resume)
+        per_epoch = -(-len(train_set) // recipe.batch_size)
+        log.info(
+            "%s: %d classes, %d pictures to train on and %d to evaluate, %d epochs of %d steps, learning rate %g",
+            *(
+                recipe.backbone,
+                len(train_set.classes),
+                len(train_set),
+                len(val_set),
+                recipe.epochs,
+                per_epoch,
+                recipe.lr,
+            ),
+        )
+        metrics = loop.train(run, task, plan(recipe, per_epoch))
+        save_checkpoint(folder / WEIGHTS, {**task.weights(run), "step": run.step, "metrics": run.metrics})
+        log.info("weights of the last epoch -> %s, of the best -> %s", folder / WEIGHTS, folder / BEST)
+        return metrics
 
 
 def plan(recipe: Recipe, per_epoch: int) -> Plan:

@@ -24,6 +24,8 @@ from detector.engine import loop
 from detector.engine.device import pick_device
 from detector.engine.loop import Plan, due
 from detector.engine.run import Run, open_folder, to_resume
+from detector.engine.stop import listening
+from detector.engine.trouble import explained
 from detector.errors import UserError
 from detector.evaluation.base import Evaluator
 from detector.evaluation.build import build_evaluators
@@ -35,6 +37,7 @@ from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch, Target
 from detector.tasks.measured import Subject, save_measures, state_digest
+from detector.tasks.remedies import remedies
 from detector.tasks.resolve import resolve, resolve_model
 from detector.tasks.solver import build_optimizer, learning_rate_factor
 from detector.tasks.trained import check_classes, find_trained, load_found, load_weights
@@ -60,6 +63,7 @@ class DetectionTask:
         tests: Mapping[str, CocoDetection],
     ) -> None:
         self.cfg, self.device, self.train_set, self.tests = cfg, device, train_set, tests
+        self.remedies = remedies(cfg, training=True)
 
     @classmethod
     def from_config(cls: type[T], cfg: CfgNode) -> T:
@@ -111,11 +115,13 @@ def train(cfg: CfgNode, resume: bool = False) -> Metrics:
     Returns the final metrics by test set. Errors name file, record, key and remedy; NonFiniteError stops a run that
     diverges and leaves its checkpoints as they are.
     """
-    folder = open_folder(cfg.OUTPUT_DIR, resume)
-    task = DetectionTask.from_config(cfg)
-    run = start(task, folder, resume)
-    save_config(task.cfg, folder / "config.yaml")
-    return loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
+    with listening():
+        folder = open_folder(cfg.OUTPUT_DIR, resume)
+        task = DetectionTask.from_config(cfg)
+        with explained(task.remedies):
+            run = start(task, folder, resume)
+        save_config(task.cfg, folder / "config.yaml")
+        return loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
 
 
 def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
@@ -179,8 +185,9 @@ def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") 
     model, names, _ = load_found(cfg, found, classes)
     digest = state_digest(model.state_dict())
     subject = Subject(str(found.file.path), digest, found.file.content.get("step"), found.newest)
-    model = prepare_for_inference(model.to(device), cfg.TEST.AMP)
-    return evaluate(model, datasets, cfg, Path(cfg.OUTPUT_DIR), subject, names)
+    with explained(remedies(cfg, training=False)):
+        model = prepare_for_inference(model.to(device), cfg.TEST.AMP)
+        return evaluate(model, datasets, cfg, Path(cfg.OUTPUT_DIR), subject, names)
 
 
 def evaluate(
