@@ -146,6 +146,9 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
     """
     if log:
         setup_logging()
+    if "torch" not in sys.modules:  # which reads it when it is imported
+        # Threads that wait at a barrier sleep: by default they spin, and one busy neighbour makes everything slow.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         action()
     except (UserError, OSError) as error:

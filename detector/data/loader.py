@@ -37,16 +37,19 @@ class _Parcel:
 
 
 class BatchLoader:
-    """Iterable of Batches; an error in a worker rises here with its own short message."""
+    """Iterable of Batches; an error in a worker rises here with its own short message.
 
-    def __init__(self, loader: DataLoader) -> None:
-        self.loader = loader
+    timeout: seconds to wait for a batch, 0 for ever.
+    """
+
+    def __init__(self, loader: DataLoader, timeout: float) -> None:
+        self.loader, self.timeout = loader, timeout
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        for parcel in received(self.loader):
+        for parcel in received(self.loader, timeout=self.timeout):
             if parcel.problem is not None:
                 raise RecordError(parcel.problem)
             yield parcel.batch
@@ -176,8 +179,8 @@ def _loader(
         )
     pin_memory = cfg.MODEL.DEVICE.startswith(("auto", "cuda")) and torch.cuda.is_available()
     collated = partial(_parcel, divisibility=divisibility)
-    loader = make_loader(_Caught(dataset), batches, collated, workers, pin_memory, cfg.DATALOADER.TIMEOUT)
-    return BatchLoader(loader)
+    loader = make_loader(_Caught(dataset), batches, collated, workers, pin_memory)
+    return BatchLoader(loader, cfg.DATALOADER.TIMEOUT)
 
 
 def _parcel(items: list[Item | RecordError], divisibility: int) -> _Parcel:

@@ -5,8 +5,10 @@ import errno
 import os
 import signal
 import sys
+import threading
+import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,17 +24,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def make_loader(
-    dataset: Dataset,
-    batches: Iterable[list[Any]],
-    collate: Callable[[list[Any]], Any],
-    workers: int,
-    pin_memory: bool,
-    timeout: int = TIMEOUT,
+    dataset: Dataset, batches: Iterable[list[Any]], collate: Callable[[list[Any]], Any], workers: int, pin_memory: bool
 ) -> DataLoader:
-    """The batches of a dataset, collated by `workers` processes, or by this one where that is 0.
-
-    timeout: seconds without a batch after which the loader gives up, 0 for never.
-    """
+    """The batches of a dataset, collated by `workers` processes, or by this one where that is 0; for `received`."""
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -42,26 +36,77 @@ def make_loader(
         persistent_workers=workers > 0,
         prefetch_factor=PREFETCHED if workers else None,
         pin_memory=pin_memory,
-        timeout=timeout if workers else 0,
         generator=torch.Generator(),  # its own, as the DataLoader would draw a number from the global one
     )
 
 
-def received(loader: DataLoader, key: str = "DATALOADER.NUM_WORKERS") -> Iterator[Any]:
+def received(loader: DataLoader, key: str = "DATALOADER.NUM_WORKERS", timeout: float = TIMEOUT) -> Iterator[Any]:
     """What a loader gives; workers that fail, stop or cannot be started are a UserError that names the remedy.
 
-    key: what the user writes to say how many there are.
+    key: what the user writes to say how many there are; timeout: seconds without a batch after which the workers are
+    given up, 0 for never.
     """
-    batches = None
+    watch = None
     try:
         batches = iter(loader)
-        yield from batches
-    except (RuntimeError, OSError) as error:
-        if text := worker_trouble(error, f"{key} (now {loader.num_workers})"):
-            for worker in getattr(batches, "_workers", ()):  # one that hangs would keep this process from ending
-                worker.kill()
-            raise UserError(text) from error
-        raise
+        watch = _Watch(getattr(batches, "_workers", ()), timeout)
+        while True:
+            with watch:
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+    except (RuntimeError, OSError, EOFError) as error:
+        many = f"{key} (now {loader.num_workers})"
+        text = _hangs(timeout, many) if watch and watch.over else worker_trouble(error, many)
+        if not text:
+            raise
+        raise UserError(text) from error
+    finally:
+        if watch:
+            watch.end()
+
+
+class _Watch:
+    """Ends the workers of a loader when a batch is waited for too long, which the loader then notices.
+
+    The DataLoader's own time-out does not cover the moment in which a batch's memory is handed over: there it waits for
+    a worker that hangs for ever. over: whether that happened.
+    """
+
+    def __init__(self, workers: Sequence[Any], timeout: float) -> None:
+        self.workers, self.timeout = workers, timeout
+        self.since: float | None = None
+        self.over = False
+        self.ended = threading.Event()
+        if workers and timeout:
+            threading.Thread(target=self._run, daemon=True).start()
+
+    def __enter__(self) -> None:
+        self.since = time.monotonic()
+
+    def __exit__(self, *error: object) -> None:
+        self.since = None
+
+    def end(self) -> None:
+        """Watch no more."""
+        self.ended.set()
+
+    def _run(self) -> None:
+        while not self.ended.wait(min(1.0, self.timeout / 4)):
+            since = self.since
+            if since is not None and time.monotonic() - since > self.timeout:
+                self.over = True
+                for worker in self.workers:
+                    worker.kill()
+                return
+
+
+def _hangs(timeout: float, many: str) -> str:
+    return (
+        f"no batch came for {timeout:g} seconds: a process that reads pictures hangs, or the disk does. {_shared()}"
+        f"Lower {many}; 0 reads in the training process and shows where. For slow disks: DATALOADER.TIMEOUT"
+    )
 
 
 def worker_trouble(error: BaseException, key: str) -> str:
@@ -70,12 +115,6 @@ def worker_trouble(error: BaseException, key: str) -> str:
     key: names the number of workers, and says how many there are now.
     """
     text = str(error)
-    if "DataLoader timed out" in text:
-        seconds = text.partition("after ")[2].partition(" ")[0]
-        return (
-            f"no batch came for {seconds} seconds: a process that reads pictures hangs, or the disk does. {_shared()}"
-            f"Lower {key}; 0 reads in the training process and shows where. Slow disks: DATALOADER.TIMEOUT"
-        )
     if "Too many open files" in text or "ancdata" in text or getattr(error, "errno", 0) == errno.EMFILE:
         return f"too many open files{_file_limit()}: write `ulimit -n 65536` before the command, or lower {key}"
     if "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text):

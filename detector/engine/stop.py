@@ -85,7 +85,8 @@ def held() -> Iterator[None]:
         yield
     finally:
         listener.held -= 1
-    stop_if_asked()
+    if not listener.held:
+        stop_if_asked()
 
 
 def stop_if_asked() -> None:

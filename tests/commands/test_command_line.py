@@ -148,3 +148,31 @@ def test_a_mistake_is_one_line_and_a_bug_keeps_its_traceback(error):
         error = bug
         with pytest.raises(type(bug)):
             run(fail)
+
+
+@pytest.mark.parametrize(
+    ("code", "set_before", "policy"),
+    [
+        ("import detector", None, None),
+        ("from detector.commands.base import run; run(list)", None, "passive"),
+        ("from detector.commands.base import run; run(list)", "active", "active"),
+        ("import torch; from detector.commands.base import run; run(list)", None, None),
+    ],
+)
+def test_a_command_lets_threads_sleep_while_they_wait(code, set_before, policy):
+    known = {key: value for key, value in environment().items() if key != "OMP_WAIT_POLICY"}
+    if set_before:
+        known["OMP_WAIT_POLICY"] = set_before
+    code += "; import os; print(os.environ.get('OMP_WAIT_POLICY'))"
+    told = subprocess.run([sys.executable, "-c", code], env=known, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == str(policy)
+
+
+def test_ctrl_c_of_a_command_that_trains_nothing_says_no_more_than_that(capsys):
+    def action():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        run(action)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
