@@ -60,7 +60,7 @@ class _Loader(yaml.BaseLoader):
         self.extents: dict[int, tuple[int, int]] = {}
         """id of a finished node -> (nodes, depth) of what it comes to."""
 
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> Any:  # noqa: ANN401 - as in the base class
         mark = self.peek_event().start_mark
         alias = self.check_event(yaml.AliasEvent)
         self.level, self.composed = self.level + 1, self.composed + 1

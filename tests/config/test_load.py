@@ -383,7 +383,7 @@ def test_what_is_larger_than_any_config_stops_in_one_line(write, tmp_path, monke
     refused("A: &a [b]\nB: &b [*a]\nC: &c [*b]\n", ", line 1: more than 4 levels deep, .*")
     assert "unknown key" in message(write("a.yaml", f"A: [{','.join('b' * 36)}]\n"))
     refused(f"A: [{','.join('b' * 39)}]\n", ", line 1: more than 40 keys and values, which no config needs")
-    refused("A: &a [b, b, b]\nB: [*a, *a, *a, *a, *a, *a, *a, *a]\n", ", line 1: more than 40 keys and values, .*")
+    refused("A: &a [b, b, b]\nB: [*a, *a, *a, *a, *a, *a, *a, *a, *a]\n", ", line 1: more than 40 keys and values, .*")
     refused("A: &a [*a]\n", ", line 1: an alias stands inside what it names")
     refused("A: &a {B: *a}\n", ", line 1: an alias stands inside what it names")
     monkeypatch.setattr(reading, "MAX_BYTES", 100)
