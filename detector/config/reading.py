@@ -11,7 +11,7 @@ import yaml  # type: ignore[import-untyped]
 
 from detector.config.defaults import flat, get_defaults
 from detector.config.shipped import near_text, shipped_config
-from detector.errors import MissingFileError, UserError
+from detector.errors import MissingFileError, UserError, cut
 
 MAX_BYTES = 1 << 20
 """The largest YAML file; the longest shipped one has two thousand bytes."""
@@ -24,8 +24,6 @@ MAX_NODES = 10_000
 
 MAX_BASES = 32
 """How many files a chain of `_BASE_` may have."""
-
-_LONGEST = 200  # characters of a value in a message
 
 
 class Layer(NamedTuple):
@@ -128,12 +126,6 @@ def parse(text: str | bytes, source: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise UserError(f"{source}: expected KEY: VALUE lines, got {cut(tree)}")
     return tree
-
-
-def cut(value: object) -> str:
-    """A value as messages show it, however long it is."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}.. ({len(text)} characters)"
 
 
 def leaves(tree: Mapping[str, Any], source: str) -> list[tuple[str, object]]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from detector.config.defaults import LISTS_OF_NAMES
 from detector.config.moved import what_to_write_now
-from detector.config.reading import cut, parse
-from detector.errors import UserError
+from detector.config.reading import parse
+from detector.errors import UserError, cut
 
 NOTHING = ("", "~", "null", "Null", "NULL")
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
