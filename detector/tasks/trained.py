@@ -17,8 +17,8 @@ from detector.models.build import build_detector
 from detector.models.detector import Detector
 from detector.structures import real_outputs
 from detector.tasks.resolve import resolve_model
+from detector.weights.address import is_address
 from detector.weights.checkpoint import BEST, by_step, newest_checkpoint, newest_config, read_checkpoint
-from detector.weights.find import SCHEMES
 from detector.weights.load import is_detector, load_backbone, load_detector
 from detector.weights.read import WeightFile, read_file, read_plain
 from detector.weights.schema import check_entries
@@ -128,7 +128,7 @@ def started_from(folder: Path, backbone: str, path: Path) -> bool:
     weight = config_from_text(said[1], str(said[0])).MODEL.WEIGHT
     if weight in ("", "imagenet"):
         return False
-    if weight.startswith(SCHEMES):
+    if is_address(weight):
         return find_weights(backbone, weight) == path
     return Path(weight).expanduser().resolve() == path.resolve()
 
