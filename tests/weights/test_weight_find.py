@@ -140,7 +140,10 @@ def test_addresses_are_known_in_capitals(server, tmp_path):
     assert server.seen == ["/good.pth"]
 
 
-def test_credentials_reach_the_server_and_no_message(server, caplog):
+def test_credentials_reach_the_server_and_no_message(server, caplog, monkeypatch, tmp_path):
+    def refuse(url, *args, **options):
+        raise OSError(f"cannot open {url}")
+
     caplog.set_level("INFO")
     bare = server.url.removeprefix("http://")
     address = f"http://me:secret%21@{bare}/good.pth?token=hidden"
@@ -155,7 +158,10 @@ def test_credentials_reach_the_server_and_no_message(server, caplog):
         resolve("http://me:secret%21@host:port/x.pth?token=hidden", entry())
     with pytest.raises(ValueError, match=r"http://\.\.: an address holds no spaces") as space:
         resolve("http://me:secret%21@host/a b.pth?token=hidden", entry())
-    text = caplog.text + "".join(str(one.value) for one in (e, port, space))
+    monkeypatch.setattr("detector.weights.find.download", refuse)
+    with pytest.raises(ValueError, match="cannot open http") as library:
+        resolve(address.replace("good", "other"), entry())
+    text = caplog.text + "".join(str(one.value) for one in (e, port, space, library))
     assert "secret" not in text
     assert "hidden" not in text
     assert "me:" not in text
