@@ -116,6 +116,13 @@ def is_safetensors(head: bytes, size: int) -> bool:
     return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= size - 8
 
 
+def _is_archive(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # of an end that says what no archive does
+        return False
+
+
 def fault(path: Path, sha256: str) -> str:
     """What is wrong with a file before it is read, or "". sha256: the digest, its beginning, or "" for no check."""
     with path.open("rb") as file:
@@ -130,7 +137,7 @@ def fault(path: Path, sha256: str) -> str:
         return "is a web page, not a weight file"
     if start in (b"{", b"["):
         return "is text, not a weight file"
-    if head.startswith(ZIP) and not zipfile.is_zipfile(path):
+    if head.startswith(ZIP) and not _is_archive(path):
         return "is truncated: the end of the archive is missing"
     if not sha256 or (found := digest(path)).startswith(sha256.lower()):
         return ""

@@ -40,6 +40,15 @@ def _is_table(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
 
+def _is_scaler(value: object) -> bool:
+    """What GradScaler keeps; empty where a run was not in fp16."""
+    if not isinstance(value, Mapping) or not value:
+        return isinstance(value, Mapping)
+    numbers = [value.get(key) for key in ("scale", "growth_factor", "backoff_factor")]
+    counts = [value.get(key) for key in ("growth_interval", "_growth_tracker")]
+    return all(_is_number(one) and one > 0 for one in numbers) and all(map(_is_count, counts))  # type: ignore[operator]
+
+
 _COUNT = _Entry("a whole number, 0 or more", _is_count)
 _TEXT = _Entry("a text", lambda v: isinstance(v, str))
 _TABLE = _Entry("a table with texts as keys", _is_table)
@@ -60,9 +69,7 @@ ENTRIES: dict[str, _Entry] = {
     "crop": _COUNT,
     "average": _TABLE_OR_NONE,
     "optimizer": _TABLE,
-    "scaler": _Entry(
-        "a table of finite numbers", lambda v: _is_table(v) and all(_is_number(number) for number in v.values())
-    ),
+    "scaler": _Entry("the state of a scaler of losses, or nothing in it", _is_scaler),
 }
 """What may stand beside the tensors in a checkpoint of ours; other keys are left as they are."""
 
@@ -89,8 +96,7 @@ def _check_average(file: WeightFile, average: Mapping[str, Any]) -> None:
     inner = {f"module.{key}": key for key in file.state}
     if differing := sorted(inner.keys() ^ (average.keys() - {"n_averaged"})):
         raise UserError(f"{file.path}: its entry 'average' is of other tensors than 'model': {cut(differing[0])}")
-    if not isinstance(average.get("n_averaged"), Tensor) or average["n_averaged"].numel() != 1:
-        raise _wrong(file.path, "average.n_averaged", average.get("n_averaged"), "a tensor of one number")
+    _check_tensor(file.path, "average.n_averaged", average.get("n_averaged"), torch.tensor(0))
     for there, key in inner.items():
         _check_tensor(file.path, f"average.{there}", average[there], file.state[key])
 
@@ -128,12 +134,12 @@ def check_run(file: WeightFile, optimizer: torch.optim.Optimizer, averaged: bool
         if not _is_table(kept) or (wanted is not None and kept.keys() != wanted):
             raise _wrong(path, where, kept, f"a table of {', '.join(sorted(wanted or ()))}")
         for name, value in kept.items():
-            if isinstance(value, Tensor) and name != "step":
-                _check_tensor(path, f"{where}.{name}", value, parameters[place])
-            elif isinstance(value, Tensor):
-                _check_tensor(path, f"{where}.{name}", value, torch.zeros(()))
-            elif not (_is_number(value) or (value is None and name == "momentum_buffer")):
-                raise _wrong(path, f"{where}.{name}", value, "a tensor")
+            if value is not None or name != "momentum_buffer":  # None where there is no momentum
+                like = torch.zeros(()) if name == "step" else parameters[place]
+                _check_tensor(path, f"{where}.{name}", value, like)
+    buffers = {kept.get("momentum_buffer") is None for kept in moments.values()}
+    if wanted == MOMENTS["SGD"] and len(buffers) > 1:
+        raise UserError(f"{path}: some 'momentum_buffer' in its entry 'optimizer.state' are None and some are not")
 
 
 def _check_tensor(path: Path, key: str, value: object, like: Tensor) -> None:

@@ -102,7 +102,10 @@ def nan(tensor):
         ("classes", ["a"], "it has 1 'classes' and 2 'category_ids'; one for each class"),
         ("category_ids", [1, "2"], "its entry 'category_ids' is .1, '2'.; .*"),
         ("category_ids", [1, True], "its entry 'category_ids' is .1, True.; .*"),
-        ("scaler/scale", math.inf, "its entry 'scaler' is a dict; a checkpoint has a table of finite numbers there"),
+        ("scaler/scale", math.inf, "its entry 'scaler' is a dict; a checkpoint has the state of a scaler .*"),
+        ("scaler/scale", ..., "its entry 'scaler' is a dict; .*"),
+        ("scaler/growth_interval", 0.5, "its entry 'scaler' is a dict; .*"),
+        ("average/n_averaged", torch.tensor(1).to("meta"), "its entry 'average.n_averaged' is a meta tensor, .*"),
         ("scaler/scale", torch.tensor(1.0), "its entry 'scaler' is a dict; .*"),
         (
             "model/0.weight",
@@ -135,6 +138,7 @@ def nan(tensor):
         ("optimizer/state/0/exp_avg", torch.Tensor.to_sparse, "its entry .* is a sparse tensor .sparse_coo.; .*"),
         ("optimizer/state/0/exp_avg", "text", "its entry 'optimizer.state.0.exp_avg' is 'text'; .*"),
         ("optimizer/state/0/step", math.nan, "its entry 'optimizer.state.0.step' is nan; .*"),
+        ("optimizer/state/0/step", 1, "its entry 'optimizer.state.0.step' is 1; .*"),
         ("optimizer/state/0/step", torch.ones(2), "its entry 'optimizer.state.0.step' is of float32 of shape .*"),
     ],
 )
@@ -145,6 +149,15 @@ def test_what_is_not_as_it_should_be_is_one_line(tmp_path, place, value, problem
     said = str(caught.value)
     assert "\n" not in said
     assert re.fullmatch(rf"{re.escape(str(tmp_path / 'x.pth'))}:? {problem}", said), said
+
+
+def test_a_buffer_is_missing_everywhere_or_nowhere(tmp_path):
+    content = put(stepped(tmp_path, "sgd").content(), "optimizer/state/0/momentum_buffer", None)
+    with pytest.raises(UserError, match=r"some 'momentum_buffer' in its entry 'optimizer.state' are None and some"):
+        resumed(tmp_path, content, "sgd")
+    for place in ("1", "2", "3"):
+        content = put(content, f"optimizer/state/{place}/momentum_buffer", None)
+    assert resumed(tmp_path, content, "sgd").step == 1
 
 
 def test_entries_of_others_are_left_alone(tmp_path):

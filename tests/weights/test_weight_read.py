@@ -239,6 +239,16 @@ def test_a_flipped_bit_anywhere_is_noticed_or_changes_nothing(tmp_path):
     assert noticed > 20
 
 
+def test_an_end_that_no_archive_has_is_damage(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"w": torch.ones(3)}, path)
+    whole = path.read_bytes()
+    place = whole.index(b"PK\x06\x07") + 16  # the number of disks
+    path.write_bytes(whole[:place] + b"\x09" + whole[place + 1 :])
+    with pytest.raises(UserError, match=r"w\.pth is truncated: the end of the archive is missing; delete it"):
+        read_file(path)
+
+
 def test_numbers_and_texts_are_read_without_the_tensors(tmp_path):
     path = tmp_path / "w.pth"
     torch.save({"model": {"w": torch.ones(1000)}, "step": 7, "config": "SEED: 1", "random": torch.ones(3)}, path)
