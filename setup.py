@@ -21,8 +21,8 @@ setup(
     entry_points={"console_scripts": ["detector = detector.__main__:main"]},
     python_requires=">=3.10",
     install_requires=[
-        "torch>=2.4",
-        "torchvision>=0.19",
+        "torch>=2.10",
+        "torchvision>=0.25",
         "numpy>=1.24",
         "yacs>=0.1.8",
         "pyyaml>=6",

@@ -1,5 +1,13 @@
 """Errors that stop a program on purpose: what its user can do something about, in one message."""
 
+_LONGEST = 200  # characters of a value in a message
+
+
+def cut(value: object) -> str:
+    """A value as messages show it, however long it is."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}.. ({len(text)} characters)"
+
 
 class UserError(ValueError):
     """A person's mistake, or the state of their machine; the message names file, record or key, and the remedy.

@@ -109,7 +109,7 @@ def open_network(text: str) -> Network:
     import torch
 
     from detector.models.backbones import BACKBONES, build_backbone, find_weights, load_backbone
-    from detector.weights.find import SCHEMES
+    from detector.weights.address import is_address
     from detector.weights.read import read_file
 
     left, given, weight = text.partition("=")
@@ -120,7 +120,7 @@ def open_network(text: str) -> Network:
         return Network(label or f"{name} {RANDOM}", build_backbone(name).eval(), entry.weights.pixels)
     if weight == PUBLISHED and not entry.weights.urls:
         raise UserError(f"{text}: no weights are published for {name}; write {name}=FILE or {name}={RANDOM}")
-    if weight != PUBLISHED and not weight.startswith(SCHEMES) and not Path(weight).expanduser().is_file():
+    if weight != PUBLISHED and not is_address(weight) and not Path(weight).expanduser().is_file():
         raise UserError(f"{text}: there is no file {weight!r}; write {name}=FILE, {name}={RANDOM} or {name} alone")
     file = read_file(find_weights(name, weight))
     norm, passes = recorded(file)

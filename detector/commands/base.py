@@ -13,6 +13,7 @@ from detector.config import load_config
 from detector.engine.log import setup_logging
 from detector.errors import MissingFileError, UserError
 from detector.plugins import load_plugins
+from detector.weights.address import shown
 
 CLASSIFIER_FLAGS = {
     "MODEL.BACKBONE.NAME": "--backbone",
@@ -121,14 +122,16 @@ def read_trained(
     weight = dict(pairs).get(WEIGHT)
     others = [word for key, value in pairs if key != WEIGHT for word in (key, value)]
     if weight is not None and args.which is not None:
-        raise UserError(f"{WEIGHT} {weight} and --which {args.which} are two wishes: leave one of them out")
+        raise UserError(f"{WEIGHT} {shown(weight)} and --which {args.which} are two wishes: leave one of them out")
     if trained is None:
         return load_config(args.config_file, others), weight
     if not Path(trained).exists():
         raise MissingFileError(f"RUN {trained}: there is no such folder or checkpoint; write output/NAME or FILE.pth")
     if Path(trained).is_file():
         if weight is not None:
-            raise UserError(f"{trained} is a checkpoint, so leave out {WEIGHT} {weight}, or name the run's folder")
+            raise UserError(
+                f"{trained} is a checkpoint, so leave out {WEIGHT} {shown(weight)}, or name the run's folder"
+            )
         if args.which is not None:
             raise UserError(f"{trained} is a checkpoint, so leave out --which {args.which}, or name the run's folder")
     from detector.tasks.trained import run_config

@@ -1,5 +1,6 @@
 """YAML files and what they are based on: from a path to layers of keys and values, the first of which counts least."""
 
+import codecs
 import os
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
@@ -10,7 +11,19 @@ import yaml  # type: ignore[import-untyped]
 
 from detector.config.defaults import flat, get_defaults
 from detector.config.shipped import near_text, shipped_config
-from detector.errors import MissingFileError, UserError
+from detector.errors import MissingFileError, UserError, cut
+
+MAX_BYTES = 1 << 20
+"""The largest YAML file; the longest shipped one has two thousand bytes."""
+
+MAX_DEPTH = 32
+"""How deep sections and lists may nest, aliases expanded."""
+
+MAX_NODES = 10_000
+"""How many keys and values a file may have, aliases expanded."""
+
+MAX_BASES = 32
+"""How many files a chain of `_BASE_` may have."""
 
 
 class Layer(NamedTuple):
@@ -25,15 +38,56 @@ class Layer(NamedTuple):
     written: bool = False
 
 
+class _LimitError(Exception):
+    """A file is larger than any config, at `mark`."""
+
+    def __init__(self, text: str, mark: yaml.Mark) -> None:
+        super().__init__(text)
+        self.mark = mark
+
+
 class _Loader(yaml.BaseLoader):
-    """Leaves scalars as text and builds no objects; refuses a key that stands twice, where YAML drops the first."""
+    """Leaves scalars as text and builds no objects; refuses a key that stands twice, where YAML drops the first.
+
+    Counts while it composes: an alias is one node in memory, and as many as it stands for to all who walk the tree.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.level = self.composed = 0
+        self.extents: dict[int, tuple[int, int]] = {}
+        """id of a finished node -> (nodes, depth) of what it comes to."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> Any:  # noqa: ANN401 - as in the base class
+        mark = self.peek_event().start_mark
+        alias = self.check_event(yaml.AliasEvent)
+        self.level, self.composed = self.level + 1, self.composed + 1
+        self._limit(self.composed, MAX_NODES, "keys and values", mark)
+        self._limit(self.level, MAX_DEPTH, "levels deep", mark)
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        if alias and id(node) not in self.extents:
+            raise _LimitError("an alias stands inside what it names", mark)
+        if not alias:
+            parts = node.value if isinstance(node, yaml.CollectionNode) else []
+            inner = [part for pair in parts for part in pair] if isinstance(node, yaml.MappingNode) else parts
+            extents = [self.extents[id(part)] for part in inner]
+            self.extents[id(node)] = (1 + sum(n for n, _ in extents), 1 + max((d for _, d in extents), default=0))
+        nodes, depth = self.extents[id(node)]
+        self._limit(nodes, MAX_NODES, "keys and values", mark)
+        self._limit(depth, MAX_DEPTH, "levels deep", mark)
+        return node
+
+    def _limit(self, number: int, most: int, what: str, mark: yaml.Mark) -> None:
+        if number > most:
+            raise _LimitError(f"more than {most} {what}, which no config needs", mark)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.value in seen:
                 problem = (
-                    f"key {key.value!r} stands twice" if isinstance(key, yaml.ScalarNode) else "a key must be text"
+                    f"key {cut(key.value)} stands twice" if isinstance(key, yaml.ScalarNode) else "a key must be text"
                 )
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value)
@@ -43,7 +97,8 @@ class _Loader(yaml.BaseLoader):
 def read_layers(path: Path) -> list[Layer]:
     """A file and its bases, each once: the bases before what is based on them, in the order in which they are named.
 
-    Raises FileNotFoundError for a missing base, ValueError for YAML that cannot be read and bases in a circle.
+    Raises FileNotFoundError for a missing base, ValueError for YAML that cannot be read, bases in a circle, and what is
+    beyond MAX_BYTES, MAX_DEPTH, MAX_NODES or MAX_BASES.
     """
     layers: list[Layer] = []
     _walk(path, (), set(), layers)
@@ -51,18 +106,25 @@ def read_layers(path: Path) -> list[Layer]:
 
 
 def parse(text: str | bytes, source: str) -> dict[str, Any]:
-    """A YAML text as nested dicts; an empty text is an empty dict."""
+    """A YAML text as nested dicts; an empty text is an empty dict. Errors as `read_layers` has them."""
+    if len(text) > MAX_BYTES:
+        raise UserError(f"{source}: more than {MAX_BYTES} bytes, which no config needs; is it another file?")
     try:
-        tree = yaml.load(text, _Loader)
+        tree = yaml.load(_decoded(text, source), _Loader)
+    except _LimitError as error:
+        raise UserError(f"{source}, line {error.mark.line + 1}: {error}") from None
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{source}{line}: not valid YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{source}: not valid YAML: {error}") from error
+    except yaml.reader.ReaderError as error:
+        raise UserError(
+            f"{source}: not valid YAML: character {error.position + 1} is {error.character:#x}, as in no text; "
+            "a config is a text file"
+        ) from error
     if tree in (None, ""):
         return {}
     if not isinstance(tree, dict):
-        raise UserError(f"{source}: expected KEY: VALUE lines, got {tree!r}")
+        raise UserError(f"{source}: expected KEY: VALUE lines, got {cut(tree)}")
     return tree
 
 
@@ -90,7 +152,10 @@ def _walk(path: Path, above: tuple[Path, ...], done: set[Path], layers: list[Lay
         raise UserError(f"_BASE_ goes round in a circle: {' -> '.join(map(_shown, (*above, path)))}")
     if place in done:
         return
-    tree = parse(place.read_bytes(), source)
+    if len(above) >= MAX_BASES:
+        raise UserError(f"{source}: more than {MAX_BASES} files are based on each other, beginning with {above[0]}")
+    with place.open("rb") as file:
+        tree = parse(file.read(MAX_BYTES + 1), source)
     for base in _bases(tree, source):
         _walk(_find_base(base, path), (*above, path), done, layers)
     done.add(place)
@@ -107,7 +172,7 @@ def _bases(tree: dict[str, Any], source: str) -> list[str]:
     value = tree.pop("_BASE_")
     entries = value if isinstance(value, list) else [value]
     if not entries or not all(isinstance(entry, str) and entry for entry in entries):
-        raise UserError(f"{source}: _BASE_: expected the path of one YAML file, or a list of them, got {value!r}")
+        raise UserError(f"{source}: _BASE_: expected the path of one YAML file, or a list of them, got {cut(value)}")
     return entries
 
 
@@ -119,6 +184,20 @@ def _find_base(entry: str, path: Path) -> Path:
     if found is None:
         raise MissingFileError(f"{_shown(beside)}: no such config file; _BASE_ of {_shown(path)}{near_text(entry)}")
     return found
+
+
+def _decoded(text: str | bytes, source: str) -> str:
+    """The text of a file, in UTF-8 or, where it says so, UTF-16, as YAML has it."""
+    if isinstance(text, str):
+        return text
+    encoding = "utf-16" if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    try:
+        return text.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{source}: not valid YAML: byte {error.start + 1} is {text[error.start]:#x}, which is not {encoding}; "
+            "a config is a text file"
+        ) from None
 
 
 def _shown(path: Path) -> str:

@@ -9,10 +9,13 @@ from typing import Any
 from detector.config.defaults import LISTS_OF_NAMES
 from detector.config.moved import what_to_write_now
 from detector.config.reading import parse
-from detector.errors import UserError
+from detector.errors import UserError, cut
 
 NOTHING = ("", "~", "null", "Null", "NULL")
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_MAX_LITERAL = 100_000  # characters of a list: more than a file of nothing but names of data sets has
+_MAX_KEY = 200  # characters of an unknown key in a message
+_INT64 = 2**63
 _EXPECTED = {bool: "True or False", int: "an integer", float: "a number", str: "text"}
 _EXPECTED_LIST = {int: "a list of integers", float: "a list of numbers", str: "a list of names"}
 
@@ -29,7 +32,8 @@ def value_of(key: str, value: object, defaults: Mapping[str, Any], sections: set
     if key in sections:
         raise UserError(f"{key}: expected a section of keys, got {_shown(value)}")
     if key not in defaults:
-        raise UnknownKeyError(f"{key}: unknown key; near: {', '.join(_near(key, defaults)) or 'none'}")
+        name = key if len(key) <= _MAX_KEY else key[:_MAX_KEY] + ".."
+        raise UnknownKeyError(f"{name}: unknown key; near: {', '.join(_near(key, defaults)) or 'none'}")
     like = defaults[key]
     kind = type(like[0]) if isinstance(like, tuple) and like else str if key in LISTS_OF_NAMES else float
     try:
@@ -55,7 +59,12 @@ def _scalar(value: object, like: object) -> object:
         if value.lower() not in _BOOLS:
             raise ValueError
         return _BOOLS[value.lower()]
-    number = int(value) if isinstance(like, int) else float(value)
+    if isinstance(like, int):
+        whole = int(value)
+        if not -_INT64 <= whole < _INT64:
+            raise ValueError
+        return whole
+    number = float(value)
     if not math.isfinite(number):
         raise ValueError
     return number
@@ -72,6 +81,8 @@ def _items(value: object) -> list[object]:
     """The entries of a list, as texts. Python's way of writing it, `(800,)`, is text to YAML."""
     if not isinstance(value, str):
         return list(value) if isinstance(value, list) else [value]
+    if len(value) > _MAX_LITERAL:
+        raise ValueError
     try:
         literal = ast.literal_eval(value.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -99,4 +110,4 @@ def _near(key: str, known: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(value: object) -> str:
-    return "nothing" if value == "" else repr(value)
+    return "nothing" if value == "" else cut(value)

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from detector.data import headers
 from detector.errors import MissingFileError, UserError
 from detector.structures import Size
 
@@ -14,7 +15,8 @@ def read_rgb(path: str | Path, expected: Size | None = None) -> np.ndarray:
 
     expected: (height, width) of the annotation file. The picture is turned by its EXIF tag only if that is how it gets
     this size. Without an expected size it is always turned, as viewers do.
-    Raises FileNotFoundError, or ValueError when the file is empty, cut short, no picture, or of another size.
+    Raises FileNotFoundError, or ValueError when the file is empty, cut short, no picture, of another size, or larger
+    than `headers.MAX_PIXELS`; what it declares of its size is looked at before it is decoded.
     """
     path = Path(path)
     try:
@@ -25,6 +27,7 @@ def read_rgb(path: str | Path, expected: Size | None = None) -> np.ndarray:
         raise UserError(f"{path}: the picture file is empty; fetch it again")
     if _is_cut_short(data):
         raise UserError(f"{path}: the picture file is cut short, its end marker is missing; fetch it again")
+    _check_declared(path, data, expected)
     if expected is None:
         return _decode(path, data, cv2.IMREAD_COLOR)
     image = _decode(path, data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -33,8 +36,30 @@ def read_rgb(path: str | Path, expected: Size | None = None) -> np.ndarray:
     turned = _decode(path, data, cv2.IMREAD_COLOR)
     if turned.shape[:2] == expected:
         return turned
-    raise UserError(
-        f"{path}: the picture is {image.shape[1]} wide and {image.shape[0]} high, its annotation file says "
+    raise _other_size(path, (image.shape[0], image.shape[1]), expected)
+
+
+def _check_declared(path: Path, data: bytes, expected: Size | None) -> None:
+    """Refuse a picture for the size in its header: a small file may declare one that takes gigabytes to decode."""
+    try:
+        declared = headers.declared_size(data)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if declared is None:
+        return
+    height, width = declared
+    if expected is not None and expected not in (declared, (width, height)):
+        raise _other_size(path, declared, expected)
+    if height * width > headers.MAX_PIXELS:
+        raise UserError(
+            f"{path}: the picture is {width} wide and {height} high, more than {headers.MAX_PIXELS} pixels; cut it "
+            "into smaller ones"
+        )
+
+
+def _other_size(path: Path, size: Size, expected: Size) -> UserError:
+    return UserError(
+        f"{path}: the picture is {size[1]} wide and {size[0]} high, its annotation file says "
         f"{expected[1]} wide and {expected[0]} high; its boxes may not fit, mend the one or the other"
     )
 

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,18 +21,23 @@ _LAYOUT = (
 )
 _BOM = b"\xef\xbb\xbf"
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # what a numpy array of ids holds
-_Side = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+LARGEST = 2**31 - 1
+"""The largest side of a picture and coordinate of a box, pixels."""
+# Names stand in arrays that give every name the space of the longest one.
+_Name = Annotated[str, Meta(max_length=1024)]
+_Id = _Int64 | Annotated[str, Meta(max_length=256)]
+_Side = Annotated[int, Meta(ge=1, le=LARGEST)]
 
 
 class _Image(msgspec.Struct, gc=False):
-    id: _Int64 | str
-    file_name: str
+    id: _Id
+    file_name: _Name
     height: _Side
     width: _Side
 
 
 class _Annotation(msgspec.Struct, gc=False):
-    id: _Int64 | str
+    id: _Id
     image_id: int | str
     category_id: int
     bbox: tuple[float, float, float, float]
@@ -159,6 +164,8 @@ def _decode(path: Path) -> _File:
         return msgspec.json.decode(memoryview(data)[start:], type=_File)
     except msgspec.ValidationError as error:
         raise UserError(f"{path}: {error}; {_LAYOUT}") from None
+    except RecursionError:
+        raise UserError(f"{path}: its lists or objects are nested too deep for a file of annotations") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         found = re.search(r"byte (\d+)\)", str(error))
         position = start + int(found[1]) if found else _first_not_utf8(data)
@@ -213,6 +220,7 @@ def _pack(path: Path, data: _File) -> PackedIndex:
     labels = _positions(path, "category_id", [a.category_id for a in annotations], list(category_ids))
     ids = np.array([a.id for a in annotations] or np.empty(0, np.int64))
     boxes_xywh = np.array([a.bbox for a in annotations], np.float64).reshape(-1, 4)
+    check_coordinates(boxes_xywh, lambda i: f"{path}: annotations[{i}]")
     areas = np.array([np.nan if a.area is None else a.area for a in annotations], np.float64)
     areas = np.where(np.isnan(areas), boxes_xywh[:, 2] * boxes_xywh[:, 3], areas)
     crowd = np.array([a.iscrowd for a in annotations], bool)
@@ -243,6 +251,14 @@ def _pack(path: Path, data: _File) -> PackedIndex:
         usable=usable[rows],
         difficult=np.zeros(len(rows), bool),
     )
+
+
+def check_coordinates(boxes: np.ndarray, record: Callable[[int], str]) -> None:
+    """Raises ValueError, naming the record of a row, when one of the boxes [M, 4] is beyond all pictures."""
+    far = np.abs(boxes).max(1, initial=0) > LARGEST
+    if far.any():
+        i = int(np.argmax(far))
+        raise UserError(f"{record(i)}: its box {boxes[i].tolist()} is beyond {LARGEST} pixels; mend or remove it")
 
 
 def clip_to_images(

@@ -9,10 +9,10 @@ from pathlib import Path
 from xml.parsers import expat
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from detector.data.index import PackedIndex, clip_to_images
-from detector.errors import MissingFileError, UserError
+from detector.data.headers import declared_size
+from detector.data.index import LARGEST, PackedIndex, clip_to_images
+from detector.errors import MissingFileError, UserError, cut
 from detector.structures import Size
 
 CLASSES = (
@@ -30,6 +30,12 @@ ALL = "all"
 
 DIVISION = ("train", "val", "trainval", "test")
 """Splits of a folder without lists."""
+
+MAX_BYTES = 1 << 24
+"""The largest annotation file, list of a split or list of classes."""
+
+MAX_DEPTH = 64
+"""How deep the elements of an annotation file may nest; VOC's are 4 deep."""
 
 _HELD_BACK = 0.15  # share of the pictures in val, and as many in test
 _SEED = 0
@@ -54,7 +60,7 @@ class Annotation:
     def problem(self, number: int, text: str) -> ValueError:
         """The error of the object at place `number`."""
         name = self.objects[number].get("object/name", "")
-        return UserError(f"{self.path}: object {number + 1} ({name!r}): {text}")
+        return UserError(f"{self.path}: object {number + 1} ({cut(name)}): {text}")
 
 
 def load_voc(folder: str | Path, split: str, classes: Sequence[str] | None = None) -> tuple[Path, PackedIndex]:
@@ -102,7 +108,7 @@ def split_names(folder: Path, split: str, known: Sequence[str]) -> list[str]:
     lists = folder / LISTS
     path = lists / f"{split}.txt"
     if path.is_file():
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        names = _lines(path)
         if not names:
             raise UserError(f"{path}: this list of pictures is empty")
         if len(set(names)) < len(names):
@@ -150,6 +156,8 @@ def read_annotation(path: Path) -> Annotation:
     def start(name: str, attributes: dict[str, str]) -> None:
         if not stack and name != "annotation":
             raise UserError(f"{path}: its outermost element is <{name}>; an annotation of VOC begins with <annotation>")
+        if len(stack) >= MAX_DEPTH:
+            raise _RefusedError(f"its elements nest more than {MAX_DEPTH} deep, which no annotation of VOC does")
         stack.append(name)
         text.clear()
 
@@ -173,7 +181,7 @@ def read_annotation(path: Path) -> Annotation:
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.CharacterDataHandler = text.append
     parser.StartDoctypeDeclHandler = document_type
-    data = path.read_bytes()
+    data = _read(path)
     try:
         parser.Parse(data, True)
     except _RefusedError as error:
@@ -181,6 +189,23 @@ def read_annotation(path: Path) -> Annotation:
     except (expat.ExpatError, LookupError, ValueError) as error:
         raise UserError(f"{path}: not an XML file: {error}; mend that place or write the file anew") from None
     return one
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise UserError(f"{path}: more than {MAX_BYTES} bytes, which no annotation of VOC needs; is it another file?")
+    return data
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file that hold anything. Raises ValueError naming the file when it is no text."""
+    try:
+        text = _read(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start + 1} is not UTF-8; write one name a line, as text") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _child(folder: Path, names: Sequence[str], what: str) -> Path:
@@ -199,7 +224,7 @@ def _listed_classes(folder: Path) -> list[str] | None:
     path = folder / CLASS_FILE
     if not path.is_file():
         return None
-    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    names = _lines(path)
     if len(set(names)) < len(names) or not names:
         raise UserError(f"{path}: write the name of each class once, one a line")
     return names
@@ -221,7 +246,9 @@ def _numbers(one: Annotation, edge: str) -> list[float]:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise one.problem(number, f"{edge} is {text!r}, which is no number")
+            raise one.problem(number, f"{edge} is {cut(text)}, which is no number")
+        if abs(value) > LARGEST:
+            raise one.problem(number, f"{edge} is {cut(text)}, beyond {LARGEST}: such a picture there is not")
         numbers.append(value)
     return numbers
 
@@ -230,7 +257,7 @@ def _difficult(one: Annotation) -> list[bool]:
     flags = [row.get("object/difficult", "") for row in one.objects]
     for number, flag in enumerate(flags):
         if flag not in ("", "0", "1"):
-            raise one.problem(number, f"difficult is {flag!r}; it has to be 0 or 1")
+            raise one.problem(number, f"difficult is {cut(flag)}; it has to be 0 or 1")
     return [flag == "1" for flag in flags]
 
 
@@ -274,14 +301,19 @@ def _size(one: Annotation, picture: Path) -> Size:
     try:
         height, width = (int(float(side)) for side in sides)
     except (ValueError, OverflowError):
-        raise UserError(f"{one.path}: its size is {' x '.join(sides)}; height and width are whole numbers") from None
+        said = " x ".join(side[:20] for side in sides)
+        raise UserError(f"{one.path}: its size is {said}; height and width are whole numbers") from None
+    if max(height, width) > LARGEST:
+        raise UserError(f"{one.path}: its size is {height} x {width}, beyond {LARGEST}: such a picture there is not")
     if height > 0 and width > 0:
         return height, width
     try:
-        with Image.open(picture) as image:
-            return image.height, image.width
-    except (OSError, UnidentifiedImageError):
-        raise UserError(f"{one.path}: it has no size, and {picture} cannot be read to learn it") from None
+        size = declared_size(picture.read_bytes())
+    except (OSError, UserError):
+        size = None
+    if size is None or 0 in size:
+        raise UserError(f"{one.path}: it has no size, and {picture} cannot be read to learn it")
+    return size
 
 
 def _pack(path: Path, pictures: Path, found: Sequence[Annotation], classes: Sequence[str]) -> PackedIndex:

@@ -14,6 +14,7 @@ from detector.errors import FileAccessError, UserError
 from detector.weights.checkpoint import BEST, FINAL, newest_checkpoint, numbered, save_checkpoint, step_name
 from detector.weights.load import load_state
 from detector.weights.read import WeightFile
+from detector.weights.schema import check_run
 
 log = logging.getLogger("detector")
 
@@ -94,7 +95,8 @@ class Run:
         Raises ValueError naming the file when it is of another network, optimiser or frozen part.
         """
         path, content = file.path, file.content
-        load_state(self.model, file.state, source=str(path))
+        load_state(self.model, file.state, source=str(path), exact=True)
+        check_run(file, self.optimizer, self.average is not None)
         if self.average is not None:
             self.average.load_state_dict(content["average"])
         kind, own = content["optimizer"].get("kind"), type(self.optimizer).__name__

@@ -32,6 +32,7 @@ from detector.models.backbones import BACKBONES, Classifier, build_backbone, fin
 from detector.tasks.accuracy import PixelInput, evaluate
 from detector.tasks.classifier_weights import check_classes, export_state, load_start
 from detector.tasks.recipe import Recipe, build_mix, parameter_groups, rate_factor
+from detector.weights.address import shown
 from detector.weights.checkpoint import save_checkpoint
 from detector.weights.read import read_file
 
@@ -181,7 +182,7 @@ def start(task: ClassificationTask, folder: Path, resume: bool = False) -> Run:
         final="",
         kept=BEST,
         every=False,
-        header={"settings": settings},
+        header={"settings": {**settings, "weight": shown(recipe.weight)}},
     )
     if found:
         path, content = found.path, found.content

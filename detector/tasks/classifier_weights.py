@@ -15,6 +15,7 @@ from detector.models.backbones import Backbone, Classifier
 from detector.weights.load import count_outputs, load_backbone
 from detector.weights.read import WeightFile
 from detector.weights.record import Weights
+from detector.weights.schema import check_entries
 
 log = logging.getLogger("detector")
 
@@ -24,7 +25,10 @@ FACTS = ("backbone", "classes", "norm", "passes", "crop")
 
 def read_facts(file: WeightFile) -> dict[str, Any]:
     """The FACTS in a weight file of the pre-training; nothing for any other file."""
-    return {name: file.content[name] for name in FACTS} if file.content.keys() >= set(FACTS) else {}
+    if not file.content.keys() >= set(FACTS):
+        return {}
+    content = check_entries(file).content
+    return {name: content[name] for name in FACTS}
 
 
 def check_norm(facts: Mapping[str, Any], path: Path, norm: str) -> None:

@@ -20,6 +20,7 @@ from detector.evaluation.base import Evaluator
 from detector.evaluation.report import summary_text
 from detector.files import write_json
 from detector.version import __version__
+from detector.weights.address import shown
 
 log = logging.getLogger("detector")
 
@@ -68,7 +69,7 @@ def save_measures(
         "digest": subject.digest,
         "step": subject.step,
         "data": {"name": dataset.name, "annotations": str(dataset.index.path), "images": len(dataset)},
-        "config": changed_keys(cfg),
+        "config": {k: shown(v) if k == "MODEL.WEIGHT" else v for k, v in changed_keys(cfg).items()},
         "versions": {
             "detector": __version__,
             "torch": str(torch.__version__),

@@ -17,10 +17,11 @@ from detector.models.build import build_detector
 from detector.models.detector import Detector
 from detector.structures import real_outputs
 from detector.tasks.resolve import resolve_model
+from detector.weights.address import is_address
 from detector.weights.checkpoint import BEST, by_step, newest_checkpoint, newest_config, read_checkpoint
-from detector.weights.find import SCHEMES
 from detector.weights.load import is_detector, load_backbone, load_detector
 from detector.weights.read import WeightFile, read_file, read_plain
+from detector.weights.schema import check_entries
 
 log = logging.getLogger("detector")
 
@@ -60,7 +61,7 @@ def load_weights(model: Detector, cfg: CfgNode, classes: Sequence[str] | None = 
     name = cfg.MODEL.BACKBONE.NAME
     file = read_file(find_weights(name, cfg.MODEL.WEIGHT))
     if is_detector(file):
-        load_detector(model, file, classes, fine_tune=True)
+        load_detector(model, check_entries(file), classes, fine_tune=True)
     else:
         log.info("%s", load_backbone(model.backbone, BACKBONES[name].weights, file))
 
@@ -116,7 +117,7 @@ def _read_detector(path: Path, folder: Path) -> Trained:
         raise UserError(
             f"MODEL.WEIGHT {path} holds no detector of this framework; `detector convert` makes one of official ones"
         )
-    return Trained(file, newest=any(newest.samefile(path) for newest in by_step(folder)[:1]))
+    return Trained(check_entries(file), newest=any(newest.samefile(path) for newest in by_step(folder)[:1]))
 
 
 def started_from(folder: Path, backbone: str, path: Path) -> bool:
@@ -127,7 +128,7 @@ def started_from(folder: Path, backbone: str, path: Path) -> bool:
     weight = config_from_text(said[1], str(said[0])).MODEL.WEIGHT
     if weight in ("", "imagenet"):
         return False
-    if weight.startswith(SCHEMES):
+    if is_address(weight):
         return find_weights(backbone, weight) == path
     return Path(weight).expanduser().resolve() == path.resolve()
 

@@ -11,6 +11,7 @@ import torch
 from detector.errors import FileAccessError, MissingFileError, UserError
 from detector.weights.load import is_detector
 from detector.weights.read import FETCH, WeightFile, read_file, read_plain
+from detector.weights.schema import check_entries
 
 log = logging.getLogger("detector")
 
@@ -57,7 +58,7 @@ def read_checkpoint(path: Path, *needs: str) -> WeightFile:
         missing.insert(0, "model")
     if missing:
         raise UserError(f"{path} is no checkpoint of this framework: it has no {', '.join(map(repr, missing))}")
-    return file
+    return check_entries(file)
 
 
 def numbered(output: Path) -> list[Path]:

@@ -1,29 +1,23 @@
 """Weight files: find or download, and verify."""
 
 import codecs
-import glob
 import hashlib
 import http.client
 import logging
 import os
-import time
 import urllib.request
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import urlsplit
-from uuid import uuid4
-
-from tqdm import tqdm
 
 from detector.errors import UserError
+from detector.weights.address import is_address, normal, shown, without_secrets
+from detector.weights.download import CHUNK, download
 from detector.weights.record import Weights
 
-CHUNK = 1 << 20
 HEAD = 1 << 12  # bytes in which a file shows what it is
-TIMEOUT = 30  # seconds without a byte
-SCHEMES = ("http://", "https://", "file://")
 ZIP = b"PK\x03\x04"
 
 logger = logging.getLogger(__name__)
@@ -50,12 +44,14 @@ def resolve(weight: str, network: str, record: Weights, published: Mapping[str, 
             raise UserError(f"no weights are published for {network}; set MODEL.WEIGHT to a file, or to '' for none")
         return _fetch(record.urls, record.sha256, network, cache_folder())
     _refuse_another(weight, network, names, published)
+    if is_address(weight):
+        weight = normal(weight)
     if weight.startswith("file://"):
         weight = urllib.request.url2pathname(urlsplit(weight).path)
-    if weight.startswith(SCHEMES):
+    if is_address(weight):
         # A folder for each address: other files of the same name, and the published one, stay what they are.
         folder = cache_folder() / hashlib.sha256(weight.encode()).hexdigest()[:12]
-        return _fetch((weight,), "", network, folder)
+        return _fetch((weight,), "", network, folder, shown(weight))
     path = Path(weight).expanduser()
     if not path.is_file():
         raise UserError(f"MODEL.WEIGHT: there is no file {path}; give a path, an address, 'imagenet', or '' for none")
@@ -72,12 +68,13 @@ def _refuse_another(weight: str, network: str, names: Collection[str], published
     ]
     if owners and name not in names:
         raise UserError(
-            f"{weight} is by its name the published file of {' and '.join(owners)}, not of {network}: set "
+            f"{shown(weight)} is by its name the published file of {' and '.join(owners)}, not of {network}: set "
             "MODEL.BACKBONE.NAME to that network, or rename the file if it is another one"
         )
 
 
-def _fetch(urls: Sequence[str], sha256: str, fallback: str, folder: Path) -> Path:
+def _fetch(urls: Sequence[str], sha256: str, fallback: str, folder: Path, said: str = "") -> Path:
+    """The file of one of the addresses. said: what messages call the first one, where it is not published."""
     targets = [folder / _file_name(url, fallback) for url in urls]
     for path in targets:
         if path.is_file():
@@ -87,15 +84,15 @@ def _fetch(urls: Sequence[str], sha256: str, fallback: str, folder: Path) -> Pat
     faults = []
     for url, path in zip(urls, targets, strict=True):
         try:
-            _download(url, path, sha256)
+            download(url, path, partial(fault, sha256=sha256), verified=bool(sha256))
         except (OSError, http.client.HTTPException, ValueError) as error:
-            faults.append(f"  {url}: {error}")
+            faults.append(f"  {said or url}: {without_secrets(str(error), url) if said else error}")
         else:
             return path
     raise UserError(
         "download failed:\n"
         + "\n".join(faults)
-        + f"\nFetch the file by hand from {urls[0]} and put it at {targets[0]}, or set MODEL.WEIGHT to its path."
+        + f"\nFetch the file by hand from {said or urls[0]} and put it at {targets[0]}, or set MODEL.WEIGHT to its path"
     )
 
 
@@ -103,36 +100,6 @@ def _file_name(url: str, fallback: str) -> str:
     """The name in the address; services that hide it behind a query get `fallback`."""
     name = Path(urlsplit(url).path).name
     return name if Path(name).suffix else f"{fallback}.pth"
-
-
-def _download(url: str, path: Path, sha256: str) -> None:
-    """Fetches into a file aside and renames it once it is whole, so that no reader ever meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    logger.info("downloading %s to %s", url, path)
-    request = urllib.request.Request(url, headers={"User-Agent": "detector"})
-    for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):  # by a process that was killed
-        if time.time() - left.stat().st_mtime > 2 * TIMEOUT:
-            left.unlink(missing_ok=True)
-    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response, part.open("wb") as file:
-            _copy(response, file, int(response.headers.get("Content-Length") or 0), path.name)
-        if reason := fault(part, sha256):
-            raise UserError(f"what arrived {reason}")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _copy(source: BinaryIO, target: BinaryIO, size: int, name: str) -> None:
-    done = 0
-    with tqdm(total=size or None, unit="B", unit_scale=True, desc=name) as bar:
-        while chunk := source.read(CHUNK):
-            target.write(chunk)
-            bar.update(len(chunk))
-            done += len(chunk)
-    if size and done != size:
-        raise UserError(f"the connection ended after {done} of {size} bytes")
 
 
 def digest(path: Path) -> str:
@@ -144,18 +111,33 @@ def digest(path: Path) -> str:
     return whole.hexdigest()
 
 
+def is_safetensors(head: bytes, size: int) -> bool:
+    """Whether a file of `size` bytes begins as safetensors do: with a length that it can hold, and JSON."""
+    return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= size - 8
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # of an end that says what no archive does
+        return False
+
+
 def fault(path: Path, sha256: str) -> str:
     """What is wrong with a file before it is read, or "". sha256: the digest, its beginning, or "" for no check."""
     with path.open("rb") as file:
         head = file.read(HEAD)
     if not head:
         return "is empty"
-    start = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    if is_safetensors(head, path.stat().st_size):  # whose length of header may begin like any text
+        start = b""
+    else:
+        start = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     if start == b"<":
         return "is a web page, not a weight file"
     if start in (b"{", b"["):
         return "is text, not a weight file"
-    if head.startswith(ZIP) and not zipfile.is_zipfile(path):
+    if head.startswith(ZIP) and not _is_archive(path):
         return "is truncated: the end of the archive is missing"
     if not sha256 or (found := digest(path)).startswith(sha256.lower()):
         return ""

@@ -52,13 +52,16 @@ def load_state(
     drop: tuple[str, ...] = (),
     optional: tuple[str, ...] = (),
     source: str = "",
+    exact: bool = False,
 ) -> Report:
     """Loads tensors by name; every one must fit.
 
     drop: prefixes of keys to leave out, in the file (they are not read) and in the module (they keep their values).
     optional: prefixes of keys that the file may lack; so may it `num_batches_tracked`. source: the file, for messages.
+    exact: every tensor has the very type of the module's, as in a checkpoint of it; without, real numbers of another
+    precision are taken, and the log says so.
     Raises ValueError that lists all keys that are missing, left over or of another shape, or that hold a value which is
-    infinite or no number; then nothing is loaded.
+    infinite or no number, or numbers of another kind; then nothing is loaded.
     """
     own, report = module.state_dict(), Report()
     dropped = {key for key in {*own, *state} if drop and key.startswith(drop)}
@@ -74,6 +77,7 @@ def load_state(
     report.unexpected = [key for key in left if not key.endswith(COUNTER)]
     if report.missing or report.unexpected or report.wrong_shape:
         raise UserError(f"{source or 'these weights'} do not fit the model:\n{report}\n{_remedy(module, report)}")
+    check_types(state, own, report.loaded, source or "these weights", exact=exact)
     broken = [key for key in report.loaded if not torch.isfinite(state[key]).all()]
     if broken:
         raise UserError(
@@ -82,6 +86,26 @@ def load_state(
         )
     module.load_state_dict({key: state[key] for key in own if key in state and key not in dropped}, strict=False)
     return report
+
+
+def check_types(
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], keys: Iterable[str], source: str, *, exact: bool
+) -> None:
+    """Raise ValueError for whole numbers or truth values in the place of real numbers, or the other way round.
+
+    exact: and for reals of another precision, which are else named in the log.
+    """
+    other = [key for key in keys if state[key].dtype != own[key].dtype]
+    wrong = [key for key in other if exact or state[key].is_floating_point() != own[key].is_floating_point()]
+    if wrong:
+        there, here = (str(some[wrong[0]].dtype).removeprefix("torch.") for some in (state, own))
+        raise UserError(
+            f"{source}: {len(wrong)} tensors are of another type than the model's, {wrong[0]} first, which is {there} "
+            f"and has to be {here}; take the file as it was saved"
+        )
+    if other:
+        kinds = sorted({str(state[key].dtype).removeprefix("torch.") for key in other})
+        log.info("%s: %d tensors are stored as %s and converted", source, len(other), " and ".join(kinds))
 
 
 def _remedy(module: nn.Module, report: Report) -> str:

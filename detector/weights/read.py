@@ -1,7 +1,6 @@
 """The one reader of weight files: torch's, safetensors and pickled arrays; nothing in them is ever run."""
 
 import logging
-import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -9,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from detector.errors import UserError
-from detector.weights.find import ZIP, fault
+from detector.errors import UserError, cut
+from detector.weights.arrays import Array, read_arrays
+from detector.weights.find import ZIP, fault, is_safetensors
 
 log = logging.getLogger("detector")
 
@@ -29,6 +28,15 @@ AVERAGED = ("state_dict_ema", "model_ema", "ema")
 PLAIN = ("model", "state_dict", "blobs", "module")
 """Where files keep weights that are not alone in them."""
 
+
+PLAIN_TYPES = frozenset((
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+))  # fmt: skip
+"""The types of numbers that weights are stored in."""
+
+MAX_PLACES = 8
+"""How many entries deep the tensors of a network may stand."""
 
 FETCH = "; delete it and fetch it again"
 
@@ -62,9 +70,12 @@ def read_file(path: str | Path, *, optimizer: bool = False) -> WeightFile:
     weights, places = whole, list[str]()
     while isinstance(weights, Mapping) and (place := _place(weights)):
         weights, places = weights[place], [*places, place]
+        if len(places) > MAX_PLACES:
+            raise UserError(f"{path}: more than {MAX_PLACES} entries in each other; save `model.state_dict()` alone")
     if not isinstance(weights, Mapping) or not (weights or places):
+        weights = weights.tensor if isinstance(weights, Array) else weights
         raise UserError(f"{path} holds no tensors by name but a {type(weights).__name__}; save `model.state_dict()`")
-    state, taken = {str(key): _tensor(path, key, value) for key, value in weights.items()}, ".".join(places)
+    state, taken = {key: _tensor(path, key, value) for key, value in weights.items()}, ".".join(places)
     if state.pop("n_averaged", None) is not None:  # of torch's AveragedModel, which puts a prefix before all others
         state = {key.removeprefix("module."): value for key, value in state.items()}
     if not places or not isinstance(whole, Mapping):
@@ -86,24 +97,46 @@ def read_plain(path: Path) -> dict[str, Any]:
         return {}
     content = _load(path, lambda path: torch.load(path, map_location="cpu", weights_only=True, mmap=True))
     entries = content.items() if isinstance(content, Mapping) else ()
-    return {key: value for key, value in entries if isinstance(value, str | int | float)}
+    return {key: value for key, value in entries if isinstance(key, str) and isinstance(value, str | int | float)}
 
 
 def _place(content: Mapping[str, Any]) -> str | None:
     """The entry that the weights stand under; None where they are alone."""
     for key in AVERAGED:  # of which some trainings keep settings only
         inner = content.get(key)
-        if isinstance(inner, Mapping) and any(isinstance(x, (Tensor, np.ndarray, Mapping)) for x in inner.values()):
+        if isinstance(inner, Mapping) and any(isinstance(x, (Tensor, Array, Mapping)) for x in inner.values()):
             return key
     return next((key for key in PLAIN if isinstance(content.get(key), Mapping)), None)
 
 
-def _tensor(path: Path, key: str, value: object) -> Tensor:
-    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "fiub":
-        return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
-    if isinstance(value, Tensor):
-        return value
-    raise UserError(f"{path}: {key!r} is a {type(value).__name__}, not a tensor; save `model.state_dict()` alone")
+def _tensor(path: Path, key: object, value: object) -> Tensor:
+    """A plain tensor under a text. Raises ValueError naming the key and what stands there."""
+    save = "save `model.state_dict()` alone"
+    if not isinstance(key, str):
+        raise UserError(f"{path}: the key {cut(key)} is a {type(key).__name__}, not a text; {save}")
+    tensor = value.tensor if isinstance(value, Array) else value
+    if not isinstance(tensor, Tensor):
+        raise UserError(f"{path}: {cut(key)} is a {type(tensor).__name__}, not a tensor; {save}")
+    if kind := odd_kind(tensor):
+        raise UserError(f"{path}: {cut(key)} is {kind}; {save}, of dense tensors of numbers")
+    if tensor.numel() * tensor.element_size() > path.stat().st_size:  # one value may be spread over all places
+        raise UserError(f"{path}: {cut(key)} of shape {tuple(tensor.shape)} holds more values than the file; {save}")
+    return tensor
+
+
+def odd_kind(tensor: Tensor) -> str:
+    """What a tensor is where it is no dense one of plain numbers in memory; "" where it is."""
+    if tensor.is_meta:
+        return "a meta tensor, which has no values"
+    if tensor.is_quantized:
+        return "a quantised tensor"
+    if tensor.is_nested:
+        return "a nested tensor"
+    if tensor.layout != torch.strided:
+        return f"a sparse tensor ({str(tensor.layout).removeprefix('torch.')})"
+    if tensor.dtype not in PLAIN_TYPES:
+        return f"a tensor of {str(tensor.dtype).removeprefix('torch.')}"
+    return "" if type(tensor) in (Tensor, nn.Parameter) else f"a {type(tensor).__name__}"
 
 
 class _DamageError(UserError):
@@ -139,16 +172,18 @@ def _reader(path: Path) -> Callable[[Path], object]:
         return _read_archive
     if head.startswith(TORCH_BEFORE_1_6):
         return _read_torch
-    if path.suffix.lower() == ".safetensors" or head[8:9] == b"{":
+    if path.suffix.lower() == ".safetensors" or is_safetensors(head, path.stat().st_size):
         return _read_safetensors
     if path.suffix.lower() in (".pkl", ".pdparams") or head.startswith(PICKLE):
-        return _read_arrays
+        return read_arrays
     return _read_torch
 
 
 def _read_archive(path: Path) -> object:
     """Torch's present format: a zip archive. torch does not compare its checksums."""
     with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+            raise _DamageError(f"{path}: its parts are packed and larger than the file; save it by `torch.save`")
         if member := archive.testzip():
             raise _DamageError(f"{path} is damaged: {member} does not match its checksum{FETCH}")
     return _read_torch(path)
@@ -163,42 +198,3 @@ def _read_safetensors(path: Path) -> object:
     from safetensors.torch import load_file
 
     return load_file(path)
-
-
-def _read_arrays(path: Path) -> object:
-    """A pickle of arrays; of PaddlePaddle's without its table of names of variables."""
-    with path.open("rb") as file:
-        content = _ArrayUnpickler(file, encoding="latin1").load()
-    if isinstance(content, dict):
-        content.pop("StructuredToParameterName@@", None)
-    return content
-
-
-def _encode_latin1(text: str, encoding: str) -> bytes:
-    """What Python 3 pickles bytes with in old protocols; other codecs stay out of reach."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"refused: {encoding}")
-    return text.encode("latin1")
-
-
-# Asked of numpy rather than imported: they live in numpy.core before numpy 2 and in numpy._core since.
-_RECONSTRUCT, _SCALAR = np.empty(0).__reduce__()[0], np.float32(0).__reduce__()[0]
-_ADMITTED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy.core.multiarray", "scalar"): _SCALAR,
-    ("numpy._core.multiarray", "scalar"): _SCALAR,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _encode_latin1,
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Builds numpy arrays and plain containers; any other name in the pickle stops it."""
-
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - as in the base class
-        try:
-            return _ADMITTED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"refused: {module}.{name}") from None

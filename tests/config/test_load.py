@@ -1,5 +1,6 @@
 """YAML, bases and overrides become one config, or one exact message."""
 
+import re
 import subprocess
 import sys
 
@@ -14,9 +15,11 @@ from detector.config import (
     load_config,
     load_config_with_origins,
     origins_text,
+    reading,
     save_config,
 )
 from detector.config.defaults import flat
+from detector.errors import UserError
 
 
 @pytest.fixture
@@ -362,3 +365,71 @@ def test_overrides_may_be_values():
     cfg = load_config(None, [*opts, "INPUT.MIN_SIZE_TRAIN", [64]])
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SOLVER.BASE_LR) == (3, (1, 2), 0.001)
     assert (cfg.MODEL.CHANNELS_LAST, cfg.INPUT.MIN_SIZE_TRAIN) == (False, (64,))
+
+
+def test_what_is_larger_than_any_config_stops_in_one_line(write, tmp_path, monkeypatch):
+    def refused(text, problem):
+        path = write("a.yaml", text)
+        with pytest.raises(UserError) as caught:
+            load_config(path)
+        assert re.fullmatch(rf"{re.escape(str(path))}{problem}", str(caught.value)), caught.value
+
+    monkeypatch.setattr(reading, "MAX_DEPTH", 4)
+    monkeypatch.setattr(reading, "MAX_NODES", 40)
+    assert load_config(write("a.yaml", "DATASETS: {TRAIN: &a [b], TEST: *a}\n")).DATASETS.TEST == ("b",)
+    assert "unknown key" in message(write("a.yaml", "A: [[b]]\n"))
+    refused("A: [[[b]]]\n", ", line 1: more than 4 levels deep, which no config needs")
+    refused("A:\n  B:\n    C:\n      D: 1\n", ", line 4: more than 4 levels deep, .*")
+    refused("A: &a [b]\nB: &b [*a]\nC: &c [*b]\n", ", line 1: more than 4 levels deep, .*")
+    assert "unknown key" in message(write("a.yaml", f"A: [{','.join('b' * 36)}]\n"))
+    refused(f"A: [{','.join('b' * 39)}]\n", ", line 1: more than 40 keys and values, which no config needs")
+    refused("A: &a [b, b, b]\nB: [*a, *a, *a, *a, *a, *a, *a, *a, *a]\n", ", line 1: more than 40 keys and values, .*")
+    refused("A: &a [*a]\n", ", line 1: an alias stands inside what it names")
+    refused("A: &a {B: *a}\n", ", line 1: an alias stands inside what it names")
+    monkeypatch.setattr(reading, "MAX_BYTES", 100)
+    assert load_config(write("a.yaml", "SEED: 1".ljust(100))).SEED == 1
+    refused("SEED: 1".ljust(101), ": more than 100 bytes, which no config needs; is it another file\\?")
+    with pytest.raises(UserError, match=r"^last\.pth: more than 100 bytes"):
+        config_from_text("SEED: 1".ljust(101), "last.pth")
+
+
+def test_counting_stops_before_all_is_composed(write, monkeypatch):
+    monkeypatch.setattr(reading, "MAX_NODES", 10)
+    assert ", line 5: more than 10 keys" in message(write("a.yaml", "".join(f"K{i}: 1\n" for i in range(100))))
+
+
+def test_a_chain_of_bases_has_an_end(write, monkeypatch):
+    monkeypatch.setattr(reading, "MAX_BASES", 4)
+    write("4.yaml", "SEED: 4\n")
+    for i in range(4):
+        write(f"{i}.yaml", f"_BASE_: {i + 1}.yaml\n")
+    assert load_config(write("1.yaml", "_BASE_: [2.yaml, 3.yaml, 4.yaml]\n")).SEED == 4
+    last, first = write("4.yaml", "SEED: 4\n"), write("0.yaml", "_BASE_: 1.yaml\n")
+    assert message(first) == f"{last}: more than 4 files are based on each other, beginning with {first}"
+
+
+def test_a_file_of_another_kind_is_one_line(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_bytes(b"\x80\x02}q\x00.")
+    assert message(path) == f"{path}: not valid YAML: byte 1 is 0x80, which is not utf-8; a config is a text file"
+    path.write_bytes(b"SEED: 1\n\0")
+    assert message(path) == f"{path}: not valid YAML: character 9 is 0x0, as in no text; a config is a text file"
+    path.write_bytes("SEED: 3\n".encode("utf-16"))
+    assert load_config(path).SEED == 3
+
+
+@pytest.mark.parametrize("text", ["-" * 50_000 + "1", "(" * 50_000 + "1", "1," * 60_000, "a" * 100_001])
+def test_long_and_deep_literals_are_short_messages(text):
+    said = message(None, ["SOLVER.STEPS", text])
+    assert said.startswith("command line: SOLVER.STEPS: expected a list of integers, got '")
+    assert len(said) < 400
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9223372036854775808", "-9223372036854775809"])
+def test_integers_beyond_64_bits_are_refused(text):
+    assert message(None, ["SEED", text]).startswith("command line: SEED: expected an integer, got '")
+    assert load_config(None, ["SEED", "9223372036854775807"]).SEED == 2**63 - 1
+
+
+def test_a_long_key_is_cut_in_the_message():
+    assert len(message(None, ["A" * 5000, "1"])) < 400

@@ -201,3 +201,27 @@ def test_coco_excerpt_agrees_with_pycocotools(coco_tiny):
             assert index.areas[rows].tolist() == [r["area"] for r in records]
             assert index.crowd[rows].tolist() == [r["iscrowd"] for r in records]
             assert [index.category_ids[k] for k in index.labels[rows]] == [r["category_id"] for r in records]
+
+
+def test_files_nested_too_deep_are_one_line(coco):
+    path = coco.annotate([])
+    path.write_text(path.read_text()[:-1] + ', "info": ' + "[" * 5000 + "]" * 5000 + "}")
+    with pytest.raises(ValueError, match=r"train\.json: its lists or objects are nested too deep"):
+        load_index(path)
+
+
+@pytest.mark.parametrize("box", [[2**31, 1, 5, 5], [1, -(2.0**31), 5, 5], [1, 1, 5, 1e300]])
+def test_boxes_beyond_all_pictures_name_their_record(coco, box):
+    path = coco.annotate([{"bbox": [1, 1, 2**31 - 1, 5]}, {"bbox": box}])
+    with pytest.raises(ValueError, match=r"train\.json: annotations\[1\]: its box .* is beyond 2147483647 pixels"):
+        load_index(path)
+
+
+def test_names_longer_than_any_path_are_refused(coco):
+    """Numpy gives every name the space of the longest."""
+    image = {"id": 1, "file_name": "a" * 1024, "height": 60, "width": 80}
+    assert len(load_index(coco.annotate([], [image]))) == 1
+    with pytest.raises(ValueError, match=r"Expected `str` of length <= 1024 - at `\$\.images\[0\]\.file_name`"):
+        load_index(coco.annotate([], [{**image, "file_name": "a" * 1025}]))
+    with pytest.raises(ValueError, match=r"length <= 256 - at `\$\.images\[0\]\.id`"):
+        load_index(coco.annotate([], [{**image, "id": "a" * 257}]))

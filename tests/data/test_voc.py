@@ -11,6 +11,7 @@ from detector.data import catalog
 from detector.data.catalog import load_dataset
 from detector.data.loader import build_test_datasets, build_train_dataset, test_loader, train_loader
 from detector.data.voc import CLASSES, divide, load_voc, read_annotation
+from detector.errors import UserError
 
 test_loader.__test__ = False  # a function of the library, no test
 
@@ -196,6 +197,19 @@ ONE = "<annotation><size><width>9</width><height>9</height></size>{}</annotation
         (ONE.format(thing("x", (1, 1, "wide", 5))), r"object 1 \('x'\): xmax is 'wide', which is no number"),
         (ONE.format(thing("x", (1, "nan", 5, 5))), r"object 1 \('x'\): ymin is 'nan', which is no number"),
         (ONE.format(thing("x", (1, 1, 5, 5), "maybe")), r"object 1 \('x'\): difficult is 'maybe'; it has to be 0 or 1"),
+        (ONE.format(thing("x", (1, 1, 2**31, 5))), r"object 1 \('x'\): xmax is '2147483648', beyond 2147483647"),
+        (ONE.format(thing("x", (1, -1e300, 5, 5))), r"object 1 \('x'\): ymin is '-1e\+300', beyond 2147483647"),
+        (
+            "<annotation><size><width>2147483648</width><height>9</height></size></annotation>",
+            "its size is 9 x 2147483648, b",
+        ),
+        (
+            "<annotation><size><width>9</width><height>1e400</height></size></annotation>",
+            "its size is 1e400 x 9; height",
+        ),
+        (f"<annotation>{'<a>' * 63}{'</a>' * 63}<b></annotation>", "not an XML file: mismatched tag"),
+        (f"<annotation>{'<a>' * 64}", "its elements nest more than 64 deep, which no annotation of VOC does"),
+        (ONE.format(thing("n" * 9000, (1, 1, "x" * 9000, 5))), r"object 1 \('n{199}\.\. .*\): xmax is 'x{199}\.\. "),
         ("<annotation><size><width>9</width><height>tall</height></size></annotation>", "its size is tall x 9"),
     ],
 )
@@ -361,3 +375,33 @@ def test_an_orientation_tag_turns_the_picture_only_if_the_size_says_so(voc, cfg)
     cfg.DATASETS.TRAIN, cfg.MODEL.NUM_CLASSES = ("voc:cells:all",), 1
     wide = build_train_dataset(cfg)[0][0].shape
     assert wide[2] > wide[1]
+
+
+def test_a_file_larger_than_any_annotation_is_refused(voc, monkeypatch):
+    voc.add("a", [thing("x", (1, 1, 5, 5))])
+    path = voc.annotations / "a.xml"
+    monkeypatch.setattr("detector.data.voc.MAX_BYTES", path.stat().st_size)
+    assert len(load_voc(voc.folder, "all")[1]) == 1
+    monkeypatch.setattr("detector.data.voc.MAX_BYTES", path.stat().st_size - 1)
+    with pytest.raises(ValueError, match=r"a\.xml: more than \d+ bytes, which no annotation of VOC needs"):
+        load_voc(voc.folder, "all")
+
+
+def test_lists_that_are_no_text_are_named(voc):
+    voc.add("a", [thing("x", (1, 1, 5, 5))])
+    voc.split("train", "a")
+    (voc.folder / "ImageSets/Main/train.txt").write_bytes(b"a\n\xff\n")
+    with pytest.raises(UserError, match=r"train\.txt: byte 3 is not UTF-8; write one name a line"):
+        load_voc(voc.folder, "train")
+    (voc.folder / "classes.txt").write_bytes(b"\xfe")
+    with pytest.raises(UserError, match=r"classes\.txt: byte 1 is not UTF-8"):
+        load_voc(voc.folder, "all")
+
+
+def test_a_size_that_is_missing_is_learned_without_decoding(voc, monkeypatch):
+    voc.add("a", [thing("x", (1, 1, 5, 5))], written_size=(0, 0))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow's own reader would refuse
+    assert load_voc(voc.folder, "all")[1].size(0) == (40, 60)
+    (voc.pictures / "a.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"a\.xml: it has no size, and .*a\.png cannot be read to learn it"):
+        load_voc(voc.folder, "all")

@@ -15,6 +15,7 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.models.build import build_detector, resolve_parts
 from detector.tasks.detection import test as run_test
 from detector.tasks.detection import train
+from detector.tasks.measured import Subject, save_measures
 
 EVERYTHING = (
     *("SOLVER.MAX_ITER", 2),
@@ -108,3 +109,13 @@ def test_the_best_is_that_of_the_mean_over_the_test_sets(tiny, tmp_path, data, w
     )
     best = read(tmp_path / "out" / "model_best.pth")
     assert (best["step"], best["metrics"]) == (2, {"val": {"AP": 0.6}, "second": {"AP": 0.6}})
+
+
+def test_what_was_measured_says_no_credentials(tiny, tmp_path):
+    cfg = tiny("MODEL.WEIGHT", "https://me:secret@host/w.pth?token=hidden")
+    (dataset,) = build_test_datasets(cfg).values()
+    save_measures(tmp_path, [CocoEvaluator(dataset)], dataset, cfg, Subject("", "", 1, True), 0.0)
+    text = (tmp_path / "metrics.json").read_text()
+    assert '"MODEL.WEIGHT": "https://host/w.pth?.."' in text
+    assert "secret" not in text
+    assert "hidden" not in text

@@ -18,12 +18,13 @@ from detector.weights.record import Weights
 class Handler(http.server.BaseHTTPRequestHandler):
     """Serves `pages`: path -> (bytes, announced length)."""
 
-    def __init__(self, pages, seen, *args):
-        self.pages, self.seen = pages, seen
+    def __init__(self, pages, seen, users, *args):
+        self.pages, self.seen, self.users = pages, seen, users
         super().__init__(*args)
 
     def do_GET(self):
         self.seen.append(self.path)
+        self.users += [self.headers["Authorization"]] * ("Authorization" in self.headers)
         if self.path not in self.pages:
             return self.send_error(404)
         data, length = self.pages[self.path]
@@ -52,11 +53,11 @@ def server():
         "/half.pth": (b"PK\x03\x04 truncated", 14),
         "/uc?export=download&id=1": (GOOD, len(GOOD)),
     }
-    seen = []
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, pages, seen))
+    seen, users = [], []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, pages, seen, users))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    server.pages, server.url, server.seen = pages, f"http://127.0.0.1:{server.server_port}", seen
+    server.pages, server.url, server.seen, server.users = pages, f"http://127.0.0.1:{server.server_port}", seen, users
     yield server
     server.shutdown()
     thread.join()
@@ -84,7 +85,6 @@ def test_download_is_verified_kept_and_used_again(server):
     ("name", "sha256", "reason"),
     [
         ("good.pth", "00000000", "what arrived has SHA-256 .*must begin with 00000000"),
-        ("short.pth", "", "the connection ended after 100 of 7000 bytes"),
         ("page.pth", "", "what arrived is a web page"),
         ("bom.pth", "", "what arrived is a web page"),
         ("comment.pth", "", "what arrived is a web page"),
@@ -100,11 +100,21 @@ def test_bad_downloads_leave_nothing(server, name, sha256, reason):
     assert not list(cache_folder().iterdir())
 
 
-def test_interrupted_download_leaves_nothing(server, monkeypatch):
+def test_a_connection_that_ends_early_keeps_what_arrived(server):
+    url = f"{server.url}/short.pth"
+    with pytest.raises(ValueError, match=r"(?s)the connection ended after 100 of 7000 bytes\nFetch the file by hand"):
+        resolve("imagenet", entry(url))
+    assert [path.read_bytes() for path in cache_folder().iterdir()] == [GOOD[:100]]
+    server.pages["/short.pth"] = (GOOD, len(GOOD))
+    assert resolve("imagenet", entry(url)).read_bytes() == GOOD
+    assert [path.name for path in cache_folder().iterdir()] == ["short.pth"]
+
+
+def test_an_interrupted_download_leaves_nothing_where_nothing_arrived(server, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("detector.weights.find._copy", interrupt)
+    monkeypatch.setattr("detector.weights.download._copy", interrupt)
     with pytest.raises(KeyboardInterrupt):
         resolve("imagenet", entry(f"{server.url}/good.pth"))
     assert not list(cache_folder().iterdir())
@@ -112,13 +122,49 @@ def test_interrupted_download_leaves_nothing(server, monkeypatch):
 
 def test_what_a_killed_download_left_is_removed(server):
     mine = entry(f"{server.url}/good.pth")
-    old, other, running = (cache_folder() / f"{name}.part" for name in ("good.pth.1", "bad.pth.1", "good.pth.2"))
-    for path in (old, other, running):
+    names = (f"good.pth.{'1' * 32}", f"bad.pth.{'1' * 32}", f"good.pth.{'2' * 32}", f"good.pth.{'1' * 12}")
+    old, other, running, mirror = (cache_folder() / f"{name}.part" for name in names)
+    for path in (old, other, running, mirror):
         path.write_bytes(GOOD[:10])
-    for path in (old, other):
+    for path in (old, other, mirror):
         os.utime(path, (time.time() - 100, time.time() - 100))
     resolve("imagenet", mine)
-    assert sorted(cache_folder().iterdir()) == sorted([other, cache_folder() / "good.pth", running])
+    assert sorted(cache_folder().iterdir()) == sorted([other, cache_folder() / "good.pth", running, mirror])
+
+
+def test_addresses_are_known_in_capitals(server, tmp_path):
+    (tmp_path / "own.pth").write_bytes(GOOD)
+    assert resolve((tmp_path / "own.pth").as_uri().replace("file", "FILE"), entry()) == tmp_path / "own.pth"
+    path = resolve(f"{server.url}/good.pth", entry())
+    assert resolve(f"{server.url.replace('http', 'HTTP')}/good.pth", entry()) == path
+    assert server.seen == ["/good.pth"]
+
+
+def test_credentials_reach_the_server_and_no_message(server, caplog, monkeypatch, tmp_path):
+    def refuse(url, *args, **options):
+        raise OSError(f"cannot open {url}")
+
+    caplog.set_level("INFO")
+    bare = server.url.removeprefix("http://")
+    address = f"http://me:secret%21@{bare}/good.pth?token=hidden"
+    server.pages["/good.pth?token=hidden"] = (GOOD, len(GOOD))
+    assert resolve(address, entry()).read_bytes() == GOOD
+    assert server.users == ["Basic bWU6c2VjcmV0IQ=="]
+    with pytest.raises(
+        ValueError, match=f"404: .*\nFetch the file by hand from http://{bare}/gone.pth\\?.. and put"
+    ) as e:
+        resolve(f"http://me:secret%21@{bare}/gone.pth?token=hidden", entry())
+    with pytest.raises(ValueError, match=r"http://\.\.: its host or port cannot be read") as port:
+        resolve("http://me:secret%21@host:port/x.pth?token=hidden", entry())
+    with pytest.raises(ValueError, match=r"http://\.\.: an address holds no spaces") as space:
+        resolve("http://me:secret%21@host/a b.pth?token=hidden", entry())
+    monkeypatch.setattr("detector.weights.find.download", refuse)
+    with pytest.raises(ValueError, match="cannot open http") as library:
+        resolve(address.replace("good", "other"), entry())
+    text = caplog.text + "".join(str(one.value) for one in (e, port, space, library))
+    assert "secret" not in text
+    assert "hidden" not in text
+    assert "me:" not in text
 
 
 @pytest.mark.parametrize(

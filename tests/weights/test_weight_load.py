@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from detector.errors import UserError
 from detector.models.backbones import BGR_255, Classifier, Weights, load_backbone
 from detector.weights.load import count_outputs, load_state
 from detector.weights.read import WeightFile, read_file
@@ -210,3 +211,18 @@ def test_weights_of_a_diverged_training_are_refused(tiny, value):
     ):
         load_state(module, state, source="file.pth")
     assert all(torch.equal(tensor, before[key]) for key, tensor in module.state_dict().items())
+
+
+def test_halves_are_taken_and_said_whole_numbers_are_not(caplog):
+    caplog.set_level("INFO", "detector")
+    module = torch.nn.Linear(2, 2)
+    state = {"weight": torch.tensor([[1.0, 2.0], [3.0, 0.1]]).half(), "bias": torch.ones(2)}
+    load_state(module, state, source="w.pth")
+    assert torch.equal(module.weight, state["weight"].float())
+    assert caplog.messages == ["w.pth: 1 tensors are stored as float16 and converted"]
+    for kind in (torch.bool, torch.int8, torch.int64):
+        with pytest.raises(UserError, match=r"^w\.pth: 1 tensors are of another type than the model's, bias"):
+            load_state(module, {**state, "bias": torch.zeros(2, dtype=kind)}, source="w.pth")
+    with pytest.raises(UserError, match=r"weight first, which is float16 and has to be float32; take"):
+        load_state(module, state, source="w.pth", exact=True)
+    assert torch.equal(module.bias, torch.ones(2))

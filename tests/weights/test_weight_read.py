@@ -4,13 +4,15 @@ import os
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 
 import numpy as np
 import pytest
 import torch
 
-from detector.weights.read import read_file, read_plain
+from detector.errors import UserError
+from detector.weights.read import odd_kind, read_file, read_plain
 
 
 class Evil:
@@ -237,6 +239,16 @@ def test_a_flipped_bit_anywhere_is_noticed_or_changes_nothing(tmp_path):
     assert noticed > 20
 
 
+def test_an_end_that_no_archive_has_is_damage(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"w": torch.ones(3)}, path)
+    whole = path.read_bytes()
+    place = whole.index(b"PK\x06\x07") + 16  # the number of disks
+    path.write_bytes(whole[:place] + b"\x09" + whole[place + 1 :])
+    with pytest.raises(UserError, match=r"w\.pth is truncated: the end of the archive is missing; delete it"):
+        read_file(path)
+
+
 def test_numbers_and_texts_are_read_without_the_tensors(tmp_path):
     path = tmp_path / "w.pth"
     torch.save({"model": {"w": torch.ones(1000)}, "step": 7, "config": "SEED: 1", "random": torch.ones(3)}, path)
@@ -253,3 +265,210 @@ def test_numbers_and_texts_are_read_without_the_tensors(tmp_path):
     assert read_plain(path) == {}
     path.write_bytes(b"text")
     assert read_plain(path) == {}
+
+
+# ---------------------------------------------------------------------------- what is no plain tensor
+
+
+class Sub(torch.Tensor):
+    """A tensor of a class of its own."""
+
+
+def odd_tensors():
+    dense = torch.ones(2, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {
+            "sparse_coo": (dense.to_sparse(), "a sparse tensor (sparse_coo)"),
+            "sparse_csr": (dense.to_sparse_csr(), "a sparse tensor (sparse_csr)"),
+            "quantised": (torch.quantize_per_tensor(dense, 0.1, 0, torch.quint8), "a quantised tensor"),
+            "nested": (torch.nested.nested_tensor([dense, dense]), "a nested tensor"),
+            "meta": (dense.to("meta"), "a meta tensor, which has no values"),
+            "complex": (dense.to(torch.complex64), "a tensor of complex64"),
+            "unsigned": (dense.to(torch.uint16), "a tensor of uint16"),
+        }
+
+
+@pytest.mark.parametrize("kind", list(odd_tensors()))
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_that_are_not_plain_are_named_with_what_they_are(tmp_path, kind):
+    value, what = odd_tensors()[kind]
+    torch.save({"model": {"a.weight": torch.ones(2), "b.weight": value}}, tmp_path / "w.pth")
+    with pytest.raises(UserError) as caught:
+        read_file(tmp_path / "w.pth")
+    assert str(caught.value) == (
+        f"{tmp_path / 'w.pth'}: 'b.weight' is {what}; save `model.state_dict()` alone, of dense tensors of numbers"
+    )
+
+
+def test_a_class_of_tensors_is_named():
+    assert odd_kind(torch.ones(2).as_subclass(Sub)) == "a Sub"
+    assert odd_kind(torch.nn.Parameter(torch.ones(2))) == odd_kind(torch.ones(2, dtype=torch.bfloat16)) == ""
+
+
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [
+        ({3: torch.ones(2)}, "the key 3 is a int, not a text; save .*"),
+        ({("a", 1): torch.ones(2)}, r"the key \('a', 1\) is a tuple, not a text; save .*"),
+        ({"a": [1.0]}, "'a' is a list, not a tensor; save .*"),
+        ({"a": 1.0}, "'a' is a float, not a tensor; save .*"),
+        ({"a" * 9000: 1.0}, r"'a{199}\.\. \(9002 characters\) is a float, not a tensor; save .*"),
+        (
+            {"a": torch.ones(1).expand(2000, 3000)},
+            r"'a' of shape \(2000, 3000\) holds more values than the file; .*",
+        ),
+    ],
+)
+def test_what_is_no_tensor_under_a_text_is_one_line(tmp_path, state, problem):
+    torch.save({"model": state}, tmp_path / "w.pth")
+    with pytest.raises(UserError) as caught:
+        read_file(tmp_path / "w.pth")
+    assert re.fullmatch(rf"{re.escape(str(tmp_path / 'w.pth'))}: {problem}", str(caught.value))
+
+
+def test_entries_that_stand_in_themselves_have_an_end(tmp_path):
+    circle = {}
+    circle["model"] = circle
+    torch.save(circle, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w\.pth: more than 8 entries in each other; save"):
+        read_file(tmp_path / "w.pth")
+
+
+def test_a_packed_archive_is_refused_before_it_unfolds(tmp_path):
+    torch.save({"w": torch.zeros(100_000)}, tmp_path / "plain.pth")
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "w.pth", "w", 8) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(UserError, match=r"w\.pth: its parts are packed and larger than the file; save it by"):
+        read_file(tmp_path / "w.pth")
+
+
+# ---------------------------------------------------------------------------- pickled arrays
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=">f4").reshape(2, 3),
+        np.asfortranarray(np.arange(6, dtype=np.float64).reshape(2, 3)),
+        np.arange(6).reshape(2, 3).T[:, ::2],
+        np.array([True, False]),
+        np.array(2.5),
+        np.int64(7),
+        np.zeros((0, 3), np.float16),
+        np.arange(300, dtype=np.uint8),
+    ],
+    ids=str,
+)
+def test_arrays_of_every_form_keep_their_values(tmp_path, array, protocol):
+    (tmp_path / "R.pkl").write_bytes(pickle.dumps({"a": array}, protocol))
+    tensor = read_file(tmp_path / "R.pkl").state["a"]
+    assert tensor.shape == array.shape
+    assert tensor.numpy().dtype == array.dtype.newbyteorder("=")
+    assert tensor.tolist() == array.tolist()
+
+
+def test_an_array_under_two_names_is_one(tmp_path):
+    array = np.arange(1000.0)
+    (tmp_path / "R.pkl").write_bytes(pickle.dumps({"a": array, "b": array}, 2))
+    state = read_file(tmp_path / "R.pkl").state
+    assert state["a"].data_ptr() == state["b"].data_ptr()
+
+
+def called(name, *arguments, state=None):
+    """An object whose pickle calls `name` of numpy with arguments of choice, and then sets a state."""
+
+    class Caller:
+        def __reduce__(self):
+            made = (_resolve(name), arguments)
+            return made if state is None else (*made, state)
+
+    return Caller()
+
+
+def _resolve(name):
+    where, _, what = name.rpartition(".")
+    return getattr(__import__(where, fromlist=["x"]), what)
+
+
+F4 = np.dtype("<f4")
+RECONSTRUCT = f"{np.empty(0).__reduce__()[0].__module__}._reconstruct"
+START = (np.ndarray, (0,), b"b")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (np.array([{}], object), r"holds pickled code \(numpy\.dtype\('O8'\)\), which is never run"),
+        (np.array(["text"]), r"holds pickled code \(numpy\.dtype\('U4'\)\)"),
+        (np.array([b"text"]), r"holds pickled code \(numpy\.dtype\('S4'\)\)"),
+        (np.array([1j]), r"holds pickled code \(numpy\.dtype\('c16'\)\)"),
+        (np.zeros(2, [("a", "<f4")]), r"holds pickled code \(numpy\.dtype\('V4'\)\)"),
+        (called(RECONSTRUCT, *START, state=(1, (3,), F4, False, b"x" * 13)), r"an array of shape \(3,\) and type"),
+        (called(RECONSTRUCT, *START, state=(1, (2**40,), F4, False, b"x" * 12)), "an array of shape"),
+        (called(RECONSTRUCT, *START, state=(1, (-3,), F4, False, b"x" * 12)), "an array whose shape is none"),
+        (called(RECONSTRUCT, *START, state=(1, (1,) * 33, F4, False, b"xxxx")), "an array whose shape is none"),
+        (called(RECONSTRUCT, *START, state=(1, [3], F4, False, b"x" * 12)), "an array whose shape is none"),
+        (called(RECONSTRUCT, *START, state=(1, (3,), "f4", False, b"x" * 12)), "an array that is not made of"),
+        (called(RECONSTRUCT, *START, state=(1, (3,), F4, False, [1, 2, 3])), "an array that is not made of"),
+        (called(RECONSTRUCT, *START, state=(1, (3,))), "is truncated or no weight file"),
+        (called(RECONSTRUCT, *START), "is a NoneType, not a tensor"),
+        (called("numpy.ndarray", (1000,)), r"holds pickled code \(numpy\.ndarray\)"),
+        ({(1, 2): np.zeros(1)}, "a dict whose keys are no texts"),
+        ({1.5: 1}, "a dict whose keys are no texts"),
+        ({1, 2}, "what is no array, text, number, list, tuple or dict of texts"),
+    ],
+)
+def test_pickles_of_something_else_are_one_line(tmp_path, value, problem):
+    (tmp_path / "R.pkl").write_bytes(pickle.dumps({"a": value}, 4))
+    with pytest.raises(UserError, match=rf"R\.pkl.*{problem}") as caught:
+        read_file(tmp_path / "R.pkl")
+    assert "\n" not in str(caught.value)
+
+
+def test_one_text_in_many_arrays_is_bounded_by_the_file(tmp_path):
+    data = bytes(400)
+    many = [called(RECONSTRUCT, *START, state=(1, (100,), F4, False, data)) for _ in range(100)]
+    (tmp_path / "R.pkl").write_bytes(pickle.dumps({str(i): one for i, one in enumerate(many)}, 4))
+    assert (tmp_path / "R.pkl").stat().st_size < 100 * 400
+    with pytest.raises(UserError, match=r"R\.pkl .*more bytes in arrays than the file has"):
+        read_file(tmp_path / "R.pkl")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (b"\x80\x04r\xff\xff\xff\xff.", "is truncated or no weight file"),  # a memo of 4e9 places
+        (b"\x80\x04}r\xff\xff\xff\xff.", "holds no tensors by name"),
+        (b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\x00\x00x.", "is truncated or no weight file"),  # a text of 2**48 bytes
+        (b"\x80\x04cnumpy\ndtype\n}b.", "a name with a state"),
+        (b"\x80\x04cnumpy\ndtype\n)\x81.", "what is no array"),
+        (b"\x80\x04Pnumber\n.", "what is no array"),
+    ],
+)
+def test_opcodes_that_ask_for_more_are_one_line(tmp_path, text, problem):
+    (tmp_path / "R.pkl").write_bytes(text)
+    with pytest.raises(UserError, match=rf"R\.pkl .*{problem}"):
+        read_file(tmp_path / "R.pkl")
+
+
+# ---------------------------------------------------------------------------- lengths of safetensors
+
+
+@pytest.mark.parametrize("length", [0x3C20, 0x7B20, 0x5B20, 0x3C, 0x7B])
+def test_a_length_that_looks_like_text_is_no_page(tmp_path, length):
+    """15392, 31520 and 23328 bytes begin as " <", " {" and " [" do."""
+    pytest.importorskip("safetensors")
+    header = b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'.ljust(length)
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<2f", 1, 2))
+    assert read_file(path).state["w"].tolist() == [1, 2]
+
+
+def test_a_page_under_the_name_of_safetensors_is_one(tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(b" <html>\n{}")
+    with pytest.raises(UserError, match=r"w\.safetensors is a web page"):
+        read_file(path)
