@@ -126,6 +126,7 @@ RULES: dict[str, Rule] = {
     "INPUT.AUGMENTATION": _one_of("flip", "ssd"),
     "DATASETS.TRAIN_DIFFICULT": _one_of("auto", "yes", "no"),
     "DATALOADER.NUM_WORKERS": _NATURAL,
+    "DATALOADER.BROKEN": _one_of("stop", "skip"),
     "DATALOADER.SIZE_DIVISIBILITY": _NATURAL,
     "SOLVER.IMS_PER_BATCH": _COUNT,
     "SOLVER.REFERENCE_BATCH": _NATURAL,

@@ -15,6 +15,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 from detector.data.samplers import Draw, TrainBatches
+from detector.data.workers import PREFETCH, usable_workers
 from detector.errors import MissingFileError, UserError
 
 MAX_RATIO = 100  # long side to short side, whose resizing would fill the memory beyond
@@ -86,6 +87,7 @@ class FolderLoader:
     def __init__(
         self, dataset: ImageFolder, batches: Iterable[list[Draw]] | Iterable[list[int]], workers: int, pin_memory: bool
     ) -> None:
+        workers = usable_workers(workers)
         self.loader = DataLoader(
             _Caught(dataset),
             batch_sampler=batches,
@@ -93,7 +95,7 @@ class FolderLoader:
             num_workers=workers,
             worker_init_fn=_start_worker,
             persistent_workers=workers > 0,
-            prefetch_factor=4 if workers else None,
+            prefetch_factor=PREFETCH if workers else None,
             pin_memory=pin_memory,
             generator=torch.Generator(),  # its own, as the DataLoader would draw a number from the global one
         )
@@ -116,13 +118,18 @@ def train_loader(
     All of them are full: batch norm must never meet the two pictures that are left over.
     Raises ValueError when the dataset has fewer pictures than a batch.
     """
+    check_one_batch(dataset, batch_size)
+    batches = TrainBatches(len(dataset), batch_size, dataset.seed, start_step=start_step, stop_step=stop_step)
+    return FolderLoader(dataset, batches, workers, pin_memory)
+
+
+def check_one_batch(dataset: ImageFolder, batch_size: int) -> None:
+    """Raise ValueError when the dataset has fewer pictures than a batch."""
     if len(dataset) < batch_size:
         raise UserError(
             f"{dataset.root} holds {len(dataset)} pictures, fewer than one batch: write --batch-size {len(dataset)} or "
             "less"
         )
-    batches = TrainBatches(len(dataset), batch_size, dataset.seed, start_step=start_step, stop_step=stop_step)
-    return FolderLoader(dataset, batches, workers, pin_memory)
 
 
 def eval_loader(dataset: ImageFolder, batch_size: int, workers: int, pin_memory: bool) -> FolderLoader:

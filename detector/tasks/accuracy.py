@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from detector.data.image_folder import FolderLoader, ImageFolder, default_resize, eval_loader, eval_transform
+from detector.data.workers import check_shared_memory
 from detector.engine.device import autocast, pick_device
 from detector.errors import NonFiniteError, UserError
 from detector.models.backbones import BACKBONES, Classifier, build_backbone, find_weights
@@ -88,6 +89,7 @@ def measure_accuracy(
     check_norm(facts, path, norm)
     crop = crop or facts.get("crop") or (entry.weights.crop if weight == "imagenet" else CROP)
     resize = resize or default_resize(crop)
+    check_shared_memory(workers, batch_size * 3 * crop**2, key="--workers")
     dataset = ImageFolder(data, eval_transform(crop, resize, interpolation))
     network = build_backbone(backbone, norm, passes=passes or facts.get("passes", 0))
     model = Classifier(network, len(dataset.classes))

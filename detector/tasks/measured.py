@@ -67,7 +67,7 @@ def save_measures(
         "weight": subject.weight,
         "digest": subject.digest,
         "step": subject.step,
-        "data": {"name": dataset.name, "annotations": str(dataset.index.path), "images": len(dataset)},
+        "data": {"name": dataset.name, "annotations": str(dataset.index.path), "images": len(dataset.index)},
         "config": changed_keys(cfg),
         "versions": {
             "detector": __version__,

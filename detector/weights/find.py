@@ -5,7 +5,6 @@ import glob
 import hashlib
 import http.client
 import logging
-import os
 import time
 import urllib.request
 import zipfile
@@ -18,6 +17,7 @@ from uuid import uuid4
 from tqdm import tqdm
 
 from detector.errors import UserError
+from detector.files import cache_folder
 from detector.weights.record import Weights
 
 CHUNK = 1 << 20
@@ -27,11 +27,6 @@ SCHEMES = ("http://", "https://", "file://")
 ZIP = b"PK\x03\x04"
 
 logger = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $DETECTOR_CACHE, else ~/.cache/detector."""
-    return Path(os.environ.get("DETECTOR_CACHE") or "~/.cache/detector").expanduser()
 
 
 def resolve(weight: str, network: str, record: Weights, published: Mapping[str, Weights]) -> Path:
