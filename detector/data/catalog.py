@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from detector.data.index import PackedIndex, load_index
 from detector.data.shapes import ensure_shapes
-from detector.data.voc import ANNOTATIONS, CLASSES, DIVISION, LISTS, PICTURES, load_voc
+from detector.data.voc import ALL, ANNOTATIONS, CLASSES, DIVISION, LISTS, PICTURES, load_voc
 from detector.errors import MissingFileError, UnknownNameError, UserError
 from detector.registry import Registry
 
@@ -175,17 +175,18 @@ def _folder_hint(entry: str, root: Path) -> str:
     folder = _resolve(entry, root)
     if not folder.is_dir():
         return ""
-    if any((folder / name).is_dir() for name in (*ANNOTATIONS, *PICTURES)):
-        lists = sorted(path.stem for path in (folder / LISTS).glob("*.txt")) or list(DIVISION)
-        return (
-            f"dataset {entry!r} is a folder in VOC's layout: write voc:{entry}:SPLIT, SPLIT one of {', '.join(lists)}"
-        )
     files = sorted(path.relative_to(folder) for pattern in ("*.json", "*/*.json") for path in folder.glob(pattern))
-    if files:
+    if files and not (folder / PICTURES[0]).is_dir():
         place = os.path.join(entry, files[0])
         return (
             f"dataset {entry!r} is a folder: write IMAGE_FOLDER:FILE.json, for instance {entry}:{place}, where the "
             f"first names the folder of the pictures ({len(files)} JSON files are there)"
+        )
+    if any((folder / name).is_dir() for name in (*ANNOTATIONS, *PICTURES)):
+        lists = sorted(path.stem for path in (folder / LISTS).glob("*.txt")) or list(DIVISION)
+        return (
+            f"dataset {entry!r} is a folder in VOC's layout: write voc:{entry}:SPLIT, with SPLIT one of "
+            f"{', '.join([*lists, ALL])}"
         )
     return (
         f"dataset {entry!r} is a folder without annotations: expected is {FORMS}, where FOLDER holds JPEGImages/ and "

@@ -166,9 +166,8 @@ def largest_batch(cfg: CfgNode, dataset: CocoDetection | JoinedDataset, train: b
         heights, widths = (np.concatenate([getattr(i, k) for i in dataset.indexes]) for k in ("heights", "widths"))
         ratios = np.maximum(heights, widths) / np.minimum(heights, widths)
         long = float(np.minimum(short * ratios, limit).max())
-        mixed = (
-            train and not cfg.DATALOADER.ASPECT_RATIO_GROUPING and (heights > widths).any() and (heights < widths).any()
-        )
+        one_form = (heights >= widths).all() or (heights <= widths).all()
+        mixed = train and not cfg.DATALOADER.ASPECT_RATIO_GROUPING and not one_form
         sides = (long if mixed else float(np.minimum(short, limit / ratios).max()), long)
     step = cfg.DATALOADER.SIZE_DIVISIBILITY
     height, width = (-(-round(side) // step) * step for side in sides)
