@@ -94,7 +94,7 @@ def _check(
     every = [*trained, *tested.values()]
     if endless := _merged(every, usable=True):
         _log.warning(
-            "%d pictures can be read though their files end too soon; write them anew some day:\n%s",
+            "pictures that can be read though their files end too soon: %d; write them anew some day:\n%s",
             *(len(endless), _listed(endless)),
         )
     bad = _merged(every, usable=False)
@@ -111,7 +111,7 @@ def _check(
         (_merged([*tested.values()], usable=False), "in the tests, where they count as images without detections"),
     )
     what = ", ".join(f"{len(files)} {fate}" for files, fate in fates if files)
-    _log.warning("%d pictures cannot be used (%s):\n%s", len(bad), what, _listed(bad))
+    _log.warning("pictures that cannot be used: %d (%s):\n%s", len(bad), what, _listed(bad))
     return [one.rest() for one in trained], {name: one.rest() for name, one in tested.items()}
 
 

@@ -17,7 +17,7 @@ from detector.data.index import check_same_classes
 from detector.data.pipeline import Colour, build_transforms
 from detector.data.samplers import Draw, TrainBatches, eval_batches
 from detector.data.workers import PREFETCH, check_shared_memory, usable_workers
-from detector.errors import UserError
+from detector.errors import MissingFileError, UnknownNameError, UserError
 from detector.structures import Batch, Target, real_outputs
 
 Item = tuple[Tensor, Target]
@@ -193,7 +193,10 @@ def _sources(cfg: CfgNode, part: str, outputs: Sequence[str] = ()) -> list[Sourc
         raise UserError(
             f"DATASETS.{part} is empty; write a catalog name, IMAGE_FOLDER:ANNOTATIONS.json or voc:FOLDER:SPLIT"
         )
-    sources = [load_dataset(entry, cfg.DATASETS.ROOT) for entry in entries]
+    try:
+        sources = [load_dataset(entry, cfg.DATASETS.ROOT) for entry in entries]
+    except (MissingFileError, UnknownNameError) as error:
+        raise type(error)(f"DATASETS.{part}: {error}") from None
     for source in sources:
         if not cfg.DATASETS.ALLOW_OUTSIDE:
             check_inside(source)

@@ -159,7 +159,8 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
                 "to 0, and MODEL.BACKBONE.NORM to bn or gn",
                 cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT,
             )
-    for warning in filter(None, [check_batch(model.train(), cfg.SOLVER.IMS_PER_BATCH), *idle_schedule(cfg.SOLVER)]):
+    few = check_batch(model.train(), cfg.SOLVER.IMS_PER_BATCH, from_scratch=not cfg.MODEL.WEIGHT)
+    for warning in filter(None, [few, *idle_schedule(cfg.SOLVER)]):
         log.warning("%s", warning)
     return run
 

@@ -68,6 +68,13 @@ def test_a_bare_folder_is_answered_with_what_to_write(tmp_path):
         load_dataset(str(other), tmp_path)
 
 
+@pytest.mark.parametrize("entry", ["coco_2017_val", "cocoo", "nowhere:a.json", "voc:nowhere:train"])
+def test_a_set_that_is_not_there_names_its_key(cfg, entry):
+    cfg.DATASETS.TEST = (entry,)
+    with pytest.raises((KeyError, FileNotFoundError), match=r"^DATASETS\.TEST: "):
+        build_test_datasets(cfg)
+
+
 OUTSIDE = ["/etc/hosts", "../b.png", "a/../../b.png", ".."]
 INSIDE = ["b.png", "a/../b.png", "a/b..png", "..b.png", "a:b.png", "~/b.png"]
 

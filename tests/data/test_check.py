@@ -159,7 +159,7 @@ def test_jpegs_without_end_are_named_and_read_again_and_again(one_jpeg, caplog):
     for _ in range(2):  # the second time it is remembered
         caplog.clear()
         assert check_training(dataset, {}, "stop") == (dataset, {})
-        assert "1 pictures can be read though their files end too soon" in caplog.text
+        assert "pictures that can be read though their files end too soon: 1; " in caplog.text
         assert "a.jpg: lacks only its end marker" in caplog.text
     whole, _ = one_jpeg(data)[0]
     assert (dataset[0][0] == whole).all()
@@ -206,7 +206,7 @@ def test_broken_pictures_are_skipped_counted_and_named(coco, tmp_path, caplog):
     assert (len(first), len(second)) == (3, 3)
     (text,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
     assert text.startswith(
-        "2 pictures cannot be used (2 left out of training, 1 in the tests, where they count as images"
+        "pictures that cannot be used: 2 (2 left out of training, 1 in the tests, where they count as images"
     )
     assert "2.png: there is no such picture" in text
 

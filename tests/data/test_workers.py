@@ -54,7 +54,7 @@ def test_too_little_shared_memory_names_numbers_and_remedies(monkeypatch):
     with pytest.raises(UserError) as error:
         check_shared_memory(4, 10 * mib, 4 * PREFETCH * 10 * mib - 1, KEY)
     text = str(error.value)
-    assert "4 workers keep 4 batches of 10 MiB each ready, 160 MiB together, and /dev/shm has 160 MiB free" in text
+    assert "4 workers may have ready, 4 of 10 MiB each, take 160 MiB, and /dev/shm has 160 MiB free" in text
     assert "write DATALOADER.NUM_WORKERS 3 or DATALOADER.NUM_WORKERS 0" in text
     assert "docker run --shm-size=1g" in text
     with pytest.raises(UserError, match=r"has 39 MiB free.*: write --workers 0, so that") as error:

@@ -1,6 +1,7 @@
 """What happens before the first step, in which order, and what a start that fails leaves behind."""
 
 import logging
+import warnings
 from pathlib import Path
 
 import cv2
@@ -9,11 +10,13 @@ import pytest
 import torch
 from helpers.runs import move_run, read
 
-from detector.data import workers
+from detector.config import load_config
+from detector.data import shapes, workers
 from detector.engine.run import open_folder, try_folder
 from detector.errors import UserError
 from detector.models.build import check_names
 from detector.tasks import detection, header
+from detector.tasks.accuracy import measure_accuracy
 from detector.tasks.classification import train_classifier
 from detector.tasks.detection import DetectionTask, start, train
 from detector.tasks.detection import test as run_test  # under its own name pytest would collect it
@@ -96,7 +99,7 @@ def test_skipped_pictures_are_left_out_of_training_and_missed_in_the_test(tiny, 
     break_one("train")
     break_one("val")
     metrics = train(in_epochs(tiny("DATALOADER.BROKEN", "skip", "SOLVER.STEPS", "()"), 2))
-    assert "2 pictures cannot be used (1 left out of training, 1 in the tests, where they count" in caplog.text
+    assert "pictures that cannot be used: 2 (1 left out of training, 1 in the tests, where they count" in caplog.text
     assert read(tmp_path / "out" / "model_final.pth")["step"] == 4  # twice two batches of two: four pictures are left
     measured = (tmp_path / "out" / "metrics.json").read_text()
     assert '"images": 3' in measured
@@ -119,7 +122,7 @@ def test_too_little_shared_memory_stops_the_start(tiny, tmp_path, monkeypatch):
     text = fails_without_trace(
         lambda: train(tiny("DATALOADER.NUM_WORKERS", 1)), tmp_path, r"--shm-size=1g"
     )  # 2 x 3 x 64 x 96 bytes to train on and as many to test
-    assert "1 workers keep 4 batches of 0.1 MiB each ready, 0.3 MiB together" in text
+    assert "that 1 worker may have ready, 4 of 0.1 MiB each, take 0.3 MiB" in text
     assert "DATALOADER.NUM_WORKERS 0" in text
     monkeypatch.setattr(workers, "free_shared_memory", lambda: 4 * 2 * 3 * 2 * 64 * 96)
     DetectionTask.from_config(tiny("DATALOADER.NUM_WORKERS", 1))
@@ -234,6 +237,22 @@ def test_without_a_test_set_there_is_no_test_to_type(tiny, tmp_path, caplog):
     assert "model_best.pth" not in logged(caplog, "written to ")
 
 
+def test_the_quickstart_greets_without_a_warning(tmp_path, monkeypatch, caplog):
+    generate = shapes.generate_shapes
+    monkeypatch.setattr(shapes, "generate_shapes", lambda folder: generate(folder, num_train=4, num_val=2))
+    cfg = load_config("quickstart", ["DATASETS.ROOT", str(tmp_path), "OUTPUT_DIR", str(tmp_path / "out")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        task = DetectionTask.from_config(cfg)
+        start(task, tmp_path / "out")
+        assert next(iter(task.batches(0, 1))).images.shape[0] == 4
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
+    start(DetectionTask.from_config(load_config("quickstart", [
+        *("DATASETS.ROOT", str(tmp_path), "SOLVER.IMS_PER_BATCH", "2"),
+    ])), tmp_path / "out")  # fmt: skip
+    assert "batch norms measure their statistics on 2 images" in caplog.text  # the warning stays where it helps
+
+
 def test_what_lies_beyond_the_last_step_is_warned_of(tiny, caplog):
     start(DetectionTask.from_config(tiny("SOLVER.MAX_ITER", 3)), Path("nowhere"))
     assert "SOLVER.STEPS (4,) with SOLVER.MAX_ITER 3" in caplog.text
@@ -301,6 +320,16 @@ def test_a_pretraining_says_what_it_is_and_what_it_leaves(recipe, tmp_path, capl
     assert {"weights.pth", "weights_best.pth", "log.jsonl"} == {*aligned(end.partition("\nnext\n")[0])}
     assert f"detector classify --backbone resnet10 --data {tmp_path / 'data' / 'val'} --weight {out}/weights.pth" in end
     assert f"MODEL.BACKBONE.NAME resnet10 MODEL.WEIGHT {out}/weights.pth" in end
+
+
+def test_a_measurement_of_accuracy_needs_shared_memory_too(recipe, tmp_path, monkeypatch):
+    train_classifier(recipe(epochs=1))
+    monkeypatch.setattr(workers, "free_shared_memory", lambda: 4 * 2 * 3 * 32 * 32 - 1)
+    settings = {"weight": str(tmp_path / "out" / "weights.pth"), "batch_size": 2, "device": "cpu", "norm": "frozen_bn"}
+    with pytest.raises(UserError, match=r"--workers 1: .* write --workers 0, so that"):
+        measure_accuracy("resnet10", tmp_path / "data" / "val", workers=1, **settings)
+    monkeypatch.setattr(workers, "free_shared_memory", lambda: 4 * 2 * 3 * 32 * 32)
+    assert measure_accuracy("resnet10", tmp_path / "data" / "val", workers=1, **settings)["images"] == 4
 
 
 def test_devices_and_precisions_are_named(monkeypatch):
