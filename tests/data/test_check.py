@@ -168,6 +168,16 @@ def test_jpegs_without_end_are_named_and_read_again_and_again(one_jpeg, caplog):
         check_training(dataset, {}, "stop")
 
 
+def test_that_an_end_is_missing_is_not_forgotten_when_another_picture_changes(six, caplog):
+    rename(six, 0, "a.jpg")
+    (six.folder / "a.jpg").write_bytes(jpeg()[:-2])
+    for time in range(1, 4):
+        caplog.clear()
+        os.utime(six.folder / "2.png", ns=(time, time))
+        check_tests({"a": six}, "stop")
+        assert "a.jpg: lacks only its end marker" in caplog.text
+
+
 def test_a_huge_declared_size_is_refused_without_decoding(one_jpeg, monkeypatch):
     monkeypatch.setattr(check, "read_rgb", lambda *_: pytest.fail("it must not be decoded"))
     data = jpeg()

@@ -1,5 +1,6 @@
 """What happens before the first step, in which order, and what a start that fails leaves behind."""
 
+import errno
 import logging
 import warnings
 from pathlib import Path
@@ -156,10 +157,15 @@ def test_a_folder_is_tried_without_a_trace(tmp_path):
 
 
 def test_a_folder_that_may_not_be_written_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(header.torch, "get_num_threads", lambda: 1)
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(UserError, match="cannot be written: Permission denied"):
         try_folder(str(tmp_path / "new"), False)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match=r"OUTPUT_DIR .* cannot be written: No space left on device"):
+        try_folder(str(tmp_path), False)
 
 
 def aligned(text):
