@@ -1,9 +1,14 @@
-"""Files written whole: a crash leaves the old one or the new one."""
+"""Files written whole: a crash leaves the old one or the new one; and the folder of what can be fetched again."""
 
 import os
 from pathlib import Path
 
 import msgspec
+
+
+def cache_folder() -> Path:
+    """Where downloads, and what is known of pictures, are kept: $DETECTOR_CACHE, else ~/.cache/detector."""
+    return Path(os.environ.get("DETECTOR_CACHE") or "~/.cache/detector").expanduser()
 
 
 def write_json(path: str | Path, obj: object) -> None:

@@ -32,6 +32,12 @@ def bccd() -> Path:
     return reference("data/bccd")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is kept of pictures and downloads, also by processes that tests start, stays out of the user's folder."""
+    os.environ["DETECTOR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)

@@ -42,7 +42,13 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--interpolation", default="bilinear", choices=INTERPOLATIONS, help="of the resizing, antialiased")
     add("--batch-size", type=int, default=64, metavar="N", help="pictures a forward pass")
-    add("--workers", type=int, default=4, metavar="N", help="processes that read pictures; 0: this one")
+    add(
+        "--workers",
+        type=int,
+        default=4,
+        metavar="N",
+        help="reading processes, at most one a core; 0: this one",
+    )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     add("--amp", default="off", choices=AMP, help="mixed precision")
     add("--json", default="", metavar="FILE", help="write settings and numbers (per cent) there")

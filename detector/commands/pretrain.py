@@ -43,7 +43,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--ema", type=float, default=0.0, metavar="DECAY", help="average the weights, e.g. 0.9999; 0 is none")
     add("--amp", default="off", choices=AMP, help="mixed precision")
     add("--crop", type=int, default=224, metavar="PIXELS", help="side of the pictures that the network sees")
-    add("--workers", type=int, default=4, metavar="N", help="processes that read pictures; 0: this one")
+    add(
+        "--workers",
+        type=int,
+        default=4,
+        metavar="N",
+        help="reading processes, at most one a core; 0: this one",
+    )
     add("--seed", type=int, default=0, metavar="N", help="of weights, order of pictures and augmentation")
     add(
         "--checkpoint-steps", type=int, default=1000, metavar="N",

@@ -140,10 +140,12 @@ _C.DATASETS = CfgNode()
 _C.DATASETS.ROOT = os.environ.get("DETECTOR_DATASETS", "datasets")  # folder that the catalog's names live under
 _C.DATASETS.TRAIN = ("coco_2017_train",)  # catalog names, "IMAGE_FOLDER:FILE.json" or "voc:FOLDER:SPLIT"; joined
 _C.DATASETS.TEST = ("coco_2017_val",)  # likewise; each is evaluated by itself
+_C.DATASETS.ALLOW_OUTSIDE = False  # records may name pictures outside their folder: absolute paths, or by ".."
 _C.DATASETS.TRAIN_DIFFICULT = "auto"  # train on VOC's difficult objects: yes | no (ignored, as crowds are) | auto: 2007
 
 _C.DATALOADER = CfgNode()
-_C.DATALOADER.NUM_WORKERS = 4  # processes that read and augment; 0: the training process itself
+_C.DATALOADER.NUM_WORKERS = 4  # processes that read and augment, at most one a core; 0: the training process itself
+_C.DATALOADER.BROKEN = "stop"  # pictures that cannot be read, looked for before the first step: stop | skip them
 _C.DATALOADER.TIMEOUT = 300  # seconds without a batch after which a run with workers stops; 0: never
 _C.DATALOADER.SIZE_DIVISIBILITY = 0  # batches are padded right and bottom to a multiple of this, pixels; 0: the head's
 _C.DATALOADER.ASPECT_RATIO_GROUPING = True  # wide and tall images go into different batches

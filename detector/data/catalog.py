@@ -1,5 +1,6 @@
 """Names of data sets, and where their pictures and annotations lie."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 from detector.data.index import PackedIndex, load_index
 from detector.data.shapes import ensure_shapes
-from detector.data.voc import CLASSES, load_voc
+from detector.data.voc import ALL, ANNOTATIONS, CLASSES, DIVISION, LISTS, PICTURES, load_voc
 from detector.errors import MissingFileError, UnknownNameError, UserError
 from detector.registry import Registry
 
@@ -104,16 +105,37 @@ def load_dataset(entry: str, root: str | Path) -> Source:
         place.make()
     if not place.folder.is_dir():
         what = "folder" if isinstance(place, VocLocation) else "folder of pictures"
-        raise MissingFileError(f"dataset {entry!r}: its {what} is expected at {place.folder}; {_hint(root)}")
+        raise MissingFileError(f"dataset {entry!r}: its {what} is expected at {place.folder}; {_hint(entry, root)}")
     named = entry in DATASETS
     if isinstance(place, VocLocation):
         name = entry if named else f"{place.folder.resolve().name}_{place.split}"
         return Source(name, *load_voc(place.folder, place.split, place.classes), place.difficult)
     if not place.annotations.is_file():
         raise MissingFileError(
-            f"dataset {entry!r}: its annotation file is expected at {place.annotations}; {_hint(root)}"
+            f"dataset {entry!r}: its annotation file is expected at {place.annotations}; {_hint(entry, root)}"
         )
     return Source(entry if named else place.annotations.stem, place.folder, load_index(place.annotations))
+
+
+def check_inside(source: Source) -> None:
+    """Raises ValueError when a record names a picture that is not inside the folder of the pictures.
+
+    Names are looked at, not links: those in the folder are its owner's.
+    """
+    names = source.index.file_names.tolist()
+    doubtful = [i for i, name in enumerate(names) if ".." in name or ":" in name or name[:1] in ("/", "\\", "~")]
+    outside = [i for i in doubtful if _leads_out(names[i])]
+    if outside:
+        raise UserError(
+            f"{names[outside[0]]!r} ({source.index.record(outside[0])}) lies outside the folder of pictures "
+            f"{source.folder} ({len(outside)} such records): name files relative to it, or write "
+            "DATASETS.ALLOW_OUTSIDE True if you trust the annotations"
+        )
+
+
+def _leads_out(name: str) -> bool:
+    drive, path = os.path.splitdrive(name)
+    return bool(drive) or os.path.isabs(path) or os.path.normpath(path).split(os.sep)[0] == os.pardir
 
 
 def _find(entry: str, root: Path) -> Location | VocLocation:
@@ -122,7 +144,7 @@ def _find(entry: str, root: Path) -> Location | VocLocation:
         try:
             return DATASETS[entry](root)
         except UnknownNameError as error:
-            raise UnknownNameError(f"{error.args[0]}; own data: {FORMS}") from None
+            raise UnknownNameError(_folder_hint(entry, root) or f"{error.args[0]}; own data: {FORMS}") from None
     if entry.startswith(_VOC) and not entry.endswith(".json"):
         pair = split_entry(entry.removeprefix(_VOC))
         if pair is None or not all(pair):
@@ -148,5 +170,36 @@ def _resolve(part: str, root: Path) -> Path:
     return under_root if under_root.exists() and not path.exists() else path
 
 
-def _hint(root: Path) -> str:
-    return f"put it there, or set DATASETS.ROOT (now {root}) or the entry to where it is (see datasets/README.md)"
+def _folder_hint(entry: str, root: Path) -> str:
+    """What to write instead of a bare folder; "" where the entry is none."""
+    folder = _resolve(entry, root)
+    if not folder.is_dir():
+        return ""
+    files = sorted(path.relative_to(folder) for pattern in ("*.json", "*/*.json") for path in folder.glob(pattern))
+    if files and not (folder / PICTURES[0]).is_dir():
+        place = os.path.join(entry, files[0])
+        return (
+            f"dataset {entry!r} is a folder: write IMAGE_FOLDER:FILE.json, for instance {entry}:{place}, where the "
+            f"first names the folder of the pictures ({len(files)} JSON files are there)"
+        )
+    if any((folder / name).is_dir() for name in (*ANNOTATIONS, *PICTURES)):
+        lists = sorted(path.stem for path in (folder / LISTS).glob("*.txt")) or list(DIVISION)
+        return (
+            f"dataset {entry!r} is a folder in VOC's layout: write voc:{entry}:SPLIT, with SPLIT one of "
+            f"{', '.join([*lists, ALL])}"
+        )
+    return (
+        f"dataset {entry!r} is a folder without annotations: expected is {FORMS}, where FOLDER holds JPEGImages/ and "
+        "Annotations/"
+    )
+
+
+def _hint(entry: str, root: Path) -> str:
+    if entry not in DATASETS:
+        return f"write {FORMS} with paths from here or from DATASETS.ROOT (now {root})"
+    place = DATASETS[entry](root)
+    if isinstance(place, VocLocation):
+        layout = f"({PICTURES[0]}/*.jpg, {ANNOTATIONS[0]}/*.xml, {LISTS}/{place.split}.txt)"
+    else:
+        layout = f"(the pictures in {place.folder}, their records in {place.annotations})"
+    return f"put it there {layout}, or set DATASETS.ROOT (now {root}) to where it is"

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from detector.data.index import PackedIndex, check_same_classes
 from detector.data.samplers import Draw
 from detector.data.transforms import Sample, Transform
 from detector.errors import UserError
-from detector.structures import Target
+from detector.structures import Size, Target
 
 _log = logging.getLogger("detector")
 
@@ -84,8 +85,27 @@ class CocoDetection(Dataset):
         """[n] float64: width / height of the images that are used."""
         return (self.index.widths / self.index.heights)[self.positions]
 
+    @property
+    def num_boxes(self) -> int:
+        """Boxes to train on."""
+        return int(self.index.num_boxes(self.difficult)[self.positions].sum())
+
     def __len__(self) -> int:
         return len(self.positions)
+
+    def file_name(self, item: int) -> str:
+        """The file of a picture, relative to the folder."""
+        return str(self.index.file_names[self.positions[item]])
+
+    def size(self, item: int) -> Size:
+        """(height, width) of a picture in its record, pixels."""
+        return self.index.size(int(self.positions[item]))
+
+    def without(self, items: Sequence[int]) -> "CocoDetection":
+        """The same data set without some of its pictures; its index stays whole."""
+        other = copy(self)
+        other.positions = np.delete(self.positions, items)
+        return other
 
     def __getitem__(self, key: int | Draw) -> tuple[Tensor, Target]:
         if isinstance(key, Draw):
@@ -140,6 +160,11 @@ class JoinedDataset(Dataset):
     def indexes(self) -> list[PackedIndex]:
         """The annotation files, in order."""
         return [dataset.index for dataset in self.datasets]
+
+    @property
+    def num_boxes(self) -> int:
+        """Boxes to train on."""
+        return sum(dataset.num_boxes for dataset in self.datasets)
 
     def __len__(self) -> int:
         return int(self.ends[-1])

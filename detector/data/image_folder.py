@@ -13,6 +13,7 @@ from torch.utils.data import BatchSampler, Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
+from detector.data.capacity import usable_workers
 from detector.data.samplers import Draw, TrainBatches
 from detector.data.workers import make_loader, received
 from detector.errors import MissingFileError, UserError
@@ -86,7 +87,7 @@ class FolderLoader:
     def __init__(
         self, dataset: ImageFolder, batches: Iterable[list[Draw]] | Iterable[list[int]], workers: int, pin_memory: bool
     ) -> None:
-        self.loader = make_loader(_Caught(dataset), batches, _collate, workers, pin_memory)
+        self.loader = make_loader(_Caught(dataset), batches, _collate, usable_workers(workers), pin_memory)
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -106,13 +107,18 @@ def train_loader(
     All of them are full: batch norm must never meet the two pictures that are left over.
     Raises ValueError when the dataset has fewer pictures than a batch.
     """
+    check_one_batch(dataset, batch_size)
+    batches = TrainBatches(len(dataset), batch_size, dataset.seed, start_step=start_step, stop_step=stop_step)
+    return FolderLoader(dataset, batches, workers, pin_memory)
+
+
+def check_one_batch(dataset: ImageFolder, batch_size: int) -> None:
+    """Raise ValueError when the dataset has fewer pictures than a batch."""
     if len(dataset) < batch_size:
         raise UserError(
             f"{dataset.root} holds {len(dataset)} pictures, fewer than one batch: write --batch-size {len(dataset)} or "
             "less"
         )
-    batches = TrainBatches(len(dataset), batch_size, dataset.seed, start_step=start_step, stop_step=stop_step)
-    return FolderLoader(dataset, batches, workers, pin_memory)
 
 
 def eval_loader(dataset: ImageFolder, batch_size: int, workers: int, pin_memory: bool) -> FolderLoader:

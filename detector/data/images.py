@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from detector.data import headers
+from detector.data.endings import completed, has_end
 from detector.errors import MissingFileError, UserError
 from detector.structures import Size
 
@@ -16,7 +17,8 @@ def read_rgb(path: str | Path, expected: Size | None = None) -> np.ndarray:
     expected: (height, width) of the annotation file. The picture is turned by its EXIF tag only if that is how it gets
     this size. Without an expected size it is always turned, as viewers do.
     Raises FileNotFoundError, or ValueError when the file is empty, cut short, no picture, of another size, or larger
-    than `headers.MAX_PIXELS`; what it declares of its size is looked at before it is decoded.
+    than `headers.MAX_PIXELS`; what it declares of its size is looked at before it is decoded. A JPEG that lacks nothing
+    but its end marker is read.
     """
     path = Path(path)
     try:
@@ -25,9 +27,12 @@ def read_rgb(path: str | Path, expected: Size | None = None) -> np.ndarray:
         raise MissingFileError(f"{path}: there is no such picture; check the file name and the folder") from None
     if not data:
         raise UserError(f"{path}: the picture file is empty; fetch it again")
-    if _is_cut_short(data):
-        raise UserError(f"{path}: the picture file is cut short, its end marker is missing; fetch it again")
     _check_declared(path, data, expected)
+    if not has_end(data):
+        whole = completed(data)  # as OpenCV may fill the rest with grey and say nothing
+        if whole is None:
+            raise UserError(f"{path}: the picture file is cut short, its end marker is missing; fetch it again")
+        data = whole
     if expected is None:
         return _decode(path, data, cv2.IMREAD_COLOR)
     image = _decode(path, data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -36,7 +41,7 @@ def read_rgb(path: str | Path, expected: Size | None = None) -> np.ndarray:
     turned = _decode(path, data, cv2.IMREAD_COLOR)
     if turned.shape[:2] == expected:
         return turned
-    raise _other_size(path, (image.shape[0], image.shape[1]), expected)
+    raise UserError(f"{path}: {other_size((image.shape[0], image.shape[1]), expected)}")
 
 
 def _check_declared(path: Path, data: bytes, expected: Size | None) -> None:
@@ -49,7 +54,7 @@ def _check_declared(path: Path, data: bytes, expected: Size | None) -> None:
         return
     height, width = declared
     if expected is not None and expected not in (declared, (width, height)):
-        raise _other_size(path, declared, expected)
+        raise UserError(f"{path}: {other_size(declared, expected)}")
     if height * width > headers.MAX_PIXELS:
         raise UserError(
             f"{path}: the picture is {width} wide and {height} high, more than {headers.MAX_PIXELS} pixels; cut it "
@@ -57,10 +62,11 @@ def _check_declared(path: Path, data: bytes, expected: Size | None) -> None:
         )
 
 
-def _other_size(path: Path, size: Size, expected: Size) -> UserError:
-    return UserError(
-        f"{path}: the picture is {size[1]} wide and {size[0]} high, its annotation file says "
-        f"{expected[1]} wide and {expected[0]} high; its boxes may not fit, mend the one or the other"
+def other_size(found: Size, expected: Size) -> str:
+    """What is said of a picture that has not the size in its annotation file."""
+    return (
+        f"the picture is {found[1]} wide and {found[0]} high, its annotation file says {expected[1]} wide and "
+        f"{expected[0]} high; its boxes may not fit, mend the one or the other"
     )
 
 
@@ -72,17 +78,3 @@ def _decode(path: Path, data: bytes, flags: int) -> np.ndarray:
     if image is None:
         raise UserError(f"{path}: the picture cannot be decoded; it is damaged or of a format that OpenCV cannot read")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-
-
-def _is_cut_short(data: bytes) -> bool:
-    """Whether the end marker of a JPEG or PNG file is missing: OpenCV may fill the rest with grey and say nothing."""
-    if data.startswith(b"\x89PNG"):
-        return b"IEND" not in data
-    if not data.startswith(b"\xff\xd8"):
-        return False
-    at = 2
-    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
-        # an embedded preview has an end marker of its own: only what follows the start of the scan counts
-        fill = data[at + 1 : at + 2] == b"\xff"
-        at += 1 if fill else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return data.rfind(b"\xff\xd9", at) < 0

@@ -4,18 +4,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
 
-from detector.data.catalog import Source, load_dataset
+from detector.data.capacity import check_shared_memory, usable_workers
+from detector.data.catalog import Source, check_inside, load_dataset
 from detector.data.coco import CocoDetection, JoinedDataset, RecordError
 from detector.data.index import check_same_classes
 from detector.data.pipeline import Colour, build_transforms
 from detector.data.samplers import Draw, TrainBatches, eval_batches
 from detector.data.workers import make_loader, received
-from detector.errors import UserError
+from detector.errors import MissingFileError, UnknownNameError, UserError
 from detector.structures import Batch, Target, real_outputs
 
 Item = tuple[Tensor, Target]
@@ -135,6 +137,46 @@ def test_loader(cfg: CfgNode, dataset: CocoDetection) -> BatchLoader:
     return _loader(cfg, dataset, eval_batches(dataset.aspect_ratios, cfg.TEST.IMS_PER_BATCH))
 
 
+def check_memory(
+    cfg: CfgNode, train: CocoDetection | JoinedDataset | None, tests: Iterable[CocoDetection], free: int | None = None
+) -> None:
+    """Raise ValueError when what the loaders have ready can be more than the shared memory holds.
+
+    A training keeps its batches while it evaluates. free: bytes; None asks the system. See `check_shared_memory`.
+    """
+    bytes_ = max((largest_batch(cfg, dataset, train=False) for dataset in tests), default=0)
+    if train is not None:
+        bytes_ += largest_batch(cfg, train, train=True)
+    check_shared_memory(cfg.DATALOADER.NUM_WORKERS, bytes_, free, "DATALOADER.NUM_WORKERS")
+
+
+def largest_batch(cfg: CfgNode, dataset: CocoDetection | JoinedDataset, train: bool) -> int:
+    """Bytes of the largest batch of images that training, or evaluation, can make of a data set.
+
+    The one batch an epoch in which wide and tall images meet may be larger.
+    """
+    node = cfg.INPUT
+    images = cfg.SOLVER.IMS_PER_BATCH if train else cfg.TEST.IMS_PER_BATCH
+    short = max(node.MIN_SIZE_TRAIN) if train else node.MIN_SIZE_TEST
+    limit = node.MAX_SIZE_TRAIN if train else node.MAX_SIZE_TEST
+    if train and node.MIN_SIZE_RANGE_TRAIN[0] != -1:
+        short = node.MIN_SIZE_RANGE_TRAIN[1]
+    if node.SQUARE_SIZE:
+        sides = (node.SQUARE_SIZE, node.SQUARE_SIZE)
+    elif train and node.AUGMENTATION == "ssd":  # crops of any form
+        sides = (limit, limit)
+    else:
+        heights, widths = (np.concatenate([getattr(i, k) for i in dataset.indexes]) for k in ("heights", "widths"))
+        ratios = np.maximum(heights, widths) / np.minimum(heights, widths)
+        long = float(np.minimum(short * ratios, limit).max())
+        one_form = (heights >= widths).all() or (heights <= widths).all()
+        mixed = train and not cfg.DATALOADER.ASPECT_RATIO_GROUPING and not one_form
+        sides = (long if mixed else float(np.minimum(short, limit / ratios).max()), long)
+    step = cfg.DATALOADER.SIZE_DIVISIBILITY
+    height, width = (-(-round(side) // step) * step for side in sides)
+    return 3 * images * height * width
+
+
 def collate(items: list[Item], divisibility: int = 1) -> Batch:
     """Images padded right and bottom with zeros to the largest sides, rounded up to a multiple of divisibility.
 
@@ -154,8 +196,13 @@ def _sources(cfg: CfgNode, part: str, outputs: Sequence[str] = ()) -> list[Sourc
         raise UserError(
             f"DATASETS.{part} is empty; write a catalog name, IMAGE_FOLDER:ANNOTATIONS.json or voc:FOLDER:SPLIT"
         )
-    sources = [load_dataset(entry, cfg.DATASETS.ROOT) for entry in entries]
+    try:
+        sources = [load_dataset(entry, cfg.DATASETS.ROOT) for entry in entries]
+    except (MissingFileError, UnknownNameError) as error:
+        raise type(error)(f"DATASETS.{part}: {error}") from None
     for source in sources:
+        if not cfg.DATASETS.ALLOW_OUTSIDE:
+            check_inside(source)
         check_same_classes(sources[0].index, source.index)
         classes = source.index.classes
         idle = real_outputs(outputs, classes).count(False)
@@ -171,7 +218,7 @@ def _sources(cfg: CfgNode, part: str, outputs: Sequence[str] = ()) -> list[Sourc
 def _loader(
     cfg: CfgNode, dataset: CocoDetection | JoinedDataset, batches: Iterable[list[Draw]] | Iterable[list[int]]
 ) -> BatchLoader:
-    workers, divisibility = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.SIZE_DIVISIBILITY
+    workers, divisibility = usable_workers(cfg.DATALOADER.NUM_WORKERS), cfg.DATALOADER.SIZE_DIVISIBILITY
     if divisibility == 0:
         raise UserError(
             "DATALOADER.SIZE_DIVISIBILITY 0 leaves it to the head: resolve the config first "

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from detector.errors import UserError
 
-PREFETCHED = 4  # batches that each worker makes in advance
+PREFETCH = 4  # batches that a worker has ready
 TIMEOUT = 300  # seconds without a batch after which a run stops
 _PR_SET_PDEATHSIG = 1
 
@@ -34,7 +34,7 @@ def make_loader(
         num_workers=workers,
         worker_init_fn=partial(_start, parent=os.getpid()),
         persistent_workers=workers > 0,
-        prefetch_factor=PREFETCHED if workers else None,
+        prefetch_factor=PREFETCH if workers else None,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # its own, as the DataLoader would draw a number from the global one
     )

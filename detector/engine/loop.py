@@ -111,6 +111,8 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
         report.event({"step": run.step, "event": "stopped", "by": stopped.signal})
         raise Stopped(stopped.number, f"stopped by {stopped.signal}: {kept}") from None
     except Exception as error:
+        if isinstance(error, UserError) and run.step == start:
+            raise
         kept = keep(run, start, plan.steps)
         told = str(error) if isinstance(error, UserError) else machine_trouble(error, task.remedies)
         if not told:  # a bug

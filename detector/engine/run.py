@@ -1,6 +1,8 @@
 """What a run is: its folder, and everything that a checkpoint holds and --resume restores."""
 
+import errno
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,25 +117,51 @@ class Run:
         self.metrics, self.source = content.get("metrics"), path
 
 
+def try_folder(name: str, resume: bool) -> Path:
+    """OUTPUT_DIR, tried and left as it was: what is not there is not made. Raises as `open_folder` does."""
+    folder = Path(name)
+    try:
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        if there == folder:
+            _probe(folder)
+        elif not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            code = errno.EACCES if there.is_dir() else errno.ENOTDIR
+            raise OSError(code, os.strerror(code))
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    _refuse_another(folder, resume)
+    return folder
+
+
 def open_folder(name: str, resume: bool) -> Path:
     """OUTPUT_DIR, made and tried. Raises OSError when it cannot be written, ValueError when it holds another run."""
     folder = Path(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".probe"
-        probe.write_bytes(b"0" * 4096)
-        probe.unlink()
+        _probe(folder)
     except OSError as error:
-        raise FileAccessError(
-            f"OUTPUT_DIR {folder} cannot be written: {error.strerror or error}; choose another"
-        ) from None
+        raise _unwritable(folder, error) from None
+    _refuse_another(folder, resume)
+    return folder
+
+
+def _probe(folder: Path) -> None:
+    probe = folder / ".probe"
+    probe.write_bytes(b"0" * 4096)
+    probe.unlink()
+
+
+def _unwritable(folder: Path, error: OSError) -> FileAccessError:
+    return FileAccessError(f"OUTPUT_DIR {folder} cannot be written: {error.strerror or error}; choose another")
+
+
+def _refuse_another(folder: Path, resume: bool) -> None:
     held = sorted(path.name for pattern in ("model_*.pth", "weights*.pth") for path in folder.glob(pattern))
     if held and not resume:
         raise UserError(
             f"OUTPUT_DIR {folder} already holds a run ({held[-1]}): add --resume to continue it, or write "
             "OUTPUT_DIR another/folder to start anew; MODEL.WEIGHT FILE.pth starts from its weights"
         )
-    return folder
 
 
 def to_resume(folder: Path, resume: bool) -> WeightFile | None:

@@ -4,7 +4,7 @@ import logging
 
 from yacs.config import CfgNode
 
-from detector.errors import UserError
+from detector.errors import UnknownNameError, UserError
 from detector.models.backbones import BACKBONES, Pixels, build_backbone
 from detector.models.detector import Detector
 from detector.models.heads import HEADS, STANDARDS, Standard
@@ -43,6 +43,17 @@ def build_detector(cfg: CfgNode) -> Detector:
     except UserError as error:
         raise UserError(f"{error}{_own_neck(cfg)}") from error
     return Detector(backbone, neck, head, pixel_statistics(cfg), channels_last=cfg.MODEL.CHANNELS_LAST)
+
+
+def check_names(cfg: CfgNode) -> None:
+    """Raise KeyError with the key and the nearest names where backbone, neck or head is not a registered one."""
+    for part, registry in (("BACKBONE", BACKBONES), ("NECK", NECKS), ("HEAD", HEADS)):
+        name = cfg.MODEL[part].NAME
+        if name not in registry and not (part == "NECK" and name == AUTO["NAME"]):
+            try:
+                registry[name]  # type: ignore[index]
+            except UnknownNameError as error:
+                raise UnknownNameError(f"MODEL.{part}.NAME: {error}") from None
 
 
 def resolve_parts(cfg: CfgNode) -> CfgNode:

@@ -18,6 +18,7 @@ Norm = Callable[[int], nn.Module]
 
 GROUPS = 32
 FEW = 8  # images a step; batch norm loses accuracy below. Wu and He 2018, fig. 1
+FEW_FROM_SCRATCH = 4  # likewise, of a training without weights: there is nothing better, as group norm learns slower
 FOLD_FROM = 2  # cells of the output for a weight of one filter, below which folding costs more than it saves
 
 
@@ -142,17 +143,19 @@ def pooled_norm(norm: Norm, channels: int) -> nn.Module:
     return module
 
 
-def check_batch(model: nn.Module, images: int) -> str:
+def check_batch(model: nn.Module, images: int, from_scratch: bool = False) -> str:
     """A warning about batch norms that are trained on few images a step, or "".
 
-    images: of a step, in one process. Raises ValueError when a norm of pooled maps would see a single value a channel.
+    images: of a step, in one process; from_scratch: whether there are no weights whose statistics could be frozen.
+    Raises ValueError when a norm of pooled maps would see a single value a channel.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     pooled = [m for m in norms if getattr(m, "pooled", False)]
-    remedy = "take a larger SOLVER.IMS_PER_BATCH, or MODEL.BACKBONE.NORM frozen_bn"
+    other = "gn" if from_scratch else "frozen_bn"  # a frozen norm of random weights would do nothing
+    remedy = f"take a larger SOLVER.IMS_PER_BATCH, or MODEL.BACKBONE.NORM {other}"
     if pooled and images == 1:
         raise UserError(f"the backbone's attention normalises over the batch, which has a single image: {remedy}")
-    if not norms or images >= FEW:
+    if not norms or images >= (FEW_FROM_SCRATCH if from_scratch else FEW):
         return ""
     what = f"{len(norms)} batch norms measure their statistics on {images} images a step"
     if pooled:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from detector.data.capacity import check_shared_memory
 from detector.data.image_folder import FolderLoader, ImageFolder, default_resize, eval_loader, eval_transform
 from detector.engine.device import autocast, pick_device
 from detector.engine.stop import stop_if_asked
@@ -89,6 +90,7 @@ def measure_accuracy(
     check_norm(facts, path, norm)
     crop = crop or facts.get("crop") or (entry.weights.crop if weight == "imagenet" else CROP)
     resize = resize or default_resize(crop)
+    check_shared_memory(workers, batch_size * 3 * crop**2, key="--workers")
     dataset = ImageFolder(data, eval_transform(crop, resize, interpolation))
     network = build_backbone(backbone, norm, passes=passes or facts.get("passes", 0))
     model = Classifier(network, len(dataset.classes))

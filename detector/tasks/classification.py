@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from detector.data.capacity import check_shared_memory
 from detector.data.image_folder import (
     FolderLoader,
     ImageFolder,
     LabelledImages,
+    check_one_batch,
     eval_loader,
     open_train_and_val,
     train_loader,
@@ -24,13 +26,14 @@ from detector.engine.device import pick_device
 from detector.engine.ema import average_weights
 from detector.engine.loop import Plan, due
 from detector.engine.optim import make_optimizer
-from detector.engine.run import Run, open_folder, to_resume
+from detector.engine.run import Run, open_folder, to_resume, try_folder
 from detector.engine.stop import listening
 from detector.engine.trouble import Remedies
 from detector.errors import UserError
 from detector.models.backbones import BACKBONES, Classifier, build_backbone, find_weights
 from detector.tasks.accuracy import PixelInput, evaluate
 from detector.tasks.classifier_weights import check_classes, export_state, load_start
+from detector.tasks.header import classification_farewell, classification_header
 from detector.tasks.recipe import Recipe, build_mix, parameter_groups, rate_factor
 from detector.weights.address import shown
 from detector.weights.checkpoint import save_checkpoint
@@ -112,26 +115,22 @@ def train_classifier(recipe: Recipe, resume: bool = False) -> dict[str, float]:
     """
     with listening():
         device = pick_device(recipe.device)
+        _ = BACKBONES[recipe.backbone]  # an unknown name is an error of its own
+        folder = try_folder(recipe.output, resume)
         train_set, val_set = open_train_and_val(Path(recipe.data), recipe.crop, recipe.seed)
-        folder = open_folder(recipe.output, resume)
+        check_one_batch(train_set, recipe.batch_size)
+        # a training keeps its batches while it evaluates
+        check_shared_memory(recipe.workers, 2 * recipe.batch_size * 3 * recipe.crop**2, key="--workers")
         task = ClassificationTask(recipe, device, train_set, val_set)
         run = start(task, folder, resume)
+        open_folder(recipe.output, resume)
         per_epoch = -(-len(train_set) // recipe.batch_size)
-        log.info(
-            "%s: %d classes, %d pictures to train on and %d to evaluate, %d epochs of %d steps, learning rate %g",
-            *(
-                recipe.backbone,
-                len(train_set.classes),
-                len(train_set),
-                len(val_set),
-                recipe.epochs,
-                per_epoch,
-                recipe.lr,
-            ),
-        )
+        pictures = len(train_set), len(val_set)
+        steps = recipe.epochs * per_epoch
+        log.info("%s", classification_header(recipe, run, device, train_set.classes, pictures, steps))
         metrics = loop.train(run, task, plan(recipe, per_epoch))
         save_checkpoint(folder / WEIGHTS, {**task.weights(run), "step": run.step, "metrics": run.metrics})
-        log.info("weights of the last epoch -> %s, of the best -> %s", folder / WEIGHTS, folder / BEST)
+        log.info("%s", classification_farewell(folder, recipe))
         return metrics
 
 

@@ -11,19 +11,21 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from detector.config import config_text, save_config
+from detector.data.check import check_tests, check_training
 from detector.data.coco import CocoDetection, JoinedDataset
 from detector.data.loader import (
     BatchLoader,
     batches_per_epoch,
     build_test_datasets,
     build_train_dataset,
+    check_memory,
     test_loader,
     train_loader,
 )
 from detector.engine import loop
 from detector.engine.device import pick_device
 from detector.engine.loop import Plan, due
-from detector.engine.run import Run, open_folder, to_resume
+from detector.engine.run import Run, open_folder, to_resume, try_folder
 from detector.engine.stop import listening
 from detector.engine.trouble import explained
 from detector.errors import UserError
@@ -32,14 +34,15 @@ from detector.evaluation.build import build_evaluators
 from detector.evaluation.report import main_measure
 from detector.inference.detect import detect_all, of_real_classes
 from detector.inference.prepare import prepare_for_inference
-from detector.models.build import build_detector, pixel_statistics
+from detector.models.build import build_detector, check_names, pixel_statistics
 from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch, Target
+from detector.tasks.header import detection_farewell, detection_header
 from detector.tasks.measured import Subject, save_measures, state_digest
 from detector.tasks.remedies import remedies
 from detector.tasks.resolve import resolve, resolve_model
-from detector.tasks.solver import build_optimizer, learning_rate_factor
+from detector.tasks.solver import build_optimizer, idle_schedule, learning_rate_factor
 from detector.tasks.trained import check_classes, find_trained, load_found, load_weights
 
 log = logging.getLogger("detector")
@@ -67,11 +70,17 @@ class DetectionTask:
 
     @classmethod
     def from_config(cls: type[T], cfg: CfgNode) -> T:
-        """The task of a config and its data. Raises ValueError or OSError where one of them is at fault."""
+        """The task of a config and its data, whose pictures are looked at.
+
+        Raises ValueError or OSError where one of them is at fault: first names of parts, which take no time to check.
+        """
         device = pick_device(cfg.MODEL.DEVICE)
+        check_names(cfg)
         train_set = build_train_dataset(cfg, pixel_statistics(cfg).rgb_mean())
-        cfg = resolve(cfg, len(train_set.classes), batches_per_epoch(cfg, train_set))
         tests = build_test_datasets(cfg, train_set) if cfg.DATASETS.TEST else {}
+        train_set, tests = check_training(train_set, tests, cfg.DATALOADER.BROKEN)
+        cfg = resolve(cfg, len(train_set.classes), batches_per_epoch(cfg, train_set))
+        check_memory(cfg, train_set, tests.values())
         return cls(cfg, device, train_set, tests)
 
     def build(self) -> nn.Module:
@@ -112,16 +121,20 @@ def train(cfg: CfgNode, resume: bool = False) -> Metrics:
     """Train as the config says, evaluating and saving on the way and at the end.
 
     resume: continue from the newest intact checkpoint of OUTPUT_DIR (from the start if there is none).
-    Returns the final metrics by test set. Errors name file, record, key and remedy; NonFiniteError stops a run that
-    diverges and leaves its checkpoints as they are.
+    Returns the final metrics by test set. Errors name file, record, key and remedy; those before the first step leave
+    no file behind. NonFiniteError stops a run that diverges and leaves its checkpoints as they are.
     """
     with listening():
-        folder = open_folder(cfg.OUTPUT_DIR, resume)
+        folder = try_folder(cfg.OUTPUT_DIR, resume)
         task = DetectionTask.from_config(cfg)
         with explained(task.remedies):
             run = start(task, folder, resume)
+        open_folder(cfg.OUTPUT_DIR, resume)
         save_config(task.cfg, folder / "config.yaml")
-        return loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
+        log.info("%s", detection_header(task.cfg, run, task.device, task.train_set, task.tests))
+        metrics = loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
+        log.info("%s", detection_farewell(folder, list(task.tests)))
+        return metrics
 
 
 def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
@@ -152,7 +165,8 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
                 "to 0, and MODEL.BACKBONE.NORM to bn or gn",
                 cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT,
             )
-    if warning := check_batch(model.train(), cfg.SOLVER.IMS_PER_BATCH):
+    few = check_batch(model.train(), cfg.SOLVER.IMS_PER_BATCH, from_scratch=not cfg.MODEL.WEIGHT)
+    for warning in filter(None, [few, *idle_schedule(cfg.SOLVER)]):
         log.warning("%s", warning)
     return run
 
@@ -177,11 +191,13 @@ def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") 
     weight, which: see `find_trained`. Raises ValueError or OSError that names the file, key and remedy.
     """
     device = pick_device(cfg.MODEL.DEVICE)
+    check_names(cfg)
     found = find_trained(cfg, weight, which)
     cfg = found.resolve(cfg)
-    datasets = build_test_datasets(cfg, outputs=found.classes)
+    datasets = check_tests(build_test_datasets(cfg, outputs=found.classes), cfg.DATALOADER.BROKEN)
     classes = next(iter(datasets.values())).classes
     cfg = resolve_model(cfg, len(classes))
+    check_memory(cfg, None, datasets.values())
     model, names, _ = load_found(cfg, found, classes)
     digest = state_digest(model.state_dict())
     subject = Subject(str(found.file.path), digest, found.file.content.get("step"), found.newest)

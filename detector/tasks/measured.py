@@ -68,7 +68,7 @@ def save_measures(
         "weight": subject.weight,
         "digest": subject.digest,
         "step": subject.step,
-        "data": {"name": dataset.name, "annotations": str(dataset.index.path), "images": len(dataset)},
+        "data": {"name": dataset.name, "annotations": str(dataset.index.path), "images": len(dataset.index)},
         "config": {k: shown(v) if k == "MODEL.WEIGHT" else v for k, v in changed_keys(cfg).items()},
         "versions": {
             "detector": __version__,

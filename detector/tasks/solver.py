@@ -2,12 +2,15 @@
 
 import math
 from bisect import bisect_right
+from itertools import pairwise
 
 import torch
 from torch import nn
 from yacs.config import CfgNode
 
 from detector.engine.optim import make_optimizer
+
+_LAST_DECAY = 8 / 9  # of a training, where the usual schedules have their last step: 80000 of 90000
 
 
 def build_optimizer(solver: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -38,3 +41,24 @@ def learning_rate_factor(solver: CfgNode, step: int) -> float:
         progress = step / solver.WARMUP_ITERS if solver.WARMUP_METHOD == "linear" else 0.0
         factor *= solver.WARMUP_FACTOR * (1 - progress) + progress
     return factor
+
+
+def idle_schedule(solver: CfgNode) -> list[str]:
+    """What of the schedule lies beyond the last step, each with what to write instead; SOLVER.EPOCHS has to be 0."""
+    found = []
+    last, steps = solver.MAX_ITER, solver.STEPS
+    late = [step for step in steps if step >= last] if solver.SCHEDULE == "multi_step" else []
+    if late:
+        fitting = tuple(round(step * last * _LAST_DECAY / steps[-1]) for step in steps)
+        fits = all(a < b for a, b in pairwise((0, *fitting, last)))
+        unreached = " and ".join(map(str, late))
+        found.append(
+            f"SOLVER.STEPS {steps} with SOLVER.MAX_ITER {last}: training does not reach {unreached}, so the rate does "
+            f"not fall there; write SOLVER.STEPS {fitting if fits else '()'}"
+        )
+    if solver.WARMUP_ITERS > last:
+        found.append(
+            f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} with SOLVER.MAX_ITER {last}: the warm-up outlasts training, "
+            f"which never has its full rate; write SOLVER.WARMUP_ITERS {last // 10}"
+        )
+    return found

@@ -4,7 +4,6 @@ import codecs
 import hashlib
 import http.client
 import logging
-import os
 import urllib.request
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from detector.errors import UserError
+from detector.files import cache_folder
 from detector.weights.address import is_address, normal, shown, without_secrets
 from detector.weights.download import CHUNK, download
 from detector.weights.record import Weights
@@ -21,11 +21,6 @@ HEAD = 1 << 12  # bytes in which a file shows what it is
 ZIP = b"PK\x03\x04"
 
 logger = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $DETECTOR_CACHE, else ~/.cache/detector."""
-    return Path(os.environ.get("DETECTOR_CACHE") or "~/.cache/detector").expanduser()
 
 
 def resolve(weight: str, network: str, record: Weights, published: Mapping[str, Weights]) -> Path:

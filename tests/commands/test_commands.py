@@ -85,7 +85,7 @@ def test_a_package_named_on_the_command_line_is_a_plugin_too(trained, package):
 def test_without_the_plugin_the_name_is_unknown(trained):
     run = call("test", "--config-file", trained[0] / "out" / "config.yaml")
     assert run.returncode == 1
-    assert "error: unknown backbone 'plain'" in run.stderr
+    assert "error: MODEL.BACKBONE.NAME: unknown backbone 'plain'" in run.stderr
     assert "Traceback" not in run.stderr
 
 

@@ -174,7 +174,12 @@ def test_what_is_printed_is_a_config_even_where_there_is_a_warning(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "text"), [(["no_such"], "no_such: no such"), (["FILE", "SEED"], "'SEED' has no value")]
+    ("words", "text"),
+    [
+        (["no_such"], "no_such: no such"),
+        (["FILE", "SEED"], "'SEED' has no value"),
+        (["FILE", "MODEL.HEAD.NAME", "fcoss"], "MODEL.HEAD.NAME: unknown head 'fcoss'; close: fcos"),
+    ],
 )
 def test_errors_of_config_are_one_line(tmp_path, words, text):
     (tmp_path / "mine.yaml").write_text("SEED: 8\n")

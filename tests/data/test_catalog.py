@@ -2,6 +2,8 @@ import pytest
 
 from detector.data import catalog
 from detector.data.catalog import DATASETS, Location, load_dataset, split_entry
+from detector.data.loader import build_test_datasets
+from detector.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -37,13 +39,59 @@ def test_unknown_names_are_answered_with_near_ones(tmp_path):
 
 
 def test_missing_folder_and_file_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"pictures is expected at .*train2017; .*DATASETS\.ROOT"):
+    with pytest.raises(FileNotFoundError, match=r"pictures is expected at .*train2017; .*DATASETS\.ROOT") as error:
         load_dataset("coco_2017_train", tmp_path)
+    assert "instances_train2017.json" in str(error.value)  # the layout, not a file that only a clone has
+    assert "README" not in str(error.value)
     (tmp_path / "coco" / "train2017").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"annotation file is expected at .*instances_train2017\.json"):
         load_dataset("coco_2017_train", tmp_path)
-    with pytest.raises(FileNotFoundError, match="pictures is expected at nowhere"):
+    with pytest.raises(FileNotFoundError, match="pictures is expected at nowhere; write IMAGE_FOLDER:ANN"):
         load_dataset("nowhere:train.json", tmp_path)
+
+
+def test_a_bare_folder_is_answered_with_what_to_write(tmp_path):
+    voc, coco, other = (tmp_path / name for name in ("voc", "coco", "other"))
+    (voc / "JPEGImages").mkdir(parents=True)
+    with pytest.raises(KeyError, match=r"write voc:.*/voc:SPLIT, with SPLIT one of train, val, trainval, test, all$"):
+        load_dataset(str(voc), tmp_path)
+    (voc / "ImageSets" / "Main").mkdir(parents=True)
+    (voc / "ImageSets" / "Main" / "mine.txt").touch()
+    with pytest.raises(KeyError, match=r"write voc:voc:SPLIT, with SPLIT one of mine, all$"):
+        load_dataset("voc", tmp_path)  # under the root
+    (coco / "annotations").mkdir(parents=True)
+    (coco / "annotations" / "a.json").touch()
+    with pytest.raises(KeyError, match=r"write IMAGE_FOLDER:FILE\.json, for instance .*coco:.*annotations/a\.json"):
+        load_dataset(str(coco), tmp_path)
+    other.mkdir()
+    with pytest.raises(KeyError, match=r"a folder without annotations: expected is IMAGE_FOLDER:.*JPEGImages/"):
+        load_dataset(str(other), tmp_path)
+
+
+@pytest.mark.parametrize("entry", ["coco_2017_val", "cocoo", "nowhere:a.json", "voc:nowhere:train"])
+def test_a_set_that_is_not_there_names_its_key(cfg, entry):
+    cfg.DATASETS.TEST = (entry,)
+    with pytest.raises((KeyError, FileNotFoundError), match=r"^DATASETS\.TEST: "):
+        build_test_datasets(cfg)
+
+
+OUTSIDE = ["/etc/hosts", "../b.png", "a/../../b.png", ".."]
+INSIDE = ["b.png", "a/../b.png", "a/b..png", "..b.png", "a:b.png", "~/b.png"]
+
+
+@pytest.mark.parametrize("name", OUTSIDE + INSIDE)
+def test_pictures_outside_their_folder_are_refused(coco, cfg, name):
+    path = coco.annotate([{"bbox": [1, 2, 3, 4]}], [{"id": 1, "file_name": name, "height": 60, "width": 80}])
+    cfg.DATASETS.TEST = (f"{coco.images}:{path}",)
+    if name in INSIDE:
+        assert build_test_datasets(cfg)
+        return
+    with pytest.raises(UserError) as error:
+        build_test_datasets(cfg)
+    assert f"{name!r} (images[0], id 1 of {path}) lies outside the folder of pictures {coco.images}" in str(error.value)
+    assert "DATASETS.ALLOW_OUTSIDE True" in str(error.value)
+    cfg.DATASETS.ALLOW_OUTSIDE = True
+    assert build_test_datasets(cfg)
 
 
 def test_pairs_are_relative_to_the_working_directory_then_to_root(coco, tmp_path, monkeypatch):

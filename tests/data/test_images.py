@@ -116,6 +116,18 @@ def test_the_end_of_an_embedded_preview_is_not_the_end(tmp_path, picture):
         read_rgb(path)
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_jpeg_that_lacks_only_its_end_marker_is_read(tmp_path, picture, options, missing):
+    path = save(tmp_path / "a.jpg", Image.fromarray(picture), **options)
+    whole, data = read_rgb(path), path.read_bytes()
+    path.write_bytes(data[:-missing])
+    np.testing.assert_array_equal(read_rgb(path, (48, 64)), whole)
+    path.write_bytes(data[:-8])
+    with pytest.raises(ValueError, match="cut short"):
+        read_rgb(path)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_bytes_after_the_end_do_no_harm(tmp_path, picture, kind):
     path = tmp_path / "a"

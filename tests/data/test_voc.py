@@ -331,7 +331,7 @@ def test_the_catalog_lists_the_published_splits(tmp_path):
         "voc_2007_train", "voc_2007_val", "voc_2007_trainval", "voc_2007_test",
         "voc_2012_train", "voc_2012_val", "voc_2012_trainval",
     }  # fmt: skip
-    with pytest.raises(FileNotFoundError, match=r"expected at .*VOCdevkit/VOC2012; put it there"):
+    with pytest.raises(FileNotFoundError, match=r"expected at .*VOCdevkit/VOC2012; put it there \(JPEGImages/"):
         load_dataset("voc_2012_trainval", tmp_path)
 
 

@@ -141,6 +141,14 @@ def test_training_on_few_images_is_warned_of():
         check_batch(build("gn"), 1)
 
 
+def test_a_training_from_scratch_is_warned_later_and_of_what_helps_there():
+    norm = norm_factory("bn")(8)
+    assert check_batch(norm, 4, from_scratch=True) == ""
+    assert "on 4 images" in check_batch(norm, 4)
+    text = check_batch(norm, 3, from_scratch=True)
+    assert text.endswith("take a larger SOLVER.IMS_PER_BATCH, or MODEL.BACKBONE.NORM gn if training is unsteady")
+
+
 def test_hooks_biases_and_other_paddings_are_respected():
     norm, x = filled("frozen_bn", 8).float(), torch.randn(2, 8, 32, 32)
     for args in ({"bias": True}, {"bias": False, "padding_mode": "reflect"}):

@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from torch import nn
 
 from detector.config import load_config
 from detector.engine.optim import set_learning_rate
-from detector.tasks.solver import build_optimizer, learning_rate_factor
+from detector.tasks.solver import build_optimizer, idle_schedule, learning_rate_factor
 
 
 def solver(*opts):
@@ -55,3 +56,35 @@ def test_biases_have_their_own_rate_and_decay(optimizer):
     assert biases["lr"] == pytest.approx(0.15)
     assert [group.get("momentum") for group in built.param_groups] == ([0.7, 0.7] if optimizer == "sgd" else [None] * 2)
     assert isinstance(built, torch.optim.SGD if optimizer == "sgd" else torch.optim.AdamW)
+
+
+@pytest.mark.parametrize(
+    ("opts", "written"),
+    [
+        (("MAX_ITER", 90000), []),
+        (("MAX_ITER", 80001), []),
+        (("MAX_ITER", 80000), ["does not reach 80000, .*; write SOLVER.STEPS \\(53333, 71111\\)$"]),
+        (("MAX_ITER", 900), ["does not reach 60000 and 80000, .*; write SOLVER.STEPS \\(600, 800\\)$"]),
+        (("MAX_ITER", 900, "SCHEDULE", "cosine"), []),
+        (("MAX_ITER", 2, "WARMUP_ITERS", 0), ["write SOLVER.STEPS \\(\\)$"]),
+        (("MAX_ITER", 500, "STEPS", "()"), []),
+        (("MAX_ITER", 499, "STEPS", "()"), ["WARMUP_ITERS 500 with .*MAX_ITER 499.*; write SOLVER.WARMUP_ITERS 49$"]),
+        (("MAX_ITER", 400), ["write SOLVER.STEPS", "write SOLVER.WARMUP_ITERS 40"]),
+    ],
+)
+def test_what_lies_beyond_the_last_step_is_named_with_what_to_write(opts, written):
+    keys = [f"SOLVER.{word}" if i % 2 == 0 else str(word) for i, word in enumerate(opts)]
+    found = idle_schedule(solver(*keys))
+    assert len(found) == len(written)
+    for text, pattern in zip(found, written, strict=True):
+        assert re.search(pattern, text), text
+
+
+def test_what_is_to_be_written_is_accepted_in_silence():
+    for last in range(1, 40):
+        node = solver("SOLVER.MAX_ITER", str(last))
+        texts = " ".join(idle_schedule(node))
+        words = [
+            word for key, value in re.findall(r"write (SOLVER\.\w+) (\(.*?\)|\d+)", texts) for word in (key, value)
+        ]
+        assert idle_schedule(solver("SOLVER.MAX_ITER", str(last), *words)) == []

@@ -1,0 +1,244 @@
+"""The pictures of data sets, looked at before the first step: they are there, of their recorded size, with an end."""
+
+import logging
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from PIL import Image
+from tqdm import tqdm
+
+from detector.data.coco import CocoDetection, JoinedDataset
+from detector.data.endings import JPEG, JPEG_END, PNG, PNG_END, has_end
+from detector.data.headers import declared_size
+from detector.data.images import other_size, read_rgb
+from detector.data.known import Known
+from detector.errors import UserError
+from detector.structures import Size
+
+_log = logging.getLogger("detector")
+
+NAMED = 20  # pictures that a message lists by name
+
+_THREADS = 16  # on a disk of the network they wait side by side; on a local one they cost and save little
+_CHUNK = 256  # pictures a task of the pool
+_HEADS = (1 << 12, 1 << 18)  # bytes in which the size of a picture is looked for, before the whole file
+_TAIL = 64  # bytes in which its end is, unless something stands behind it
+_ENDS = {JPEG: JPEG_END, PNG: PNG_END}
+
+_PLAIN = {"BMP", "PPM", "TIFF", "WEBP"}
+"""Formats of which Pillow reads the header and OpenCV the picture."""
+
+_ORIENTATION, _TURNED = 0x0112, {5, 6, 7, 8}
+"""The EXIF tag, and its values that swap height and width."""
+
+_UNENDED = "lacks only its end marker"
+
+
+class Look(NamedTuple):
+    """What was found of a picture; fault: what is wrong, or ""; usable: whether it can be read in spite of it."""
+
+    fault: str = ""
+    usable: bool = True
+
+
+class Found(NamedTuple):
+    """A data set and those of its pictures that are not as they should be: item -> Look."""
+
+    dataset: CocoDetection
+    looks: dict[int, Look]
+
+    def files(self, usable: bool) -> dict[str, str]:
+        """Path -> what is wrong, of the pictures that can be read in spite of it, or of the others."""
+        faulty = {item: look.fault for item, look in self.looks.items() if look.usable is usable}
+        return {_path(self.dataset, item): fault for item, fault in faulty.items()}
+
+    def rest(self) -> CocoDetection:
+        """The data set without the pictures that cannot be read."""
+        broken = [item for item, look in self.looks.items() if not look.usable]
+        return self.dataset.without(broken) if broken else self.dataset
+
+
+def check_training(
+    train: CocoDetection | JoinedDataset, tests: Mapping[str, CocoDetection], broken: str
+) -> tuple[CocoDetection | JoinedDataset, dict[str, CocoDetection]]:
+    """The data sets of a training and of its tests, after a look at every picture.
+
+    A good picture is a regular file with a readable header, of the size in its record, perhaps after a turn by its EXIF
+    tag, and with an end. JPEGs that lack nothing but their end marker are named in a warning. Results are kept in the
+    cache folder: pictures whose size and time are as they were are not opened again.
+    broken: "stop" raises ValueError listing the pictures that cannot be read; "skip" returns data sets that leave them
+    out, with a warning. In a test they count as images without detections.
+    """
+    parts = train.datasets if isinstance(train, JoinedDataset) else [train]
+    kept, rest = _check(parts, tests, broken)
+    if all(one is part for one, part in zip(kept, parts, strict=True)):
+        return train, rest
+    kept = [one for one in kept if len(one)]
+    if not kept:
+        raise UserError(f"no picture is left to train on: all {len(train)} cannot be used, as listed above")
+    return kept[0] if len(kept) == 1 else JoinedDataset(kept), rest
+
+
+def check_tests(tests: Mapping[str, CocoDetection], broken: str) -> dict[str, CocoDetection]:
+    """`check_training` without a training."""
+    return _check([], tests, broken)[1]
+
+
+def _check(
+    parts: Sequence[CocoDetection], tests: Mapping[str, CocoDetection], broken: str
+) -> tuple[list[CocoDetection], dict[str, CocoDetection]]:
+    trained = [look_at(part) for part in parts]
+    tested = {name: look_at(dataset) for name, dataset in tests.items()}
+    every = [*trained, *tested.values()]
+    if endless := _merged(every, usable=True):
+        _log.warning(
+            "pictures that can be read though their files end too soon: %d; write them anew some day:\n%s",
+            *(len(endless), _listed(endless)),
+        )
+    bad = _merged(every, usable=False)
+    if not bad:
+        return list(parts), dict(tests)
+    if broken == "stop":
+        total = len({_path(one.dataset, item) for one in every for item in range(len(one.dataset))})
+        raise UserError(
+            f"{len(bad)} of {total} pictures cannot be used:\n{_listed(bad)}\nFetch them again or mend their records, "
+            "or write DATALOADER.BROKEN skip to do without them"
+        )
+    fates = (
+        (_merged(trained, usable=False), "left out of training"),
+        (_merged([*tested.values()], usable=False), "in the tests, where they count as images without detections"),
+    )
+    what = ", ".join(f"{len(files)} {fate}" for files, fate in fates if files)
+    _log.warning("pictures that cannot be used: %d (%s):\n%s", len(bad), what, _listed(bad))
+    return [one.rest() for one in trained], {name: one.rest() for name, one in tested.items()}
+
+
+def look_at(dataset: CocoDetection) -> Found:
+    """Looks at every picture of a data set, or remembers it; a bar shows when that takes more than a second."""
+    known = Known(dataset)
+    chunks = [range(i, min(i + _CHUNK, len(dataset))) for i in range(0, len(dataset), _CHUNK)]
+    looks: dict[int, Look] = {}
+    opened = 0
+    with (
+        ThreadPoolExecutor(_THREADS) as pool,
+        tqdm(total=len(dataset), desc=f"check {dataset.name}", unit="picture", delay=1, dynamic_ncols=True) as bar,
+    ):
+        results = pool.map(lambda chunk: _look_at_some(dataset, known, chunk), chunks)
+        for chunk, (found, count) in zip(chunks, results, strict=True):
+            looks |= found
+            opened += count
+            bar.update(len(chunk))
+    if opened:
+        try:
+            known.write()
+        except OSError as error:
+            _log.info("what was found of the pictures cannot be kept for the next time: %s", error)
+    return Found(dataset, looks)
+
+
+def _look_at_some(dataset: CocoDetection, known: Known, items: Sequence[int]) -> tuple[dict[int, Look], int]:
+    """Item -> Look where a picture is not as it should be, and how many of them were opened."""
+    looks, opened = {}, 0
+    for item in items:
+        path = _path(dataset, item)
+        try:
+            state = os.stat(path)
+        except FileNotFoundError:
+            looks[item] = Look("there is no such picture", usable=False)
+            continue
+        except (OSError, ValueError) as error:  # ValueError: no name that a file can have
+            looks[item] = Look(_reason(error), usable=False)
+            continue
+        if not stat.S_ISREG(state.st_mode):  # to open a pipe would wait for ever
+            looks[item] = Look("it is no file", usable=False)
+        elif (endless := known.endless(item, state.st_size, state.st_mtime_ns)) is not None:
+            if endless:
+                looks[item] = Look(_UNENDED)
+        else:
+            opened += 1
+            look = look_at_file(path, state.st_size, dataset.size(item))
+            if look.fault:
+                looks[item] = look
+            if look.usable:
+                known.note(item, state.st_size, state.st_mtime_ns, bool(look.fault))
+    return looks, opened
+
+
+def look_at_file(path: str, length: int, size: Size) -> Look:
+    """Whether a picture file of so many bytes has this size (height, width) and an end.
+
+    Little of it is read, unless something is wrong: then it is decoded as training would.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            head = file.read(_HEADS[0])
+            start = next((start for start in _ENDS if head.startswith(start)), b"")
+            declared = declared_size(head) if start else None
+            if start and not declared:
+                for more in (_HEADS[1], length):
+                    head += file.read(max(more - len(head), 0))
+                    if declared := declared_size(head):
+                        break
+            if declared and declared != size and not (declared[::-1] == size and _is_turned(path)):
+                return Look(other_size(declared, size), usable=False)
+            if declared:
+                file.seek(max(length - _TAIL, 0))
+                if _ENDS[start] in file.read(_TAIL):
+                    return Look()
+                file.seek(0)
+                if has_end(file.read()):
+                    return Look()
+        if not start and _plain_size(path) == size:
+            return Look()
+    except (OSError, ValueError) as error:
+        return Look(_reason(error), usable=False)
+    return _decode(path, size)
+
+
+def _decode(path: str, size: Size) -> Look:
+    """What reading a picture says of it: the last word."""
+    try:
+        read_rgb(path, size)
+        with open(path, "rb") as file:
+            return Look("" if has_end(file.read()) else _UNENDED)
+    except UserError as error:
+        return Look(str(error).removeprefix(f"{path}: "), usable=False)
+    except OSError as error:
+        return Look(_reason(error), usable=False)
+
+
+def _is_turned(path: str) -> bool:
+    """Whether the EXIF tag says that height and width are to be swapped."""
+    with Image.open(path) as image:
+        return image.getexif().get(_ORIENTATION) in _TURNED
+
+
+def _plain_size(path: str) -> Size | None:
+    """(height, width) in the header of a file of other formats, None where Pillow cannot say."""
+    try:
+        with Image.open(path) as image:
+            return (image.height, image.width) if image.format in _PLAIN else None
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return f"it cannot be opened: {getattr(error, 'strerror', None) or error}"
+
+
+def _path(dataset: CocoDetection, item: int) -> str:
+    return os.path.join(dataset.folder, dataset.file_name(item))
+
+
+def _merged(found: Sequence[Found], usable: bool) -> dict[str, str]:
+    return {path: fault for one in found for path, fault in one.files(usable).items()}
+
+
+def _listed(faults: Mapping[str, str]) -> str:
+    """A line for each of the first pictures by name, and one that counts the others."""
+    lines = [f"  {path if path.isprintable() else ascii(path)}: {faults[path]}" for path in sorted(faults)[:NAMED]]
+    more = len(faults) - NAMED
+    return "\n".join([*lines, f"  and {more} more"] if more > 0 else lines)

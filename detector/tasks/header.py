@@ -1,0 +1,159 @@
+"""What a training says of itself before its first step, and after its last one."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from detector.data.capacity import workers_text
+from detector.data.coco import CocoDetection, JoinedDataset
+from detector.engine.run import Run
+from detector.tasks.recipe import Recipe
+
+NAMED = 5  # classes that are listed
+SETS = 3  # test sets that have a line each
+
+_PRECISIONS = {"off": "float32", "bf16": "mixed bf16", "fp16": "mixed fp16"}
+
+
+def detection_header(
+    cfg: CfgNode,
+    run: Run,
+    device: torch.device,
+    train: CocoDetection | JoinedDataset,
+    tests: Mapping[str, CocoDetection],
+) -> str:
+    """What is about to be trained, on what and how, as an aligned block of at most twelve lines."""
+    solver, model = cfg.SOLVER, cfg.MODEL
+    start = f"the weights of {model.WEIGHT}" if model.WEIGHT else "random weights"
+    parts = f"{model.BACKBONE.NAME} ({model.BACKBONE.NORM}), {model.NECK.NAME}, {model.HEAD.NAME}"
+    shown = [("test", pictures_text(dataset)) for dataset in tests.values()]
+    if len(shown) > SETS:
+        shown = [("test", f"{len(shown)} sets: {', '.join(tests)}")]
+    periods = [f"a checkpoint every {solver.CHECKPOINT_PERIOD:,} steps"] if solver.CHECKPOINT_PERIOD else []
+    if tests:
+        every = f"every {solver.TEST_PERIOD:,} steps" if solver.TEST_PERIOD else "at the end"
+        periods.append(f"a test {every}")
+    epochs = solver.MAX_ITER * solver.IMS_PER_BATCH / len(train)
+    rows = [
+        ("device", device_text(device, solver.AMP)),
+        ("model", f"{parts}; from {start if run.source is None else run.source.name}"),
+        ("parameters", parameters_text(run.model)),
+        ("classes", classes_text(train.classes)),
+        ("train", pictures_text(train)),
+        *(shown or [("test", "nothing")]),
+        ("schedule", schedule_text(run.step, solver.MAX_ITER, solver.IMS_PER_BATCH, epochs)),
+        ("rate", f"{solver.OPTIMIZER} {solver.BASE_LR:g}, {_decay(solver)}"),
+        ("workers", workers_text(cfg.DATALOADER.NUM_WORKERS)),
+        ("output", ": ".join([str(run.folder), *filter(None, [", ".join(periods)])])),
+    ]
+    return block("training", rows)
+
+
+def classification_header(
+    recipe: Recipe, run: Run, device: torch.device, classes: Sequence[str], pictures: tuple[int, int], steps: int
+) -> str:
+    """Likewise for a pre-training. pictures: to train on and to evaluate; steps: of the whole training."""
+    start = f"the weights of {recipe.weight}" if recipe.weight else "random weights"
+    warmup = f"warm-up over {recipe.warmup_epochs:g} epochs, then " if recipe.warmup_epochs else ""
+    rows = [
+        ("device", device_text(device, recipe.amp)),
+        ("model", f"{recipe.backbone} ({recipe.norm}); from {start if run.source is None else run.source.name}"),
+        ("parameters", parameters_text(run.model)),
+        ("classes", classes_text(classes)),
+        ("train", f"{pictures[0]:,} pictures of {Path(recipe.data) / 'train'}, crops of {recipe.crop} pixels"),
+        ("test", f"{pictures[1]:,} pictures of {Path(recipe.data) / 'val'}, after each epoch"),
+        ("schedule", schedule_text(run.step, steps, recipe.batch_size, recipe.epochs)),
+        ("rate", f"{recipe.optimizer} {recipe.lr:g}, {warmup}a cosine to 0"),
+        ("workers", workers_text(recipe.workers)),
+        ("output", str(run.folder)),
+    ]
+    return block("training", rows)
+
+
+def detection_farewell(folder: Path, tests: Sequence[str]) -> str:
+    """The files that a training of a detector leaves, and what to type next."""
+    homes = [""] if len(tests) == 1 else [f"{name}/" for name in tests]
+    files = {
+        "model_final.pth": "weights and optimiser after the last step",
+        "model_best.pth": "weights of the best test",
+        **{f"{home}metrics.json": "measures" for home in homes},
+        **{f"{home}results.json": "detections on the test set" for home in homes},
+        "log.jsonl": "losses, rates and times",
+        "config.yaml": "the whole config",
+    }
+    place = shlex.quote(str(folder))
+    return farewell(folder, files, [f"detector test {place}"] * bool(tests) + [f"detector predict {place} PHOTOS"])
+
+
+def classification_farewell(folder: Path, recipe: Recipe) -> str:
+    """The files that a pre-training leaves, and what to type next."""
+    weights = shlex.quote(str(folder / "weights.pth"))
+    norm = f" --norm {recipe.norm}" if recipe.norm == "gn" else ""
+    files = {
+        "weights.pth": "the network after the last epoch",
+        "weights_best.pth": "the network after the best epoch",
+        "log.jsonl": "losses, rates and times",
+    }
+    data = shlex.quote(str(Path(recipe.data) / "val"))
+    commands = [
+        f"detector classify --backbone {recipe.backbone} --data {data} --weight {weights}{norm}",
+        f"detector train --config-file FILE MODEL.BACKBONE.NAME {recipe.backbone} MODEL.WEIGHT {weights}",
+    ]
+    return farewell(folder, files, commands)
+
+
+def farewell(folder: Path, files: Mapping[str, str], commands: Sequence[str]) -> str:
+    """The files that are there, with what they hold, and commands to go on with."""
+    rows = [(name, what) for name, what in files.items() if (folder / name).exists()]
+    return "\n".join([block(f"written to {folder}", rows), "next", *(f"  {command}" for command in commands)])
+
+
+def block(title: str, rows: Sequence[tuple[str, str]]) -> str:
+    """A title, and under it words with what stands for them, aligned."""
+    width = max((len(word) for word, _ in rows), default=0)
+    return "\n".join([title, *(f"  {word:<{width}}  {text}" for word, text in rows)])
+
+
+def device_text(device: torch.device, precision: str) -> str:
+    """Name, threads of a CPU, and precision."""
+    if device.type == "cuda":
+        name = f"{device} ({torch.cuda.get_device_name(device)})"
+    else:
+        threads = torch.get_num_threads()
+        name = f"{device}, {threads} thread{'s' * (threads != 1)}" if device.type == "cpu" else str(device)
+    return f"{name}, {_PRECISIONS[precision]}"
+
+
+def parameters_text(model: nn.Module) -> str:
+    """Number of parameters, and how many of them are trained."""
+    every = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return f"{every:,}, " + ("all trained" if trained == every else f"{trained:,} of them trained")
+
+
+def classes_text(classes: Sequence[str]) -> str:
+    """How many, and the first names."""
+    return f"{len(classes)}: {', '.join(classes[:NAMED])}{', ..' if len(classes) > NAMED else ''}"
+
+
+def pictures_text(dataset: CocoDetection | JoinedDataset) -> str:
+    """Name, pictures and boxes of a data set."""
+    return f"{dataset.name}: {len(dataset):,} pictures, {dataset.num_boxes:,} boxes"
+
+
+def schedule_text(step: int, steps: int, batch: int, epochs: float) -> str:
+    """Steps, pictures a step, and how often every picture is seen."""
+    begun = f", from step {step:,}" if step else ""
+    return f"{steps:,} steps of {batch} picture{'s' * (batch != 1)}{begun}: {epochs:.3g} epochs"
+
+
+def _decay(solver: CfgNode) -> str:
+    warmup = f"warm-up over {solver.WARMUP_ITERS:,} steps, then " if solver.WARMUP_ITERS else ""
+    if solver.SCHEDULE == "cosine":
+        return f"{warmup}a cosine to 0"
+    steps = [f"{step:,}" for step in solver.STEPS if step < solver.MAX_ITER]
+    return warmup + (f"times {solver.GAMMA:g} at {' and '.join(steps)}" if steps else "constant")
