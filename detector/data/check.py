@@ -124,7 +124,9 @@ def look_at(dataset: CocoDetection) -> Found:
     opened = 0
     with (
         ThreadPoolExecutor(_THREADS) as pool,
-        tqdm(total=len(dataset), desc=f"check {dataset.name}", unit="picture", delay=1, dynamic_ncols=True) as bar,
+        tqdm(
+            total=len(dataset), desc=f"check {dataset.name}", unit="picture", delay=1, leave=False, dynamic_ncols=True
+        ) as bar,
     ):
         results = pool.map(lambda chunk: _look_at_some(dataset, known, chunk), chunks)
         for chunk, (found, count) in zip(chunks, results, strict=True):
