@@ -1,11 +1,26 @@
 """Errors that stop a program on purpose: what its user can do something about, in one message."""
 
+import reprlib
+
 _LONGEST = 200  # characters of a value in a message
 
 
+class _Short(reprlib.Repr):
+    """What stands in each other, perhaps many times over, in a few levels; and integers that Python does not print."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 4
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = 20
+        self.maxstring = self.maxother = _LONGEST
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() < 1000 else f"an integer of {x.bit_length()} bits"
+
+
 def cut(value: object) -> str:
-    """A value as messages show it, however long it is."""
-    text = repr(value)
+    """A value as messages show it, however long, deep or large it is."""
+    text = repr(value) if isinstance(value, str) else _Short().repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}.. ({len(text)} characters)"
 
 

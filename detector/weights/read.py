@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from detector.errors import UserError, cut
 from detector.weights.arrays import Array, read_arrays
 from detector.weights.find import ZIP, fault, is_safetensors
+from detector.weights.scan import check_tuples
 
 log = logging.getLogger("detector")
 
@@ -95,7 +96,7 @@ def read_plain(path: Path) -> dict[str, Any]:
     """
     if _reader(path) is not _read_archive:
         return {}
-    content = _load(path, lambda path: torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+    content = _load(path, _read_mapped)
     entries = content.items() if isinstance(content, Mapping) else ()
     return {key: value for key, value in entries if isinstance(key, str) and isinstance(value, str | int | float)}
 
@@ -181,12 +182,32 @@ def _reader(path: Path) -> Callable[[Path], object]:
 
 def _read_archive(path: Path) -> object:
     """Torch's present format: a zip archive. torch does not compare its checksums."""
-    with zipfile.ZipFile(path) as archive:
-        if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-            raise _DamageError(f"{path}: its parts are packed and larger than the file; save it by `torch.save`")
+    with _archive(path) as archive:
         if member := archive.testzip():
             raise _DamageError(f"{path} is damaged: {member} does not match its checksum{FETCH}")
+        _check_pickle(archive)
     return _read_torch(path)
+
+
+def _read_mapped(path: Path) -> object:
+    """The same without reading its tensors, as far as nobody asks for them."""
+    with _archive(path) as archive:
+        _check_pickle(archive)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+
+
+def _archive(path: Path) -> zipfile.ZipFile:
+    archive = zipfile.ZipFile(path)
+    if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+        archive.close()
+        raise _DamageError(f"{path}: its parts are packed and larger than the file; save it by `torch.save`")
+    return archive
+
+
+def _check_pickle(archive: zipfile.ZipFile) -> None:
+    for member in archive.namelist():
+        if member.rpartition("/")[2] == "data.pkl":
+            check_tuples(archive.read(member))
 
 
 def _read_torch(path: Path) -> object:

@@ -9,10 +9,12 @@ import torch
 from helpers.runs import read
 
 from detector.config import load_config
+from detector.errors import UserError
+from detector.models.build import build_detector
 from detector.tasks.detection import test as run_test  # under its own name pytest would collect it
 from detector.tasks.detection import train
 from detector.tasks.measured import state_digest
-from detector.tasks.trained import find_trained, load_for_inference, run_config
+from detector.tasks.trained import find_trained, load_for_inference, load_weights, run_config
 
 
 def metrics_of(folder, name="metrics"):
@@ -222,3 +224,12 @@ def test_the_checkpoints_number_of_classes_counts_where_the_config_leaves_it_ope
     model, names, _ = load_for_inference(cfg)
     assert (model.head.num_classes, names) == (2, ["dark", "light"])
     assert load_config(Path(tmp_path / "first") / "config.yaml").MODEL.NUM_CLASSES == 2
+
+
+@pytest.mark.parametrize(("entry", "value"), [("classes", 5), ("category_ids", ["a", "b"]), ("config", {"SEED": 1})])
+def test_a_detector_beside_entries_of_another_kind_is_refused_in_one_line(started, tmp_path, entry, value):
+    cfg, _ = started()
+    torch.save({**read(tmp_path / "start.pth"), entry: value}, tmp_path / "start.pth")
+    for use in (lambda: find_trained(cfg), lambda: load_weights(build_detector(cfg), cfg, ["dark", "light"])):
+        with pytest.raises(UserError, match=rf"start\.pth: its entry '{entry}' is .*; a checkpoint has a .* there$"):
+            use()

@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import struct
+import time
 import warnings
 import zipfile
 
@@ -340,8 +341,25 @@ def test_a_packed_archive_is_refused_before_it_unfolds(tmp_path):
     with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "w.pth", "w", 8) as packed:
         for name in plain.namelist():
             packed.writestr(name, plain.read(name))
-    with pytest.raises(UserError, match=r"w\.pth: its parts are packed and larger than the file; save it by"):
+    for read in (read_file, read_plain):
+        with pytest.raises(UserError, match=r"w\.pth: its parts are packed and larger than the file; save it by"):
+            read(tmp_path / "w.pth")
+
+
+def test_tuples_in_tuples_are_refused_before_they_are_hashed(tmp_path):
+    """40 of them, each twice in the next, as the key of a dict: nobody lives to see its hash."""
+    levels = b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(1, 41))
+    body = b"\x80\x02K\x01q\x01" + levels + b"}h%cK\x01s." % 41
+    torch.save({"w": torch.ones(1)}, tmp_path / "sound.pth")
+    with zipfile.ZipFile(tmp_path / "sound.pth") as sound, zipfile.ZipFile(tmp_path / "w.pth", "w") as other:
+        for name in sound.namelist():
+            other.writestr(name, body if name.endswith("data.pkl") else sound.read(name))
+    started = time.perf_counter()
+    with pytest.raises(
+        UserError, match=r"w\.pth is truncated or no weight file \(LargeTupleError: a tuple of more than"
+    ):
         read_file(tmp_path / "w.pth")
+    assert time.perf_counter() - started < 1
 
 
 # ---------------------------------------------------------------------------- pickled arrays
