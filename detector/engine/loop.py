@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from detector.engine.device import autocast, peak_memory_mb
 from detector.engine.log import TrainLog
 from detector.engine.optim import set_learning_rate
+from detector.engine.records import header
 from detector.engine.run import Run
+from detector.engine.tensorboard import Board
 from detector.errors import NonFiniteError
 from detector.weights.checkpoint import save_checkpoint
 
@@ -45,6 +47,9 @@ class Task(Protocol):
     def score(self, metrics: Mapping[str, Any]) -> float:
         """The number by which the best checkpoint is chosen; higher is better."""
 
+    def pictures(self, run: Run) -> Mapping[str, np.ndarray]:
+        """Pictures by name that show what the run's averaged model finds, uint8 RGB [H, W, 3]; there may be none."""
+
     def weights(self, run: Run) -> Mapping[str, Any]:
         """What is kept of the best model: its tensors under "model", and facts."""
 
@@ -55,7 +60,8 @@ class Plan:
 
     seed: of all chance, with the step; steps: of the whole training; rate: the factor of the base learning rates in a
     step, from 0; saves, tests: whether a checkpoint is written, an evaluation made after so many steps; clip: largest
-    norm of all gradients together, 0 for no limit; precision: off | bf16 | fp16.
+    norm of all gradients together, 0 for no limit; precision: off | bf16 | fp16; tensorboard: whether
+    it is written for.
     """
 
     seed: int
@@ -65,6 +71,7 @@ class Plan:
     tests: Callable[[int], bool]
     clip: float = 0.0
     precision: str = "off"
+    tensorboard: bool = False
 
 
 def due(step: int, period: int) -> bool:
@@ -87,18 +94,23 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
 
     Raises NonFiniteError, with the run's checkpoints as they are, when it diverges.
     """
-    report = TrainLog(run.folder, run.step, plan.steps)
+    board = Board(run.folder, run.step, run.text) if plan.tensorboard else None
+    report = TrainLog(run.folder, run.step, plan.steps, evaluated=run.evaluated, board=board)
+    said = {**header(run.text, next(run.model.parameters()).device), **run.header}
     try:
         if run.source is None:
-            report.event({"step": run.step, "event": "start", **run.header})
+            report.event({"step": run.step, "event": "start", **said})
         else:
             log.info("resuming from %s at step %d of %d", run.source, run.step, plan.steps)
-            report.event({"step": run.step, "event": "resume", "checkpoint": run.source.name, **run.header})
+            report.event({"step": run.step, "event": "resume", "checkpoint": run.source.name, **said})
             set_learning_rate(run.optimizer, plan.rate(max(run.step - 1, 0)))  # as it was left
             finish_step(run, task, plan, report, written=run.source)
         if run.step < plan.steps:
             run_steps(run, task, plan, report)
         return run.metrics or {}
+    except NonFiniteError as error:
+        report.event({"step": run.step, "event": "nonfinite", "message": str(error)})
+        raise
     finally:
         report.close()
 
@@ -124,7 +136,7 @@ def run_steps(run: Run, task: Task, plan: Plan, report: TrainLog) -> None:
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(total).backward()
         scaler.unscale_(optimizer)
-        norm = nn.utils.clip_grad_norm_(parameters, plan.clip or math.inf)
+        norm = gradient_norm(parameters, plan.clip)
         # one transfer for all of them, as each waits for the device
         numbers = torch.cat([total[None], terms, norm[None]]).detach().tolist()
         values = dict(zip(("loss", *losses, "grad_norm"), numbers, strict=True))
@@ -136,6 +148,13 @@ def run_steps(run: Run, task: Task, plan: Plan, report: TrainLog) -> None:
         run.step = step + 1
         report.step(run.step, {**values, "data_s": waited}, rate, peak_memory_mb(device))
         finish_step(run, task, plan, report)
+
+
+def gradient_norm(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
+    """The norm of all gradients together, which are then scaled to `limit` where it is larger; 0: they stay."""
+    if limit:
+        return nn.utils.clip_grad_norm_(parameters, limit)
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog, *, written: Path | None = None) -> None:
@@ -151,7 +170,7 @@ def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog, *, written: 
         return
     metrics = task.measures(run)
     run.keep_best(metrics, task.score(metrics), task.weights(run))
-    report.event({"step": run.step, "event": "evaluation", "metrics": metrics})
+    report.evaluation(run.step, metrics, task.pictures(run) if plan.tensorboard else {})
     if saves:
         run.save(last)
     report.tick()

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from tqdm import tqdm
 
+from detector.console import progress
 from detector.engine.device import autocast
 from detector.models.detector import Detector
 from detector.ops.boxes import rescale_boxes
@@ -37,7 +37,7 @@ def detect_all(
     mode = model.training
     model.eval()
     try:
-        for batch in tqdm(batches, desc="evaluate", unit="batch", leave=False, dynamic_ncols=True):
+        for batch in progress(batches, desc="evaluate", unit="batch", leave=False):
             yield detect(model, batch, precision), batch.targets
     finally:
         model.train(mode)

@@ -6,11 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from detector.console import show_log
 from detector.data.image_folder import (
     FolderLoader,
     ImageFolder,
@@ -25,6 +27,7 @@ from detector.engine.ema import average_weights
 from detector.engine.loop import Plan, due
 from detector.engine.optim import make_optimizer
 from detector.engine.run import Run, open_folder, to_resume
+from detector.engine.tensorboard import require_tensorboard
 from detector.errors import UserError
 from detector.models.backbones import BACKBONES, Classifier, build_backbone, find_weights
 from detector.tasks.accuracy import PixelInput, evaluate
@@ -40,7 +43,7 @@ WEIGHTS, BEST = "weights.pth", "weights_best.pth"
 ESSENTIAL = ("backbone", "passes", "norm", "optimizer", "batch_size", "images")
 """Settings without which a checkpoint's tensors, or its place in the data, mean nothing."""
 
-FREE = ("data", "output", "weight", "workers", "checkpoint_steps", "device")
+FREE = ("data", "output", "weight", "workers", "checkpoint_steps", "device", "tensorboard")
 """Settings that may change in a run without changing its result."""
 
 
@@ -87,6 +90,10 @@ class ClassificationTask:
         """Top-1."""
         return metrics["top1"]
 
+    def pictures(self, run: Run) -> dict[str, np.ndarray]:
+        """None: a class is no place."""
+        return {}
+
     def weights(self, run: Run) -> dict[str, Any]:
         """The trained network as MODEL.WEIGHT and `detector classify` take it, with its classes and settings."""
         norm_eps = BACKBONES[self.recipe.backbone].weights.norm_eps
@@ -102,6 +109,9 @@ def train_classifier(recipe: Recipe, resume: bool = False) -> dict[str, float]:
     Returns the last epoch's top-1 and top-5 (per cent) and loss. Errors name folder, file or flag and the remedy;
     NonFiniteError stops a run that diverges and leaves its checkpoints as they are.
     """
+    show_log()
+    if recipe.tensorboard:
+        require_tensorboard()
     device = pick_device(recipe.device)
     train_set, val_set = open_train_and_val(Path(recipe.data), recipe.crop, recipe.seed)
     folder = open_folder(recipe.output, resume)
@@ -129,6 +139,7 @@ def plan(recipe: Recipe, per_epoch: int) -> Plan:
         saves=lambda step: due(step, per_epoch) or due(step, recipe.checkpoint_steps),
         tests=lambda step: due(step, per_epoch),
         precision=recipe.amp,
+        tensorboard=recipe.tensorboard,
     )
 
 
@@ -166,6 +177,7 @@ def start(task: ClassificationTask, folder: Path, resume: bool = False) -> Run:
         kept=BEST,
         every=False,
         header={"settings": settings},
+        text="".join(f"{name}: {value}\n" for name, value in settings.items()),
     )
     if found:
         path, content = found.path, found.content

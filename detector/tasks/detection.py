@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from detector.config import config_text, save_config
+from detector.console import show_log
 from detector.data.coco import CocoDetection, JoinedDataset
 from detector.data.loader import (
     BatchLoader,
@@ -24,6 +26,7 @@ from detector.engine import loop
 from detector.engine.device import pick_device
 from detector.engine.loop import Plan, due
 from detector.engine.run import Run, open_folder, to_resume
+from detector.engine.tensorboard import require_tensorboard
 from detector.errors import UserError
 from detector.evaluation.base import Evaluator
 from detector.evaluation.build import build_evaluators
@@ -35,6 +38,7 @@ from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch, Target
 from detector.tasks.measured import Subject, save_measures, state_digest
+from detector.tasks.pictures import drawn
 from detector.tasks.resolve import resolve, resolve_model
 from detector.tasks.solver import build_optimizer, learning_rate_factor
 from detector.tasks.trained import check_classes, find_trained, load_found, load_weights
@@ -99,6 +103,10 @@ class DetectionTask:
         """The mean of the test sets' main measures."""
         return sum(map(main_measure, metrics.values())) / len(metrics)
 
+    def pictures(self, run: Run) -> dict[str, np.ndarray]:
+        """The first LOG.PICTURES of each test set, detections beside the truth."""
+        return drawn(run.averaged, self.tests, self.cfg)  # type: ignore[arg-type]
+
     def weights(self, run: Run) -> dict[str, Any]:
         """The model and what the run says of it: enough to predict with."""
         return {"model": run.averaged.state_dict(), **run.facts}
@@ -111,6 +119,9 @@ def train(cfg: CfgNode, resume: bool = False) -> Metrics:
     Returns the final metrics by test set. Errors name file, record, key and remedy; NonFiniteError stops a run that
     diverges and leaves its checkpoints as they are.
     """
+    show_log()
+    if cfg.LOG.TENSORBOARD:
+        require_tensorboard()
     folder = open_folder(cfg.OUTPUT_DIR, resume)
     task = DetectionTask.from_config(cfg)
     run = start(task, folder, resume)
@@ -130,6 +141,7 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
         build_optimizer(cfg.SOLVER, model),
         torch.amp.GradScaler(task.device.type, enabled=cfg.SOLVER.AMP == "fp16"),
         {"config": config_text(cfg), "classes": data.classes, "category_ids": data.category_ids},
+        text=config_text(cfg),
     )
     if found:
         check_classes(found.content, str(found.path), data.classes)
@@ -162,6 +174,7 @@ def plan(cfg: CfgNode, tests: bool) -> Plan:
         tests=lambda step: tests and (due(step, solver.TEST_PERIOD) or step == solver.MAX_ITER),
         clip=solver.CLIP_GRAD_NORM,
         precision=solver.AMP,
+        tensorboard=cfg.LOG.TENSORBOARD,
     )
 
 
@@ -170,6 +183,7 @@ def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") 
 
     weight, which: see `find_trained`. Raises ValueError or OSError that names the file, key and remedy.
     """
+    show_log()
     device = pick_device(cfg.MODEL.DEVICE)
     found = find_trained(cfg, weight, which)
     cfg = found.resolve(cfg)

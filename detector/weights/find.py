@@ -15,8 +15,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from tqdm import tqdm
-
+from detector.console import progress
 from detector.errors import UserError
 from detector.weights.record import Weights
 
@@ -126,7 +125,7 @@ def _download(url: str, path: Path, sha256: str) -> None:
 
 def _copy(source: BinaryIO, target: BinaryIO, size: int, name: str) -> None:
     done = 0
-    with tqdm(total=size or None, unit="B", unit_scale=True, desc=name) as bar:
+    with progress(total=size or None, unit="B", desc=name) as bar:
         while chunk := source.read(CHUNK):
             target.write(chunk)
             bar.update(len(chunk))
