@@ -60,8 +60,8 @@ class Plan:
 
     seed: of all chance, with the step; steps: of the whole training; rate: the factor of the base learning rates in a
     step, from 0; saves, tests: whether a checkpoint is written, an evaluation made after so many steps; clip: largest
-    norm of all gradients together, 0 for no limit; precision: off | bf16 | fp16; tensorboard: whether
-    it is written for.
+    norm of all gradients together, 0 for no limit; precision: off | bf16 | fp16; tensorboard: whether it is
+    written for.
     """
 
     seed: int

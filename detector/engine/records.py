@@ -81,4 +81,8 @@ def _read(line: bytes) -> dict[str, Any] | None:
 
 
 def _line(record: dict[str, Any]) -> bytes:
-    return msgspec.json.encode(record) + b"\n"
+    try:
+        return msgspec.json.encode(record) + b"\n"
+    except UnicodeEncodeError:  # names of files may be no text; their record must not be lost for that
+        plain = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")
+        return _line(json.loads(plain, parse_constant=lambda name: None))

@@ -36,6 +36,11 @@ def test_numbers_that_json_has_not_are_null(tmp_path, lines):
     assert lines() == [{"step": 1, "loss": 1.23457, "grad_norm": None, "lr": None, "metrics": inner}]
 
 
+def test_a_name_that_is_no_text_loses_no_record(tmp_path, lines):
+    write(tmp_path, {"step": 1, "message": "images caf\udce9.jpg, größe", "loss": float("nan")})
+    assert lines() == [{"step": 1, "message": "images caf?.jpg, größe", "loss": None}]
+
+
 def test_a_line_is_on_the_disk_at_once(tmp_path, lines):
     file = Records(tmp_path, 0, 0)
     file.write({"step": 20})
