@@ -36,9 +36,10 @@ setup(
     extras_require={
         "test": [
             *("pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9", "mypy>=1.13", "setuptools>=70.1"),
-            *("safetensors>=0.4", "matplotlib>=3.8"),
+            *("safetensors>=0.4", "matplotlib>=3.8", "tensorboard>=2.14"),
         ],
         "plots": ["matplotlib>=3.8"],
+        "log": ["tensorboard>=2.14"],
         "timm": ["timm>=1.0"],
         "safetensors": ["safetensors>=0.4"],
     },

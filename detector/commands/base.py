@@ -10,7 +10,7 @@ from textwrap import indent
 from yacs.config import CfgNode
 
 from detector.config import load_config
-from detector.engine.log import setup_logging
+from detector.console import setup_logging
 from detector.errors import MissingFileError, UserError
 from detector.plugins import load_plugins
 from detector.weights.address import shown
@@ -22,6 +22,7 @@ CLASSIFIER_FLAGS = {
     "MODEL.WEIGHT": "--weight",
     "MODEL.DEVICE": "--device",
     "OUTPUT_DIR": "--output",
+    "LOG.TENSORBOARD": "--tensorboard",
 }
 """Config key -> what it is called in the commands for classifiers, which have flags and no config."""
 

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from detector.commands.base import run, show, tool_parser
 from detector.config import load_config
+from detector.console import progress
 from detector.errors import FileAccessError
 from detector.files import write_atomic
 from detector.plugins import load_plugins
@@ -122,7 +121,7 @@ def count_backbones(
 
     entries = [BACKBONES[name] for name in names or BACKBONES]
     rows = []
-    with tqdm(entries, desc="count", unit="network", dynamic_ncols=True, leave=False) as bar:
+    with progress(entries, desc="count", unit="network", leave=False) as bar:
         counted = [count_classifier(entry.name, size, norm=norm, passes=passes) for entry in bar]
     for (name, _, weights), counts in zip(entries, counted, strict=True):
         row = {"backbone": name, "input": f"{size[0]}x{size[1]}", **numbers(counts, exact)}
@@ -148,7 +147,7 @@ def count_detectors(
     from detector.tasks.resolve import resolve_model
 
     rows, norms = [], set()
-    with tqdm(files, desc="count", unit="detector", dynamic_ncols=True, leave=False) as bar:
+    with progress(files, desc="count", unit="detector", leave=False) as bar:
         read = [load_config(file, overrides) for file in files]
         configs = [resolve_model(cfg, CLASSES) for cfg in read]
         sizes = [size or largest_test_size(cfg) for cfg in configs]

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from detector.commands.base import read_trained, run, split_words, trained_parser
+from detector.console import progress
 from detector.errors import UserError
 from detector.files import write_json
 
@@ -75,7 +75,7 @@ def predict(
     output.mkdir(parents=True, exist_ok=True)
     found: list[dict[str, object]] = []
     step = cfg.TEST.IMS_PER_BATCH
-    with tqdm(total=len(paths), desc="predict", unit="image", dynamic_ncols=True) as bar:
+    with progress(total=len(paths), desc="predict", unit="image") as bar:
         for start in range(0, len(paths), step):
             images = read_images(paths[start : start + step])
             if images:

@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="steps between checkpoints; one is also written after each epoch, and 0 means only then",
     )  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    add("--tensorboard", action="store_true", help='write for TensorBoard too; needs pip install "residet[log]"')
     return parser
 
 

@@ -41,6 +41,7 @@ _PRECISION = _one_of("off", "bf16", "fp16")
 
 RULES: dict[str, Rule] = {
     "SEED": _NATURAL,
+    "LOG.PICTURES": _NATURAL,
     "MODEL.NUM_CLASSES": _NATURAL,
     "MODEL.BACKBONE.NORM": _one_of("frozen_bn", "bn", "sync_bn", "gn"),
     "MODEL.BACKBONE.NORM_EPS": Rule("-1, or 0 or more and less than 1", lambda v: v == -1 or 0 <= v < 1),

@@ -12,6 +12,10 @@ _C = CfgNode()
 _C.OUTPUT_DIR = "output"  # folder of checkpoints, config.yaml, log.jsonl, metrics.json, results.json
 _C.SEED = 0  # of weights, order of images and augmentation; the same seed gives the same run on the same machine
 
+_C.LOG = CfgNode()
+_C.LOG.TENSORBOARD = False  # write OUTPUT_DIR/tensorboard too; needs pip install "residet[log]"
+_C.LOG.PICTURES = 4  # with TENSORBOARD: pictures of each test set that show detections and truth, at every evaluation
+
 # ---------------------------------------------------------------------------- model
 _C.MODEL = CfgNode()
 _C.MODEL.DEVICE = "auto"  # auto (cuda, else mps, else cpu) | cpu | cuda | cuda:1 | mps

@@ -114,7 +114,8 @@ _RULES = (
         "SOLVER.WARMUP_ITERS",
         lambda cfg: cfg.SOLVER.WARMUP_ITERS == 0,
     ),
-    Idle(("SOLVER.TEST_PERIOD",), "DATASETS.TEST", lambda cfg: cfg.DATASETS.TEST == ()),
+    Idle(("LOG.PICTURES",), "LOG.TENSORBOARD", lambda cfg: not cfg.LOG.TENSORBOARD),
+    Idle(("SOLVER.TEST_PERIOD", "LOG.PICTURES"), "DATASETS.TEST", lambda cfg: cfg.DATASETS.TEST == ()),
 )
 
 

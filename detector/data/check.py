@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from PIL import Image
-from tqdm import tqdm
 
+from detector.console import progress
 from detector.data.coco import CocoDetection, JoinedDataset
 from detector.data.endings import JPEG, JPEG_END, PNG, PNG_END, has_end
 from detector.data.headers import declared_size
@@ -124,9 +124,7 @@ def look_at(dataset: CocoDetection) -> Found:
     opened = 0
     with (
         ThreadPoolExecutor(_THREADS) as pool,
-        tqdm(
-            total=len(dataset), desc=f"check {dataset.name}", unit="picture", delay=1, leave=False, dynamic_ncols=True
-        ) as bar,
+        progress(total=len(dataset), desc=f"check {dataset.name}", unit="picture", delay=1, leave=False) as bar,
     ):
         results = pool.map(lambda chunk: _look_at_some(dataset, known, chunk), chunks)
         for chunk, (found, count) in zip(chunks, results, strict=True):

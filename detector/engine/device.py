@@ -1,7 +1,9 @@
 """Devices: which one, in which precision, how much memory."""
 
+import platform
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
 
 import torch
 
@@ -37,6 +39,17 @@ def pick_device(name: str) -> torch.device:
     elif device.type not in ("cpu", "mps"):
         raise UserError(f"MODEL.DEVICE {name!r}: supported are cpu, cuda and mps")
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is called: "cpu (AMD EPYC 7B13)", "cuda (NVIDIA GeForce GTX 1080)"; its kind alone if unknown."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    if device.type == "cpu":
+        with suppress(OSError):  # elsewhere than on Linux
+            told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+            name = next((line.partition(":")[2].strip() for line in told if line.startswith("model name")), "")
+        name = name or platform.processor()
+    return f"{device} ({name})" if name else str(device)
 
 
 def check_kernels(card: str, capability: tuple[int, int], built_for: list[str] | None = None) -> None:

@@ -1,46 +1,39 @@
-"""What a run says: a progress bar, console lines that do not break it, and log.jsonl."""
+"""What a training says, in one place for all who listen: the console, log.jsonl and TensorBoard."""
 
-import json
 import logging
 import time
 from collections import defaultdict, deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from detector.console import QUIET, duration, progress, watched
+from detector.engine.records import Records
+from detector.engine.tensorboard import Board
 
-PERIOD = 20  # steps between lines of log.jsonl and refreshes of the bar
+log = logging.getLogger("detector")
 
-
-class _TqdmHandler(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record))
-
-
-def setup_logging() -> logging.Logger:
-    """The logger "detector", writing to standard output between progress bars; once per process."""
-    log = logging.getLogger("detector")
-    if not log.handlers:
-        handler = _TqdmHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-        log.propagate = False
-    return log
+PERIOD = 20
+"""Steps that are averaged: between lines of log.jsonl, points of TensorBoard, and what the console shows."""
 
 
 class TrainLog:
     """Collects the numbers of each step; shows and files their averages every PERIOD steps.
 
     One JSON object a line in log.jsonl: {"step", "lr", "loss", each loss term, "grad_norm", "data_s", "step_s",
-    "memory_mb"} or {"step", "event": "resume" | "evaluation", ...}.
+    "memory_mb"} or {"step", "event": "start" | "resume" | "evaluation" | "nonfinite", ...}. The console has a bar;
+    where that cannot be redrawn a line for the first and the last step, and for the others one every PERIOD steps or
+    QUIET seconds. board: who takes them to TensorBoard, if anybody.
     """
 
-    def __init__(self, output: Path, start: int, total: int) -> None:
-        self.file = open(output / "log.jsonl", "a", encoding="utf-8")
-        self.bar = tqdm(total=total, initial=start, desc="train", unit="step", dynamic_ncols=True)
+    def __init__(self, folder: Path, start: int, total: int, *, evaluated: int = 0, board: Board | None = None) -> None:
+        """start: steps that are done, total: of the whole training, evaluated: step of the last evaluation."""
+        self.records = Records(folder, start, evaluated)
+        self.board, self.total = board, total
+        self.bar = progress(desc="train", unit="step", total=total, initial=start) if watched() else None
         self.window: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=PERIOD))
-        self.last = time.perf_counter()
+        self.last = self.said = time.perf_counter()
+        self.said_step: int | None = None
 
     def tick(self) -> None:
         """Start the clock of the next step."""
@@ -52,24 +45,55 @@ class TrainLog:
         for name, value in {**values, "step_s": now - self.last}.items():
             self.window[name].append(value)
         self.last = now
-        self.bar.update()
-        if step % PERIOD == 0 or step == self.bar.total:
-            means = {name: sum(values) / len(values) for name, values in self.window.items()}
-            self.event({"step": step, "lr": lr, **means, "memory_mb": memory_mb})
-            parts = " ".join(f"{name.removeprefix('loss_')} {means[name]:.3f}" for name in means if "loss_" in name)
-            terms = f" ({parts})" if parts else ""
-            self.bar.set_postfix_str(
-                f"loss {means['loss']:.3f}{terms} lr {lr:.2g} data {means['data_s']:.3f}s mem {memory_mb:.0f}M"
-            )
+        if self.bar is not None:
+            self.bar.update()
+        filed, line = step % PERIOD == 0 or step == self.total, self.bar is None and self._has_to_speak(step, now)
+        if not (filed or line):
+            return
+        means = {name: sum(values) / len(values) for name, values in self.window.items()}
+        if filed:
+            record = {"lr": lr, **means, "memory_mb": memory_mb}
+            self.event({"step": step, **record})
+            if self.board is not None:
+                self.board.numbers(step, record)
+            if self.bar is not None:
+                self.bar.set_postfix_str(f"{_losses(means, lr)} data {means['data_s']:.3f}s mem {memory_mb:.0f}M")
+        if line:
+            left = duration((self.total - step) * means["step_s"])
+            seconds = f"{means['step_s']:.3f} s/step (data {means['data_s']:.3f})"
+            log.info(f"step {step}/{self.total} {_losses(means, lr)} {seconds} left {left} mem {memory_mb:.0f}M")
 
     def event(self, record: dict[str, Any]) -> None:
         """Append one line to log.jsonl."""
-        self.file.write(
-            json.dumps({k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in record.items()}) + "\n"
-        )
-        self.file.flush()
+        self.records.write(record)
+
+    def evaluation(self, step: int, metrics: Mapping[str, Any], pictures: Mapping[str, Any]) -> None:
+        """Take the measures after a step; pictures: by name, uint8 RGB [H, W, 3], for TensorBoard."""
+        self.event({"step": step, "event": "evaluation", "metrics": metrics})
+        if self.board is not None:
+            self.board.measures(step, metrics)
+            self.board.pictures(step, pictures)
 
     def close(self) -> None:
-        """Close the bar and the file."""
-        self.bar.close()
-        self.file.close()
+        """Close the bar and the files."""
+        if self.bar is not None:
+            self.bar.close()
+        if self.board is not None:
+            self.board.close()
+        self.records.close()
+
+    def _has_to_speak(self, step: int, now: float) -> bool:
+        """Whether a line is due, which is then taken as said."""
+        if self.said_step is None:
+            self.said, self.said_step = now, (step - 1) // PERIOD * PERIOD  # the others are those of log.jsonl
+            return True
+        if step - self.said_step < PERIOD and now - self.said < QUIET and step != self.total:
+            return False
+        self.said, self.said_step = now, step
+        return True
+
+
+def _losses(means: Mapping[str, float], lr: float) -> str:
+    parts = " ".join(f"{name.removeprefix('loss_')} {means[name]:.3f}" for name in means if "loss_" in name)
+    terms = f" ({parts})" if parts else ""
+    return f"loss {means['loss']:.3f}{terms} lr {lr:.2g}"

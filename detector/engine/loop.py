@@ -16,8 +16,10 @@ from detector.engine.device import autocast, peak_memory_mb
 from detector.engine.keep import Statistics, keep
 from detector.engine.log import TrainLog
 from detector.engine.optim import set_learning_rate
+from detector.engine.records import header
 from detector.engine.run import Run
 from detector.engine.stop import Stopped, held, listening
+from detector.engine.tensorboard import Board
 from detector.engine.trouble import Remedies, machine_trouble
 from detector.errors import NonFiniteError, UserError
 from detector.weights.checkpoint import save_checkpoint
@@ -49,6 +51,9 @@ class Task(Protocol):
     def score(self, metrics: Mapping[str, Any]) -> float:
         """The number by which the best checkpoint is chosen; higher is better."""
 
+    def pictures(self, run: Run) -> Mapping[str, np.ndarray]:
+        """Pictures by name that show what the run's averaged model finds, uint8 RGB [H, W, 3]; there may be none."""
+
     def weights(self, run: Run) -> Mapping[str, Any]:
         """What is kept of the best model: its tensors under "model", and facts."""
 
@@ -59,7 +64,8 @@ class Plan:
 
     seed: of all chance, with the step; steps: of the whole training; rate: the factor of the base learning rates in a
     step, from 0; saves, tests: whether a checkpoint is written, an evaluation made after so many steps; clip: largest
-    norm of all gradients together, 0 for no limit; precision: off | bf16 | fp16.
+    norm of all gradients together, 0 for no limit; precision: off | bf16 | fp16; tensorboard: whether it is
+    written for.
     """
 
     seed: int
@@ -69,6 +75,7 @@ class Plan:
     tests: Callable[[int], bool]
     clip: float = 0.0
     precision: str = "off"
+    tensorboard: bool = False
 
 
 def due(step: int, period: int) -> bool:
@@ -94,7 +101,8 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
     checkpoints as they are, when it diverges.
     """
     start = run.step
-    report = TrainLog(run.folder, run.step, plan.steps)
+    board = Board(run.folder, run.step, run.text) if plan.tensorboard else None
+    report = TrainLog(run.folder, run.step, plan.steps, evaluated=run.evaluated, board=board)
     try:
         with listening():
             begin(run, plan, report)
@@ -104,7 +112,8 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
             if run.step < plan.steps:
                 run_steps(run, task, plan, report)
         return run.metrics or {}
-    except NonFiniteError:
+    except NonFiniteError as error:
+        report.event({"step": run.step, "event": "nonfinite", "message": str(error)})
         raise
     except Stopped as stopped:
         kept = keep(run, start, plan.steps)
@@ -125,11 +134,12 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
 
 def begin(run: Run, plan: Plan, report: TrainLog) -> None:
     """Say where the training begins, and leave the learning rate as it was there."""
+    said = {**header(run.text, next(run.model.parameters()).device), **run.header}
     if run.source is None:
-        report.event({"step": run.step, "event": "start", **run.header})
+        report.event({"step": run.step, "event": "start", **said})
         return
     log.info("resuming from %s at step %d of %d", run.source, run.step, plan.steps)
-    report.event({"step": run.step, "event": "resume", "checkpoint": run.source.name, **run.header})
+    report.event({"step": run.step, "event": "resume", "checkpoint": run.source.name, **said})
     set_learning_rate(run.optimizer, plan.rate(max(run.step - 1, 0)))
 
 
@@ -170,7 +180,7 @@ def update(
     run.optimizer.zero_grad(set_to_none=True)
     scaler.scale(total).backward()
     scaler.unscale_(run.optimizer)
-    norm = nn.utils.clip_grad_norm_(parameters, plan.clip or math.inf)
+    norm = gradient_norm(parameters, plan.clip)
     # one transfer for all of them, as each waits for the device
     numbers = torch.cat([total[None], terms, norm[None]]).detach().tolist()
     values = dict(zip(("loss", *losses, "grad_norm"), numbers, strict=True))
@@ -182,6 +192,13 @@ def update(
         run.average.update_parameters(run.model)
     run.step, run.whole = step + 1, True
     return values, rate
+
+
+def gradient_norm(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
+    """The norm of all gradients together, which are then scaled to `limit` where it is larger; 0: they stay."""
+    if limit:
+        return nn.utils.clip_grad_norm_(parameters, limit)
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog, *, written: Path | None = None) -> None:
@@ -197,7 +214,7 @@ def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog, *, written: 
         return
     metrics = task.measures(run)
     run.keep_best(metrics, task.score(metrics), task.weights(run))
-    report.event({"step": run.step, "event": "evaluation", "metrics": metrics})
+    report.evaluation(run.step, metrics, task.pictures(run) if plan.tensorboard else {})
     if saves:
         run.save(last)
     report.tick()

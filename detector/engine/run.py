@@ -29,8 +29,8 @@ class Run:
     values that say what a checkpoint is of (config, class names, ..); evaluated, metrics: step and measures of the last
     evaluation; best: the highest score so far; final: name of the last checkpoint, "" for its number like the others;
     kept: name of the best weights; every: whether older numbered checkpoints stay; header: what log.jsonl says of the
-    training when it begins; source: what it was resumed from; written: the
-    last checkpoint of this process; whole: whether all of it is of the same step, as it is but for the update itself.
+    training when it begins; text: the config, for readers; source: what it was resumed from; written: the last
+    checkpoint of this process; whole: whether all of it is of the same step, as it is but for the update itself.
     """
 
     folder: Path
@@ -43,6 +43,7 @@ class Run:
     kept: str = BEST
     every: bool = True
     header: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
     step: int = 0
     evaluated: int = 0
     best: float = -1.0

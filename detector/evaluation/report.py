@@ -56,6 +56,13 @@ def main_measure(metrics: Mapping[str, float]) -> float:
     return metrics["AP"] if "AP" in metrics else metrics[f"{VOC}AP50"]
 
 
+def headline(metrics: Mapping[str, float], name: str, step: int | None) -> str:
+    """The line above a table: "step 500 | shapes_val | AP 0.412 | AP50 0.634"; step: of the training, None unknown."""
+    chief = [key for key in ("AP", "AP50") if key in metrics] or [f"{VOC}AP", f"{VOC}AP50"]
+    numbers = [f"{key} {_number(metrics[key]).strip()}" for key in chief if key in metrics]
+    return " | ".join([*[f"step {step}"] * (step is not None), name, *numbers])
+
+
 def summary_text(metrics: Mapping[str, float]) -> str:
     """The COCO measures in COCO's words, VOC's likewise, then other numbers, then a table of the APs of each class.
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from tqdm import tqdm
 
+from detector.console import progress
 from detector.engine.device import autocast
 from detector.engine.stop import stop_if_asked
 from detector.models.detector import Detector
@@ -38,7 +38,7 @@ def detect_all(
     mode = model.training
     model.eval()
     try:
-        for batch in tqdm(batches, desc="evaluate", unit="batch", leave=False, dynamic_ncols=True):
+        for batch in progress(batches, desc="evaluate", unit="batch", leave=False):
             stop_if_asked()
             yield detect(model, batch, precision), batch.targets
     finally:

@@ -1,19 +1,22 @@
 """Which location, anchor or proposal answers for which box, and which of them are trained."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from detector.ops.boxes import box_areas, boxes_to_distances, intersections, pairwise_iou
+from detector.ops.boxes import box_areas, intersections, pairwise_iou
 
 BACKGROUND = -1
 IGNORED = -2
 CROWD_OVERLAP = 0.5  # share of its area in a crowd region that takes a box out, as in COCO's evaluation at IoU 0.5
 MAX_PAIRS = 2**21  # overlaps held at once: 8 MiB for each float32 matrix; or one row, where that is longer
+MAX_POINT_PAIRS = 2**18  # locations x boxes held at once: 1 MiB for each float32 matrix, near a CPU's cache
 MIN_OVERLAP = 1e-6  # IoU that a box's nearest candidate must exceed in `match_bipartite`
 
 
+@torch.no_grad()
 def match_points(
     points: Tensor,
     strides: Tensor,
@@ -29,32 +32,53 @@ def match_points(
     points [P, 2] x, y; strides [P]; ranges [P, 2]: interval of the largest distance that the location's level
     regresses, with its ends unless `open_ranges`; boxes [M, 4] and ignore [G, 4] xyxy; all in pixels. radius: half side
     of the positive square around a box's centre, in strides, cut at the box; 0: the whole box is positive. Of equal
-    areas the first box wins.
+    areas the first box wins. Locations are taken in chunks of at most MAX_POINT_PAIRS pairs.
     Returns [P] int64: index of the box, BACKGROUND, or IGNORED for unmatched locations inside a crowd region.
     """
     order = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).argsort(stable=True)
     boxes = boxes[order]
-    left, top, right, bottom = boxes_to_distances(points[:, None], boxes[None]).unbind(-1)
-    farthest = torch.maximum(torch.maximum(left, right), torch.maximum(top, bottom))
-    if radius > 0:
-        reach = (radius * strides)[:, None]
-        x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).unbind(-1)
-        left = points[:, 0, None] - torch.maximum(x - reach, boxes[:, 0])
-        top = points[:, 1, None] - torch.maximum(y - reach, boxes[:, 1])
-        right = torch.minimum(x + reach, boxes[:, 2]) - points[:, 0, None]
-        bottom = torch.minimum(y + reach, boxes[:, 3]) - points[:, 1, None]
-    nearest = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom))
-    low, high = ranges[:, :1], ranges[:, 1:]
-    inside = (farthest > low) & (farthest < high) if open_ranges else (farthest >= low) & (farthest <= high)
-    allowed = (nearest > 0) & inside
-
-    # Boxes stand in order of area, so the smallest allowed one is the one of the lowest rank.
     number = len(boxes)
-    ranks = torch.arange(number, device=boxes.device).expand_as(allowed)
-    best = torch.cat([ranks.masked_fill(~allowed, number), ranks.new_full((len(points), 1), number)], dim=1).amin(1)
-    match = torch.cat([order, order.new_tensor([BACKGROUND])])[best]
-    in_crowd = (boxes_to_distances(points[:, None], ignore[None]).amin(-1) > 0).any(1)
-    return match.masked_fill(in_crowd & (match == BACKGROUND), IGNORED)
+    # Boxes stand in order of area, so the smallest allowed one is the one of the lowest rank.
+    ranks = torch.arange(number, dtype=torch.int32, device=boxes.device)
+    index = torch.cat([order, order.new_tensor([BACKGROUND])])
+    match = index[-1].repeat(len(points))
+    chunk = max(1, MAX_POINT_PAIRS // max(1, number, len(ignore)))
+    for start in range(0, len(points), chunk):
+        part = slice(start, start + chunk)
+        place = points[part]
+        if number:
+            reach = radius * strides[part] if radius > 0 else None
+            allowed = _regressed(place, reach, ranges[part], boxes, open_ranges)
+            match[part] = index[torch.where(allowed, ranks, number).amin(1)]
+        in_crowd = _inside(place, ignore.unbind(1)).any(1)
+        match[part].masked_fill_(in_crowd & (match[part] == BACKGROUND), IGNORED)
+    return match
+
+
+def _regressed(points: Tensor, reach: Tensor | None, ranges: Tensor, boxes: Tensor, open_ranges: bool) -> Tensor:
+    """Which boxes each location may regress, [P, M] bool; see `match_points`.
+
+    reach [P]: half side of the positive square around a box's centre, pixels; None: the whole box.
+    """
+    left, top, right, bottom = boxes.unbind(1)
+    x, y = points[:, :1], points[:, 1:]
+    farthest = torch.maximum(x - left, right - x)
+    farthest = torch.maximum(farthest, torch.maximum(y - top, bottom - y))
+    low, high = ranges[:, :1], ranges[:, 1:]
+    in_range = (farthest > low) & (farthest < high) if open_ranges else (farthest >= low) & (farthest <= high)
+    if reach is not None:
+        x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).unbind(1)
+        around = reach[:, None]
+        left, top = torch.maximum(x - around, left), torch.maximum(y - around, top)
+        right, bottom = torch.minimum(x + around, right), torch.minimum(y + around, bottom)
+    return in_range & _inside(points, (left, top, right, bottom))
+
+
+def _inside(points: Tensor, sides: Sequence[Tensor]) -> Tensor:
+    """Which points [P, 2] lie inside which boxes, not on their sides: left, top, right, bottom, all [M] or [P, M]."""
+    x, y = points[:, :1], points[:, 1:]
+    left, top, right, bottom = sides
+    return (x > left) & (x < right) & (y > top) & (y < bottom)
 
 
 @torch.no_grad()

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
+from detector.console import progress
 from detector.data.capacity import check_shared_memory
 from detector.data.image_folder import FolderLoader, ImageFolder, default_resize, eval_loader, eval_transform
 from detector.engine.device import autocast, pick_device
@@ -127,7 +127,7 @@ def evaluate(model: nn.Module, batches: FolderLoader, prepare: PixelInput, amp: 
     training = model.training
     model.eval()
     images, hits1, hits5, loss, k = 0, 0.0, 0.0, 0.0, 1
-    bar = tqdm(batches, desc="evaluate", unit="batch", leave=False, dynamic_ncols=True)
+    bar = progress(batches, desc="evaluate", unit="batch", leave=False)
     for batch in bar:
         stop_if_asked()
         labels = batch.labels.to(prepare.device, non_blocking=True)

@@ -6,11 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from detector.console import show_log
 from detector.data.capacity import check_shared_memory
 from detector.data.image_folder import (
     FolderLoader,
@@ -28,6 +30,7 @@ from detector.engine.loop import Plan, due
 from detector.engine.optim import make_optimizer
 from detector.engine.run import Run, open_folder, to_resume, try_folder
 from detector.engine.stop import listening
+from detector.engine.tensorboard import require_tensorboard
 from detector.engine.trouble import Remedies
 from detector.errors import UserError
 from detector.models.backbones import BACKBONES, Classifier, build_backbone, find_weights
@@ -46,7 +49,7 @@ WEIGHTS, BEST = "weights.pth", "weights_best.pth"
 ESSENTIAL = ("backbone", "passes", "norm", "optimizer", "batch_size", "images")
 """Settings without which a checkpoint's tensors, or its place in the data, mean nothing."""
 
-FREE = ("data", "output", "weight", "workers", "checkpoint_steps", "device")
+FREE = ("data", "output", "weight", "workers", "checkpoint_steps", "device", "tensorboard")
 """Settings that may change in a run without changing its result."""
 
 
@@ -98,6 +101,10 @@ class ClassificationTask:
         """Top-1."""
         return metrics["top1"]
 
+    def pictures(self, run: Run) -> dict[str, np.ndarray]:
+        """None: a class is no place."""
+        return {}
+
     def weights(self, run: Run) -> dict[str, Any]:
         """The trained network as MODEL.WEIGHT and `detector classify` take it, with its classes and settings."""
         norm_eps = BACKBONES[self.recipe.backbone].weights.norm_eps
@@ -113,7 +120,10 @@ def train_classifier(recipe: Recipe, resume: bool = False) -> dict[str, float]:
     Returns the last epoch's top-1 and top-5 (per cent) and loss. Errors name folder, file or flag and the remedy;
     NonFiniteError stops a run that diverges and leaves its checkpoints as they are.
     """
+    show_log()
     with listening():
+        if recipe.tensorboard:
+            require_tensorboard()
         device = pick_device(recipe.device)
         _ = BACKBONES[recipe.backbone]  # an unknown name is an error of its own
         folder = try_folder(recipe.output, resume)
@@ -145,6 +155,7 @@ def plan(recipe: Recipe, per_epoch: int) -> Plan:
         saves=lambda step: due(step, per_epoch) or due(step, recipe.checkpoint_steps),
         tests=lambda step: due(step, per_epoch),
         precision=recipe.amp,
+        tensorboard=recipe.tensorboard,
     )
 
 
@@ -182,6 +193,7 @@ def start(task: ClassificationTask, folder: Path, resume: bool = False) -> Run:
         kept=BEST,
         every=False,
         header={"settings": {**settings, "weight": shown(recipe.weight)}},
+        text="".join(f"{name}: {value}\n" for name, value in settings.items()),
     )
     if found:
         path, content = found.path, found.content

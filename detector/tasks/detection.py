@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from detector.config import config_text, save_config
+from detector.console import show_log
 from detector.data.check import check_tests, check_training
 from detector.data.coco import CocoDetection, JoinedDataset
 from detector.data.loader import (
@@ -27,6 +29,7 @@ from detector.engine.device import pick_device
 from detector.engine.loop import Plan, due
 from detector.engine.run import Run, open_folder, to_resume, try_folder
 from detector.engine.stop import listening
+from detector.engine.tensorboard import require_tensorboard
 from detector.engine.trouble import explained
 from detector.errors import UserError
 from detector.evaluation.base import Evaluator
@@ -40,6 +43,7 @@ from detector.models.norm import check_batch
 from detector.structures import Batch, Target
 from detector.tasks.header import detection_farewell, detection_header
 from detector.tasks.measured import Subject, save_measures, state_digest
+from detector.tasks.pictures import drawn
 from detector.tasks.remedies import remedies
 from detector.tasks.resolve import resolve, resolve_model
 from detector.tasks.solver import build_optimizer, idle_schedule, learning_rate_factor
@@ -112,6 +116,10 @@ class DetectionTask:
         """The mean of the test sets' main measures."""
         return sum(map(main_measure, metrics.values())) / len(metrics)
 
+    def pictures(self, run: Run) -> dict[str, np.ndarray]:
+        """The first LOG.PICTURES of each test set, detections beside the truth."""
+        return drawn(run.averaged, self.tests, self.cfg)  # type: ignore[arg-type]
+
     def weights(self, run: Run) -> dict[str, Any]:
         """The model and what the run says of it: enough to predict with."""
         return {"model": run.averaged.state_dict(), **run.facts}
@@ -124,7 +132,10 @@ def train(cfg: CfgNode, resume: bool = False) -> Metrics:
     Returns the final metrics by test set. Errors name file, record, key and remedy; those before the first step leave
     no file behind. NonFiniteError stops a run that diverges and leaves its checkpoints as they are.
     """
+    show_log()
     with listening():
+        if cfg.LOG.TENSORBOARD:
+            require_tensorboard()
         folder = try_folder(cfg.OUTPUT_DIR, resume)
         task = DetectionTask.from_config(cfg)
         with explained(task.remedies):
@@ -149,6 +160,7 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
         build_optimizer(cfg.SOLVER, model),
         torch.amp.GradScaler(task.device.type, enabled=cfg.SOLVER.AMP == "fp16"),
         {"config": config_text(cfg), "classes": data.classes, "category_ids": data.category_ids},
+        text=config_text(cfg),
     )
     if found:
         check_classes(found.content, str(found.path), data.classes)
@@ -182,6 +194,7 @@ def plan(cfg: CfgNode, tests: bool) -> Plan:
         tests=lambda step: tests and (due(step, solver.TEST_PERIOD) or step == solver.MAX_ITER),
         clip=solver.CLIP_GRAD_NORM,
         precision=solver.AMP,
+        tensorboard=cfg.LOG.TENSORBOARD,
     )
 
 
@@ -190,6 +203,7 @@ def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") 
 
     weight, which: see `find_trained`. Raises ValueError or OSError that names the file, key and remedy.
     """
+    show_log()
     device = pick_device(cfg.MODEL.DEVICE)
     check_names(cfg)
     found = find_trained(cfg, weight, which)

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import platform
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,16 +9,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 import torch
-import torchvision
 from torch import Tensor
 from yacs.config import CfgNode
 
 from detector.config import changed_keys
 from detector.data.coco import CocoDetection
 from detector.evaluation.base import Evaluator
-from detector.evaluation.report import summary_text
+from detector.evaluation.report import headline, summary_text
 from detector.files import write_json
-from detector.version import __version__
+from detector.version import versions
 from detector.weights.address import shown
 
 log = logging.getLogger("detector")
@@ -70,17 +68,12 @@ def save_measures(
         "step": subject.step,
         "data": {"name": dataset.name, "annotations": str(dataset.index.path), "images": len(dataset.index)},
         "config": {k: shown(v) if k == "MODEL.WEIGHT" else v for k, v in changed_keys(cfg).items()},
-        "versions": {
-            "detector": __version__,
-            "torch": str(torch.__version__),
-            "torchvision": str(torchvision.__version__),
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
     }
     write_json(folder / f"metrics{suffix}.json", {**metrics, MEASURED: said})
-    log.info("%s\n%s", dataset.name, summary_text(metrics))
+    log.info("%s\n%s", headline(metrics, dataset.name, subject.step), summary_text(metrics))
     log.info("numbers -> %s, detections -> %s", folder / f"metrics{suffix}.json", folder / f"results{suffix}.json")
     return metrics
 

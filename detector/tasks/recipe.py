@@ -26,7 +26,8 @@ class Recipe:
     to start from, "" nothing, "imagenet", a path or an address; lr, weight_decay: None takes the optimiser's usual one,
     the rate in proportion to the batch (Goyal et al. 2017); warmup_epochs: None takes a tenth of them, at most 5;
     mixup, cutmix: alpha of their Beta distribution, 0 is none; ema: decay a step, 0 is none; passes: how often stages
-    run, 0 as registered; checkpoint_steps: between checkpoints inside an epoch, 0 is none.
+    run, 0 as registered; checkpoint_steps: between checkpoints inside an epoch, 0 is none; tensorboard: whether
+    OUTPUT/tensorboard is written.
     Raises ValueError naming a flag that is wrong.
     """
 
@@ -53,6 +54,7 @@ class Recipe:
     seed: int = 0
     checkpoint_steps: int = 1000
     device: str = "auto"
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):

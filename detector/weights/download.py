@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-from tqdm import tqdm
-
+from detector.console import progress
 from detector.errors import UserError
 from detector.weights.address import shown, split_user
 
@@ -189,7 +188,7 @@ def _date(part: Path, modified: str | None) -> None:
 
 def _copy(source: Any, target: BinaryIO, done: int, size: int, name: str, timeout: float, most: int) -> None:  # noqa: ANN401
     arrived, until = 0, time.monotonic() + timeout
-    with tqdm(total=size or None, initial=done, unit="B", unit_scale=True, desc=name) as bar:
+    with progress(total=size or None, initial=done, unit="B", desc=name) as bar:
         while True:
             try:
                 chunk = source.read1(CHUNK)

@@ -148,7 +148,7 @@ def test_the_tester_answers_bad_input_in_one_line(data, tmp_path, weight):
     assert "holds a backbone without classifier" in answer(weight=tmp_path / "bare.pth")
 
 
-def test_the_trainer_answers_bad_input_in_one_line(data, tmp_path):
+def test_the_trainer_answers_bad_input_in_one_line(data, tmp_path, monkeypatch):
     def answer(*more, **settings):
         common = {**SETTINGS, "data": data, "output": tmp_path / "out", "epochs": 1}
         return error(pretrain, [*flags(**{**common, **settings}), *more])
@@ -161,6 +161,8 @@ def test_the_trainer_answers_bad_input_in_one_line(data, tmp_path):
     assert "--weight: there is no file" in answer(weight=tmp_path / "nothing.pth")
     (tmp_path / "file").write_text("")
     assert "--output" in answer(output=tmp_path / "file" / "out")
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert answer("--tensorboard").startswith("error: --tensorboard needs a package that cannot be imported")
     assert not list(tmp_path.glob("out/model*"))
 
 

@@ -55,6 +55,8 @@ def lines(caplog, path, *opts):
             "INPUT.MIN_SIZE_RANGE_TRAIN [6, 8]",
         ),
         (["DATASETS.TEST", "()", "SOLVER.TEST_PERIOD", "5"], "SOLVER.TEST_PERIOD", "DATASETS.TEST []"),
+        (["LOG.PICTURES", "2"], "LOG.PICTURES", "LOG.TENSORBOARD False"),
+        (["DATASETS.TEST", "()", "LOG.TENSORBOARD", "True", "LOG.PICTURES", "2"], "LOG.PICTURES", "DATASETS.TEST []"),
     ],
 )
 def test_what_has_no_effect_is_named_with_its_origin_and_reason(caplog, opts, named, why):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from detector.evaluation.report import MEASURES, summary_text
+from detector.evaluation.report import MEASURES, headline, summary_text
 from detector.files import write_json
 
 
@@ -42,6 +42,15 @@ def test_long_names_and_other_numbers_are_shown():
 
 def test_no_numbers_no_text():
     assert summary_text({}) == ""
+
+
+def test_the_line_above_a_table():
+    metrics = {"AP": 0.41249, "AP50": -1.0, "AP75": 0.3, "VOC/AP50": 0.5}
+    assert headline(metrics, "val", 500) == "step 500 | val | AP 0.412 | AP50 -"
+    assert headline({"VOC/AP": 0.25, "VOC/AP50": 0.5, "VOC/AP50/dark": 1.0}, "val", None) == (
+        "val | VOC/AP 0.250 | VOC/AP50 0.500"
+    )
+    assert headline({}, "val", 0) == "step 0 | val"
 
 
 def test_json_is_written_whole(tmp_path):

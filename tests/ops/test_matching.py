@@ -65,6 +65,45 @@ def test_no_box_is_background_everywhere():
     assert match([[1, 1], [2, 2]], NONE) == [BACKGROUND, BACKGROUND]
 
 
+def smallest_box(points, strides, ranges, boxes, ignore, radius, open_ranges):
+    """The definition, a location and a box at a time."""
+    found = []
+    for (x, y), stride, (low, high) in zip(points.tolist(), strides.tolist(), ranges.tolist()):
+        best = None
+        for number, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+            largest = max(x - x1, y - y1, x2 - x, y2 - y)
+            reach = radius * stride or torch.inf
+            across, down = (x1 + x2) / 2, (y1 + y2) / 2
+            inside = x1 < x < x2 and y1 < y < y2 and abs(x - across) < reach and abs(y - down) < reach
+            if inside and (low < largest < high or (not open_ranges and largest in (low, high))):
+                area = (x2 - x1) * (y2 - y1)
+                best = min(best or (area, number), (area, number))
+        crowd = any(x1 < x < x2 and y1 < y < y2 for x1, y1, x2, y2 in ignore.tolist())
+        found.append(best[1] if best else IGNORED if crowd else BACKGROUND)
+    return found
+
+
+@pytest.mark.parametrize("pairs", [2**18, 100, 1])
+@pytest.mark.parametrize("radius", [0.0, 1.5])
+@pytest.mark.parametrize("open_ranges", [False, True])
+def test_locations_match_by_the_definition_in_chunks_of_any_size(monkeypatch, pairs, radius, open_ranges):
+    monkeypatch.setattr(matching, "MAX_POINT_PAIRS", pairs)
+    # Whole pixels: many areas tie, and distances that equal a bound.
+    points = torch.cat([grid_points(22, 22, 8), grid_points(11, 11, 16)])
+    strides = torch.tensor([8.0, 16.0]).repeat_interleave(torch.tensor([484, 121]))
+    ranges = torch.tensor([[-1.0, 24], [24, torch.inf]]).repeat_interleave(torch.tensor([484, 121]), dim=0)
+    boxes, crowds = boxes_on_a_grid(25), boxes_on_a_grid(4)
+    for m, g in ((25, 4), (25, 0), (3, 4), (0, 4), (0, 0)):
+        given = (points, strides, ranges, boxes[:m], crowds[:g], radius)
+        got = match_points(*given, open_ranges=open_ranges)
+        assert got.dtype == torch.int64
+        assert got.tolist() == smallest_box(*given, open_ranges)
+        if m and g:
+            assert {int(one) for one in got.unique()} > {IGNORED, BACKGROUND, 0}
+            assert (matching.match_points(*given, open_ranges=not open_ranges) != got).any()  # so the bounds are met
+    assert match_points(points[:0], strides[:0], ranges[:0], boxes, crowds, radius).tolist() == []
+
+
 def boxes_on_a_grid(number, step=4):
     """Boxes with many equal overlaps."""
     corner = torch.randint(40, (number, 2)) * step
@@ -155,6 +194,37 @@ def test_memory_of_many_boxes_and_anchors_is_bounded():
     assert run.stdout, run.stderr
     assert int(run.stdout) >= 250
     assert "tried to allocate 500000000 bytes" in run.stderr  # so the limit does bind
+
+
+LIMITED_POINTS = """
+import re, resource, sys, torch
+from detector.ops.anchors import grid_points
+from detector.ops.matching import match_points
+torch.manual_seed(0)
+torch.set_num_threads(1)
+def boxes(n):
+    corner = torch.rand(n, 2) * 1000
+    return torch.cat([corner, corner + 1 + torch.rand(n, 2) * 100], dim=1)
+few, many = boxes(1), boxes(1000)
+points = grid_points(140, 160, 8)
+rest = torch.full((22400,), 8.), torch.tensor([[-1., torch.inf]]).expand(22400, 2)
+match_points(points, *rest, few, few, 1.5)
+used = int(re.search(r"VmData:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[1]) * 2**20,) * 2)
+match = match_points(points, *rest, many, many[::2], 1.5)
+print(len(match[match >= 0].unique()))
+points[:, None] - many[None, :, :2]
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are Linux's")
+def test_memory_of_many_boxes_and_locations_is_bounded():
+    """With 80 MiB left, 22,400 locations match 1,000 boxes; one dense float32 matrix of them would be 85 MiB."""
+    env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    run = subprocess.run([sys.executable, "-c", LIMITED_POINTS, "80"], capture_output=True, text=True, env=env)
+    assert run.stdout, run.stderr
+    assert int(run.stdout) > 500
+    assert "tried to allocate 179200000 bytes" in run.stderr  # so the limit does bind
 
 
 def test_samples_are_balanced_and_filled_up_with_background():

@@ -107,6 +107,17 @@ def test_the_loop_is_the_recipe_spelled_out(recipe, data, tmp_path):
         torch.testing.assert_close(got[key], value, rtol=1e-4, atol=1e-5, msg=key)
 
 
+def test_tensorboard_sees_the_run(recipe, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    metrics = train_classifier(recipe(epochs=1, tensorboard=True))
+    events = accumulator.EventAccumulator(str(tmp_path / "out" / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("test/top1")] == [(3, pytest.approx(metrics["top1"]))]
+    assert [e.step for e in events.Scalars("train/loss")] == [3]
+    (text,) = events.Tensors("config/text_summary")
+    assert "    backbone: resnet10\n" in text.tensor_proto.string_val[0].decode()
+    assert records(tmp_path / "out")[0]["settings"]["tensorboard"] is True
+
+
 # Each stops its own process with SIGKILL at a place that the loop has no say in; they follow one another in one run.
 KILLERS = """
 import detector.tasks.classification as pretrain

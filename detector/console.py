@@ -1,0 +1,176 @@
+"""What a person sees: progress bars, and log lines between them; in a terminal, a notebook or a file of text."""
+
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, TextIO
+
+from tqdm import tqdm
+
+QUIET = 30.0
+"""Seconds between the lines that stand for a bar where there is no terminal."""
+
+log = logging.getLogger("detector")
+
+
+class Progress(Protocol):
+    """What the callers of `progress` use of a bar; it is also a context, which closes it."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __enter__(self) -> "Progress": ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def update(self, n: int = 1) -> object:
+        """Count n more."""
+
+    def set_postfix_str(self, s: str, refresh: bool = True) -> None:
+        """What stands behind the numbers."""
+
+    def close(self) -> None:
+        """Leave it as it is."""
+
+
+def in_notebook() -> bool:
+    """Whether this is the kernel of a notebook, whose cells show bars although they are no terminal."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
+
+
+def watched() -> bool:
+    """Whether a bar can be redrawn in its place: standard error is a terminal, or the cell of a notebook.
+
+    A terminal without columns, as a container's may be, shows no bar.
+    """
+    if in_notebook():
+        return True
+    try:
+        return _is_open(sys.stderr) and sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except OSError:
+        return False
+
+
+def _is_open(stream: TextIO | None) -> bool:
+    """Whether it can be written to: a program without a console has none."""
+    return stream is not None and not stream.closed
+
+
+def progress(
+    items: Iterable[Any] | None = None,
+    *,
+    desc: str,
+    unit: str,
+    total: int | None = None,
+    initial: int = 0,
+    leave: bool = True,
+    delay: float = 0,
+) -> Progress:
+    """Every progress bar of the package: on standard error where it is watched, else a log line every QUIET seconds.
+
+    items: what is counted as it is iterated over, else the caller counts with `update`; total: how many, None for
+    len(items), or for not known; unit: of what, "B" for bytes; leave: whether it stays when it is done;
+    delay: seconds before it appears.
+    """
+    if not watched():
+        return _Lines(items, desc, unit, total, initial)
+    # Cells of a notebook know no way up: there a bar within another one takes its line.
+    bar, line = (_notebook_bar(), 0) if in_notebook() else (tqdm, None)
+    return bar(
+        items, desc=desc, unit=unit, total=total, initial=initial, leave=leave, delay=delay,
+        unit_scale=unit == "B", dynamic_ncols=True, position=line,
+    )  # fmt: skip
+
+
+def _notebook_bar() -> type:
+    """The bar of a notebook; where ipywidgets is missing that of a terminal, which cells show too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it would be a complaint about ipywidgets in every first cell
+        from tqdm.auto import tqdm as bar
+    return bar
+
+
+class _Lines:
+    """Log lines in place of a bar, none for what is over sooner."""
+
+    def __init__(self, items: Iterable[Any] | None, desc: str, unit: str, total: int | None, initial: int) -> None:
+        self.items, self.desc, self.unit, self.text = items, desc, unit, ""
+        self.total = len(items) if total is None and hasattr(items, "__len__") else total  # type: ignore[arg-type]
+        self.done = self.initial = initial
+        self.start = self.said = time.monotonic()
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self.items or ():
+            yield item
+            self.update()
+
+    def __enter__(self) -> "_Lines":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def update(self, n: int = 1) -> None:
+        self.done += n
+        now = time.monotonic()
+        if now - self.said < QUIET:
+            return
+        self.said = now
+        passed, counts = now - self.start, self._count(self.done)
+        times = [f"{duration(passed)} passed"]
+        if self.total:
+            left = passed / max(1, self.done - self.initial) * (self.total - self.done)
+            counts += f"/{self._count(self.total)}"
+            times += [f"{duration(left)} left"]
+        log.info(", ".join([f"{self.desc}: {counts} {self.unit}", *times, *[self.text] * bool(self.text)]))
+
+    def set_postfix_str(self, s: str, refresh: bool = True) -> None:
+        self.text = s
+
+    def close(self) -> None:
+        pass
+
+    def _count(self, number: int) -> str:
+        return tqdm.format_sizeof(number) if self.unit == "B" else str(number)
+
+
+def duration(seconds: float) -> str:
+    """Whole seconds as 0:45, 12:30 or 3:59:10; "?" for what is no number."""
+    if not 0 <= seconds < float("inf"):
+        return "?"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class _Handler(logging.Handler):
+    """Log lines on what standard output is at the time, above the bars; with the time of day where no bar is."""
+
+    timed = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+    plain = logging.Formatter("%(levelname)s %(message)s")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if _is_open(sys.stdout):
+            tqdm.write((self.plain if watched() else self.timed).format(record), file=sys.stdout)
+            sys.stdout.flush()  # into a file too: it is read while the program runs
+
+
+def setup_logging() -> logging.Logger:
+    """The logger "detector", writing to standard output between progress bars; once per process."""
+    if not log.handlers:
+        log.addHandler(_Handler())
+        log.setLevel(logging.INFO)
+        log.propagate = False
+    return log
+
+
+def show_log() -> None:
+    """`setup_logging` for those who call a function in place of a command, unless they set up logging themselves.
+
+    A notebook's own handlers do not count: they are not the user's.
+    """
+    if not log.handlers and log.level == logging.NOTSET and (in_notebook() or not log.hasHandlers()):
+        setup_logging()

@@ -1,0 +1,88 @@
+"""log.jsonl: what happened in a run, one strict JSON object a line, each step once however often it was resumed."""
+
+import hashlib
+import json
+import logging
+import platform
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from detector.engine.device import device_name
+from detector.files import write_atomic
+from detector.version import versions
+
+log = logging.getLogger("detector")
+
+NAME = "log.jsonl"
+
+
+class Records:
+    """The file of a folder, open for more lines.
+
+    step: of the run that begins or goes on here; evaluated: step of its last evaluation. Lines of later ones are of
+    steps that will be made again: they go, as does a last line that was not written to its end, and that is said.
+    """
+
+    def __init__(self, folder: Path, step: int, evaluated: int) -> None:
+        path = folder / NAME
+        if path.exists():
+            _cut(path, step, evaluated)
+        self.file = open(path, "ab")
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append a line: floats to six digits, null for what is infinite or no number."""
+        rounded = {key: float(f"{v:.6g}") if isinstance(v, float) else v for key, v in record.items()}
+        self.file.write(_line(rounded))
+        self.file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+def header(text: str, device: torch.device) -> dict[str, Any]:
+    """What the first line of a start or a resume says of the program, the machine and the config `text`."""
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "platform": platform.platform(),
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
+
+
+def _cut(path: Path, step: int, evaluated: int) -> None:
+    """Leave the lines up to a step, and of the evaluations up to `evaluated`."""
+    written = path.read_bytes()
+    records = [_read(line) for line in written.splitlines()]
+    intact = [record for record in records if record is not None]
+    kept = [r for r in intact if r["step"] <= (evaluated if r.get("event") == "evaluation" else step)]
+    content = b"".join(map(_line, kept))
+    if content != written:
+        write_atomic(path, content)
+    if later := len(intact) - len(kept):
+        log.info("%s: %d lines of steps after %d go, as these are made again", path, later, step)
+    if broken := len(records) - len(intact):
+        log.info("%s: %d lines that were not written to their end go", path, broken)
+
+
+def _read(line: bytes) -> dict[str, Any] | None:
+    """The record of a line; None where it is none, for instance the half line of a process that was killed."""
+    try:
+        record = json.loads(line, parse_constant=lambda name: None)  # logs of before had NaN in them
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(record) + b"\n"
+    except UnicodeEncodeError:  # names of files may be no text; their record must not be lost for that
+        plain = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")
+        return _line(json.loads(plain, parse_constant=lambda name: None))

@@ -1,0 +1,63 @@
+"""What a detector finds on the first pictures of its test sets, drawn beside the truth."""
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from yacs.config import CfgNode
+
+from detector.data.coco import CocoDetection, RecordError
+from detector.data.loader import collate
+from detector.inference.detect import detect
+from detector.models.detector import Detector
+from detector.ops.boxes import rescale_boxes
+from detector.structures import Detection, Size
+from detector.visualize import draw
+
+LOWEST = 0.3  # score that is drawn
+LONGEST = 640  # pixels, side of a picture: they are looked at side by side, and kept of every evaluation
+
+
+def drawn(model: Detector, datasets: Mapping[str, CocoDetection], cfg: CfgNode) -> dict[str, np.ndarray]:
+    """The first LOG.PICTURES pictures of each test set by "SET/ID", uint8 RGB [H, W, 3].
+
+    Detections of at least LOWEST in solid lines, the truth in dashes. Pictures that cannot be read are left out: of
+    them the evaluation speaks. The model stays in the mode it was in.
+    """
+    mode = model.training
+    model.eval()
+    try:
+        return {
+            f"{name}/{dataset.image_ids[place]}": picture
+            for name, dataset in datasets.items()
+            for place in range(min(cfg.LOG.PICTURES, len(dataset)))
+            if (picture := _picture(model, dataset, place, cfg)) is not None
+        }
+    finally:
+        model.train(mode)
+
+
+def _picture(model: Detector, dataset: CocoDetection, place: int, cfg: CfgNode) -> np.ndarray | None:
+    try:
+        image, target = dataset[place]
+    except RecordError:
+        return None
+    batch = collate([(image, target)], cfg.DATALOADER.SIZE_DIVISIBILITY)
+    (found,) = detect(model, batch, cfg.TEST.AMP)
+    size = _shown(target["original"])
+    pixels = cv2.resize(image.permute(1, 2, 0).numpy(), size[::-1], interpolation=cv2.INTER_AREA)
+    kept = found["scores"] >= LOWEST
+    shown = Detection(
+        boxes=rescale_boxes(found["boxes"][kept], target["original"], size),
+        labels=found["labels"][kept],
+        scores=found["scores"][kept],
+    )
+    truth = {key: rescale_boxes(target[key], batch.sizes[0], size) for key in ("boxes", "ignore")}  # type: ignore[literal-required]
+    return draw(pixels, shown, dataset.classes, {**target, **truth})  # type: ignore[arg-type]
+
+
+def _shown(size: Size) -> Size:
+    """A size that is no longer than LONGEST, of the same shape."""
+    scale = min(1.0, LONGEST / max(size))
+    height, width = (max(1, round(side * scale)) for side in size)
+    return height, width
