@@ -22,6 +22,7 @@ from detector.data.image_folder import (
 from detector.engine import loop
 from detector.engine.device import pick_device
 from detector.engine.ema import average_weights
+from detector.engine.lock import locked
 from detector.engine.loop import Plan, due
 from detector.engine.optim import make_optimizer
 from detector.engine.run import Run, open_folder, to_resume
@@ -97,7 +98,7 @@ class ClassificationTask:
 def train_classifier(recipe: Recipe, resume: bool = False) -> dict[str, float]:
     """Train and evaluate after each epoch; writes checkpoints, log.jsonl, weights.pth and weights_best.pth.
 
-    resume: continue from the newest intact checkpoint of the output folder (from the start if there is none). On the
+    resume: continue from the newest intact checkpoint of the output folder (from the start if no run is there). On the
     CPU, a run that was killed anywhere and resumed ends with the same bits as an uninterrupted one.
     Returns the last epoch's top-1 and top-5 (per cent) and loss. Errors name folder, file or flag and the remedy;
     NonFiniteError stops a run that diverges and leaves its checkpoints as they are.
@@ -105,17 +106,19 @@ def train_classifier(recipe: Recipe, resume: bool = False) -> dict[str, float]:
     device = pick_device(recipe.device)
     train_set, val_set = open_train_and_val(Path(recipe.data), recipe.crop, recipe.seed)
     folder = open_folder(recipe.output, resume)
-    task = ClassificationTask(recipe, device, train_set, val_set)
-    run = start(task, folder, resume)
-    per_epoch = -(-len(train_set) // recipe.batch_size)
-    log.info(
-        "%s: %d classes, %d pictures to train on and %d to evaluate, %d epochs of %d steps, learning rate %g",
-        *(recipe.backbone, len(train_set.classes), len(train_set), len(val_set), recipe.epochs, per_epoch, recipe.lr),
-    )
-    metrics = loop.train(run, task, plan(recipe, per_epoch))
-    save_checkpoint(folder / WEIGHTS, {**task.weights(run), "step": run.step, "metrics": run.metrics})
-    log.info("weights of the last epoch -> %s, of the best -> %s", folder / WEIGHTS, folder / BEST)
-    return metrics
+    with locked(folder):
+        task = ClassificationTask(recipe, device, train_set, val_set)
+        run = start(task, folder, resume)
+        per_epoch = -(-len(train_set) // recipe.batch_size)
+        log.info(
+            "%s: %d classes, %d pictures to train on and %d to evaluate, %d epochs of %d steps, learning rate %g",
+            *(recipe.backbone, len(train_set.classes), len(train_set), len(val_set)),
+            *(recipe.epochs, per_epoch, recipe.lr),
+        )
+        metrics = loop.train(run, task, plan(recipe, per_epoch))
+        save_checkpoint(folder / WEIGHTS, {**task.weights(run), "step": run.step, "metrics": run.metrics})
+        log.info("weights of the last epoch -> %s, of the best -> %s", folder / WEIGHTS, folder / BEST)
+        return metrics
 
 
 def plan(recipe: Recipe, per_epoch: int) -> Plan:
@@ -164,7 +167,7 @@ def start(task: ClassificationTask, folder: Path, resume: bool = False) -> Run:
         average_weights(model, recipe.ema) if recipe.ema else None,
         final="",
         kept=BEST,
-        every=False,
+        keep=1,
         header={"settings": settings},
     )
     if found:

@@ -22,6 +22,7 @@ from detector.data.loader import (
 )
 from detector.engine import loop
 from detector.engine.device import pick_device
+from detector.engine.lock import locked
 from detector.engine.loop import Plan, due
 from detector.engine.run import Run, open_folder, to_resume
 from detector.errors import UserError
@@ -34,10 +35,12 @@ from detector.models.build import build_detector, pixel_statistics
 from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch, Target
+from detector.tasks.compare import compare
 from detector.tasks.measured import Subject, save_measures, state_digest
 from detector.tasks.resolve import resolve, resolve_model
 from detector.tasks.solver import build_optimizer, learning_rate_factor
-from detector.tasks.trained import check_classes, find_trained, load_found, load_weights
+from detector.tasks.trained import find_trained, load_found, load_weights
+from detector.weights.checkpoint import BEST
 
 log = logging.getLogger("detector")
 
@@ -107,21 +110,24 @@ class DetectionTask:
 def train(cfg: CfgNode, resume: bool = False) -> Metrics:
     """Train as the config says, evaluating and saving on the way and at the end.
 
-    resume: continue from the newest intact checkpoint of OUTPUT_DIR (from the start if there is none).
+    resume: continue from the newest intact checkpoint of OUTPUT_DIR (from the start if no run is there).
     Returns the final metrics by test set. Errors name file, record, key and remedy; NonFiniteError stops a run that
     diverges and leaves its checkpoints as they are.
     """
     folder = open_folder(cfg.OUTPUT_DIR, resume)
-    task = DetectionTask.from_config(cfg)
-    run = start(task, folder, resume)
-    save_config(task.cfg, folder / "config.yaml")
-    return loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
+    with locked(folder):
+        task = DetectionTask.from_config(cfg)
+        run = start(task, folder, resume)
+        save_config(task.cfg, folder / "config.yaml")
+        return loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
 
 
 def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
     """A run at step 0 with the weights that MODEL.WEIGHT names, or the newest checkpoint's."""
     cfg, data = task.cfg, task.train_set
     found = to_resume(folder, resume)
+    if found:
+        compare(found, cfg, data.classes)
     torch.manual_seed(cfg.SEED)
     model = task.build().to(task.device)
     run = Run(
@@ -130,9 +136,10 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
         build_optimizer(cfg.SOLVER, model),
         torch.amp.GradScaler(task.device.type, enabled=cfg.SOLVER.AMP == "fp16"),
         {"config": config_text(cfg), "classes": data.classes, "category_ids": data.category_ids},
+        kept=BEST if task.tests and 0 < cfg.SOLVER.TEST_PERIOD < cfg.SOLVER.MAX_ITER else "",
+        keep=cfg.SOLVER.CHECKPOINT_KEEP,
     )
     if found:
-        check_classes(found.content, str(found.path), data.classes)
         run.restore(found)
         if run.step > cfg.SOLVER.MAX_ITER:
             raise UserError(f"{found.path} is at step {run.step}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}")

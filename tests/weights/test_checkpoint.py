@@ -36,14 +36,17 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_a_full_device_is_named_and_keeps_the_old_file(tmp_path):
-    if not os.path.exists("/dev/full"):
-        pytest.skip("no /dev/full here")
+def test_a_file_that_the_system_cuts_short_is_named_and_the_old_one_kept(tmp_path):
+    resource = pytest.importorskip("resource")
     path = tmp_path / "model_final.pth"
     save_checkpoint(path, {**FULL, "step": 1})
-    (tmp_path / "model_final.pth.tmp").symlink_to("/dev/full")
-    with pytest.raises(OSError, match=r"cannot write checkpoint .*model_final\.pth: .*OUTPUT_DIR"):
-        save_checkpoint(path, {**FULL, "step": 2})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write checkpoint .*model_final\.pth: .*OUTPUT_DIR"):
+            save_checkpoint(path, {**FULL, "step": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert read_checkpoint(path, "step").content["step"] == 1
     assert os.listdir(tmp_path) == [path.name]
 
