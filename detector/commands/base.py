@@ -13,6 +13,7 @@ from detector.config import load_config
 from detector.engine.log import setup_logging
 from detector.errors import MissingFileError, UserError
 from detector.plugins import load_plugins
+from detector.text import printable
 
 CLASSIFIER_FLAGS = {
     "MODEL.BACKBONE.NAME": "--backbone",
@@ -29,9 +30,17 @@ AMP = ("off", "bf16", "fp16")
 
 WEIGHT = "MODEL.WEIGHT"
 
+LAYOUT = "\n\t"
+"""Control characters of messages themselves."""
+
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Names the defaults, and leaves the lines of an example as they are."""
+
+
+def expanded(text: str) -> str:
+    """The type of a flag that takes a path: `~` is the home folder also where no shell has seen it."""
+    return os.path.expanduser(text)
 
 
 def plain_parser(description: str | None, verb: str = "", example: str = "") -> argparse.ArgumentParser:
@@ -81,7 +90,7 @@ def trained_parser(description: str | None, verb: str, example: str, *forms: str
 def add_config_file(parser: argparse.ArgumentParser, *, required: bool = False, note: str = "") -> None:
     """`--config-file FILE`; note: what it is for, where that is not the whole config."""
     parser.add_argument(
-        "--config-file", required=required, metavar="FILE",
+        "--config-file", type=expanded, required=required, metavar="FILE",
         help=f"YAML file{note}, or the name of a shipped one: see `detector configs`",
     )  # fmt: skip
 
@@ -124,6 +133,7 @@ def read_trained(
         raise UserError(f"{WEIGHT} {weight} and --which {args.which} are two wishes: leave one of them out")
     if trained is None:
         return load_config(args.config_file, others), weight
+    trained = expanded(trained)
     if not Path(trained).exists():
         raise MissingFileError(f"RUN {trained}: there is no such folder or checkpoint; write output/NAME or FILE.pth")
     if Path(trained).is_file():
@@ -154,7 +164,7 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
         text = str(error)
         for key, flag in (flags or {}).items():
             text = text.replace(key, flag)
-        sys.exit(f"error: {text}")
+        sys.exit(f"error: {printable(text, keep=LAYOUT)}")
     except KeyboardInterrupt:
         sys.exit("interrupted; training continues from its newest checkpoint with --resume")
 

@@ -11,6 +11,7 @@ import yaml  # type: ignore[import-untyped]
 from detector.config.defaults import flat, get_defaults
 from detector.config.shipped import near_text, shipped_config
 from detector.errors import MissingFileError, UserError
+from detector.files import user_path
 
 
 class Layer(NamedTuple):
@@ -113,7 +114,7 @@ def _bases(tree: dict[str, Any], source: str) -> list[str]:
 
 def _find_base(entry: str, path: Path) -> Path:
     """The file that a base of `path` is: beside it, else the shipped one of that name."""
-    beside = path.parent / entry
+    beside = path.parent / user_path(entry)
     near = next((p for p in (beside, Path(f"{beside}.yaml")) if p.resolve().is_file()), None)
     found = near or shipped_config(entry)
     if found is None:

@@ -8,6 +8,7 @@ import yaml  # type: ignore[import-untyped]
 from yacs.config import CfgNode
 
 from detector.config.defaults import flat, get_defaults
+from detector.files import write_atomic
 
 
 class _Dumper(yaml.SafeDumper):
@@ -22,9 +23,7 @@ _Dumper.add_representer(
 
 def save_config(cfg: CfgNode, path: str | Path) -> None:
     """Write every key as YAML; `load_config` reads it back to an equal config. Makes the folder if needed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(config_text(cfg), encoding="utf-8")
+    write_atomic(path, config_text(cfg).encode("utf-8", "backslashreplace"))
 
 
 def config_text(cfg: CfgNode) -> str:

@@ -9,12 +9,15 @@ from typing import Any
 
 from tqdm import tqdm
 
+from detector.files import open_append
+from detector.text import printable
+
 PERIOD = 20  # steps between lines of log.jsonl and refreshes of the bar
 
 
 class _TqdmHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record))
+        tqdm.write(printable(self.format(record), keep="\n\t"))
 
 
 def setup_logging() -> logging.Logger:
@@ -37,7 +40,7 @@ class TrainLog:
     """
 
     def __init__(self, output: Path, start: int, total: int) -> None:
-        self.file = open(output / "log.jsonl", "a", encoding="utf-8")
+        self.file = open_append(output / "log.jsonl")
         self.bar = tqdm(total=total, initial=start, desc="train", unit="step", dynamic_ncols=True)
         self.window: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=PERIOD))
         self.last = time.perf_counter()

@@ -18,6 +18,7 @@ from uuid import uuid4
 from tqdm import tqdm
 
 from detector.errors import UserError
+from detector.files import user_path
 from detector.weights.record import Weights
 
 CHUNK = 1 << 20
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 def cache_folder() -> Path:
     """Where downloads are kept: $DETECTOR_CACHE, else ~/.cache/detector."""
-    return Path(os.environ.get("DETECTOR_CACHE") or "~/.cache/detector").expanduser()
+    return user_path(os.environ.get("DETECTOR_CACHE") or "~/.cache/detector")
 
 
 def resolve(weight: str, network: str, record: Weights, published: Mapping[str, Weights]) -> Path:
@@ -56,7 +57,7 @@ def resolve(weight: str, network: str, record: Weights, published: Mapping[str, 
         # A folder for each address: other files of the same name, and the published one, stay what they are.
         folder = cache_folder() / hashlib.sha256(weight.encode()).hexdigest()[:12]
         return _fetch((weight,), "", network, folder)
-    path = Path(weight).expanduser()
+    path = user_path(weight)
     if not path.is_file():
         raise UserError(f"MODEL.WEIGHT: there is no file {path}; give a path, an address, 'imagenet', or '' for none")
     return path
