@@ -24,19 +24,20 @@ class Health:
     """What is known of the losses so far; a checkpoint keeps it.
 
     level: the lowest median of WINDOW losses; sound: the latest step after which the weights still gave a loss of at
-    most RISEN times that; skipped: updates that fp16 left out in a row, as gradients were infinite; resumes: how often
-    the training was resumed.
+    most RISEN times that; latest: the latest step whose weights gave a loss; skipped: updates that fp16 left out in a
+    row, as gradients were infinite; resumes: how often the training was resumed.
     """
 
     level: float = inf
     sound: int = 0
     skipped: int = 0
     resumes: int = 0
+    latest: int = 0
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW), repr=False)
 
     def note(self, step: int, loss: float, skipped: bool) -> None:
         """Take the loss that the weights gave after `step` steps, and whether their update was left out."""
-        self.skipped = self.skipped + 1 if skipped else 0
+        self.latest, self.skipped = step, self.skipped + 1 if skipped else 0
         if loss < inf:  # nor is it no number
             self.recent.append(loss)
             self.level = min(self.level, sorted(self.recent)[(len(self.recent) - 1) // 2])
@@ -45,8 +46,8 @@ class Health:
 
     @property
     def risen(self) -> bool:
-        """Whether none of the latest losses was a usual one."""
-        return len(self.recent) == WINDOW and min(self.recent) > RISEN * self.level
+        """Whether the latest loss was no usual one."""
+        return self.sound < self.latest
 
     def content(self) -> dict[str, float]:
         """What a checkpoint keeps."""
@@ -55,6 +56,7 @@ class Health:
     def restore(self, content: Mapping[str, Any]) -> None:
         """Take over what a checkpoint kept; older ones kept nothing, and count as sound."""
         self.level, self.sound = content.get("level", inf), content.get("sound", content["step"])
+        self.latest = self.sound
         self.skipped, self.resumes = content.get("skipped", 0), content.get("resumes", 0)
 
 

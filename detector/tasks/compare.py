@@ -107,6 +107,5 @@ def _compare_classes(path: Path, was: list[str], now: list[str]) -> None:
 def _shown(value: object) -> str:
     """A value as the command line takes it."""
     if isinstance(value, tuple):
-        text = f"({', '.join(map(str, value))}{',' * (len(value) == 1)})"
-        return f"'{text}'"
+        return f"'[{', '.join(map(printable, map(str, value)))}]'"
     return printable(str(value)) if value != "" else "''"
