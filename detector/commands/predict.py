@@ -89,6 +89,8 @@ def predict(
     paths = find_images(source, output)
     pictures = name_pictures(paths)
     check_output(output, pictures)
+    import torch
+
     from detector.data.pipeline import build_transforms
     from detector.inference.detect import detect
     from detector.models.build import resolve_parts
@@ -99,7 +101,7 @@ def predict(
     model, classes, category_ids = load_for_inference(cfg, weight, which)
     cfg = resolve_parts(cfg)
     transforms = build_transforms(cfg, train=False)
-    real = np.array(real_outputs(classes, ()))
+    real = torch.tensor(real_outputs(classes, ()))
     for folder in {(output / picture).parent for picture in pictures.values()}:
         folder.mkdir(parents=True, exist_ok=True)
     found: list[dict[str, object]] = []

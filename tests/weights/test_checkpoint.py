@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from detector.weights.checkpoint import newest_checkpoint, read_checkpoint, save_checkpoint, step_name
+from detector.weights.checkpoint import by_step, newest_checkpoint, read_checkpoint, save_checkpoint, step_name
 
 FULL = {"model": {"w": torch.arange(3.0)}, "optimizer": {}}
 
@@ -137,3 +137,24 @@ def test_what_is_no_checkpoint_is_named_and_never_run(tmp_path, monkeypatch, kin
     with pytest.raises(FileNotFoundError if kind == "absent" else ValueError, match=r"x\.pth"):
         read_checkpoint(path)
     assert not (tmp_path / "exploded").exists()
+
+
+def test_a_folder_or_a_dangling_link_is_passed_over_and_the_step_inside_counts(tmp_path, caplog):
+    (tmp_path / step_name(90)).mkdir()
+    (tmp_path / step_name(80)).symlink_to(tmp_path / "nowhere")
+    (tmp_path / "model_final.pth").mkdir()
+    for name, step in ((70, 3), (20, 20)):
+        save_checkpoint(tmp_path / step_name(name), {**FULL, "step": step})
+    assert newest_checkpoint(tmp_path).path.name == step_name(20)
+    assert [path.name for path in by_step(tmp_path)] == [step_name(20), step_name(70)]
+    assert caplog.messages == []
+    assert newest_checkpoint(tmp_path, without=[tmp_path / step_name(20)]).content["step"] == 3
+
+
+def test_a_link_in_its_place_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    path = tmp_path / "model_final.pth"
+    path.symlink_to(tmp_path / "precious")
+    save_checkpoint(path, {**FULL, "step": 1})
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert read_checkpoint(path).content["step"] == 1
