@@ -187,9 +187,10 @@ def load_detector(
     rows = {key: row for name, row in layers.items() for key in own if key.startswith(f"head.{name}.") and key in state}
     other = [key for key in rows if state[key].shape != own[key].shape]
     dropped = False
-    if other and not fine_tune:
+    counted = [key for key in other if _count(state[key], rows[key]) != _count(own[key], rows[key])]
+    if counted and not fine_tune:
         raise UserError(
-            f"{file.path} has {_numbers(state, own, rows, other[0])} ({other[0]}): set MODEL.NUM_CLASSES to what it "
+            f"{file.path} has {_numbers(state, own, rows, counted[0])} ({counted[0]}): set MODEL.NUM_CLASSES to what it "
             "was trained with; only training may drop a classifier"
         )
     names = list(file.content.get("classes") or [])
@@ -199,10 +200,10 @@ def load_detector(
         if pairs:
             state |= {key: _keep(state[key], own[key], row, pairs) for key, row in rows.items()}
         _say_classes(file, names, classes, pairs)
-    elif other:
+    elif other and fine_tune:
         dropped = True
-        numbers = _numbers(state, own, rows, other[0])
-        log.warning("%s has %s: its classifier is dropped and starts anew", file.path, numbers)
+        what = _numbers(state, own, rows, counted[0]) if counted else "class outputs of another width"
+        log.warning("%s has %s: its classifier is dropped and starts anew", file.path, what)
     drop = tuple(f"head.{name}." for name in layers) if dropped else ()
     report = load_state(model, state, drop=drop, source=str(file.path))
     report.dropped = sorted([*aside, *report.dropped])
