@@ -190,8 +190,8 @@ def load_detector(
     counted = [key for key in other if _count(state[key], rows[key]) != _count(own[key], rows[key])]
     if counted and not fine_tune:
         raise UserError(
-            f"{file.path} has {_numbers(state, own, rows, counted[0])} ({counted[0]}): set MODEL.NUM_CLASSES to what it "
-            "was trained with; only training may drop a classifier"
+            f"{file.path} has {_numbers(state, own, rows, counted[0])} ({counted[0]}): set MODEL.NUM_CLASSES to what "
+            "it was trained with; only training may drop a classifier"
         )
     names = list(file.content.get("classes") or [])
     if fine_tune and classes and names != list(classes) and _fit(state, own, rows, names, classes):

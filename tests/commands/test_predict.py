@@ -106,7 +106,7 @@ def test_drawn_pictures_are_not_drawn_on_in_their_place(cfg, photos, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["inner/a.jpg", "detections.json"])
-@pytest.mark.parametrize("kind", ["file", "link", "folder", "hard link"])
+@pytest.mark.parametrize("kind", ["file", "link", "link to its like", "folder", "hard link"])
 def test_what_somebody_else_wrote_stays(cfg, photos, tmp_path, name, kind):
     predict(cfg, str(photos), tmp_path / "out", 0.5)
     (tmp_path / "precious").write_text('[{"file": "mine"}]')
@@ -114,6 +114,9 @@ def test_what_somebody_else_wrote_stays(cfg, photos, tmp_path, name, kind):
     path.unlink()
     if kind == "file":
         path.write_text('{"my": "notes"}')
+    elif kind == "link to its like":
+        predict(cfg, str(photos), tmp_path / "else", 0.5)
+        path.symlink_to(tmp_path / "else" / name)
     elif kind == "folder":
         path.mkdir()
     else:
