@@ -51,6 +51,10 @@ class Run:
     source: Path | None = None
     health: Health = field(default_factory=Health)
 
+    def __post_init__(self) -> None:
+        if before := divergence(self.folder):  # what this run writes is not what that one ruined
+            self.health.resumes = before.resumes + 1
+
     @property
     def averaged(self) -> nn.Module:
         """The network that is evaluated and kept: the average if there is one."""
@@ -135,9 +139,9 @@ class Run:
             self.scaler.load_state_dict(content["scaler"])
         self.step, self.evaluated, self.best = content["step"], content["evaluated"], content["best"]
         self.metrics, self.source = content.get("metrics"), path
+        number = self.health.resumes
         self.health.restore(content)
-        before = divergence(self.folder)
-        self.health.resumes = 1 + max(self.health.resumes, before.resumes if before else 0)
+        self.health.resumes = max(number, self.health.resumes + 1)
 
 
 def versions() -> dict[str, str]:

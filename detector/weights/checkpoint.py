@@ -73,6 +73,8 @@ def with_steps(output: Path) -> list[tuple[int, Path]]:
             places.append((_step(path), path))
         except UserError as error:
             log.warning("%s; it is left out", str(error).removesuffix(FETCH))
+        except FileNotFoundError:  # its run has deleted it meanwhile
+            continue
     return sorted(places, key=lambda place: place[0], reverse=True)
 
 
@@ -93,6 +95,8 @@ def newest_config(output: Path) -> tuple[Path, str] | None:
     for path in by_step(output):
         try:
             text = read_plain(path).get("config")
+        except FileNotFoundError:
+            continue
         except UserError as error:
             log.warning("%s; it is left out", str(error).removesuffix(FETCH))
             continue

@@ -166,3 +166,13 @@ def test_after_a_divergence_what_it_ruined_is_passed_over(tmp_path, caplog):
     (tmp_path / step_name(20)).unlink()
     with pytest.raises(UserError, match=rf"when the losses had risen\. .* delete .*{BATCH} to resume the newest all"):
         to_resume(tmp_path, resume=True)
+
+
+def test_a_run_that_begins_after_a_divergence_is_not_what_that_one_ruined(make, tmp_path):
+    save_checkpoint(tmp_path / BATCH, {"step": 63, "sound": 1, "resumes": 4})  # before its first checkpoint
+    run = make()
+    save_at(run, 20)
+    assert to_resume(tmp_path, resume=True).path.name == step_name(20)
+    again = make()
+    again.restore(to_resume(tmp_path, resume=True))
+    assert (run.health.resumes, again.health.resumes) == (5, 6)

@@ -5,7 +5,15 @@ import pickle
 import pytest
 import torch
 
-from detector.weights.checkpoint import by_step, newest_checkpoint, read_checkpoint, save_checkpoint, step_name
+from detector.weights import checkpoint
+from detector.weights.checkpoint import (
+    by_step,
+    newest_checkpoint,
+    numbered,
+    read_checkpoint,
+    save_checkpoint,
+    step_name,
+)
 
 FULL = {"model": {"w": torch.arange(3.0)}, "optimizer": {}}
 
@@ -158,3 +166,16 @@ def test_a_link_in_its_place_is_replaced_and_not_followed(tmp_path):
     save_checkpoint(path, {**FULL, "step": 1})
     assert (tmp_path / "precious").read_text() == "mine"
     assert read_checkpoint(path).content["step"] == 1
+
+
+def test_one_that_its_run_deletes_meanwhile_is_passed_over(tmp_path, monkeypatch):
+    for step in (20, 40):
+        save_checkpoint(tmp_path / step_name(step), {**FULL, "step": step})
+
+    def numbered_before(folder):
+        found = numbered(folder)
+        (tmp_path / step_name(20)).unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(checkpoint, "numbered", numbered_before)
+    assert newest_checkpoint(tmp_path).content["step"] == 40
