@@ -94,7 +94,7 @@ class Run:
         for other in gone:
             other.unlink()
         if len(gone) > 1:
-            log.info("deleted, as SOLVER.CHECKPOINT_KEEP is %d: %s", self.keep, listed([other.name for other in gone]))
+            log.info("deleted, as the newest %d stay: %s", self.keep, listed([other.name for other in gone]))
 
     def superfluous(self) -> list[Path]:
         """The numbered checkpoints beyond those that are to stay; where losses have risen, the last before that stays.

@@ -86,7 +86,7 @@ def test_many_deletions_at_once_are_said(make, tmp_path, caplog):
     save_at(make(keep=0), 1, 2, 3, 4)
     save_at(make(keep=3), 5)
     assert caplog.messages == [
-        "deleted, as SOLVER.CHECKPOINT_KEEP is 3: model_0000002.pth, model_0000001.pth"
+        "deleted, as the newest 3 stay: model_0000002.pth, model_0000001.pth"
     ]  # fmt: skip
     caplog.clear()
     save_at(make(keep=3), 6)
