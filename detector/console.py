@@ -10,6 +10,8 @@ from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
+from detector.text import printable
+
 QUIET = 30.0
 """Seconds between the lines that stand for a bar where there is no terminal."""
 
@@ -154,7 +156,8 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if _is_open(sys.stdout):
-            tqdm.write((self.plain if watched() else self.timed).format(record), file=sys.stdout)
+            line = (self.plain if watched() else self.timed).format(record)
+            tqdm.write(printable(line, keep="\n\t"), file=sys.stdout)
             sys.stdout.flush()  # into a file too: it is read while the program runs
 
 

@@ -1,28 +1,115 @@
-"""Files written whole: a crash leaves the old one or the new one; and the folder of what can be fetched again."""
+"""Files written whole: a crash leaves the old one or the new one. Paths as people write them; JSON of any text."""
 
+import errno
 import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
+
+from detector.errors import FileAccessError
+from detector.text import encodable
+
+_ASIDE = re.compile(r"\.[0-9a-f]{16}\.tmp$")
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # Windows has none, and makes links for administrators only
+
+
+def user_path(text: str | Path) -> Path:
+    """The path that a person wrote, with `~` and `~name` as home folders; an unknown name stays as it is."""
+    return Path(os.path.expanduser(text))
 
 
 def cache_folder() -> Path:
     """Where downloads, and what is known of pictures, are kept: $DETECTOR_CACHE, else ~/.cache/detector."""
-    return Path(os.environ.get("DETECTOR_CACHE") or "~/.cache/detector").expanduser()
+    return user_path(os.environ.get("DETECTOR_CACHE") or "~/.cache/detector")
 
 
 def write_json(path: str | Path, obj: object) -> None:
-    """Write `obj` as indented JSON (NaN becomes null) with `write_atomic`."""
-    write_atomic(path, msgspec.json.format(msgspec.json.encode(obj), indent=2) + b"\n")
+    """Write `obj` as indented JSON (NaN becomes null) with `write_atomic`; see `json_bytes`."""
+    write_atomic(path, msgspec.json.format(json_bytes(obj), indent=2) + b"\n")
+
+
+def json_bytes(obj: object) -> bytes:
+    r"""`obj` as JSON in UTF-8; a byte of a file name that is no UTF-8 stands as the four characters \xNN."""
+    try:
+        return msgspec.json.encode(obj)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_encodable(obj))
+
+
+def _encodable(obj: object) -> object:
+    if isinstance(obj, str):
+        return encodable(obj)
+    if isinstance(obj, dict):
+        return {_encodable(key): _encodable(value) for key, value in obj.items()}
+    return [_encodable(item) for item in obj] if isinstance(obj, list | tuple) else obj
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:
     """Write beside `path`, then rename: a crash leaves the old file or the new one. Makes the folder if needed."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing(path: str | Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` once it is whole; an error leaves the old one.
+
+    It has a name of its own until then, so that two writers never meet, and it takes the place of a link, which is not
+    followed. durable: file and name are on the disk when this ends, whatever happens to the machine.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f"{path.name[:50]}.{secrets.token_hex(8)}.tmp")
     try:
-        aside.write_bytes(data)
-        aside.replace(path)
-    finally:
+        with open(aside, "xb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(aside, path)
+        if durable:
+            _sync_folder(path.parent)
+    except BaseException:
         aside.unlink(missing_ok=True)
+        raise
+
+
+def clear_asides(folder: Path, prefixes: tuple[str, ...], hours: float = 1.0) -> None:
+    """Delete what killed writers left in a folder.
+
+    prefixes: of files that nobody but the caller writes; what others may be writing just now must be `hours` old.
+    """
+    for path in folder.glob("*.tmp"):
+        if _ASIDE.search(path.name):
+            with suppress(OSError):
+                if path.name.startswith(prefixes) or time.time() - path.lstat().st_mtime > hours * 3600:
+                    path.unlink()
+
+
+def open_append(path: Path) -> BinaryIO:
+    """A file opened to add to it. Raises FileAccessError where a link stands in its place."""
+    try:
+        number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINKS, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise FileAccessError(f"{path} is a link, which is not followed; delete it") from None
+    return os.fdopen(number, "ab")
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError:  # some network file systems cannot
+        pass
+    finally:
+        os.close(number)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from detector.structures import Detection, Target
+from detector.text import printable
 
 Color = tuple[int, int, int]
 Corners = tuple[int, int, int, int]
@@ -142,5 +143,5 @@ def _dashes(picture: np.ndarray, box: Corners, pen: _Pen) -> None:
 
 def _ascii(text: str) -> str:
     """The text in the letters that OpenCV's fonts have."""
-    plain = unicodedata.normalize("NFKD", text)
+    plain = unicodedata.normalize("NFKD", printable(text))
     return "".join(c for c in plain if not unicodedata.combining(c)).encode("ascii", "replace").decode()

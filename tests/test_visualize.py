@@ -76,3 +76,10 @@ def test_colours_are_distinct_and_fixed():
 def test_other_arrays_are_refused(image):
     with pytest.raises(ValueError, match="expected a picture"):
         draw(image, detection([], []), CLASSES)
+
+
+def test_a_name_with_control_characters_is_drawn_as_its_escapes():
+    pictures = []
+    for name in ("a\nb", "a\\x0ab"):
+        pictures.append(draw(np.zeros((60, 300, 3), np.uint8), detection([[10, 30, 40, 50]], [0]), [name]))
+    assert np.array_equal(*pictures)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from detector.commands.base import plain_parser, run, tool_parser
 from detector.config import config_from_text
 from detector.errors import FileAccessError, UserError
-from detector.files import write_atomic
+from detector.files import user_path, write_atomic
 from detector.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -65,14 +65,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             help="a backbone with its published weights; NAME=FILE (or address) with those of a classifier or a "
             "detector; NAME=random; LABEL: in front names it in tables and pictures",
         )  # fmt: skip
-        one.add_argument("--output", type=Path, default="output/analysis", metavar="FOLDER", help="for CSV and PNG")
+        one.add_argument(
+            "--output", type=user_path, default="output/analysis", metavar="FOLDER", help="for CSV and PNG"
+        )
         return one
 
     one = command("correlation", "mean absolute correlation between the filters of each convolution")
     one.add_argument("--layer", metavar="LAYER", help="draw this convolution's matrix too, e.g. layer3.0.conv2")
     one.set_defaults(study=correlation)
     two = command("channels", "feature maps of single channels, block by block within a stage, for one image")
-    two.add_argument("--image", required=True, type=Path, metavar="FILE", help="a picture")
+    two.add_argument("--image", required=True, type=user_path, metavar="FILE", help="a picture")
     two.add_argument("--stage", type=int, default=3, metavar="N", help="1 to 4")
     which = two.add_mutually_exclusive_group()
     which.add_argument("--channels", type=int, nargs="+", metavar="N", help="rows of the picture, from 0")
@@ -120,7 +122,7 @@ def open_network(text: str) -> Network:
         return Network(label or f"{name} {RANDOM}", build_backbone(name).eval(), entry.weights.pixels)
     if weight == PUBLISHED and not entry.weights.urls:
         raise UserError(f"{text}: no weights are published for {name}; write {name}=FILE or {name}={RANDOM}")
-    if weight != PUBLISHED and not is_address(weight) and not Path(weight).expanduser().is_file():
+    if weight != PUBLISHED and not is_address(weight) and not user_path(weight).is_file():
         raise UserError(f"{text}: there is no file {weight!r}; write {name}=FILE, {name}={RANDOM} or {name} alone")
     file = read_file(find_weights(name, weight))
     norm, passes = recorded(file)

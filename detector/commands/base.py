@@ -13,6 +13,7 @@ from detector.config import load_config
 from detector.console import setup_logging
 from detector.errors import MissingFileError, UserError
 from detector.plugins import load_plugins
+from detector.text import printable
 from detector.weights.address import shown
 
 CLASSIFIER_FLAGS = {
@@ -31,9 +32,17 @@ AMP = ("off", "bf16", "fp16")
 
 WEIGHT = "MODEL.WEIGHT"
 
+LAYOUT = "\n\t"
+"""Control characters of messages themselves."""
+
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Names the defaults, and leaves the lines of an example as they are."""
+
+
+def expanded(text: str) -> str:
+    """The type of a flag that takes a path: `~` is the home folder also where no shell has seen it."""
+    return os.path.expanduser(text)
 
 
 def plain_parser(description: str | None, verb: str = "", example: str = "") -> argparse.ArgumentParser:
@@ -83,7 +92,7 @@ def trained_parser(description: str | None, verb: str, example: str, *forms: str
 def add_config_file(parser: argparse.ArgumentParser, *, required: bool = False, note: str = "") -> None:
     """`--config-file FILE`; note: what it is for, where that is not the whole config."""
     parser.add_argument(
-        "--config-file", required=required, metavar="FILE",
+        "--config-file", type=expanded, required=required, metavar="FILE",
         help=f"YAML file{note}, or the name of a shipped one: see `detector configs`",
     )  # fmt: skip
 
@@ -126,6 +135,7 @@ def read_trained(
         raise UserError(f"{WEIGHT} {shown(weight)} and --which {args.which} are two wishes: leave one of them out")
     if trained is None:
         return load_config(args.config_file, others), weight
+    trained = expanded(trained)
     if not Path(trained).exists():
         raise MissingFileError(f"RUN {trained}: there is no such folder or checkpoint; write output/NAME or FILE.pth")
     if Path(trained).is_file():
@@ -161,7 +171,7 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
         text = str(error)
         for key, flag in (flags or {}).items():
             text = text.replace(key, flag)
-        sys.exit(f"error: {text}")
+        sys.exit(f"error: {printable(text, keep=LAYOUT)}")
     except KeyboardInterrupt as stop:  # of a training: Stopped, which says what became of it
         print(stop.args[0] if stop.args else "interrupted", file=sys.stderr)
         sys.exit(getattr(stop, "status", 130))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detector.commands.base import AMP, CLASSIFIER_FLAGS, run, tool_parser
+from detector.commands.base import AMP, CLASSIFIER_FLAGS, expanded, run, tool_parser
 from detector.errors import UserError
 from detector.files import write_json
 from detector.plugins import load_plugins
@@ -27,7 +27,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser = tool_parser(__doc__, "classify", EXAMPLE)
     add = parser.add_argument
     add("--backbone", required=True, metavar="NAME", help="a registered backbone, e.g. resnet50")
-    add("--data", required=True, metavar="DIR", help="DIR/class_name/*.jpg, e.g. ImageNet's val; sorted names = labels")
+    add(
+        "--data",
+        type=expanded,
+        required=True,
+        metavar="DIR",
+        help="DIR/class_name/*.jpg, e.g. ImageNet's val; sorted names = labels",
+    )
     add("--weight", default="imagenet", metavar="FILE", help="imagenet (the published file), a path or an address")
     add("--norm", default="frozen_bn", choices=("frozen_bn", "bn", "gn"), help="frozen_bn has the published file's eps")
     add("--passes", type=int, default=0, metavar="N", help="runs of each stage; 0: as trained or registered")
@@ -51,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     add("--amp", default="off", choices=AMP, help="mixed precision")
-    add("--json", default="", metavar="FILE", help="write settings and numbers (per cent) there")
+    add("--json", type=expanded, default="", metavar="FILE", help="write settings and numbers (per cent) there")
     return parser
 
 

@@ -7,14 +7,13 @@ import io
 import re
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.commands.base import run, show, tool_parser
+from detector.commands.base import expanded, run, show, tool_parser
 from detector.config import load_config
 from detector.console import progress
 from detector.errors import FileAccessError
-from detector.files import write_atomic
+from detector.files import user_path, write_atomic
 from detector.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="every registered backbone")
     parser.add_argument(
-        "--config-file", action="append", default=[], metavar="FILE",
+        "--config-file", type=expanded, action="append", default=[], metavar="FILE",
         help="count this detector, part by part; a YAML file, a quoted glob, or a shipped name; may be repeated",
     )  # fmt: skip
     parser.add_argument(
@@ -71,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--norm", default=PUBLISHED, help="norm of the backbones, as MODEL.BACKBONE.NORM")
     parser.add_argument("--passes", type=int, default=0, metavar="N", help="run every stage N times; 0: as registered")
     parser.add_argument("--format", choices=("table", "csv", "markdown"), default="table", help="CSV is without notes")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--output", type=user_path, metavar="FILE", help="write the table there too")
     args = parser.parse_intermixed_args(argv)
     if args.config_file and (args.all or args.norm != PUBLISHED or args.passes):
         parser.error("--all, --norm and --passes are for backbones; a detector has MODEL.BACKBONE.NORM and .PASSES")

@@ -4,23 +4,31 @@ import argparse
 import glob
 import logging
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 from yacs.config import CfgNode
 
-from detector.commands.base import read_trained, run, split_words, trained_parser
+from detector.commands.base import expanded, read_trained, run, split_words, trained_parser
 from detector.console import progress
 from detector.errors import UserError
-from detector.files import write_json
+from detector.files import user_path, write_atomic, write_json
 
 if TYPE_CHECKING:
     from detector.data.transforms import Transform
     from detector.structures import Batch, Detection
 
 log = logging.getLogger("detector")
+
+LISTING = "detections.json"
+
+_TEXT = b"drawn by detector predict"
+MARK = b"\xff\xfe" + (len(_TEXT) + 2).to_bytes(2, "big") + _TEXT
+"""A JPEG comment, by which a picture that was drawn here is known again."""
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -29,14 +37,29 @@ detector predict output/quickstart photos --output pictures --threshold 0.3
 detector predict --config-file tv.yaml --input "photos/*.jpg" MODEL.WEIGHT tv.pth"""
 
 
+NOTES = """
+FOLDER gets detections.json and, for photos/inner/a.png of a SOURCE photos, the picture inner/a.jpg; where two images
+would have the same one, their whole names stay: a.jpg.jpg and a.png.jpg. What is there is replaced only if an earlier
+prediction wrote it (its pictures carry a comment that says so); else nothing is done, and the file is named. Bytes of
+file names that are no UTF-8 stand in detections.json as \\xNN. Outputs without a class, which torchvision names N/A,
+are left out."""
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """`RUN SOURCE | --config-file FILE --input SOURCE`, then `[--output FOLDER] [--threshold SCORE] [KEY VALUE ..]`."""
-    parser = trained_parser(__doc__, "predict", EXAMPLE, "RUN SOURCE", "--config-file FILE --input SOURCE")
-    parser.add_argument(
-        "--input", metavar="SOURCE", help="an image, a folder of images, or a quoted glob, in place of the word SOURCE"
+    parser = trained_parser(
+        f"{__doc__}\n{NOTES}", "predict", EXAMPLE, "RUN SOURCE", "--config-file FILE --input SOURCE"
     )
-    parser.add_argument("--output", default="output/predictions", metavar="FOLDER", help="where pictures and JSON go")
-    parser.add_argument("--threshold", type=float, default=0.5, metavar="SCORE", help="lowest score that is shown")
+    parser.add_argument(
+        "--input",
+        type=expanded,
+        metavar="SOURCE",
+        help="an image, a folder of images, or a quoted glob, in place of the word SOURCE",
+    )
+    parser.add_argument(
+        "--output", type=expanded, default="output/predictions", metavar="FOLDER", help="where pictures and JSON go"
+    )
+    parser.add_argument("--threshold", type=float, default=0.5, metavar="SCORE", help="lowest score shown, in 0..1")
     args = parser.parse_intermixed_args(argv)
     named = {"RUN": not args.config_file, "SOURCE": args.input is None}
     names = [name for name, wanted in named.items() if wanted]
@@ -54,25 +77,33 @@ def begin(args: argparse.Namespace, trained: str | None, source: str, opts: Sequ
 def predict(
     cfg: CfgNode, source: str, output: Path, threshold: float, weight: str | Path | None = None, which: str = "newest"
 ) -> list[dict[str, object]]:
-    """Detect on all images of `source`; writes OUTPUT/<image>.jpg and OUTPUT/detections.json.
+    """Detect on all images of `source`; writes a picture of each and OUTPUT/detections.json.
 
     weight, which: as `detector.tasks.trained.load_for_inference` takes them. Returns what the JSON holds: for each
-    image its file, width, height and detections with box (xyxy, pixels), score, class and category_id. A file that
-    cannot be read is named in a warning and left out.
+    image its file, picture (below OUTPUT), width, height and detections with box (xyxy, pixels), score, class and
+    category_id. A file that cannot be read is named in a warning and left out. Raises ValueError, before anything is
+    done, where a file would be overwritten that no prediction wrote, and where no image can be read.
     """
-    paths = find_images(source)
+    if not 0 <= threshold <= 1:
+        raise UserError(f"--threshold {threshold}: scores lie in 0..1")
+    paths = find_images(source, output)
+    pictures = name_pictures(paths)
+    check_output(output, pictures)
+    import torch
+
     from detector.data.pipeline import build_transforms
     from detector.inference.detect import detect
     from detector.models.build import resolve_parts
-    from detector.structures import Detection
+    from detector.structures import Detection, real_outputs
     from detector.tasks.trained import load_for_inference
     from detector.visualize import draw
 
     model, classes, category_ids = load_for_inference(cfg, weight, which)
     cfg = resolve_parts(cfg)
     transforms = build_transforms(cfg, train=False)
-    home = Path(os.path.commonpath([path.parent for path in paths]))
-    output.mkdir(parents=True, exist_ok=True)
+    real = torch.tensor(real_outputs(classes, ()))
+    for folder in {(output / picture).parent for picture in pictures.values()}:
+        folder.mkdir(parents=True, exist_ok=True)
     found: list[dict[str, object]] = []
     step = cfg.TEST.IMS_PER_BATCH
     with progress(total=len(paths), desc="predict", unit="image") as bar:
@@ -81,28 +112,96 @@ def predict(
             if images:
                 batch = make_batch(list(images.values()), transforms, cfg.DATALOADER.SIZE_DIVISIBILITY)
                 for (path, image), one in zip(images.items(), detect(model, batch, cfg.TEST.AMP), strict=True):
-                    kept = one["scores"] >= threshold
+                    kept = (one["scores"] >= threshold) & real[one["labels"]]
                     shown = Detection(boxes=one["boxes"][kept], labels=one["labels"][kept], scores=one["scores"][kept])
-                    found.append({"file": str(path), **describe(image, shown, classes, category_ids)})
-                    save_picture(output / path.relative_to(home).with_suffix(".jpg"), draw(image, shown, classes))
+                    said = describe(image, shown, classes, category_ids)
+                    found.append({"file": str(path), "picture": pictures[path].as_posix(), **said})
+                    save_picture(output / pictures[path], draw(image, shown, classes))
             bar.update(len(paths[start : start + step]))
-    write_json(output / "detections.json", found)
+    if not found:
+        raise UserError(f"{source}: none of {len(paths)} images could be read; each is named above")
+    write_json(output / LISTING, found)
     log.info("%d of %d images -> %s", len(found), len(paths), output)
     return found
 
 
-def find_images(source: str) -> list[Path]:
-    """The image files that a path, a folder or a glob names, sorted. Raises ValueError when there is none."""
-    path = Path(source)
+def find_images(source: str, output: Path | None = None) -> list[Path]:
+    """The image files that a path, a folder or a glob names, sorted. Raises ValueError when there is none.
+
+    Of a folder, the pictures that an earlier prediction drew below `output` are left out.
+    """
+    path = user_path(source)
     if path.is_dir():
-        paths = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        paths = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.is_dir())
+        if output is not None and output.resolve().is_relative_to(path.resolve()):
+            drawn = {p for p in paths if p.resolve().is_relative_to(output.resolve()) and was_drawn(p)}
+            paths = [p for p in paths if p not in drawn]
+            if drawn:
+                log.info("%d pictures in %s, which predict drew, are left out", len(drawn), output)
     else:
-        paths = [path] if path.is_file() else sorted(map(Path, glob.glob(source, recursive=True)))
+        paths = [path] if path.is_file() else sorted(map(Path, glob.glob(str(path), recursive=True)))
     if not paths:
         raise UserError(
             f"{source}: no image there; name an image, a folder of {', '.join(sorted(SUFFIXES))}, or a glob"
         )
     return paths
+
+
+def name_pictures(paths: Sequence[Path]) -> dict[Path, Path]:
+    """Where the picture of each image lies below the output's folder: as the images lie below their common folder.
+
+    The ending becomes .jpg; where two would meet, also but for upper and lower case, it is added instead.
+    """
+    home = Path(os.path.commonpath([path.parent for path in paths]))
+    whole = {path: Path(f"{path.relative_to(home)}.jpg") for path in paths}
+    names = {path: path.relative_to(home).with_suffix(".jpg") for path in paths}
+    while True:
+        counts = Counter(str(name).lower() for name in names.values())
+        twice = [path for path, name in names.items() if counts[str(name).lower()] > 1 and name != whole[path]]
+        if not twice:
+            return names
+        names |= {path: whole[path] for path in twice}
+
+
+def check_output(output: Path, pictures: Mapping[Path, Path]) -> None:
+    """Raise ValueError when a file is in the way that no prediction wrote, or that is one of the images.
+
+    pictures: of each image, below `output`.
+    """
+    images = {(found.st_dev, found.st_ino) for found in map(os.stat, filter(os.path.exists, pictures))}
+    in_the_way = [(output / LISTING, "")] if os.path.lexists(output / LISTING) and not _is_listing(output) else []
+    for target in (output / picture for picture in pictures.values()):
+        if os.path.lexists(target) and not was_drawn(target):
+            in_the_way.append((target, ""))
+        elif target.exists() and (target.stat().st_dev, target.stat().st_ino) in images:
+            in_the_way.append((target, ", which is one of the images"))
+    if in_the_way:
+        path, what = in_the_way[0]
+        more = f" and {len(in_the_way) - 1} more files" if len(in_the_way) > 1 else ""
+        raise UserError(
+            f"--output {output}: {path}{what}{more} would be overwritten, and no prediction wrote it: nothing was "
+            "done; write --output another/folder"
+        )
+
+
+def was_drawn(path: Path) -> bool:
+    """Whether a file is a picture that was drawn here; a link is none."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return MARK in file.read(256)
+
+
+def _is_listing(output: Path) -> bool:
+    """Whether OUTPUT/detections.json is one that was written here."""
+    path = output / LISTING
+    try:
+        rows = msgspec.json.decode(path.read_bytes()) if path.is_file() and not path.is_symlink() else None
+    except msgspec.DecodeError:
+        return False
+    return isinstance(rows, list) and all(
+        isinstance(row, dict) and {"file", "detections"} <= row.keys() for row in rows
+    )
 
 
 def read_images(paths: Sequence[Path]) -> dict[Path, np.ndarray]:
@@ -156,9 +255,10 @@ def describe(
 
 
 def save_picture(path: Path, image: np.ndarray) -> None:
-    """Write a uint8 RGB picture. Raises OSError when it cannot be written."""
+    """Write a uint8 RGB picture as a JPEG with the comment MARK. Raises OSError when it cannot be written."""
     import cv2
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    path.write_bytes(data.tobytes())
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    data = encoded.tobytes()
+    head = 4 + int.from_bytes(data[4:6], "big")  # the start, and the segment that says JFIF, which has to come first
+    write_atomic(path, data[:head] + MARK + data[head:])

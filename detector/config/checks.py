@@ -149,6 +149,7 @@ RULES: dict[str, Rule] = {
     "SOLVER.CLIP_GRAD_NORM": _NATURAL,
     "SOLVER.AMP": _PRECISION,
     "SOLVER.CHECKPOINT_PERIOD": _NATURAL,
+    "SOLVER.CHECKPOINT_KEEP": _NATURAL,
     "SOLVER.TEST_PERIOD": _NATURAL,
     "TEST.EVALUATOR": Rule("auto, or coco, voc or both", lambda v: sorted(v) in _EVALUATORS),
     "TEST.IMS_PER_BATCH": _COUNT,

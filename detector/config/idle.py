@@ -114,6 +114,11 @@ _RULES = (
         "SOLVER.WARMUP_ITERS",
         lambda cfg: cfg.SOLVER.WARMUP_ITERS == 0,
     ),
+    Idle(
+        ("SOLVER.CHECKPOINT_KEEP",),
+        "SOLVER.CHECKPOINT_PERIOD",
+        lambda cfg: cfg.SOLVER.CHECKPOINT_PERIOD == 0,
+    ),
     Idle(("LOG.PICTURES",), "LOG.TENSORBOARD", lambda cfg: not cfg.LOG.TENSORBOARD),
     Idle(("SOLVER.TEST_PERIOD", "LOG.PICTURES"), "DATASETS.TEST", lambda cfg: cfg.DATASETS.TEST == ()),
 )

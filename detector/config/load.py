@@ -5,6 +5,7 @@ Every scalar is taken as text and read as the type of its key's default. So one 
 """
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from detector.config.values import NOTHING, UnknownKeyError, sections_of, value_
 from detector.errors import UserError
 
 log = logging.getLogger("detector")
+
+FOLDERS = ("OUTPUT_DIR", "DATASETS.ROOT")
+"""The keys that name a folder. MODEL.WEIGHT and the data sets' entries may be no path: who reads them expands `~`."""
 
 COMMAND_LINE = "command line"
 DEFAULT = "default"
@@ -98,6 +102,8 @@ def _build(layers: Sequence[Layer]) -> tuple[CfgNode, dict[str, str]]:
             sources[key] = layer.source
     if problems:
         raise UserError(_report(problems))
+    for key in FOLDERS:
+        _set(cfg, key, os.path.expanduser(flat(cfg)[key]))
     validate(cfg, sources)
     cfg.freeze()
     written = {layer.source for layer in layers if layer.written}

@@ -12,6 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from detector.config.defaults import flat, get_defaults
 from detector.config.shipped import near_text, shipped_config
 from detector.errors import MissingFileError, UserError, cut
+from detector.files import user_path
 
 MAX_BYTES = 1 << 20
 """The largest YAML file; the longest shipped one has two thousand bytes."""
@@ -178,7 +179,7 @@ def _bases(tree: dict[str, Any], source: str) -> list[str]:
 
 def _find_base(entry: str, path: Path) -> Path:
     """The file that a base of `path` is: beside it, else the shipped one of that name."""
-    beside = path.parent / entry
+    beside = path.parent / user_path(entry)
     near = next((p for p in (beside, Path(f"{beside}.yaml")) if p.resolve().is_file()), None)
     found = near or shipped_config(entry)
     if found is None:

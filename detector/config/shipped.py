@@ -4,6 +4,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from detector.errors import MissingFileError
+from detector.files import user_path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SUFFIX = ".yaml"
@@ -14,7 +15,7 @@ def find_config(name: str | Path) -> Path:
 
     Raises FileNotFoundError with the nearest shipped names.
     """
-    path = Path(name)
+    path = user_path(name)
     if path.is_file():
         return path
     found = shipped_config(name)

@@ -23,7 +23,7 @@ _Dumper.add_representer(
 
 def save_config(cfg: CfgNode, path: str | Path) -> None:
     """Write every key as YAML; `load_config` reads it back to an equal config. Makes the folder if needed."""
-    write_atomic(path, config_text(cfg).encode())
+    write_atomic(path, config_text(cfg).encode("utf-8", "backslashreplace"))
 
 
 def config_text(cfg: CfgNode) -> str:

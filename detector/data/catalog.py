@@ -12,6 +12,7 @@ from detector.data.index import PackedIndex, load_index
 from detector.data.shapes import ensure_shapes
 from detector.data.voc import ALL, ANNOTATIONS, CLASSES, DIVISION, LISTS, PICTURES, load_voc
 from detector.errors import MissingFileError, UnknownNameError, UserError
+from detector.files import user_path
 from detector.registry import Registry
 
 
@@ -165,7 +166,7 @@ def split_entry(entry: str) -> tuple[str, str] | None:
 
 
 def _resolve(part: str, root: Path) -> Path:
-    path = Path(part).expanduser()
+    path = user_path(part)
     under_root = root / path
     return under_root if under_root.exists() and not path.exists() else path
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.engine.device import autocast, peak_memory_mb
+from detector.engine.health import BATCH, SKIPPED, way_out
 from detector.engine.keep import Statistics, keep
 from detector.engine.log import TrainLog
 from detector.engine.optim import set_learning_rate
@@ -22,6 +23,7 @@ from detector.engine.stop import Stopped, held, listening
 from detector.engine.tensorboard import Board
 from detector.engine.trouble import Remedies, machine_trouble
 from detector.errors import NonFiniteError, UserError
+from detector.text import printable
 from detector.weights.checkpoint import save_checkpoint
 
 log = logging.getLogger("detector")
@@ -109,6 +111,8 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
             with held():
                 if run.source is not None:
                     finish_step(run, task, plan, report, written=run.source)
+                    if run.step == plan.steps:
+                        log.info("nothing is left to train: all %d steps are done", run.step)
             if run.step < plan.steps:
                 run_steps(run, task, plan, report)
         return run.metrics or {}
@@ -184,7 +188,8 @@ def update(
     # one transfer for all of them, as each waits for the device
     numbers = torch.cat([total[None], terms, norm[None]]).detach().tolist()
     values = dict(zip(("loss", *losses, "grad_norm"), numbers, strict=True))
-    check_finite(values, scaler.is_enabled(), task, batch, step, rate, run.folder)
+    run.health.note(step, values["loss"], scaler.is_enabled() and not math.isfinite(values["grad_norm"]))
+    check_finite(values, run, task, batch, step, rate, plan.steps)
     run.whole = False
     scaler.step(run.optimizer)
     scaler.update()
@@ -221,21 +226,25 @@ def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog, *, written: 
 
 
 def check_finite(
-    values: Mapping[str, float], scaled: bool, task: Task, batch: NamedTuple, step: int, rate: float, folder: Path
+    values: Mapping[str, float], run: Run, task: Task, batch: NamedTuple, step: int, rate: float, steps: int
 ) -> None:
-    """Raise NonFiniteError naming terms, images and rate, after saving the batch, unless all values are finite.
+    """Raise NonFiniteError naming terms, images, rate and the way out, unless the training still learns.
 
-    scaled: with fp16, where the scaler leaves out the update for infinite gradients and lowers its scale.
+    The batch is saved before. With fp16 the scaler leaves out the update for infinite gradients and lowers its scale;
+    that may happen SKIPPED times in a row, and not in all `steps` of a training.
     """
     bad = [name for name, value in values.items() if not math.isfinite(value)]
-    if not bad or (scaled and bad == ["grad_norm"]):
+    skipped, scaled = run.health.skipped, run.scaler.is_enabled()
+    if not bad or (scaled and bad == ["grad_norm"] and skipped < min(SKIPPED, steps)):
         return
     named = [name for name in bad if name not in ("loss", "grad_norm")] or bad[:1]
-    path = folder / "nonfinite_batch.pth"
-    save_checkpoint(path, {**batch._asdict(), "step": step})
-    images = ", ".join(task.names(batch))
+    path = run.folder / BATCH
+    save_checkpoint(path, {**batch._asdict(), "step": step, "sound": run.health.sound, "resumes": run.health.resumes})
+    images = printable(", ".join(task.names(batch)))
     terms = ", ".join(f"{name.replace('grad_norm', 'gradient norm')} is {values[name]}" for name in named)
+    if scaled and named == ["grad_norm"]:
+        terms += f" and {skipped} updates in a row were left out, at a scale of {run.scaler.get_scale():g},"
     raise NonFiniteError(
         f"{terms} at step {step}, learning rate {rate:g}{', images ' * bool(images)}{images}. The batch is in {path}, "
-        f"earlier checkpoints are intact. {task.advice}, then --resume"
+        f"earlier checkpoints are intact. {task.advice}, {way_out(run.folder, run.health.sound)}"
     )

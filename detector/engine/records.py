@@ -8,11 +8,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 
 from detector.engine.device import device_name
-from detector.files import write_atomic
+from detector.files import json_bytes, open_append, write_atomic
 from detector.version import versions
 
 log = logging.getLogger("detector")
@@ -31,7 +30,7 @@ class Records:
         path = folder / NAME
         if path.exists():
             _cut(path, step, evaluated)
-        self.file = open(path, "ab")
+        self.file = open_append(path)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a line: floats to six digits, null for what is infinite or no number."""
@@ -81,8 +80,4 @@ def _read(line: bytes) -> dict[str, Any] | None:
 
 
 def _line(record: dict[str, Any]) -> bytes:
-    try:
-        return msgspec.json.encode(record) + b"\n"
-    except UnicodeEncodeError:  # names of files may be no text; their record must not be lost for that
-        plain = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")
-        return _line(json.loads(plain, parse_constant=lambda name: None))
+    return json_bytes(record) + b"\n"

@@ -3,7 +3,9 @@
 import errno
 import logging
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,13 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from detector.engine.health import BATCH, Health, divergence, ruined
+from detector.engine.lock import locked
 from detector.errors import FileAccessError, UserError
+from detector.files import clear_asides
+from detector.version import versions
 from detector.weights.checkpoint import BEST, FINAL, newest_checkpoint, numbered, save_checkpoint, step_name
-from detector.weights.load import load_state
+from detector.weights.load import listed, load_state
 from detector.weights.read import WeightFile
 from detector.weights.schema import check_run
 
@@ -28,9 +34,10 @@ class Run:
     folder: where its files are; model: what is trained; average: its moving average, if there is one; facts: plain
     values that say what a checkpoint is of (config, class names, ..); evaluated, metrics: step and measures of the last
     evaluation; best: the highest score so far; final: name of the last checkpoint, "" for its number like the others;
-    kept: name of the best weights; every: whether older numbered checkpoints stay; header: what log.jsonl says of the
-    training when it begins; text: the config, for readers; source: what it was resumed from; written: the last
-    checkpoint of this process; whole: whether all of it is of the same step, as it is but for the update itself.
+    kept: name of the best weights, "" where they are not kept; keep: how many numbered checkpoints stay, 0 for all;
+    header: what log.jsonl says of the training when it begins; text: the config, for readers; source: what it was
+    resumed from; written: the last checkpoint of this process; whole: whether all of it is of the same step, as it is
+    but for the update itself; health: whether it still learns.
     """
 
     folder: Path
@@ -41,7 +48,7 @@ class Run:
     average: AveragedModel | None = None
     final: str = FINAL
     kept: str = BEST
-    every: bool = True
+    keep: int = 0
     header: dict[str, Any] = field(default_factory=dict)
     text: str = ""
     step: int = 0
@@ -51,6 +58,11 @@ class Run:
     source: Path | None = None
     written: Path | None = None
     whole: bool = True
+    health: Health = field(default_factory=Health)
+
+    def __post_init__(self) -> None:
+        if before := divergence(self.folder):  # what this run writes is not what that one ruined
+            self.health.resumes = before.resumes + 1
 
     @property
     def averaged(self) -> nn.Module:
@@ -68,6 +80,8 @@ class Run:
             "evaluated": self.evaluated,
             "best": self.best,
             "metrics": self.metrics,
+            "versions": versions(),
+            **self.health.content(),
             **self.facts,
         }
 
@@ -76,21 +90,36 @@ class Run:
         return self.folder / (self.final if last and self.final else step_name(self.step))
 
     def save(self, last: bool = False) -> None:
-        """Write the checkpoint of this step; unless every one is to stay, older ones go once it is on the disk."""
+        """Write the checkpoint of this step; once it is on the disk, what it makes superfluous goes."""
         path = self.checkpoint(last)
         save_checkpoint(path, self.content())
         self.written = path
-        if not self.every:
-            for other in [*numbered(self.folder), *self.folder.glob("model_*.pth.tmp")]:
-                if other != path:
-                    other.unlink()
+        clear_asides(self.folder, ("model_", "weights"))
+        gone = self.superfluous()
+        for other in gone:
+            other.unlink()
+        if len(gone) > 1:
+            log.info("deleted, as the newest %d stay: %s", self.keep, listed([other.name for other in gone]))
+
+    def superfluous(self) -> list[Path]:
+        """The numbered checkpoints beyond those that are to stay; where losses have risen, the last before that stays.
+
+        Those of steps that are still to come are no older ones.
+        """
+        if not self.keep:
+            return []
+        older = [(number, path) for number, path in numbered(self.folder) if number <= self.step]
+        before = [path for number, path in older if number <= self.health.sound]
+        spared = before[:1] if self.health.risen else []
+        return [path for _, path in older[self.keep :] if path not in spared]
 
     def keep_best(self, metrics: dict[str, Any], score: float, weights: Mapping[str, Any]) -> None:
-        """Take note of an evaluation; `weights` go to the file of the best if no score so far was as high."""
+        """Take note of an evaluation; `weights` go to the file of the best, if any, where no score was as high."""
         self.metrics, self.evaluated = metrics, self.step
-        if score > self.best or not (self.folder / self.kept).exists():
+        if score > self.best or (self.kept and not (self.folder / self.kept).exists()):
             self.best = score
-            save_checkpoint(self.folder / self.kept, {**weights, "step": self.step, "metrics": metrics})
+            if self.kept:
+                save_checkpoint(self.folder / self.kept, {**weights, "step": self.step, "metrics": metrics})
 
     def restore(self, file: WeightFile) -> None:
         """Take over a checkpoint. Rates, momenta and decays stay the optimiser's own, as the config may have changed.
@@ -116,6 +145,9 @@ class Run:
             self.scaler.load_state_dict(content["scaler"])
         self.step, self.evaluated, self.best = content["step"], content["evaluated"], content["best"]
         self.metrics, self.source = content.get("metrics"), path
+        number = self.health.resumes
+        self.health.restore(content)
+        self.health.resumes = max(number, self.health.resumes + 1)
 
 
 def try_folder(name: str, resume: bool) -> Path:
@@ -147,9 +179,8 @@ def open_folder(name: str, resume: bool) -> Path:
 
 
 def _probe(folder: Path) -> None:
-    probe = folder / ".probe"
-    probe.write_bytes(b"0" * 4096)
-    probe.unlink()
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(b"0" * 4096)
 
 
 def _unwritable(folder: Path, error: OSError) -> FileAccessError:
@@ -157,17 +188,70 @@ def _unwritable(folder: Path, error: OSError) -> FileAccessError:
 
 
 def _refuse_another(folder: Path, resume: bool) -> None:
-    held = sorted(path.name for pattern in ("model_*.pth", "weights*.pth") for path in folder.glob(pattern))
-    if held and not resume:
+    found = held(folder)
+    if found and not resume:
         raise UserError(
-            f"OUTPUT_DIR {folder} already holds a run ({held[-1]}): add --resume to continue it, or write "
+            f"OUTPUT_DIR {folder} already holds a run ({found[-1]}): add --resume to continue it, or write "
             "OUTPUT_DIR another/folder to start anew; MODEL.WEIGHT FILE.pth starts from its weights"
         )
 
 
+@contextmanager
+def claimed(name: str, resume: bool) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """OUTPUT_DIR for one run at a time, and a function that makes it: until then nothing is there that was not.
+
+    A folder that is there is locked at once, another one when it is made. Raises as `open_folder` and `locked` do.
+    """
+    folder = try_folder(name, resume)
+    with ExitStack() as stack:
+        there = folder.is_dir()
+        if there:
+            stack.enter_context(locked(folder))
+
+        def make() -> None:
+            if not there:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(folder))
+            open_folder(name, resume)  # which a run that was quicker may have filled meanwhile
+
+        yield folder, make
+
+
+def held(folder: Path) -> list[str]:
+    """Names of the weights that a run left in a folder."""
+    found = (path for pattern in ("model_*.pth", "weights*.pth") for path in folder.glob(pattern))
+    return sorted(path.name for path in found if path.is_file())
+
+
 def to_resume(folder: Path, resume: bool) -> WeightFile | None:
-    """The newest intact checkpoint of a folder with its optimiser, or None; said where one was asked for."""
-    found = newest_checkpoint(folder, "optimizer") if resume else None
-    if resume and found is None:
+    """The checkpoint of a folder that a run goes on from, with its optimiser; None where there is no run.
+
+    That is the newest intact one; after a divergence, of those before the losses rose. Raises ValueError where a run
+    is there and nothing of it can be resumed: to start anew would overwrite it.
+    """
+    if not resume:
+        return None
+    names, behind = held(folder), ruined(folder)
+    found = newest_checkpoint(folder, "optimizer", without=behind)
+    if found is not None:
+        if behind:
+            told = listed([path.name for path in behind])
+            log.warning("passed over, as the losses had risen and the training diverged: %s", told)
+        return found
+    if not names:
         log.info("OUTPUT_DIR %s holds no checkpoint to resume from: starting at step 0", folder)
-    return found
+        return None
+    broken = [name for name in (FINAL, *(path.name for _, path in numbered(folder))) if name in names]
+    if behind:
+        why = f"its checkpoints ({listed([path.name for path in behind])}) are of the time when the losses had risen"
+        remedy = f"; delete {folder / BATCH} to resume the newest all the same"
+    elif broken:
+        why, remedy = f"its checkpoints ({listed(broken)}) cannot be resumed, as was said", ""
+    else:
+        why, remedy = f"{listed(names)} is without the optimiser's state", ""
+    best = next((name for name in names if name not in broken), "")
+    start = f" with MODEL.WEIGHT {folder / best}, which starts from these weights" if best else ""
+    raise UserError(
+        f"OUTPUT_DIR {folder} holds a run, and nothing to resume it from: {why}. Write OUTPUT_DIR "
+        f"another/folder{start}, or delete or move the run to start anew here{remedy}"
+    )

@@ -4,12 +4,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import msgspec
 import numpy as np
 
 from detector.data.index import PackedIndex
 from detector.errors import UserError
-from detector.files import write_atomic
+from detector.files import json_bytes, write_atomic
 from detector.structures import Detection, Target
 
 
@@ -71,7 +70,7 @@ class Evaluator:
 
     def save_results(self, path: str | Path) -> None:
         """Write `results` as one JSON file, which pycocotools reads. The file is whole at every moment."""
-        write_atomic(path, msgspec.json.encode(self.results()))
+        write_atomic(path, json_bytes(self.results()))
 
     def _checked(self, position: int, detection: Detection) -> Found:
         """A copy of one image's detections, or ValueError."""

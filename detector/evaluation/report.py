@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from detector.text import printable
+
 PER_CLASS = "AP/"
 """What the keys of a class's AP begin with: "AP/person"."""
 
@@ -98,9 +100,12 @@ def _table(columns: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Names and their numbers under each title; read downwards, as many side by side as a line holds."""
     if not columns:
         return []
-    names = list(next(iter(columns.values())))
-    name_width = max(len("class"), *(len(name) for name in names))
-    cells = ["  ".join([f"{name:<{name_width}}", *(_number(c[name]) for c in columns.values())]) for name in names]
+    names = {name: printable(name) for name in next(iter(columns.values()))}
+    name_width = max(len("class"), *map(len, names.values()))
+    cells = [
+        "  ".join([f"{shown:<{name_width}}", *(_number(c[name]) for c in columns.values())])
+        for name, shown in names.items()
+    ]
     beside = min(max(1, (_WIDTH - 1) // (len(cells[0]) + 3)), -(-len(cells) // 5))
     rows = -(-len(cells) // beside)
     beside = -(-len(cells) // rows)

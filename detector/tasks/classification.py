@@ -28,7 +28,7 @@ from detector.engine.device import pick_device
 from detector.engine.ema import average_weights
 from detector.engine.loop import Plan, due
 from detector.engine.optim import make_optimizer
-from detector.engine.run import Run, open_folder, to_resume, try_folder
+from detector.engine.run import Run, claimed, to_resume
 from detector.engine.stop import listening
 from detector.engine.tensorboard import require_tensorboard
 from detector.engine.trouble import Remedies
@@ -115,25 +115,24 @@ class ClassificationTask:
 def train_classifier(recipe: Recipe, resume: bool = False) -> dict[str, float]:
     """Train and evaluate after each epoch; writes checkpoints, log.jsonl, weights.pth and weights_best.pth.
 
-    resume: continue from the newest intact checkpoint of the output folder (from the start if there is none). On the
+    resume: continue from the newest intact checkpoint of the output folder (from the start if no run is there). On the
     CPU, a run that was killed anywhere and resumed ends with the same bits as an uninterrupted one.
     Returns the last epoch's top-1 and top-5 (per cent) and loss. Errors name folder, file or flag and the remedy;
     NonFiniteError stops a run that diverges and leaves its checkpoints as they are.
     """
     show_log()
-    with listening():
+    with listening(), claimed(recipe.output, resume) as (folder, make):
         if recipe.tensorboard:
             require_tensorboard()
         device = pick_device(recipe.device)
         _ = BACKBONES[recipe.backbone]  # an unknown name is an error of its own
-        folder = try_folder(recipe.output, resume)
         train_set, val_set = open_train_and_val(Path(recipe.data), recipe.crop, recipe.seed)
         check_one_batch(train_set, recipe.batch_size)
         # a training keeps its batches while it evaluates
         check_shared_memory(recipe.workers, 2 * recipe.batch_size * 3 * recipe.crop**2, key="--workers")
         task = ClassificationTask(recipe, device, train_set, val_set)
         run = start(task, folder, resume)
-        open_folder(recipe.output, resume)
+        make()
         per_epoch = -(-len(train_set) // recipe.batch_size)
         pictures = len(train_set), len(val_set)
         steps = recipe.epochs * per_epoch
@@ -191,7 +190,7 @@ def start(task: ClassificationTask, folder: Path, resume: bool = False) -> Run:
         average_weights(model, recipe.ema) if recipe.ema else None,
         final="",
         kept=BEST,
-        every=False,
+        keep=1,
         header={"settings": {**settings, "weight": shown(recipe.weight)}},
         text="".join(f"{name}: {value}\n" for name, value in settings.items()),
     )

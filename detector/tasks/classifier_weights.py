@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from detector.data.image_folder import ImageFolder
 from detector.errors import UserError
 from detector.models.backbones import Backbone, Classifier
-from detector.weights.load import count_outputs, load_backbone
+from detector.weights.load import count_outputs, load_backbone, say_report
 from detector.weights.read import WeightFile
 from detector.weights.record import Weights
 from detector.weights.schema import check_entries
@@ -95,7 +95,7 @@ def load_start(
         report = load_backbone(backbone, weights, file)
         was = "no classifier" if outputs is None else f"a classifier of {outputs} other classes, which is dropped"
         log.warning("%s has %s: that of these %d classes starts anew", path, was, len(classes))
-    log.info("%s\n%s", path, report)
+    say_report(path, report)
 
 
 def export_state(model: nn.Module, norm: str, norm_eps: float) -> dict[str, Tensor]:

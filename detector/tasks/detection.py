@@ -27,7 +27,7 @@ from detector.data.loader import (
 from detector.engine import loop
 from detector.engine.device import pick_device
 from detector.engine.loop import Plan, due
-from detector.engine.run import Run, open_folder, to_resume, try_folder
+from detector.engine.run import Run, claimed, to_resume
 from detector.engine.stop import listening
 from detector.engine.tensorboard import require_tensorboard
 from detector.engine.trouble import explained
@@ -41,13 +41,15 @@ from detector.models.build import build_detector, check_names, pixel_statistics
 from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch, Target
+from detector.tasks.compare import compare
 from detector.tasks.header import detection_farewell, detection_header
 from detector.tasks.measured import Subject, save_measures, state_digest
 from detector.tasks.pictures import drawn
 from detector.tasks.remedies import remedies
 from detector.tasks.resolve import resolve, resolve_model
 from detector.tasks.solver import build_optimizer, idle_schedule, learning_rate_factor
-from detector.tasks.trained import check_classes, find_trained, load_found, load_weights
+from detector.tasks.trained import find_trained, load_found, load_weights
+from detector.weights.checkpoint import BEST
 
 log = logging.getLogger("detector")
 
@@ -128,19 +130,18 @@ class DetectionTask:
 def train(cfg: CfgNode, resume: bool = False) -> Metrics:
     """Train as the config says, evaluating and saving on the way and at the end.
 
-    resume: continue from the newest intact checkpoint of OUTPUT_DIR (from the start if there is none).
+    resume: continue from the newest intact checkpoint of OUTPUT_DIR (from the start if no run is there).
     Returns the final metrics by test set. Errors name file, record, key and remedy; those before the first step leave
     no file behind. NonFiniteError stops a run that diverges and leaves its checkpoints as they are.
     """
     show_log()
-    with listening():
+    with listening(), claimed(cfg.OUTPUT_DIR, resume) as (folder, make):
         if cfg.LOG.TENSORBOARD:
             require_tensorboard()
-        folder = try_folder(cfg.OUTPUT_DIR, resume)
         task = DetectionTask.from_config(cfg)
         with explained(task.remedies):
             run = start(task, folder, resume)
-        open_folder(cfg.OUTPUT_DIR, resume)
+        make()
         save_config(task.cfg, folder / "config.yaml")
         log.info("%s", detection_header(task.cfg, run, task.device, task.train_set, task.tests))
         metrics = loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
@@ -152,6 +153,8 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
     """A run at step 0 with the weights that MODEL.WEIGHT names, or the newest checkpoint's."""
     cfg, data = task.cfg, task.train_set
     found = to_resume(folder, resume)
+    if found:
+        compare(found, cfg, data.classes)
     torch.manual_seed(cfg.SEED)
     model = task.build().to(task.device)
     run = Run(
@@ -161,9 +164,10 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
         torch.amp.GradScaler(task.device.type, enabled=cfg.SOLVER.AMP == "fp16"),
         {"config": config_text(cfg), "classes": data.classes, "category_ids": data.category_ids},
         text=config_text(cfg),
+        kept=BEST if task.tests and 0 < cfg.SOLVER.TEST_PERIOD < cfg.SOLVER.MAX_ITER else "",
+        keep=cfg.SOLVER.CHECKPOINT_KEEP,
     )
     if found:
-        check_classes(found.content, str(found.path), data.classes)
         run.restore(found)
         if run.step > cfg.SOLVER.MAX_ITER:
             raise UserError(f"{found.path} is at step {run.step}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}")

@@ -1,6 +1,7 @@
 """The recipe of a pre-training: its settings, and what is made of them: groups, schedule, mixing."""
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,7 @@ class Recipe:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        self.data, self.output = os.path.expanduser(self.data), os.path.expanduser(self.output)
         for name in ("epochs", "batch_size"):
             self._require(name, getattr(self, name) >= 1, "1 or more")
         self._require("optimizer", self.optimizer in BASE, f"one of {', '.join(BASE)}")

@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 from detector.config import config_from_text
 from detector.engine.device import pick_device
 from detector.errors import UserError
+from detector.files import user_path
 from detector.inference.prepare import prepare_for_inference
 from detector.models.backbones import BACKBONES, find_weights
 from detector.models.build import build_detector
@@ -19,7 +20,7 @@ from detector.structures import real_outputs
 from detector.tasks.resolve import resolve_model
 from detector.weights.address import is_address
 from detector.weights.checkpoint import BEST, by_step, newest_checkpoint, newest_config, read_checkpoint
-from detector.weights.load import is_detector, load_backbone, load_detector
+from detector.weights.load import is_detector, load_backbone, load_detector, say_report
 from detector.weights.read import WeightFile, read_file, read_plain
 from detector.weights.schema import check_entries
 
@@ -63,7 +64,7 @@ def load_weights(model: Detector, cfg: CfgNode, classes: Sequence[str] | None = 
     if is_detector(file):
         load_detector(model, check_entries(file), classes, fine_tune=True)
     else:
-        log.info("%s", load_backbone(model.backbone, BACKBONES[name].weights, file))
+        say_report(file.path, load_backbone(model.backbone, BACKBONES[name].weights, file))
 
 
 def find_trained(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") -> Trained:
@@ -106,7 +107,7 @@ def _of_run(run: Path, which: str, folder: Path) -> Trained | None:
         return Trained(read_checkpoint(run / BEST), newest=False)
     file = newest_checkpoint(run)
     if file and which == "best":
-        log.info("%s has no %s: its newest checkpoint counts", run, BEST)
+        log.info("%s has no %s, which evaluations before the last step write: %s counts", run, BEST, file.path.name)
     return Trained(file, newest=run.resolve() == folder.resolve()) if file else None
 
 
@@ -130,7 +131,7 @@ def started_from(folder: Path, backbone: str, path: Path) -> bool:
         return False
     if is_address(weight):
         return find_weights(backbone, weight) == path
-    return Path(weight).expanduser().resolve() == path.resolve()
+    return user_path(weight).resolve() == path.resolve()
 
 
 def load_found(

@@ -1,14 +1,15 @@
 """Checkpoints: written atomically, read without executing anything, found again after a crash."""
 
 import logging
-import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from detector.errors import FileAccessError, MissingFileError, UserError
+from detector.files import writing
 from detector.weights.load import is_detector
 from detector.weights.read import FETCH, WeightFile, read_file, read_plain
 from detector.weights.schema import check_entries
@@ -28,15 +29,10 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
     Raises OSError naming the file when it cannot be written; earlier checkpoints stay as they are.
     """
-    aside = path.with_name(path.name + ".tmp")
     try:
-        with open(aside, "wb") as file:
+        with writing(path, durable=True) as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
     except (OSError, RuntimeError) as error:
-        aside.unlink(missing_ok=True)
         raise FileAccessError(
             f"cannot write checkpoint {path}: {error}. Free space or choose another OUTPUT_DIR; earlier "
             "checkpoints are untouched, --resume continues from the newest"
@@ -61,22 +57,31 @@ def read_checkpoint(path: Path, *needs: str) -> WeightFile:
     return check_entries(file)
 
 
-def numbered(output: Path) -> list[Path]:
-    """The numbered checkpoints of a folder, newest first."""
-    return sorted((p for p in output.glob("model_*.pth") if re.fullmatch(r"model_\d{7,}", p.stem)), reverse=True)
+def numbered(output: Path) -> list[tuple[int, Path]]:
+    """Numbers and files of those of a folder that are named as numbered checkpoints, the highest first."""
+    found = [path for path in output.glob("model_*.pth") if re.fullmatch(r"model_\d{7,}", path.stem) and path.is_file()]
+    return sorted(((int(path.stem.removeprefix("model_")), path) for path in found), reverse=True)
+
+
+def with_steps(output: Path) -> list[tuple[int, Path]]:
+    """Steps and files of the checkpoints of a folder, that of the most steps first; those of no step are named.
+
+    A checkpoint's own step counts, whatever its name. No tensor is read, so some may be damaged.
+    """
+    final, places = output / FINAL, list[tuple[int, Path]]()
+    for path in [*([final] if final.is_file() else []), *(path for _, path in numbered(output))]:
+        try:
+            places.append((_step(path), path))
+        except UserError as error:
+            log.warning("%s; it is left out", str(error).removesuffix(FETCH))
+        except FileNotFoundError:  # its run has deleted it meanwhile
+            continue
+    return sorted(places, key=lambda place: place[0], reverse=True)
 
 
 def by_step(output: Path) -> list[Path]:
-    """The checkpoints of a folder, that of the most steps first. No tensor is read, so some may be damaged."""
-    places = [(int(path.stem.removeprefix("model_")), path) for path in numbered(output)]
-    final = output / FINAL
-    if not places or not final.exists():
-        return [final] if final.exists() else [path for _, path in places]
-    try:
-        places.insert(0, (_step(final), final))
-    except UserError as error:
-        log.warning("%s; it is left out", str(error).removesuffix(FETCH))
-    return [path for _, path in sorted(places, key=lambda place: place[0], reverse=True)]
+    """The checkpoints of a folder, that of the most steps first; see `with_steps`."""
+    return [path for _, path in with_steps(output)]
 
 
 def _step(path: Path) -> int:
@@ -91,6 +96,8 @@ def newest_config(output: Path) -> tuple[Path, str] | None:
     for path in by_step(output):
         try:
             text = read_plain(path).get("config")
+        except FileNotFoundError:
+            continue
         except UserError as error:
             log.warning("%s; it is left out", str(error).removesuffix(FETCH))
             continue
@@ -99,13 +106,15 @@ def newest_config(output: Path) -> tuple[Path, str] | None:
     return None
 
 
-def newest_checkpoint(output: Path, *needs: str) -> WeightFile | None:
+def newest_checkpoint(output: Path, *needs: str, without: Collection[Path] = ()) -> WeightFile | None:
     """The intact checkpoint of a folder with the most steps, or None; damaged ones are named in a warning.
 
-    needs: as in `read_checkpoint`, beside "step". Tensors are read of no more than the one that is taken, and of
-    damaged ones before it.
+    needs: as in `read_checkpoint`, beside "step"; without: files to pass over. Tensors are read of no more than the one
+    that is taken, and of damaged ones before it.
     """
     for path in by_step(output):
+        if path in without:
+            continue
         try:
             return read_checkpoint(path, "step", *needs)
         except UserError as error:

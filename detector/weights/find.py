@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from detector.errors import UserError
-from detector.files import cache_folder
+from detector.files import cache_folder, user_path
 from detector.weights.address import is_address, normal, shown, without_secrets
 from detector.weights.download import CHUNK, download
 from detector.weights.record import Weights
@@ -47,7 +47,7 @@ def resolve(weight: str, network: str, record: Weights, published: Mapping[str, 
         # A folder for each address: other files of the same name, and the published one, stay what they are.
         folder = cache_folder() / hashlib.sha256(weight.encode()).hexdigest()[:12]
         return _fetch((weight,), "", network, folder, shown(weight))
-    path = Path(weight).expanduser()
+    path = user_path(weight)
     if not path.is_file():
         raise UserError(f"MODEL.WEIGHT: there is no file {path}; give a path, an address, 'imagenet', or '' for none")
     return path

@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from detector.errors import UserError
 from detector.structures import ClassRows
+from detector.text import printable
 from detector.weights.read import State, WeightFile
 from detector.weights.record import Weights
 from detector.weights.rename import translate, unwrapped
@@ -23,12 +25,14 @@ LISTED = 8  # names, of which a message counts the rest
 
 def listed(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
-    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+    return ", ".join(map(printable, names[:LISTED])) + (
+        f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    )
 
 
 @dataclass
 class Report:
-    """Key names by what became of them. Prints as a table; the counters of batch norms are left out of it."""
+    """Key names by what became of them, without the counters of batch norms. Prints as a line or a table."""
 
     loaded: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
@@ -36,13 +40,25 @@ class Report:
     unexpected: list[str] = field(default_factory=list)
     wrong_shape: list[str] = field(default_factory=list)
 
+    @property
+    def fits(self) -> bool:
+        """Whether nothing is missing, left over or of another shape."""
+        return not (self.missing or self.unexpected or self.wrong_shape)
+
     def __str__(self) -> str:
-        """A row for each fate: count and first names."""
+        """The number of tensors; where not all are loaded, a row for each fate: count and first names."""
+        if not self.dropped and self.fits:
+            return f"{len(self.loaded)} tensors loaded, all that the file holds"
         rows = []
         for what, keys in vars(self).items():
             names = "" if what == "loaded" else listed(keys)
             rows.append(f"{what.replace('_', ' '):<12}{len(keys):>6}  {names}".rstrip())
         return "\n".join(rows)
+
+
+def say_report(path: Path, report: Report) -> None:
+    """Log what became of a file's tensors."""
+    log.info("%s:%s%s", path, "\n" if report.dropped else " ", report)
 
 
 def load_state(
@@ -75,7 +91,7 @@ def load_state(
             report.missing.append(key)
     left = [key for key in state if key not in own and key not in dropped]
     report.unexpected = [key for key in left if not key.endswith(COUNTER)]
-    if report.missing or report.unexpected or report.wrong_shape:
+    if not report.fits:
         raise UserError(f"{source or 'these weights'} do not fit the model:\n{report}\n{_remedy(module, report)}")
     check_types(state, own, report.loaded, source or "these weights", exact=exact)
     broken = [key for key in report.loaded if not torch.isfinite(state[key]).all()]
@@ -195,10 +211,11 @@ def load_detector(
     rows = {key: row for name, row in layers.items() for key in own if key.startswith(f"head.{name}.") and key in state}
     other = [key for key in rows if state[key].shape != own[key].shape]
     dropped = False
-    if other and not fine_tune:
+    counted = [key for key in other if _count(state[key], rows[key]) != _count(own[key], rows[key])]
+    if counted and not fine_tune:
         raise UserError(
-            f"{file.path} has {_numbers(state, own, rows, other[0])} ({other[0]}): set MODEL.NUM_CLASSES to what it "
-            "was trained with; only training may drop a classifier"
+            f"{file.path} has {_numbers(state, own, rows, counted[0])} ({counted[0]}): set MODEL.NUM_CLASSES to what "
+            "it was trained with; only training may drop a classifier"
         )
     names = list(file.content.get("classes") or [])
     if fine_tune and classes and names != list(classes) and _fit(state, own, rows, names, classes):
@@ -207,14 +224,14 @@ def load_detector(
         if pairs:
             state |= {key: _keep(state[key], own[key], row, pairs) for key, row in rows.items()}
         _say_classes(file, names, classes, pairs)
-    elif other:
+    elif other and fine_tune:
         dropped = True
-        numbers = _numbers(state, own, rows, other[0])
-        log.warning("%s has %s: its classifier is dropped and starts anew", file.path, numbers)
+        what = _numbers(state, own, rows, counted[0]) if counted else "class outputs of another width"
+        log.warning("%s has %s: its classifier is dropped and starts anew", file.path, what)
     drop = tuple(f"head.{name}." for name in layers) if dropped else ()
     report = load_state(model, state, drop=drop, source=str(file.path))
     report.dropped = sorted([*aside, *report.dropped])
-    log.info("%s\n%s", file.path, report)
+    say_report(file.path, report)
 
 
 def agreeing(names: Sequence[str], classes: Sequence[str]) -> dict[int, int]:

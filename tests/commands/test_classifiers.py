@@ -230,6 +230,12 @@ def test_the_flags_of_the_measurement_are_its_arguments():
     assert given == inspect.signature(measure_accuracy).parameters.keys()
 
 
+def test_home_is_expanded_in_paths(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    args = classify.build_parser().parse_args(["--backbone", "resnet10", "--data", "~/val", "--json", "~/numbers.json"])
+    assert (args.data, args.json) == ("/home/me/val", "/home/me/numbers.json")
+
+
 def test_choices_are_what_there_is():
     choices = {
         (parser.prog, action.dest): action.choices

@@ -5,6 +5,7 @@ import pytest
 import torch
 from helpers import ROOT, environment
 
+from detector.commands import convert as convert_command
 from detector.config import load_config
 from detector.conversion import convert
 from detector.conversion.fcos import RULES
@@ -95,3 +96,79 @@ def test_the_command_says_what_is_wrong(tmp_path):
     assert run.returncode == 1
     assert run.stderr.startswith("error: ")
     assert "none.pth" in run.stderr
+
+
+# ---------------------------------------------------------------------------- what it never writes onto
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A small file of torchvision's FCOS: as it is published but for its depth."""
+    from torchvision.models.detection import FCOS
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+    from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+    backbone = resnet_fpn_backbone(
+        backbone_name="resnet18", weights=None, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256)
+    )
+    path = tmp_path_factory.mktemp("published") / "fcos.pth"
+    torch.save(FCOS(backbone, num_classes=91).state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def published_small(small, tmp_path):
+    (tmp_path / "in.pth").write_bytes(small.read_bytes())
+    return tmp_path / "in.pth"
+
+
+def refused(published, output, match):
+    before = {path: path.read_bytes() for path in output.parent.iterdir() if path.is_file()}
+    with pytest.raises(ValueError, match=match):
+        convert("torchvision", published, output)
+    assert {path: path.read_bytes() for path in output.parent.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["in.pth", "link.pth", "hard.pth", "sub/../in.pth"])
+def test_the_input_is_not_written_on(published_small, tmp_path, name):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link.pth").symlink_to(published_small)
+    (tmp_path / "hard.pth").hardlink_to(published_small)
+    refused(published_small, tmp_path / name, r"is the --input itself; write another --output")
+
+
+@pytest.mark.parametrize("name", ["out.yaml", "out.pth"])
+def test_what_no_conversion_wrote_is_not_written_on(published_small, tmp_path, name):
+    (tmp_path / name).write_text("SEED: 3\n")
+    refused(
+        published_small, tmp_path / "out.pth", rf"{name} is there, and no conversion wrote it; write another --output"
+    )
+
+
+def test_what_a_conversion_wrote_gives_way_to_another(published_small, tmp_path):
+    output = tmp_path / "out.pth"
+    convert("torchvision", published_small, output)
+    first = output.with_suffix(".yaml").read_bytes()
+    output.write_bytes(b"half")
+    convert("torchvision", published_small, output)
+    assert output.with_suffix(".yaml").read_bytes() == first
+    assert load_trained(load_config(output.with_suffix(".yaml")))[1][1] == "person"
+
+
+def test_links_at_its_names_are_not_followed(published_small, tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "out.yaml").symlink_to(tmp_path / "precious")
+    refused(published_small, tmp_path / "out.pth", r"out\.yaml is there, and no conversion wrote it")
+    (tmp_path / "out.yaml").unlink()
+    (tmp_path / "out.yaml").symlink_to(tmp_path / "nowhere")
+    refused(published_small, tmp_path / "out.pth", r"out\.yaml is there, and no conversion wrote it")
+
+
+def test_the_input_may_be_an_address_or_lie_in_the_home_folder(published_small, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for number, name in enumerate((published_small.as_uri(), "~/in.pth")):
+        convert_command.main(["--from", "torchvision", "--input", name, "--output", f"~/{number}.pth"])
+        assert load_trained(load_config(f"~/{number}.yaml"))[1][1] == "person"
+    with pytest.raises(SystemExit) as caught:
+        convert_command.main(["--from", "torchvision", "--input", "file:///no/where.pth", "--output", "~/x.pth"])
+    assert str(caught.value).startswith("error: --input: there is no file /no/where.pth")

@@ -77,6 +77,18 @@ def test_a_checkpoint_is_itself_the_weights(called, run):
     ]
 
 
+def test_home_is_expanded_in_the_name_of_a_run(called, run, monkeypatch):
+    monkeypatch.setenv("HOME", str(run.parent))
+    call(test, "~/run")
+    call(predict, "~/run/model_best.pth", "photos")
+    assert [words[1:2] for words in called] == [
+        (run,),
+        ("config of the run",),
+        (run / "model_best.pth",),
+        ("config of the run",),
+    ]
+
+
 @pytest.mark.parametrize("weight", ["other.pth", "imagenet", ""])
 def test_weights_of_the_command_line_are_an_argument_of_their_own(called, run, file, weight):
     call(test, run, "TEST.AMP", "bf16", "MODEL.WEIGHT", "first.pth", "MODEL.WEIGHT", weight, "SEED", "3")

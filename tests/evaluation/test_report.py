@@ -62,3 +62,8 @@ def test_json_is_written_whole(tmp_path):
         write_json(path, {"AP": object()})
     assert json.loads(path.read_text(encoding="utf-8"))["AP"] == 0.25
     assert [p.name for p in path.parent.iterdir()] == ["metrics.json"]
+
+
+def test_names_of_classes_move_nothing_on_the_screen():
+    text = summary_text({"AP/\x1b[31mcat\n": 0.25, "AP/dog": 0.5})
+    assert [line.split() for line in text.splitlines()[1:]] == [["\\x1b[31mcat\\x0a", "0.250"], ["dog", "0.500"]]

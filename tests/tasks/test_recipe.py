@@ -14,6 +14,12 @@ def recipe(**more):
     return Recipe("resnet10", "data", "output", **more)
 
 
+def test_home_is_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    found = Recipe("resnet10", "~/data", "~/out")
+    assert (found.data, found.output) == ("/home/me/data", "/home/me/out")
+
+
 @pytest.mark.parametrize(
     ("settings", "match"),
     [

@@ -5,7 +5,15 @@ import pickle
 import pytest
 import torch
 
-from detector.weights.checkpoint import newest_checkpoint, read_checkpoint, save_checkpoint, step_name
+from detector.weights import checkpoint
+from detector.weights.checkpoint import (
+    by_step,
+    newest_checkpoint,
+    numbered,
+    read_checkpoint,
+    save_checkpoint,
+    step_name,
+)
 
 FULL = {"model": {"w": torch.arange(3.0)}, "optimizer": {}}
 
@@ -36,14 +44,17 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_a_full_device_is_named_and_keeps_the_old_file(tmp_path):
-    if not os.path.exists("/dev/full"):
-        pytest.skip("no /dev/full here")
+def test_a_file_that_the_system_cuts_short_is_named_and_the_old_one_kept(tmp_path):
+    resource = pytest.importorskip("resource")
     path = tmp_path / "model_final.pth"
     save_checkpoint(path, {**FULL, "step": 1})
-    (tmp_path / "model_final.pth.tmp").symlink_to("/dev/full")
-    with pytest.raises(OSError, match=r"cannot write checkpoint .*model_final\.pth: .*OUTPUT_DIR"):
-        save_checkpoint(path, {**FULL, "step": 2})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write checkpoint .*model_final\.pth: .*OUTPUT_DIR"):
+            save_checkpoint(path, {**FULL, "step": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert read_checkpoint(path, "step").content["step"] == 1
     assert os.listdir(tmp_path) == [path.name]
 
@@ -134,3 +145,37 @@ def test_what_is_no_checkpoint_is_named_and_never_run(tmp_path, monkeypatch, kin
     with pytest.raises(FileNotFoundError if kind == "absent" else ValueError, match=r"x\.pth"):
         read_checkpoint(path)
     assert not (tmp_path / "exploded").exists()
+
+
+def test_a_folder_or_a_dangling_link_is_passed_over_and_the_step_inside_counts(tmp_path, caplog):
+    (tmp_path / step_name(90)).mkdir()
+    (tmp_path / step_name(80)).symlink_to(tmp_path / "nowhere")
+    (tmp_path / "model_final.pth").mkdir()
+    for name, step in ((70, 3), (20, 20)):
+        save_checkpoint(tmp_path / step_name(name), {**FULL, "step": step})
+    assert newest_checkpoint(tmp_path).path.name == step_name(20)
+    assert [path.name for path in by_step(tmp_path)] == [step_name(20), step_name(70)]
+    assert caplog.messages == []
+    assert newest_checkpoint(tmp_path, without=[tmp_path / step_name(20)]).content["step"] == 3
+
+
+def test_a_link_in_its_place_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    path = tmp_path / "model_final.pth"
+    path.symlink_to(tmp_path / "precious")
+    save_checkpoint(path, {**FULL, "step": 1})
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert read_checkpoint(path).content["step"] == 1
+
+
+def test_one_that_its_run_deletes_meanwhile_is_passed_over(tmp_path, monkeypatch):
+    for step in (20, 40):
+        save_checkpoint(tmp_path / step_name(step), {**FULL, "step": step})
+
+    def numbered_before(folder):
+        found = numbered(folder)
+        (tmp_path / step_name(20)).unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(checkpoint, "numbered", numbered_before)
+    assert newest_checkpoint(tmp_path).content["step"] == 40

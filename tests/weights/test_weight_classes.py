@@ -182,6 +182,17 @@ def test_a_detector_of_another_width_does_not_fit_whatever_its_names():
         load_detector(new, file_of(old, THERE), ["cat", "bat", "ape"], fine_tune=True)
 
 
+def test_another_width_is_not_taken_for_another_number_of_classes(caplog):
+    old, new = Net("fcos", 3), Net("fcos", 3)
+    old.head = build_head("fcos", 3, {name: Level(16, level.stride) for name, level in LEVELS.items()})
+    with pytest.raises(ValueError, match=r"old\.pth do not fit the model(?s:.*)wrong shape +\d+ ") as caught:
+        load_detector(new, file_of(old, THERE))
+    assert "NUM_CLASSES" not in str(caught.value)
+    with pytest.raises(ValueError, match="do not fit the model"):
+        load_detector(new, file_of(old, THERE), THERE[::-1], fine_tune=True)
+    assert caplog.messages == ["old.pth has class outputs of another width: its classifier is dropped and starts anew"]
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_every_layer_of_the_class_count_is_declared(head):
     few, many = build_head(head, 2), build_head(head, 7)

@@ -9,7 +9,7 @@ import torch
 
 from detector.errors import UserError
 from detector.models.backbones import BGR_255, Classifier, Weights, load_backbone
-from detector.weights.load import count_outputs, load_state
+from detector.weights.load import count_outputs, load_state, say_report
 from detector.weights.read import WeightFile, read_file
 from detector.weights.rename import unwrapped
 
@@ -226,3 +226,15 @@ def test_halves_are_taken_and_said_whole_numbers_are_not(caplog):
     with pytest.raises(UserError, match=r"weight first, which is float16 and has to be float32; take"):
         load_state(module, state, source="w.pth", exact=True)
     assert torch.equal(module.bias, torch.ones(2))
+
+
+def test_the_report_is_a_line_where_all_fits_and_a_table_else(trained, tiny, caplog):
+    caplog.set_level("INFO", "detector")
+    state = trained.state_dict()
+    number = len([key for key in state if not key.endswith("num_batches_tracked")])
+    say_report(Path("w.pth"), load_state(tiny("bn"), state))
+    assert caplog.messages == [f"w.pth: {number} tensors loaded, all that the file holds"]
+    say_report(Path("w.pth"), load_state(tiny("bn"), {**state, "fc.\x1b[31m": torch.ones(1)}, drop=("fc.",)))
+    first, *table = caplog.messages[1].splitlines()
+    assert first == "w.pth:"
+    assert table[:2] == [f"loaded      {number:>6}", "dropped          1  fc.\\x1b[31m"]

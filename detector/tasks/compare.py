@@ -1,0 +1,112 @@
+"""What changed between a checkpoint and the run that resumes it: what stops it, what is said, what is silent."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from yacs.config import CfgNode
+
+from detector.config import config_from_text
+from detector.config.defaults import flat
+from detector.config.idle import idle_keys
+from detector.errors import UserError
+from detector.text import printable
+from detector.version import versions
+from detector.weights.load import listed
+from detector.weights.read import WeightFile
+
+log = logging.getLogger("detector")
+
+STOPS, SAID, SILENT = "stops", "said", "silent"
+
+RULES = {
+    "": SAID,
+    "MODEL.": STOPS,
+    "MODEL.WEIGHT": SAID,
+    "MODEL.DEVICE": SAID,
+    "MODEL.CHANNELS_LAST": SAID,
+    "SOLVER.OPTIMIZER": STOPS,
+    "OUTPUT_DIR": SILENT,
+    "DATALOADER.NUM_WORKERS": SILENT,
+    "DATALOADER.TIMEOUT": SILENT,
+    "LOG.": SILENT,
+}
+"""Key, or section with its dot -> what becomes of a resume that changes it; the longest entry that fits counts."""
+
+
+class Change(NamedTuple):
+    """A key, or what else a run is made of, with its value in the checkpoint and now."""
+
+    key: str
+    was: Any
+    now: Any
+
+    def __str__(self) -> str:
+        """KEY: old -> new."""
+        return f"{self.key} {_shown(self.was)} -> {_shown(self.now)}"
+
+
+def rule_of(key: str) -> str:
+    """Whether a change of a config key stops a resume, is said, or is silent."""
+    return RULES[max((e for e in RULES if e in ("", key) or (e.endswith(".") and key.startswith(e))), key=len)]
+
+
+def changes(was: CfgNode, now: CfgNode) -> list[Change]:
+    """The keys whose values differ, but for those that have no effect in either config. Both are resolved."""
+    old, new = flat(was), flat(now)
+    idle = idle_keys(was).keys() & idle_keys(now).keys()
+    return [Change(key, old[key], value) for key, value in new.items() if old[key] != value and key not in idle]
+
+
+def compare(file: WeightFile, cfg: CfgNode, classes: Sequence[str]) -> None:
+    """Say what differs between a checkpoint and the run that goes on from it.
+
+    cfg: resolved, as the checkpoint's own is; classes: of the data. What the tensors mean nothing without (the model,
+    its frozen parts, the classes, the kind of optimiser) raises one ValueError that names all of it, with both values
+    and the remedy. The rest is said once: the checkpoints from here on hold the new values.
+    """
+    path, content = file.path, file.content
+    _compare_classes(path, list(content.get("classes") or classes), list(classes))
+    found: list[Change] = []
+    if isinstance(text := content.get("config"), str):
+        try:
+            found = changes(config_from_text(text, str(path)), cfg)
+        except UserError as error:  # of another version, or of a plugin that is not here
+            log.warning("what changed since %s cannot be told: %s", path, error)
+    fatal = [change for change in found if rule_of(change.key) == STOPS]
+    if fatal:
+        back = " ".join(f"{change.key} {_shown(change.was)}" for change in fatal)
+        raise UserError(
+            f"{path} cannot be resumed, as its training had other settings: {'; '.join(map(str, fatal))}. Write {back} "
+            f"to resume it, or start anew with OUTPUT_DIR another/folder, from its weights if they fit: MODEL.WEIGHT "
+            f"{path}"
+        )
+    said = [change for change in found if rule_of(change.key) == SAID]
+    here = versions()
+    before = content.get("versions") or here
+    said += [
+        Change(f"version of {name}", before.get(name), now) for name, now in here.items() if before.get(name) != now
+    ]
+    if said:
+        log.warning("resumed with other settings than %s had: %s", path, "; ".join(map(str, said)))
+
+
+def _compare_classes(path: Path, was: list[str], now: list[str]) -> None:
+    if was == now:
+        return
+    shared = min(len(was), len(now))
+    i = next((i for i in range(shared) if was[i] != now[i]), shared)
+    first = [repr(names[i]) if i < len(names) else "none" for names in (was, now)]
+    raise UserError(
+        f"{path} cannot be resumed, as its training had other classes: {len(was)} ({listed(was)}), and DATASETS.TRAIN "
+        f"has {len(now)} ({listed(now)}); class {i} was {first[0]} and is {first[1]}. Write the DATASETS.TRAIN of that "
+        f"training to resume it, or start anew from its weights: MODEL.WEIGHT {path} OUTPUT_DIR another/folder"
+    )
+
+
+def _shown(value: object) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, tuple):
+        return f"'[{', '.join(map(printable, map(str, value)))}]'"
+    return printable(str(value)) if value != "" else "''"

@@ -1,0 +1,29 @@
+"""Text that comes out of files, made fit to be printed: names of classes, images and keys."""
+
+import re
+import unicodedata
+
+_ESCAPED = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
+"""Unicode categories: control and format characters, surrogates, line and paragraph separators."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""The text with escapes, such as \x1b, in place of what a terminal would obey or cannot encode.
+
+    So a name can neither colour, move nor break a line, nor turn its direction. keep: characters to leave as they are.
+    """
+    if text.isprintable():  # the usual case
+        return text
+    return "".join(_escape(c) if c not in keep and unicodedata.category(c) in _ESCAPED else c for c in text)
+
+
+def encodable(text: str) -> str:
+    r"""The text with escapes in place of what no encoding can hold: \xNN for a byte of a file name that is no UTF-8."""
+    return re.sub("[\ud800-\udfff]", lambda found: _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that is no UTF-8, as Python names it in file names
+        return f"\\x{number - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode() if number > 0xFF else f"\\x{number:02x}"

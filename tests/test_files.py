@@ -1,0 +1,80 @@
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from detector.files import clear_asides, open_append, user_path, write_atomic, write_json, writing
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_home_is_expanded_and_an_unknown_name_stays(home):
+    assert user_path("~/a/b") == home / "a" / "b"
+    assert user_path("~nobody_of_this_name/a") == Path("~nobody_of_this_name/a")
+    assert user_path("a/~") == Path("a/~")
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "numbers.json"
+    write_json(path, {"a": 1})
+    with suppress(KeyError), writing(path) as file:
+        file.write(b"half")
+        assert len(os.listdir(tmp_path)) == 2
+        raise KeyError
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert os.listdir(tmp_path) == ["numbers.json"]
+
+
+def test_two_writers_of_one_name_do_not_meet(tmp_path):
+    path = tmp_path / "file"
+    with writing(path, durable=True) as first, writing(path) as second:
+        first.write(b"first")
+        second.write(b"second")
+        assert len(os.listdir(tmp_path)) == 2
+    assert path.read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_links_are_replaced_and_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    link = tmp_path / "results.json"
+    link.symlink_to(tmp_path / "precious")
+    write_json(link, [1])
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert not link.is_symlink()
+    link.unlink()
+    link.symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match=r"results\.json is a link, which is not followed; delete it"):
+        open_append(link)
+    link.unlink()
+    for line in ("one\n", "caf\udce9\n"):
+        with open_append(link) as file:
+            file.write(line)
+    assert link.read_text() == "one\ncaf\\udce9\n"
+
+
+def test_names_of_any_bytes_and_length_are_written(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    write_json(tmp_path / "a.json", [{"file": name, name: (1, None, float("nan"))}, "猫"])
+    assert json.loads((tmp_path / "a.json").read_bytes()) == [{"file": "caf\\xe9", "caf\\xe9": [1, None, None]}, "猫"]
+    long = tmp_path / ("猫" * 83 + ".json")  # 254 bytes, where 255 are allowed
+    write_atomic(long, b"x")
+    assert long.read_bytes() == b"x"
+
+
+def test_what_killed_writers_left_goes(tmp_path):
+    mine, old, young = (f"{name}.0123456789abcdef.tmp" for name in ("model_final.pth", "results.json", "metrics.json"))
+    for name in (mine, old, young, "notes.tmp", "model_final.pth"):
+        (tmp_path / name).write_bytes(b"")
+    long_ago = time.time() - 7200
+    os.utime(tmp_path / old, (long_ago, long_ago))
+    os.utime(tmp_path / "notes.tmp", (long_ago, long_ago))
+    clear_asides(tmp_path, ("model_", "weights"))
+    assert sorted(os.listdir(tmp_path)) == [young, "model_final.pth", "notes.tmp"]
