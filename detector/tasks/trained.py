@@ -145,7 +145,7 @@ def load_found(
         check_classes(facts, str(path), classes)
     log.info("weights of %s", path)
     model = build_detector(cfg)
-    load_detector(model, found.file)
+    load_detector(model, found.file, classes)
     numbers = list(range(cfg.MODEL.NUM_CLASSES))
     names = list(facts.get("classes") or classes or map(str, numbers))
     return model.eval(), names, list(facts.get("category_ids") or numbers)

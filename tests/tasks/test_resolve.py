@@ -138,8 +138,14 @@ def test_an_extreme_batch_keeps_a_step_or_is_refused():
     ("opts", "problem"),
     [
         # 10, 9 and 3 by 8: 1, 1 and 0
-        (("MAX_ITER", 10, "STEPS", "(9,)", "WARMUP_ITERS", 3), r"MAX_ITER 10 -> 1 .*STEPS \(9,\) -> \(1,\),.*STEPS \(\)"),
-        (("MAX_ITER", 10, "STEPS", "()", "WARMUP_ITERS", 9), r"MAX_ITER 10 -> 1 .*WARMUP_ITERS 9 -> 1,.*WARMUP_ITERS 0"),
+        (
+            ("MAX_ITER", 10, "STEPS", "(9,)", "WARMUP_ITERS", 3),
+            r"MAX_ITER 10 -> 1 .*STEPS \(9,\) -> \(1,\),.*STEPS \(\)",
+        ),
+        (
+            ("MAX_ITER", 10, "STEPS", "()", "WARMUP_ITERS", 9),
+            r"MAX_ITER 10 -> 1 .*WARMUP_ITERS 9 -> 1,.*WARMUP_ITERS 0",
+        ),
     ],
 )
 def test_a_batch_that_leaves_nothing_behind_a_step_or_the_warm_up_is_refused(opts, problem):

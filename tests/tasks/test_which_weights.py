@@ -222,3 +222,18 @@ def test_the_checkpoints_number_of_classes_counts_where_the_config_leaves_it_ope
     model, names, _ = load_for_inference(cfg)
     assert (model.head.num_classes, names) == (2, ["dark", "light"])
     assert load_config(Path(tmp_path / "first") / "config.yaml").MODEL.NUM_CLASSES == 2
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with names", "without"])
+def test_data_of_other_classes_is_no_matter_of_their_number(tiny, tmp_path, first, write_images, named):
+    content = read(first)
+    if not named:
+        content = {"model": content["model"]}
+    torch.save(content, tmp_path / "lone.pth")
+    other = write_images(tmp_path / "other", (1, 1), categories=((3, "dark"), (7, "light"), (9, "grey")))
+    said = "trained on 2 classes, the data lists 3; class 2 is 'none' there and 'grey' here: evaluate on data with"
+    said = said if named else r"2 class outputs, the config 3 .*: the data lists 3 classes; evaluate on data with"
+    for number in (2, 3) if named else (3,):
+        opts = ("DATASETS.TEST", other, "OUTPUT_DIR", tmp_path / "new", "MODEL.NUM_CLASSES", number)
+        with pytest.raises(ValueError, match=rf"lone\.pth (was|has) {said}"):
+            run_test(tiny(*opts), weight=tmp_path / "lone.pth")
