@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,12 +89,16 @@ class DetectionTask:
         return [str(target["image_id"]) for target in batch.targets]
 
     def measures(self, run: Run) -> Metrics:
-        """Evaluate every test set; files and prints what was found."""
+        """Evaluate every test set, exactly as `test` does it; files and prints what was found.
+
+        The weights are copied, as what is prepared for prediction cannot be trained on; the copy lives as long as this.
+        """
         path = run.checkpoint(last=run.step == self.cfg.SOLVER.MAX_ITER)
         subject = Subject(
             str(path) if path.exists() else "", state_digest(run.averaged.state_dict()), run.step, newest=True
         )
-        return evaluate(run.averaged, self.tests, self.cfg, run.folder, subject)  # type: ignore[arg-type]
+        model = prepare_for_inference(deepcopy(run.averaged), self.cfg.TEST.AMP)  # type: ignore[arg-type]
+        return evaluate(model, self.tests, self.cfg, run.folder, subject)
 
     def score(self, metrics: Mapping[str, Mapping[str, float]]) -> float:
         """The mean of the test sets' main measures."""
