@@ -27,7 +27,7 @@ def find_sources(
     Raises ValueError when there are none, no source names a class, their class lists differ, or MODEL.NUM_CLASSES,
     unless it is 0 and without such outputs, is another number.
     """
-    entries = cfg.DATASETS[part]
+    entries = cfg.DATASETS.TRAIN if part == "TRAIN" else cfg.DATASETS.TEST
     if not entries:
         raise UserError(f"DATASETS.{part} is empty; write a catalog name, {FORMS.replace(' or ', ', or ')}")
     sources = [load_dataset(entry, cfg.DATASETS.ROOT) for entry in entries]
