@@ -25,6 +25,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def print_config(file: str, opts: Sequence[str], imports: Sequence[str]) -> None:
-    """Load plugins and the config; what is printed is YAML that can be loaded again."""
+    """Load plugins and the config; what is printed is YAML that can be loaded again. Parts must be registered."""
     load_plugins(imports)
-    show(origins_text(*load_config_with_origins(file, opts)))
+    cfg, origins = load_config_with_origins(file, opts)
+    from detector.models.build import check_names
+
+    check_names(cfg)
+    show(origins_text(cfg, origins))

@@ -1,15 +1,17 @@
 """The only door from a config to a model."""
 
 import logging
+from typing import Any
 
 from yacs.config import CfgNode
 
-from detector.errors import UserError
+from detector.errors import UnknownNameError, UserError
 from detector.models.backbones import BACKBONES, Pixels, build_backbone
 from detector.models.detector import Detector
 from detector.models.heads import HEADS, STANDARDS, Standard
 from detector.models.necks import NECK_KEYS, NECKS, NeckKeys
 from detector.models.norm import has_norms
+from detector.registry import Registry
 
 log = logging.getLogger("detector")
 
@@ -43,6 +45,23 @@ def build_detector(cfg: CfgNode) -> Detector:
     except UserError as error:
         raise UserError(f"{error}{_own_neck(cfg)}") from error
     return Detector(backbone, neck, head, pixel_statistics(cfg), channels_last=cfg.MODEL.CHANNELS_LAST)
+
+
+def check_names(cfg: CfgNode) -> None:
+    """Raise KeyError naming key, name and the nearest ones for a part that nobody registered; costs no time."""
+    node = cfg.MODEL
+    names: tuple[tuple[str, Registry[Any], str], ...] = (
+        ("MODEL.BACKBONE.NAME", BACKBONES, node.BACKBONE.NAME),
+        ("MODEL.NECK.NAME", NECKS, node.NECK.NAME),
+        ("MODEL.HEAD.NAME", HEADS, node.HEAD.NAME),
+    )
+    for key, parts, name in names:
+        if parts is NECKS and name == AUTO["NAME"]:
+            continue
+        try:
+            _ = parts[name]
+        except UnknownNameError as error:
+            raise UnknownNameError(f"{key}: {error}; a plugin's part needs --import PACKAGE") from None
 
 
 def resolve_parts(cfg: CfgNode) -> CfgNode:

@@ -31,7 +31,7 @@ from detector.evaluation.build import build_evaluators
 from detector.evaluation.report import main_measure
 from detector.inference.detect import detect_all, of_real_classes
 from detector.inference.prepare import prepare_for_inference
-from detector.models.build import build_detector, pixel_statistics
+from detector.models.build import build_detector, check_names, pixel_statistics
 from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch, Target
@@ -65,6 +65,7 @@ class DetectionTask:
     @classmethod
     def from_config(cls: type[T], cfg: CfgNode) -> T:
         """The task of a config and its data. Raises ValueError or OSError where one of them is at fault."""
+        check_names(cfg)  # before the data, which may take minutes
         device = pick_device(cfg.MODEL.DEVICE)
         train_set = build_train_dataset(cfg, pixel_statistics(cfg).rgb_mean())
         cfg = resolve(cfg, len(train_set.classes), batches_per_epoch(cfg, train_set))
@@ -175,6 +176,7 @@ def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") 
 
     weight, which: see `find_trained`. Raises ValueError or OSError that names the file, key and remedy.
     """
+    check_names(cfg)
     device = pick_device(cfg.MODEL.DEVICE)
     found = find_trained(cfg, weight, which)
     cfg = found.resolve(cfg)
