@@ -9,6 +9,7 @@ from textwrap import indent
 
 from yacs.config import CfgNode
 
+from detector.commands.libraries import lacking_library
 from detector.config import load_config
 from detector.engine.log import setup_logging
 from detector.errors import MissingFileError, UserError
@@ -154,6 +155,10 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
         text = str(error)
         for key, flag in (flags or {}).items():
             text = text.replace(key, flag)
+        sys.exit(f"error: {text}")
+    except ImportError as error:
+        if not (text := lacking_library(error)):
+            raise
         sys.exit(f"error: {text}")
     except KeyboardInterrupt:
         sys.exit("interrupted; training continues from its newest checkpoint with --resume")
