@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import yaml  # type: ignore[import-untyped]
 
 from detector.config.defaults import flat, get_defaults
-from detector.config.shipped import near_text, shipped_config
+from detector.config.shipped import in_checkout, near_text, shipped_config, shipped_name
 from detector.errors import MissingFileError, UserError
 
 
@@ -122,5 +122,8 @@ def _find_base(entry: str, path: Path) -> Path:
 
 
 def _shown(path: Path) -> str:
-    """A path as messages name it: short where it lies below the current folder."""
-    return os.path.normpath(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    """A path as messages name it: by its name if it is shipped, short where it lies below the current folder."""
+    here = path.is_relative_to(Path.cwd())
+    if (name := shipped_name(path)) and not (here and in_checkout()):
+        return name
+    return os.path.normpath(path.relative_to(Path.cwd()) if here else path)
