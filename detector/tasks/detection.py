@@ -35,7 +35,7 @@ from detector.models.build import build_detector, check_names, pixel_statistics
 from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch, Target
-from detector.tasks.measured import Subject, save_measures, state_digest
+from detector.tasks.measured import Subject, check_folder, save_measures, state_digest
 from detector.tasks.resolve import resolve, resolve_model
 from detector.tasks.solver import build_optimizer, learning_rate_factor
 from detector.tasks.trained import check_classes, find_trained, load_found, load_weights
@@ -180,14 +180,17 @@ def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") 
     device = pick_device(cfg.MODEL.DEVICE)
     found = find_trained(cfg, weight, which)
     cfg = found.resolve(cfg)
+    check_folder(Path(cfg.OUTPUT_DIR))
     datasets = build_test_datasets(cfg, outputs=found.classes)
     classes = next(iter(datasets.values())).classes
     cfg = resolve_model(cfg, len(classes))
     model, names, _ = load_found(cfg, found, classes)
     digest = state_digest(model.state_dict())
-    subject = Subject(str(found.file.path), digest, found.file.content.get("step"), found.newest)
+    file, folder = found.file, Path(cfg.OUTPUT_DIR)
+    beside = not found.newest and file.path.resolve().parent == folder.resolve()
+    subject = Subject(str(file.path), digest, file.content.get("step"), found.newest, beside)
     model = prepare_for_inference(model.to(device), cfg.TEST.AMP)
-    return evaluate(model, datasets, cfg, Path(cfg.OUTPUT_DIR), subject, names)
+    return evaluate(model, datasets, cfg, folder, subject, names)
 
 
 def evaluate(

@@ -24,9 +24,6 @@ from detector.weights.read import WeightFile, read_file, read_plain
 
 log = logging.getLogger("detector")
 
-RUN_FILES = ("config.yaml", "log.jsonl")
-"""What lies beside the checkpoints of a run."""
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -171,8 +168,8 @@ def load_for_inference(
 def run_config(run: Path, opts: Sequence[str] = ()) -> CfgNode:
     """The config that a run's folder, or a checkpoint, carries, with KEY VALUE overrides on top.
 
-    OUTPUT_DIR is the folder itself, for a checkpoint the folder that it lies in if a run is there, wherever it was when
-    the config was written. Raises ValueError naming what is no run, or has no config.
+    OUTPUT_DIR is the folder itself, for a checkpoint the folder that it lies in, wherever they were when the config was
+    written. Raises ValueError naming what is no run, or has no config.
     """
     if run.is_dir():
         said = newest_config(run)
@@ -184,8 +181,7 @@ def run_config(run: Path, opts: Sequence[str] = ()) -> CfgNode:
     text = read_plain(run).get("config")
     if not isinstance(text, str):
         raise UserError(f"{run} holds no config: write --config-file FILE MODEL.WEIGHT {run}")
-    place = ["OUTPUT_DIR", str(run.parent)] if any((run.parent / name).exists() for name in RUN_FILES) else []
-    return config_from_text(text, str(run), [*place, *opts])
+    return config_from_text(text, str(run), ["OUTPUT_DIR", str(run.parent), *opts])
 
 
 def check_classes(facts: Mapping[str, Any], source: str, classes: Sequence[str]) -> None:
