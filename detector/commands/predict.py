@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from detector.commands.base import read_trained, run, split_words, trained_parser
+from detector.commands.base import output_folder, read_trained, run, split_words, trained_parser
 from detector.errors import UserError
 from detector.files import write_json
 
@@ -72,7 +72,7 @@ def predict(
     cfg = resolve_parts(cfg)
     transforms = build_transforms(cfg, train=False)
     home = Path(os.path.commonpath([path.parent for path in paths]))
-    output.mkdir(parents=True, exist_ok=True)
+    output_folder(output)
     found: list[dict[str, object]] = []
     step = cfg.TEST.IMS_PER_BATCH
     with tqdm(total=len(paths), desc="predict", unit="image", dynamic_ncols=True) as bar:

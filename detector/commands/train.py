@@ -39,20 +39,23 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def begin(args: argparse.Namespace, resumed: str | None) -> None:
     """Read the config, which takes no time, then train. resumed: the folder of a run that goes on; None: a config's."""
-    cfg = read_config(args) if resumed is None else read_run(Path(resumed), args)
+    cfg = read_config(args) if resumed is None else read_run(resumed, args)
     from detector.tasks.detection import train
 
     train(cfg, resume=args.resume)
 
 
-def read_run(folder: Path, args: argparse.Namespace) -> CfgNode:
+def read_run(name: str, args: argparse.Namespace) -> CfgNode:
     """Load plugins, then the config that a run's folder holds, with overrides on top.
 
     It is that of the newest checkpoint, or config.yaml where the run ended before its first one.
     Raises ValueError or OSError, with what to write instead, for what is no run to continue.
     """
-    if not folder.exists():
-        raise MissingFileError(f"RUN {folder}: there is no such folder; write output/NAME, or --config-file {folder}")
+    folder = Path(name)
+    if not name or not folder.exists():
+        raise MissingFileError(
+            f"RUN {name}: there is no such folder; write output/NAME, or --config-file {name or 'FILE'}"
+        )
     if not folder.is_dir():
         raise UserError(
             f"RUN {folder} is a file: write the run's folder to continue it, or --config-file FILE "

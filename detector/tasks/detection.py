@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from os.path import realpath
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -187,7 +188,7 @@ def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") 
     model, names, _ = load_found(cfg, found, classes)
     digest = state_digest(model.state_dict())
     file, folder = found.file, Path(cfg.OUTPUT_DIR)
-    beside = not found.newest and file.path.resolve().parent == folder.resolve()
+    beside = not found.newest and realpath(file.path.parent) == realpath(folder)
     subject = Subject(str(file.path), digest, file.content.get("step"), found.newest, beside)
     model = prepare_for_inference(model.to(device), cfg.TEST.AMP)
     return evaluate(model, datasets, cfg, folder, subject, names)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os.path import realpath  # unlike Path.resolve it bears links in a circle
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def _of_run(run: Path, which: str, folder: Path) -> Trained | None:
     file = newest_checkpoint(run)
     if file and which == "best":
         log.info("%s has no %s: its newest checkpoint counts", run, BEST)
-    return Trained(file, newest=run.resolve() == folder.resolve()) if file else None
+    return Trained(file, newest=realpath(run) == realpath(folder)) if file else None
 
 
 def _read_detector(path: Path, folder: Path) -> Trained:

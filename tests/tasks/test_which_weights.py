@@ -262,6 +262,9 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(tiny, tmp_path,
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"OUTPUT_DIR .*file/x cannot be written: Not a directory; write OUTPUT_DIR"):
         run_test(tiny("OUTPUT_DIR", tmp_path / "file" / "x"), weight=first)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match=r"OUTPUT_DIR .*loop cannot be written: File exists"):
+        run_test(tiny("OUTPUT_DIR", tmp_path / "loop"), weight=first.parent)
     monkeypatch.setattr("os.access", lambda *of: False)
     with pytest.raises(OSError, match=r"OUTPUT_DIR .*x cannot be written: Permission denied; write OUTPUT_DIR"):
         run_test(tiny("OUTPUT_DIR", tmp_path / "x"), weight=first)
