@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from detector.commands.base import output_folder, plain_parser, run, tool_parser
 from detector.config import config_from_text
-from detector.errors import MissingFileError, UserError
+from detector.errors import UserError
 from detector.files import write_atomic
 from detector.plugins import load_plugins
 
@@ -189,8 +189,8 @@ def channels(networks: Sequence[Network], args: argparse.Namespace) -> None:
     from detector.analysis.charts import MapPanel, save_maps_chart
     from detector.data.images import read_rgb
 
-    if not args.image.is_file():
-        raise MissingFileError(f"--image {args.image}: there is no such file; name a picture")
+    if args.image.is_dir():
+        raise UserError(f"--image {args.image} is a folder; name a picture in it")
     image = resize_short(read_rgb(args.image), args.size)
     found = {n.label: stage_maps(n.backbone, network_input(image, n.pixels), args.stage) for n in networks}
     # the same rows in every network, so that only channels that all of them have come into question

@@ -31,7 +31,7 @@ def find_sources(
     if not entries:
         raise UserError(f"DATASETS.{part} is empty; write a catalog name, {FORMS.replace(' or ', ', or ')}")
     sources = [load_dataset(entry, cfg.DATASETS.ROOT) for entry in entries]
-    first = train or next((source.index for source in sources if source.index.classes), None)
+    first = train if train is not None else next((source.index for source in sources if source.index.classes), None)
     if first is None:
         paths = ", ".join(str(source.index.path) for source in sources)
         raise UserError(
