@@ -25,6 +25,8 @@ def load_plugins(imports: Sequence[str] = ()) -> list[str]:
             _load(f"plugin {entry.name!r} ({entry.value})", entry.load)
             loaded.append(entry.name)
     for name in dict.fromkeys(imports):
+        if not name:
+            raise UserError("--import is empty: name a Python package, or leave it out")
         _load(f"--import {name}", partial(import_module, name))
         loaded.append(name)
     return loaded

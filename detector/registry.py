@@ -8,16 +8,19 @@ from detector.errors import UnknownNameError, UserError
 
 T = TypeVar("T")
 
+SHORT = 10  # names that a message lists; of more it says how to list them
+
 
 class Registry(dict[str, T]):
     """A dict of named parts. kind ("backbone", "neck", "head", "dataset") is the word used in messages.
 
+    verb: of the command that lists all names, `detector VERB`; "" for none.
     Raises ValueError when a name is registered twice, KeyError with the nearest names when one is unknown.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, verb: str = "") -> None:
         super().__init__()
-        self.kind = kind
+        self.kind, self.verb = kind, verb
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that files a builder under `name`."""
@@ -31,4 +34,6 @@ class Registry(dict[str, T]):
 
     def __missing__(self, name: str) -> NoReturn:
         near = ", ".join(get_close_matches(str(name), self)) or "none"
-        raise UnknownNameError(f"unknown {self.kind} {name!r}; close: {near}; all: {', '.join(sorted(self))}")
+        short = not self.verb or len(self) <= SHORT
+        others = f"all: {', '.join(sorted(self))}" if short else f"`detector {self.verb}` lists all {len(self)}"
+        raise UnknownNameError(f"unknown {self.kind} {name!r}; close: {near}; {others}")

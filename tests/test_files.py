@@ -1,5 +1,8 @@
+"""Files that are written whole, paths as people write them, and what is no file."""
+
 import json
 import os
+import stat
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -7,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from detector.files import clear_asides, open_append, user_path, write_atomic, write_json, writing
+from detector.weights.checkpoint import save_checkpoint
 
 
 @pytest.fixture
@@ -56,8 +60,8 @@ def test_links_are_replaced_and_not_followed(tmp_path):
     link.unlink()
     for line in ("one\n", "caf\udce9\n"):
         with open_append(link) as file:
-            file.write(line)
-    assert link.read_text() == "one\ncaf\\udce9\n"
+            file.write(line.encode(errors="surrogateescape"))
+    assert link.read_bytes() == b"one\ncaf\xe9\n"
 
 
 def test_names_of_any_bytes_and_length_are_written(tmp_path):
@@ -78,3 +82,34 @@ def test_what_killed_writers_left_goes(tmp_path):
     os.utime(tmp_path / "notes.tmp", (long_ago, long_ago))
     clear_asides(tmp_path, ("model_", "weights"))
     assert sorted(os.listdir(tmp_path)) == [young, "model_final.pth", "notes.tmp"]
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    write_json(pipe, {"a": 1})
+    assert os.read(end, 100) == b'{\n  "a": 1\n}\n'
+    os.close(end)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    with pytest.raises(OSError, match=r"cannot write checkpoint .*pipe: a folder or device is there"):
+        save_checkpoint(pipe, {})
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+@pytest.mark.parametrize("name", ["folder", "."])
+def test_a_folder_is_refused_and_nothing_is_left_in_it(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_atomic(name, b"x")
+    with pytest.raises(OSError, match="a folder or device is there"):
+        save_checkpoint(tmp_path / name, {})
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    write_atomic(tmp_path / "new" / "a", b"one")
+    write_atomic(tmp_path / "new" / "a", b"two")
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "new").iterdir()] == [("a", b"two")]

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from detector.commands.base import plain_parser, run, tool_parser
+from detector.commands.base import output_folder, plain_parser, run, tool_parser
 from detector.config import config_from_text
-from detector.errors import FileAccessError, UserError
+from detector.errors import UserError
 from detector.files import user_path, write_atomic
 from detector.plugins import load_plugins
 
@@ -91,10 +91,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def begin(args: argparse.Namespace) -> None:
     """Load plugins and networks, make sure of the folder, then carry out the study."""
     load_plugins(args.imports)
-    try:
-        args.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileAccessError(f"--output {args.output}: no folder can be made there: {error.strerror}") from None
+    output_folder(args.output)
     networks = [open_network(text) for text in args.networks]
     labels = [network.label for network in networks]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
@@ -194,6 +191,8 @@ def channels(networks: Sequence[Network], args: argparse.Namespace) -> None:
     from detector.analysis.charts import MapPanel, save_maps_chart
     from detector.data.images import read_rgb
 
+    if args.image.is_dir():
+        raise UserError(f"--image {args.image} is a folder; name a picture in it")
     image = resize_short(read_rgb(args.image), args.size)
     found = {n.label: stage_maps(n.backbone, network_input(image, n.pixels), args.stage) for n in networks}
     # the same rows in every network, so that only channels that all of them have come into question

@@ -9,9 +9,10 @@ from textwrap import indent
 
 from yacs.config import CfgNode
 
+from detector.commands.libraries import lacking_library
 from detector.config import load_config
 from detector.console import setup_logging
-from detector.errors import MissingFileError, UserError
+from detector.errors import FileAccessError, MissingFileError, UserError
 from detector.plugins import load_plugins
 from detector.text import printable
 from detector.weights.address import shown
@@ -136,7 +137,7 @@ def read_trained(
     if trained is None:
         return load_config(args.config_file, others), weight
     trained = expanded(trained)
-    if not Path(trained).exists():
+    if not trained or not Path(trained).exists():
         raise MissingFileError(f"RUN {trained}: there is no such folder or checkpoint; write output/NAME or FILE.pth")
     if Path(trained).is_file():
         if weight is not None:
@@ -168,13 +169,35 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
     except (UserError, OSError) as error:
         if not isinstance(error, UserError) and error.filename is None and error.errno is None:
             raise
-        text = str(error)
+        text = str(error) if isinstance(error, UserError) or not error.filename else _system_text(error)
         for key, flag in (flags or {}).items():
             text = text.replace(key, flag)
         sys.exit(f"error: {printable(text, keep=LAYOUT)}")
+    except ImportError as error:
+        if not (text := lacking_library(error)):
+            raise
+        sys.exit(f"error: {text}")
     except KeyboardInterrupt as stop:  # of a training: Stopped, which says what became of it
         print(stop.args[0] if stop.args else "interrupted", file=sys.stderr)
         sys.exit(getattr(stop, "status", 130))
+
+
+def _system_text(error: OSError) -> str:
+    """What the operating system says of a file (of a renaming: the new one), without the number."""
+    name = error.filename2 or error.filename
+    name = os.fsdecode(name) if isinstance(name, bytes) else name
+    return f"{name}: {error.strerror or type(error).__name__}"
+
+
+def output_folder(path: Path) -> Path:
+    """The folder of --output, made if needed. Raises OSError with the flag and the remedy where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileAccessError(
+            f"--output {path}: no folder can be made there: {error.strerror}; name another one"
+        ) from None
+    return path
 
 
 def show(text: str) -> None:

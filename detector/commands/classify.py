@@ -67,6 +67,8 @@ def begin(args: dict[str, Any]) -> None:
     file = args.pop("json")
     if file and not Path(file).resolve().parent.is_dir():
         raise UserError(f"--json {file}: there is no folder {Path(file).resolve().parent}; make it first")
+    if file and Path(file).is_dir():
+        raise UserError(f"--json {file} is a folder; name a file in it")
     from detector.tasks.accuracy import measure_accuracy
 
     result = measure_accuracy(**args)

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from yacs.config import CfgNode
 
-from detector.commands.base import expanded, read_trained, run, split_words, trained_parser
+from detector.commands.base import expanded, output_folder, read_trained, run, split_words, trained_parser
 from detector.console import progress
 from detector.errors import UserError
 from detector.files import user_path, write_atomic, write_json
@@ -102,6 +102,7 @@ def predict(
     cfg = resolve_parts(cfg)
     transforms = build_transforms(cfg, train=False)
     real = torch.tensor(real_outputs(classes, ()))
+    output_folder(output)
     for folder in {(output / picture).parent for picture in pictures.values()}:
         folder.mkdir(parents=True, exist_ok=True)
     found: list[dict[str, object]] = []

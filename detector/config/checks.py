@@ -40,6 +40,7 @@ _NORM = _one_of("none", "bn", "sync_bn", "gn")
 _PRECISION = _one_of("off", "bf16", "fp16")
 
 RULES: dict[str, Rule] = {
+    "OUTPUT_DIR": Rule("the name of a folder, . for the current one", bool),
     "SEED": _NATURAL,
     "LOG.PICTURES": _NATURAL,
     "MODEL.NUM_CLASSES": _NATURAL,

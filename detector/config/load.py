@@ -26,6 +26,7 @@ FOLDERS = ("OUTPUT_DIR", "DATASETS.ROOT")
 
 COMMAND_LINE = "command line"
 DEFAULT = "default"
+FILE_NAME = "default (from the file's name)"
 _PLUGIN = "; if a plugin declares it, add --import PACKAGE"
 
 
@@ -37,7 +38,8 @@ def load_config(path: str | Path | None, opts: Sequence[object] = ()) -> CfgNode
     relative to the file that says so or the name of a shipped one, is read first; of several the later ones win, bases
     may have bases, and a file that is reached twice counts once, where it was reached first. Keys may be nested or
     dotted. A list is written `[480000, 640000]` or `(480000, 640000)`; one plain value serves as a list of one
-    (`DATASETS.TRAIN images:train.json`). Of SOLVER.EPOCHS and MAX_ITER the one that is set later counts.
+    (`DATASETS.TRAIN images:train.json`). Of SOLVER.EPOCHS and MAX_ITER the one that is set later counts. Where nothing
+    sets OUTPUT_DIR, it is output/NAME of NAME.yaml.
 
     Logs one line that names the keys which were set and have no effect. Raises FileNotFoundError for a missing file or
     base. Raises ValueError for YAML that cannot be read, bases in a circle, an override without value, and, all in one
@@ -49,8 +51,10 @@ def load_config(path: str | Path | None, opts: Sequence[object] = ()) -> CfgNode
 
 def load_config_with_origins(path: str | Path | None, opts: Sequence[object] = ()) -> tuple[CfgNode, dict[str, str]]:
     """`load_config`, and where the value of every key comes from: "default", a file or "command line"."""
-    layers = [] if path is None else read_layers(find_config(path))
-    return _build([*layers, *_overrides(opts)])
+    if path is None:
+        return _build(_overrides(opts))
+    file = find_config(path)
+    return _build([*read_layers(file), *_overrides(opts)], name=file.stem)
 
 
 def config_from_text(text: str, source: str = "checkpoint", opts: Sequence[object] = ()) -> CfgNode:
@@ -69,9 +73,10 @@ def _overrides(opts: Sequence[object]) -> list[Layer]:
     return [Layer(COMMAND_LINE, list(zip(words[::2], words[1::2], strict=True)))] if opts else []
 
 
-def _build(layers: Sequence[Layer]) -> tuple[CfgNode, dict[str, str]]:
+def _build(layers: Sequence[Layer], name: str = "") -> tuple[CfgNode, dict[str, str]]:
     """The defaults with each layer's values on top, checked and frozen, and the origins of all keys.
 
+    name: of the folder in OUTPUT_DIR where no layer sets that, so that two configs do not share one.
     Raises one ValueError with all problems.
     """
     cfg = get_defaults()
@@ -102,6 +107,10 @@ def _build(layers: Sequence[Layer]) -> tuple[CfgNode, dict[str, str]]:
             sources[key] = layer.source
     if problems:
         raise UserError(_report(problems))
+    named = {}
+    if name and "OUTPUT_DIR" not in sources:
+        cfg.OUTPUT_DIR = f"{cfg.OUTPUT_DIR}/{name}"
+        named["OUTPUT_DIR"] = FILE_NAME
     for key in FOLDERS:
         _set(cfg, key, os.path.expanduser(flat(cfg)[key]))
     validate(cfg, sources)
@@ -109,7 +118,7 @@ def _build(layers: Sequence[Layer]) -> tuple[CfgNode, dict[str, str]]:
     written = {layer.source for layer in layers if layer.written}
     if line := idle_text(cfg, {key: source for key, source in sources.items() if source not in written}):
         log.warning("%s", line)
-    return cfg, {key: sources.get(key, DEFAULT) for key in defaults}
+    return cfg, {key: sources.get(key, DEFAULT) for key in defaults} | named
 
 
 def _set(cfg: CfgNode, key: str, value: object) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml  # type: ignore[import-untyped]
 
 from detector.config.defaults import flat, get_defaults
-from detector.config.shipped import near_text, shipped_config
+from detector.config.shipped import in_checkout, near_text, shipped_config, shipped_name
 from detector.errors import MissingFileError, UserError, cut
 from detector.files import user_path
 
@@ -202,5 +202,8 @@ def _decoded(text: str | bytes, source: str) -> str:
 
 
 def _shown(path: Path) -> str:
-    """A path as messages name it: short where it lies below the current folder."""
-    return os.path.normpath(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    """A path as messages name it: by its name if it is shipped, short where it lies below the current folder."""
+    here = path.is_relative_to(Path.cwd())
+    if (name := shipped_name(path)) and not (here and in_checkout()):
+        return name
+    return os.path.normpath(path.relative_to(Path.cwd()) if here else path)

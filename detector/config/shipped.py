@@ -19,6 +19,8 @@ def find_config(name: str | Path) -> Path:
     if path.is_file():
         return path
     found = shipped_config(name)
+    if found is None and path.is_dir():
+        raise MissingFileError(f"{path} is a folder and no config file; name a file in it{near_text(name)}")
     if found is None:
         raise MissingFileError(f"{path}: no such config file{near_text(name)}")
     return found
@@ -32,8 +34,18 @@ def shipped_configs() -> list[str]:
 
 def shipped_folder() -> Path:
     """Where the shipped files lie: inside an installed package, beside the package in a checkout."""
-    inside = PACKAGE / "configs"
-    return inside if inside.is_dir() else PACKAGE.parent / "configs"
+    return PACKAGE.parent / "configs" if in_checkout() else PACKAGE / "configs"
+
+
+def in_checkout() -> bool:
+    """Whether the shipped files are those of a checkout, which one may edit."""
+    return not (PACKAGE / "configs").is_dir()
+
+
+def shipped_name(path: Path) -> str:
+    """The name of a shipped file, "fcos/resnet50_1080"; "" for any other."""
+    place, folder = path.resolve(), shipped_folder().resolve()
+    return place.relative_to(folder).with_suffix("").as_posix() if place.is_relative_to(folder) else ""
 
 
 def shipped_config(name: str | Path) -> Path | None:

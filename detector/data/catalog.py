@@ -53,7 +53,7 @@ class Source:
     difficult: bool = False
 
 
-DATASETS: Registry[Callable[[Path], Location | VocLocation]] = Registry("dataset")
+DATASETS: Registry[Callable[[Path], Location | VocLocation]] = Registry("dataset", "datasets")
 """Catalog name -> function of the root folder."""
 
 _VOC = "voc:"

@@ -11,14 +11,13 @@ from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
 
 from detector.data.capacity import check_shared_memory, usable_workers
-from detector.data.catalog import Source, check_inside, load_dataset
 from detector.data.coco import CocoDetection, JoinedDataset, RecordError
-from detector.data.index import check_same_classes
 from detector.data.pipeline import Colour, build_transforms
 from detector.data.samplers import Draw, TrainBatches, eval_batches
+from detector.data.sources import find_sources, to_train_on
 from detector.data.workers import make_loader, received
-from detector.errors import MissingFileError, UnknownNameError, UserError
-from detector.structures import Batch, Target, real_outputs
+from detector.errors import UserError
+from detector.structures import Batch, Target
 
 Item = tuple[Tensor, Target]
 
@@ -76,22 +75,14 @@ class _Caught(Dataset):
 def build_train_dataset(cfg: CfgNode, fill: Colour | None = None) -> CocoDetection | JoinedDataset:
     """The datasets of DATASETS.TRAIN, joined. fill: as in `build_transforms`.
 
-    Raises ValueError when there are none, one has no annotations, their class lists differ, or MODEL.NUM_CLASSES,
-    unless it is 0, is another number.
+    A source without any box joins the others as background, unless images without boxes are left out.
+    Raises ValueError when there are none, none has a box, their class lists differ, or MODEL.NUM_CLASSES, unless it is
+    0, is another number.
     """
-    sources = _sources(cfg, "TRAIN")
-    for source in sources:
-        if not len(source.index.labels):
-            raise UserError(f"{source.index.path}: there are no annotations to train on; it may be a test file")
+    sources = to_train_on(cfg, find_sources(cfg, "TRAIN"))
     transforms = build_transforms(cfg, train=True, fill=fill)
     drop_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-    difficult = cfg.DATASETS.TRAIN_DIFFICULT
-    datasets = [
-        CocoDetection(
-            source, transforms, cfg.SEED, drop_empty, source.difficult if difficult == "auto" else difficult == "yes"
-        )
-        for source in sources
-    ]
+    datasets = [CocoDetection(source, transforms, cfg.SEED, drop_empty, difficult) for source, difficult in sources]
     return datasets[0] if len(datasets) == 1 else JoinedDataset(datasets)
 
 
@@ -106,15 +97,12 @@ def build_test_datasets(
     """
     transforms = build_transforms(cfg, train=False)
     datasets: dict[str, CocoDetection] = {}
-    for source in _sources(cfg, "TEST", outputs):
+    for source in find_sources(cfg, "TEST", outputs, train.indexes[0] if train else None):
         name, copies = source.name, 1
         while name in datasets:
             copies += 1
             name = f"{source.name}_{copies}"
         datasets[name] = CocoDetection(replace(source, name=name), transforms, cfg.SEED)
-    first = train.indexes[0] if train else next(iter(datasets.values())).index
-    for dataset in datasets.values():
-        check_same_classes(first, dataset.index)
     return datasets
 
 
@@ -188,31 +176,6 @@ def collate(items: list[Item], divisibility: int = 1) -> Batch:
     for padded, (image, _) in zip(images, items, strict=True):
         padded[:, : image.shape[1], : image.shape[2]] = image
     return Batch(images, sizes, [target for _, target in items])
-
-
-def _sources(cfg: CfgNode, part: str, outputs: Sequence[str] = ()) -> list[Source]:
-    entries = cfg.DATASETS[part]
-    if not entries:
-        raise UserError(
-            f"DATASETS.{part} is empty; write a catalog name, IMAGE_FOLDER:ANNOTATIONS.json or voc:FOLDER:SPLIT"
-        )
-    try:
-        sources = [load_dataset(entry, cfg.DATASETS.ROOT) for entry in entries]
-    except (MissingFileError, UnknownNameError) as error:
-        raise type(error)(f"DATASETS.{part}: {error}") from None
-    for source in sources:
-        if not cfg.DATASETS.ALLOW_OUTSIDE:
-            check_inside(source)
-        check_same_classes(sources[0].index, source.index)
-        classes = source.index.classes
-        idle = real_outputs(outputs, classes).count(False)
-        if cfg.MODEL.NUM_CLASSES not in (0, len(classes) + idle):
-            names = ", ".join(classes[:5]) + (", .." if len(classes) > 5 else "")
-            raise UserError(
-                f"{source.index.path} lists {len(classes)} classes ({names}), the config has MODEL.NUM_CLASSES "
-                f"{cfg.MODEL.NUM_CLASSES}; write MODEL.NUM_CLASSES {len(classes) + idle}"
-            )
-    return sources
 
 
 def _loader(

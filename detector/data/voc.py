@@ -67,7 +67,7 @@ def load_voc(folder: str | Path, split: str, classes: Sequence[str] | None = Non
     """Reads one split of a folder; returns the folder of its pictures, and its annotations.
 
     classes: the names in the order of their labels. Without them the lines of classes.txt count, or else the sorted
-    names of all objects in all annotation files, so that the splits of a folder agree.
+    names of all objects in all annotation files, so that the splits of a folder agree; without any object, none.
     split: the stem of a file in ImageSets/Main that lists the pictures, one a line, without suffix; "all": all that
     have an annotation file. A folder without lists is divided, see `divide`.
     Boxes count their pixels from 1 and include the last one, as in VOC: xmin - 1, ymin - 1, xmax, ymax are the edges.
@@ -93,8 +93,6 @@ def load_voc(folder: str | Path, split: str, classes: Sequence[str] | None = Non
         every = {name: read_annotation(path) for name, path in known.items()}
         found = [every[name] for name in names]
         classes = sorted({text for one in every.values() for text in _texts(one, "object/name")})
-        if not classes:
-            raise UserError(f"{annotations}: no file has an object; without objects there are no classes")
     else:
         found = [read_annotation(known[name]) for name in names]
     return pictures, _pack(annotations, pictures, found, classes)

@@ -1,6 +1,7 @@
 """The only door from a config to a model."""
 
 import logging
+from typing import Any
 
 from yacs.config import CfgNode
 
@@ -10,6 +11,7 @@ from detector.models.detector import Detector
 from detector.models.heads import HEADS, STANDARDS, Standard
 from detector.models.necks import NECK_KEYS, NECKS, NeckKeys
 from detector.models.norm import has_norms
+from detector.registry import Registry
 
 log = logging.getLogger("detector")
 
@@ -46,14 +48,20 @@ def build_detector(cfg: CfgNode) -> Detector:
 
 
 def check_names(cfg: CfgNode) -> None:
-    """Raise KeyError with the key and the nearest names where backbone, neck or head is not a registered one."""
-    for part, registry in (("BACKBONE", BACKBONES), ("NECK", NECKS), ("HEAD", HEADS)):
-        name = cfg.MODEL[part].NAME
-        if name not in registry and not (part == "NECK" and name == AUTO["NAME"]):
-            try:
-                registry[name]  # type: ignore[index]
-            except UnknownNameError as error:
-                raise UnknownNameError(f"MODEL.{part}.NAME: {error}") from None
+    """Raise KeyError naming key, name and the nearest ones for a part that nobody registered; costs no time."""
+    node = cfg.MODEL
+    names: tuple[tuple[str, Registry[Any], str], ...] = (
+        ("MODEL.BACKBONE.NAME", BACKBONES, node.BACKBONE.NAME),
+        ("MODEL.NECK.NAME", NECKS, node.NECK.NAME),
+        ("MODEL.HEAD.NAME", HEADS, node.HEAD.NAME),
+    )
+    for key, parts, name in names:
+        if parts is NECKS and name == AUTO["NAME"]:
+            continue
+        try:
+            _ = parts[name]
+        except UnknownNameError as error:
+            raise UnknownNameError(f"{key}: {error}; a plugin's part needs --import PACKAGE") from None
 
 
 def resolve_parts(cfg: CfgNode) -> CfgNode:

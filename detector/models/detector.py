@@ -1,5 +1,7 @@
 """The whole model: pixels -> backbone -> neck -> head."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -38,7 +40,11 @@ class Detector(nn.Module):
 
         images [N, 3, H, W] uint8 RGB, padded right and bottom; sizes: (height, width) before padding; boxes of targets
         and detections in pixels of `images`.
+        Raises TypeError for images of another dtype, ValueError for other shapes and for sizes or targets that do not
+        fit them.
         """
+        if not torch.compiler.is_compiling():  # the shapes of a graph are checked when it is made
+            check_input(images, sizes, targets)
         features = self.neck(self.backbone(self.normalize(images, sizes)))
         if targets is None:
             return self.head.predict(features, sizes)
@@ -55,3 +61,24 @@ class Detector(nn.Module):
             image[:, height:] = 0
             image[:, :, width:] = 0
         return x
+
+
+def check_input(images: Tensor, sizes: Sequence[Size], targets: Sequence[Target] | None = None) -> None:
+    """Raise TypeError or ValueError for what a `Detector` would take without a word and make rubbish of."""
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+        kind = f"a tensor of {images.dtype}" if isinstance(images, Tensor) else f"{type(images).__name__}"
+        raise TypeError(
+            f"images are {kind}: pass pixels as they are, uint8 from 0 to 255, RGB; the model normalises them itself"
+        )
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+        raise ValueError(f"images are {tuple(images.shape)}: pass [N, 3, H, W], a single one as image[None]")
+    number, _, height, width = images.shape
+    if len(sizes) != number or (targets is not None and len(targets) != number):
+        given = f"{len(sizes)} sizes" + (f" and {len(targets)} targets" if targets is not None else "")
+        raise ValueError(f"{number} images with {given}: pass (height, width) before padding, and a target, for each")
+    for i, (h, w) in enumerate(sizes):
+        if not (0 < h <= height and 0 < w <= width):
+            raise ValueError(
+                f"sizes[{i}] is {h} x {w} (height x width) and the images are {height} x {width}: pass what they had "
+                "before padding"
+            )

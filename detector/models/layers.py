@@ -4,7 +4,7 @@ from torch import nn
 
 from detector.models.backbones.resnet import Bottleneck
 from detector.models.backbones.trunk import Place, conv_shortcut
-from detector.models.norm import Norm, norm_factory
+from detector.models.norm import ConvNorm, Norm, norm_factory
 
 
 def optional_norm(name: str, key: str) -> Norm | None:
@@ -26,7 +26,7 @@ def deconv_layer(channels: int, norm: Norm | None = None) -> nn.Sequential:
 def _layer(conv: nn.Conv2d | nn.ConvTranspose2d, norm: Norm | None) -> nn.Sequential:
     if norm is not None:
         nn.init.normal_(conv.weight, std=0.01)
-        return nn.Sequential(conv, norm(conv.out_channels))
+        return ConvNorm(conv, norm(conv.out_channels))
     initialise_caffe(conv)
     return nn.Sequential(conv)
 

@@ -30,19 +30,23 @@ class FrozenNorm(FrozenBatchNorm2d):
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
 
-_recorded: list[tuple[nn.Conv2d, nn.Module]] | None = None
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+
+_recorded: list[tuple[Convolution, nn.Module]] | None = None
 """Where `conv_norm` notes what it is called with, while `fold_norms` looks on."""
 
 
-def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+def conv_norm(conv: Convolution, norm: nn.Module, x: Tensor) -> Tensor:
     """norm(conv(x)). A norm that measures nothing is folded into the filters where the maps are large against them.
 
     That is a frozen norm, and a batch norm in evaluation mode. It saves a pass over the output, and keeping the
-    convolution's own output for the backward pass. Modules with hooks, and convolutions with more than zero padding
-    and a weight, run one after the other.
+    convolution's own output for the backward pass. Modules with hooks, transposed convolutions, and convolutions with
+    more than zero padding and a weight, run one after the other.
     """
     if _recorded is not None:
         _recorded.append((conv, norm))
+    if isinstance(conv, nn.ConvTranspose2d):
+        return norm(conv(x))
     cells = x.shape[0] * x.shape[2] * x.shape[3] // (conv.stride[0] * conv.stride[1])
     hooked = conv._forward_hooks or conv._forward_pre_hooks or norm._forward_hooks or norm._forward_pre_hooks
     other = conv.bias is not None or conv.padding_mode != "zeros"
@@ -59,11 +63,15 @@ def measures_nothing(norm: nn.Module) -> bool:
     return isinstance(norm, FrozenNorm) or (batch and not norm.training)
 
 
-def folded(conv: nn.Conv2d, norm: FrozenNorm | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the one convolution that computes norm(conv(x)), the norm being frozen or in eval mode."""
+def folded(conv: Convolution, norm: FrozenNorm | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one convolution that computes norm(conv(x)), the norm being frozen or in eval mode.
+
+    A transposed convolution, whose weight is [in, out, ..], has to have a single group.
+    """
     mean, variance, gain, bias = (getattr(norm, name) for name in ("running_mean", "running_var", "weight", "bias"))
     scale = gain * (variance + norm.eps).rsqrt()
-    return conv.weight * scale[:, None, None, None], bias - mean * scale
+    filters = scale[:, None, None] if isinstance(conv, nn.ConvTranspose2d) else scale[:, None, None, None]
+    return conv.weight * filters, bias - mean * scale
 
 
 @torch.no_grad()
@@ -72,7 +80,8 @@ def fold_norms(model: nn.Module, run: Callable[[], object]) -> int:
 
     run: calls the model once, which shows what follows what; shapes do not matter. The numbers are the same but for
     rounding; the model can no longer be trained or saved under its keys. Modules that are used in several pairs,
-    convolutions with a bias and modules with hooks stay as they are. Returns the number of norms that are gone.
+    convolutions with a bias, transposed ones with groups and modules with hooks stay as they are. Returns the number of
+    norms that are gone.
     """
     global _recorded
     _recorded = []
@@ -87,7 +96,8 @@ def fold_norms(model: nn.Module, run: Callable[[], object]) -> int:
     for conv, norm in pairs:
         hooked = any((m._forward_hooks, m._forward_pre_hooks) != ({}, {}) for m in (conv, norm))
         alone = uses[conv] == uses[norm] == 1 and conv.bias is None and not hooked and norm in homes
-        if not alone or not measures_nothing(norm):
+        grouped = isinstance(conv, nn.ConvTranspose2d) and conv.groups > 1
+        if not alone or grouped or not measures_nothing(norm):
             continue
         weight, shift = folded(conv, norm)  # type: ignore[arg-type]
         conv.weight, conv.bias = nn.Parameter(weight, False), nn.Parameter(shift, False)
@@ -99,11 +109,11 @@ def fold_norms(model: nn.Module, run: Callable[[], object]) -> int:
 
 def conv_norms(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
     """Runs modules in a row, of which every convolution is followed by its norm, as `conv_norm` does."""
-    conv: nn.Conv2d | None = None
+    conv: Convolution | None = None
     for module in modules:
         if conv is not None:
             x, conv = conv_norm(conv, module, x), None
-        elif isinstance(module, nn.Conv2d):
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             conv = module
         else:
             x = module(x)

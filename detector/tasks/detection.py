@@ -3,6 +3,8 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from os.path import realpath
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,7 +45,7 @@ from detector.models.norm import check_batch
 from detector.structures import Batch, Target
 from detector.tasks.compare import compare
 from detector.tasks.header import detection_farewell, detection_header
-from detector.tasks.measured import Subject, save_measures, state_digest
+from detector.tasks.measured import Subject, check_folder, save_measures, state_digest
 from detector.tasks.pictures import drawn
 from detector.tasks.remedies import remedies
 from detector.tasks.resolve import resolve, resolve_model
@@ -107,12 +109,16 @@ class DetectionTask:
         return [str(target["image_id"]) for target in batch.targets]
 
     def measures(self, run: Run) -> Metrics:
-        """Evaluate every test set; files and prints what was found."""
+        """Evaluate every test set, exactly as `test` does it; files and prints what was found.
+
+        The weights are copied, as what is prepared for prediction cannot be trained on; the copy lives as long as this.
+        """
         path = run.checkpoint(last=run.step == self.cfg.SOLVER.MAX_ITER)
         subject = Subject(
             str(path) if path.exists() else "", state_digest(run.averaged.state_dict()), run.step, newest=True
         )
-        return evaluate(run.averaged, self.tests, self.cfg, run.folder, subject)  # type: ignore[arg-type]
+        model = prepare_for_inference(deepcopy(run.averaged), self.cfg.TEST.AMP)  # type: ignore[arg-type]
+        return evaluate(model, self.tests, self.cfg, run.folder, subject)
 
     def score(self, metrics: Mapping[str, Mapping[str, float]]) -> float:
         """The mean of the test sets' main measures."""
@@ -212,16 +218,19 @@ def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") 
     check_names(cfg)
     found = find_trained(cfg, weight, which)
     cfg = found.resolve(cfg)
+    check_folder(Path(cfg.OUTPUT_DIR))
     datasets = check_tests(build_test_datasets(cfg, outputs=found.classes), cfg.DATALOADER.BROKEN)
     classes = next(iter(datasets.values())).classes
     cfg = resolve_model(cfg, len(classes))
     check_memory(cfg, None, datasets.values())
     model, names, _ = load_found(cfg, found, classes)
     digest = state_digest(model.state_dict())
-    subject = Subject(str(found.file.path), digest, found.file.content.get("step"), found.newest)
+    file, folder = found.file, Path(cfg.OUTPUT_DIR)
+    beside = not found.newest and realpath(file.path.parent) == realpath(folder)
+    subject = Subject(str(file.path), digest, file.content.get("step"), found.newest, beside)
     with explained(remedies(cfg, training=False)):
         model = prepare_for_inference(model.to(device), cfg.TEST.AMP)
-        return evaluate(model, datasets, cfg, Path(cfg.OUTPUT_DIR), subject, names)
+        return evaluate(model, datasets, cfg, folder, subject, names)
 
 
 def evaluate(

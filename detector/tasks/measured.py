@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,6 +15,7 @@ from yacs.config import CfgNode
 
 from detector.config import changed_keys
 from detector.data.coco import CocoDetection
+from detector.errors import FileAccessError
 from detector.evaluation.base import Evaluator
 from detector.evaluation.report import headline, summary_text
 from detector.files import write_json
@@ -30,13 +32,26 @@ class Subject(NamedTuple):
     """Whose numbers they are.
 
     weight: the file that holds, or will hold, the weights, "" for none; digest: of their tensors, by `state_digest`;
-    step: of their training, None if unknown; newest: whether they are the newest of the folder that is written to.
+    step: of their training, None if unknown; newest: whether they are the newest of the folder that is written to;
+    beside: whether they are another file in that folder, so that numbers bear its name.
     """
 
     weight: str
     digest: str
     step: int | None
     newest: bool
+    beside: bool = False
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder that an evaluation writes to. Raises OSError with the remedy, before and not after the work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fault = "" if os.access(folder, os.W_OK) else "Permission denied"
+    except OSError as error:
+        fault = str(error.strerror)
+    if fault:
+        raise FileAccessError(f"OUTPUT_DIR {folder} cannot be written: {fault}; write OUTPUT_DIR another/folder")
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
@@ -56,7 +71,8 @@ def save_measures(
 
     metrics.json holds them beside "measured": weight, digest, step, data, config (what differs from the defaults),
     versions, date (UTC) and seconds. Numbers of other weights than the folder's newest do not take the place of its
-    metrics.json and results.json: they go beside them, under the name of their file.
+    metrics.json and results.json: they go beside them, under the name of their file. So do those of a checkpoint that
+    lies alone in the folder.
     """
     metrics = {key: value for one in evaluators for key, value in one.compute().items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,9 +97,11 @@ def save_measures(
 def _suffix(folder: Path, subject: Subject) -> str:
     """What the names of the files end in, so that nothing of other weights is overwritten without a word."""
     there = _measured(folder / "metrics.json")
-    if there is None or there.get("digest") == subject.digest:
+    if there is None and not subject.beside:
         return ""
-    if subject.newest:
+    if there is not None and there.get("digest") == subject.digest:
+        return ""
+    if there is not None and subject.newest:
         log.info(
             "%s: the numbers of step %s (%s) give way to those of step %s",
             *(folder / "metrics.json", there.get("step"), there.get("weight") or "unknown weights", subject.step),
@@ -93,6 +111,8 @@ def _suffix(folder: Path, subject: Subject) -> str:
     other = _measured(folder / f"metrics{suffix}.json")
     if other is not None and other.get("digest") != subject.digest:
         suffix += f"_{subject.digest[:8]}"
+    if there is None:
+        return suffix
     log.info(
         "%s is of other weights (%s) and stays: these numbers go to metrics%s.json",
         *(folder / "metrics.json", there.get("weight") or "unknown", suffix),

@@ -72,8 +72,9 @@ def scale_to_batch(cfg: CfgNode, *, rate_only: bool = False) -> CfgNode:
     """Fit BASE_LR, STEPS, MAX_ITER and WARMUP_ITERS to IMS_PER_BATCH when SOLVER.REFERENCE_BATCH is set.
 
     The linear rule of Goyal et al. 2017: k times the images a step, k times the rate, 1 / k of the steps, so that
-    each image is seen as often. rate_only: the steps fit already, as those of epochs do. Logs the numbers; returns a
-    frozen config whose REFERENCE_BATCH is the batch itself. Raises ValueError where STEPS fall together or to 0.
+    each image is seen as often; one step at least. rate_only: the steps fit already, as those of epochs do. Logs the
+    numbers; returns a frozen config whose REFERENCE_BATCH is the batch itself.
+    Raises ValueError where STEPS fall together, to 0 or to the end, or nothing is left behind the warm-up.
     """
     solver = cfg.SOLVER
     if solver.REFERENCE_BATCH in (0, solver.IMS_PER_BATCH):
@@ -82,11 +83,10 @@ def scale_to_batch(cfg: CfgNode, *, rate_only: bool = False) -> CfgNode:
     what = f"batch {solver.IMS_PER_BATCH} for a reference of {solver.REFERENCE_BATCH}"
     values = {"BASE_LR": solver.BASE_LR * factor}
     if not rate_only:
-        values |= {
-            "MAX_ITER": max(round(solver.MAX_ITER / factor), 1),
-            "STEPS": _scaled_steps(solver, 1 / factor, what) if solver.SCHEDULE == "multi_step" else solver.STEPS,
-            "WARMUP_ITERS": round(solver.WARMUP_ITERS / factor),
-        }
+        total, warmup = max(round(solver.MAX_ITER / factor), 1), round(solver.WARMUP_ITERS / factor)
+        steps = _scaled_steps(solver, 1 / factor, what) if solver.SCHEDULE == "multi_step" else solver.STEPS
+        _check_end(solver, total, steps, warmup, what)
+        values |= {"MAX_ITER": total, "STEPS": steps, "WARMUP_ITERS": warmup}
     log.info("%s: %s", what, ", ".join(f"{key} {_shown(solver[key])} -> {_shown(v)}" for key, v in values.items()))
     return _changed(cfg, "SOLVER", REFERENCE_BATCH=solver.IMS_PER_BATCH, **values)
 
@@ -100,6 +100,23 @@ def _scaled_steps(solver: CfgNode, share: float, what: str) -> tuple[int, ...]:
             "train longer, or write SOLVER.STEPS () or SOLVER.SCHEDULE cosine"
         )
     return steps
+
+
+def _check_end(solver: CfgNode, total: int, steps: tuple[int, ...], warmup: int, what: str) -> None:
+    """Raise ValueError, beginning with `what`, when rounding moves to the end what came before it.
+
+    What lay at or beyond MAX_ITER already, as in a short trial of a long schedule, is no matter of the rounding.
+    """
+    if solver.SCHEDULE == "multi_step" and steps and solver.STEPS[-1] < solver.MAX_ITER and steps[-1] >= total:
+        lost, remedy = f"SOLVER.STEPS {solver.STEPS} -> {steps}", "SOLVER.STEPS ()"
+    elif solver.WARMUP_ITERS < solver.MAX_ITER and warmup >= total:
+        lost, remedy = f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} -> {warmup}", "SOLVER.WARMUP_ITERS 0"
+    else:
+        return
+    raise UserError(
+        f"{what} would make SOLVER.MAX_ITER {solver.MAX_ITER} -> {total} and {lost}, behind which no step is left: "
+        f"train longer, or write {remedy}"
+    )
 
 
 def _changed(cfg: CfgNode, section: str, **values: object) -> CfgNode:

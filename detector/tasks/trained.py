@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os.path import realpath  # unlike Path.resolve it bears links in a circle
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,6 @@ from detector.weights.read import WeightFile, read_file, read_plain
 from detector.weights.schema import check_entries
 
 log = logging.getLogger("detector")
-
-RUN_FILES = ("config.yaml", "log.jsonl")
-"""What lies beside the checkpoints of a run."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def _of_run(run: Path, which: str, folder: Path) -> Trained | None:
     file = newest_checkpoint(run)
     if file and which == "best":
         log.info("%s has no %s, which evaluations before the last step write: %s counts", run, BEST, file.path.name)
-    return Trained(file, newest=run.resolve() == folder.resolve()) if file else None
+    return Trained(file, newest=realpath(run) == realpath(folder)) if file else None
 
 
 def _read_detector(path: Path, folder: Path) -> Trained:
@@ -147,7 +145,7 @@ def load_found(
         check_classes(facts, str(path), classes)
     log.info("weights of %s", path)
     model = build_detector(cfg)
-    load_detector(model, found.file)
+    load_detector(model, found.file, classes)
     numbers = list(range(cfg.MODEL.NUM_CLASSES))
     names = list(facts.get("classes") or classes or map(str, numbers))
     return model.eval(), names, list(facts.get("category_ids") or numbers)
@@ -173,8 +171,8 @@ def load_for_inference(
 def run_config(run: Path, opts: Sequence[str] = ()) -> CfgNode:
     """The config that a run's folder, or a checkpoint, carries, with KEY VALUE overrides on top.
 
-    OUTPUT_DIR is the folder itself, for a checkpoint the folder that it lies in if a run is there, wherever it was when
-    the config was written. Raises ValueError naming what is no run, or has no config.
+    OUTPUT_DIR is the folder itself, for a checkpoint the folder that it lies in, wherever they were when the config was
+    written. Raises ValueError naming what is no run, or has no config.
     """
     if run.is_dir():
         said = newest_config(run)
@@ -186,8 +184,7 @@ def run_config(run: Path, opts: Sequence[str] = ()) -> CfgNode:
     text = read_plain(run).get("config")
     if not isinstance(text, str):
         raise UserError(f"{run} holds no config: write --config-file FILE MODEL.WEIGHT {run}")
-    place = ["OUTPUT_DIR", str(run.parent)] if any((run.parent / name).exists() for name in RUN_FILES) else []
-    return config_from_text(text, str(run), [*place, *opts])
+    return config_from_text(text, str(run), ["OUTPUT_DIR", str(run.parent), *opts])
 
 
 def check_classes(facts: Mapping[str, Any], source: str, classes: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from detector.errors import FileAccessError, MissingFileError, UserError
-from detector.files import writing
+from detector.files import is_special, writing
 from detector.weights.load import is_detector
 from detector.weights.read import FETCH, WeightFile, read_file, read_plain
 from detector.weights.schema import check_entries
@@ -29,6 +29,8 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
     Raises OSError naming the file when it cannot be written; earlier checkpoints stay as they are.
     """
+    if path.is_dir() or is_special(path):
+        raise FileAccessError(f"cannot write checkpoint {path}: a folder or device is there; choose another name")
     try:
         with writing(path, durable=True) as file:
             torch.save(content, file)

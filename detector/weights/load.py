@@ -198,7 +198,7 @@ def load_detector(
 
     fine_tune: it is trained further, on `classes`. Where the file names its classes, only the outputs whose names agree
     are kept, at the places they have now; where it does not and has another number of them, the classifier is dropped.
-    The log says what became of which class.
+    The log says what became of which class. Without fine_tune, classes are those of the data that it is to detect.
     Raises ValueError naming the file and what does not fit; without fine_tune so is another number of classes.
     """
     own = model.state_dict()
@@ -213,10 +213,10 @@ def load_detector(
     dropped = False
     counted = [key for key in other if _count(state[key], rows[key]) != _count(own[key], rows[key])]
     if counted and not fine_tune:
-        raise UserError(
-            f"{file.path} has {_numbers(state, own, rows, counted[0])} ({counted[0]}): set MODEL.NUM_CLASSES to what "
-            "it was trained with; only training may drop a classifier"
-        )
+        remedy = "set MODEL.NUM_CLASSES to what it was trained with; only training may drop a classifier"
+        if classes:  # then MODEL.NUM_CLASSES is theirs
+            remedy = f"the data lists {len(classes)} classes; evaluate on data with those that it was trained on"
+        raise UserError(f"{file.path} has {_numbers(state, own, rows, counted[0])} ({counted[0]}): {remedy}")
     names = list(file.content.get("classes") or [])
     if fine_tune and classes and names != list(classes) and _fit(state, own, rows, names, classes):
         pairs = agreeing(names, classes)

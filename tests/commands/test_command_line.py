@@ -129,21 +129,23 @@ def test_the_sources_of_conversion_are_those_registered():
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "said"),
     [
-        UserError("K: 1; write 2"),
-        MissingFileError("K: no file"),
-        UnknownNameError("unknown 'K'"),
-        PermissionError(13, "no", "K"),
+        (UserError("K: 1; write 2"), "--k: 1; write 2"),
+        (MissingFileError("K: no file"), "--k: no file"),
+        (UnknownNameError("unknown 'K'"), "unknown '--k'"),
+        (PermissionError(13, "no", "K"), "--k: no"),
+        (PermissionError(13, "no", b"K"), "--k: no"),
+        (OSError(18, "no", "aside", None, "K"), "--k: no"),
     ],
 )
-def test_a_mistake_is_one_line_and_a_bug_keeps_its_traceback(error):
+def test_a_mistake_is_one_line_and_a_bug_keeps_its_traceback(error, said):
     def fail():
         raise error
 
     with pytest.raises(SystemExit) as ended:
         run(fail, {"K": "--k"})
-    assert ended.value.code == f"error: {error}".replace("K", "--k")
+    assert ended.value.code == f"error: {said}"
     for bug in (ValueError("K"), KeyError("K"), OSError("K"), ImportError("K"), TypeError("K")):
         error = bug
         with pytest.raises(type(bug)):

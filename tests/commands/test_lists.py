@@ -178,6 +178,8 @@ def test_what_is_printed_is_a_config_even_where_there_is_a_warning(tmp_path):
     [
         (["no_such"], "no_such: no such"),
         (["FILE", "SEED"], "'SEED' has no value"),
+        (["FILE", "MODEL.BACKBONE.NAME", "resnet51"], "MODEL.BACKBONE.NAME: unknown backbone 'resnet51'; close: res"),
+        (["FILE", "MODEL.NECK.NAME", "fpm"], "MODEL.NECK.NAME: unknown neck 'fpm'; close: fpn; all: fpn, refinedet"),
         (["FILE", "MODEL.HEAD.NAME", "fcoss"], "MODEL.HEAD.NAME: unknown head 'fcoss'; close: fcos"),
     ],
 )
@@ -188,3 +190,9 @@ def test_errors_of_config_are_one_line(tmp_path, words, text):
     assert stop.value.code.startswith("error: ")
     assert text in stop.value.code
     assert "\n" not in stop.value.code
+    assert len(stop.value.code) < 300
+
+
+def test_a_plugin_s_parts_are_known_once_it_is_imported(plugin, capsys):
+    words = ["quickstart", "MODEL.BACKBONE.NAME", "listed_net", "MODEL.HEAD.NAME", "listed_head"]
+    assert "MODEL.BACKBONE.NAME: listed_net" in printed(capsys, config.main, *words, *plugin)

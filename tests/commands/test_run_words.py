@@ -1,11 +1,11 @@
-"""`test` and `predict`: which words name a run, a source, weights and overrides, and what is no form of them."""
+"""`train`, `test` and `predict`: which words name a run, a source, weights and overrides, and what is no form."""
 
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from detector.commands import predict, test
+from detector.commands import predict, test, train
 from detector.config import load_config
 
 
@@ -198,3 +198,49 @@ def test_what_is_missing_is_answered_with_the_form(called, run, file, capsys, wo
     assert err.startswith("usage: detector predict RUN SOURCE [FLAG ...] [KEY VALUE ...]\n")
     assert err.endswith(f"detector predict: error: {reason}\n")
     assert not called
+
+
+# ---------------------------------------------------------------------------- train
+
+
+@pytest.fixture
+def trainings(monkeypatch, called):
+    """What `train` asks of the tasks; every checkpoint's config is that of its run."""
+    monkeypatch.setitem(
+        sys.modules, "detector.tasks.detection",
+        SimpleNamespace(train=lambda cfg, resume: called.append(("train", cfg, resume))),
+    )  # fmt: skip
+    return called
+
+
+@pytest.mark.parametrize("words", [["RUN", "--resume", "SEED", "3"], ["--resume", "RUN", "SEED", "3"]])
+def test_a_run_goes_on_with_its_own_config(trainings, run, words):
+    (run / "model_final.pth").write_bytes(b"")
+    call(train, *(run if word == "RUN" else word for word in words))
+    assert trainings == [("run_config", run, ["SEED", "3"]), ("train", "config of the run", True)]
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_has_its_config_beside_it(trainings, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("OUTPUT_DIR: elsewhere\nSEED: 5\n")
+    call(train, tmp_path / "run", "--resume", "SOLVER.MAX_ITER", "9")
+    ((_, cfg, resume),) = trainings
+    assert (cfg.OUTPUT_DIR, cfg.SEED, cfg.SOLVER.MAX_ITER, resume) == (str(tmp_path / "run"), 5, 9, True)
+
+
+def test_the_old_form_of_train_stays(trainings, file):
+    call(train, "--config-file", file, "SEED", "3")
+    call(train, "--resume", "--config-file", file)
+    assert trainings == [("train", load_config(file, ["SEED", "3"]), False), ("train", load_config(file), True)]
+
+
+def test_what_is_no_run_to_continue_is_named(trainings, run, tmp_path, capsys):
+    assert refused(train, run) == (
+        f"error: RUN {run}: write {run} --resume to continue it, or --config-file FILE to start anew"
+    )
+    checkpoint = run / "model_best.pth"
+    assert refused(train, checkpoint, "--resume").startswith(f"error: RUN {checkpoint} is a file: write the run's fold")
+    assert refused(train, tmp_path / "no", "--resume").startswith(f"error: RUN {tmp_path / 'no'}: there is no such fol")
+    assert refused(train, "--resume") == 2
+    assert "--config-file FILE, or RUN --resume is missing" in capsys.readouterr().err
+    assert not trainings

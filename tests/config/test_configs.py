@@ -134,6 +134,12 @@ def test_own_data_is_learned_in_epochs_with_the_classes_it_has():
         assert (solver.IMS_PER_BATCH, solver.BASE_LR) == (4, pytest.approx(rate / 4))
 
 
+def test_pictures_are_learned_by_heart_from_scratch_whatever_their_classes():
+    cfg = load_config("own/overfit")
+    assert (cfg.MODEL.WEIGHT, cfg.MODEL.NUM_CLASSES, cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT) == ("", 0, 0)
+    assert (cfg.SOLVER.SCHEDULE, cfg.SOLVER.MAX_ITER, cfg.OUTPUT_DIR) == ("cosine", 1000, "output/overfit")
+
+
 ANYWHERE = ("schedule", "data")  # files that say all of their numbers, whatever stands before them
 
 

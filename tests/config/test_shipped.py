@@ -1,8 +1,17 @@
 """Config files by name, from any folder."""
 
+import shutil
+
 import pytest
 
-from detector.config import find_config, load_config, shipped, shipped_configs
+from detector.config import (
+    find_config,
+    load_config,
+    load_config_with_origins,
+    origins_text,
+    shipped,
+    shipped_configs,
+)
 
 
 def test_names_are_those_of_the_files():
@@ -47,3 +56,37 @@ def test_an_installed_package_has_them_inside(tmp_path, monkeypatch):
     (tmp_path / "detector" / "configs" / "base" / "b.yaml").write_text("")
     assert shipped_configs() == ["base/b"]
     assert find_config("base/b") == tmp_path / "detector/configs/base/b.yaml"
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_messages_call_shipped_files_by_their_names(tmp_path, monkeypatch, installed, caplog):
+    if installed:  # below the current folder, as in a virtual environment there
+        package = tmp_path / ".venv" / "site-packages" / "detector"
+        shutil.copytree(shipped.shipped_folder(), package / "configs")
+        monkeypatch.setattr(shipped, "PACKAGE", package)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("_BASE_: fcos/resnet50_1x\nSEED: 3\n")
+    _, origins = load_config_with_origins("mine.yaml", ["SOLVER.SCHEDULE", "cosine"])
+    assert set(origins.values()) >= {"schedule/1x", "fcos/resnet50_1x", "mine.yaml", "command line", "default"}
+    assert not [origin for origin in origins.values() if "/" in origin and "configs" in origin]
+    assert "SOLVER.STEPS (schedule/1x) with SOLVER.SCHEDULE cosine" in caplog.text
+
+
+def test_in_a_checkout_its_files_are_named_as_they_are_edited(tmp_path, monkeypatch):
+    monkeypatch.chdir(shipped.shipped_folder().parent)
+    assert "configs/schedule/1x.yaml" in load_config_with_origins("fcos/resnet50_1x")[1].values()
+
+
+def test_a_file_that_sets_no_folder_has_one_of_its_own_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "birds.v2.yaml").write_text("SEED: 3\n")
+    (tmp_path / "mine.yaml").write_text("_BASE_: fcos/resnet50_1x\n")
+    cfg, origins = load_config_with_origins("birds.v2.yaml")
+    assert (cfg.OUTPUT_DIR, origins["OUTPUT_DIR"]) == ("output/birds.v2", "default (from the file's name)")
+    assert load_config(tmp_path / "birds.v2.yaml", ["SEED", 5]).OUTPUT_DIR == "output/birds.v2"
+    (tmp_path / "printed.yaml").write_text(origins_text(cfg, origins))
+    assert load_config("printed.yaml") == cfg
+    assert load_config("birds.v2.yaml", ["OUTPUT_DIR", "output"]).OUTPUT_DIR == "output"
+    assert load_config("mine.yaml").OUTPUT_DIR == "output/fcos_resnet50_1x"  # that of its base
+    assert load_config("quickstart").OUTPUT_DIR == "output/quickstart"
+    assert load_config(None).OUTPUT_DIR == "output"

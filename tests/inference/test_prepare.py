@@ -23,11 +23,16 @@ def trained(head, backbone, norm):
     """A model whose batch norms have measured something."""
     opts = ["MODEL.HEAD.NAME", head, "MODEL.BACKBONE.NAME", backbone, "MODEL.BACKBONE.NORM", norm, *OPTS]
     opts += ["MODEL.NECK.NAME", "fpn"]
-    model = build_detector(load_config(None, opts)).double()
+    return with_statistics(build_detector(load_config(None, opts)).double())
+
+
+def with_statistics(model):
     for module in model.modules():
         if hasattr(module, "running_var"):
             nn.init.uniform_(module.running_var, 0.5, 1.5)
             nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
     return model.eval()
 
 
@@ -59,6 +64,27 @@ def test_merged_norms_of_every_block_give_the_same_maps(backbone):
     assert left < before / 2
     for name, value in got.items():
         torch.testing.assert_close(value, want[name])
+
+
+@pytest.mark.parametrize("extra", ["c6", "c6_bottleneck"])
+def test_the_norms_of_refinedet_itself_are_merged(extra):
+    opts = ["MODEL.HEAD.NAME", "refinedet", "MODEL.BACKBONE.NAME", "resnet10", "MODEL.BACKBONE.NORM", "bn", *OPTS]
+    opts += ["MODEL.NECK.EXTRA_LEVELS", extra, "MODEL.REFINEDET.NORM", "bn", "MODEL.REFINEDET.TCB_CHANNELS", "64"]
+    opts += ["MODEL.REFINEDET.PREDICTOR_BOTTLENECK", str(extra == "c6_bottleneck"), "MODEL.NECK.L2NORM_SCALES", "()"]
+    model = with_statistics(build_detector(load_config(None, opts)).double())
+    for part in (model.head.arm_cls, model.head.odm_cls):
+        for layer in part:  # so that there is something to find
+            nn.init.normal_(layer.weight, std=0.5)
+    images = torch.randint(0, 255, (2, 3, 128, 192), dtype=torch.uint8)
+    sizes = [(128, 192), (120, 161)]
+    with torch.no_grad():
+        want = model(images, sizes)
+        got = prepare_for_inference(model)(images, sizes)
+    assert not any(hasattr(m, "running_var") for m in model.modules())
+    for a, b in zip(got, want, strict=True):
+        assert len(b["scores"]) > 20
+        for key in ("boxes", "scores", "labels"):
+            torch.testing.assert_close(a[key], b[key])
 
 
 def test_layers_are_rounded_once():

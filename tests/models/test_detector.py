@@ -29,6 +29,44 @@ def test_pixels_are_normalised_and_padding_is_zero():
     assert (x[1, :, :4, :6] == x[0, :, :4, :6]).all()
 
 
+@pytest.fixture(scope="module")
+def model():
+    return tiny()
+
+
+IMAGES, SIZES = torch.zeros(2, 3, 64, 96, dtype=torch.uint8), [(64, 96), (50, 60)]
+
+
+@pytest.mark.parametrize(
+    ("images", "sizes", "error", "said"),
+    [
+        (IMAGES.float() / 255, SIZES, TypeError, "a tensor of torch.float32: pass pixels as they are, uint8 from 0"),
+        (IMAGES.long(), SIZES, TypeError, "a tensor of torch.int64"),
+        (IMAGES.numpy(), SIZES, TypeError, "images are ndarray"),
+        (IMAGES[0], SIZES, ValueError, r"images are \(3, 64, 96\): pass \[N, 3, H, W\], a single one as image\[None\]"),
+        (IMAGES.permute(0, 2, 3, 1), SIZES, ValueError, r"images are \(2, 64, 96, 3\)"),
+        (IMAGES[:, :1], SIZES, ValueError, r"images are \(2, 1, 64, 96\)"),
+        (IMAGES[:0], [], ValueError, r"images are \(0, 3, 64, 96\)"),
+        (IMAGES, SIZES[:1], ValueError, "2 images with 1 sizes"),
+        (IMAGES, [*SIZES, SIZES[0]], ValueError, "2 images with 3 sizes"),
+        (IMAGES, [SIZES[0], (96, 64)], ValueError, r"sizes\[1\] is 96 x 64 \(height x width\) and .* 64 x 96"),
+        (IMAGES, [(64, 97), SIZES[1]], ValueError, r"sizes\[0\] is 64 x 97"),
+        (IMAGES, [(0, 96), SIZES[1]], ValueError, r"sizes\[0\] is 0 x 96"),
+    ],
+)
+@pytest.mark.parametrize("truth", [False, True])
+def test_what_is_no_input_is_refused(model, images, sizes, error, said, truth):
+    targets = [target([(1, 1, 20, 20)]) for _ in sizes] if truth else None
+    with pytest.raises(error, match=said):
+        model(images, sizes, targets)
+
+
+def test_targets_are_one_for_each_image(model):
+    with pytest.raises(ValueError, match="2 images with 2 sizes and 1 targets"):
+        model(IMAGES, SIZES, [target([(1, 1, 20, 20)])])
+    assert all(torch.isfinite(loss) for loss in model(IMAGES, SIZES, [target(), target([(1, 1, 20, 20)])]).values())
+
+
 def test_caffe_weights_see_bgr():
     model = build_detector(load_config(None, ["MODEL.BACKBONE.NAME", "resnet50_caffe"]))
     images = torch.arange(3, dtype=torch.uint8).view(1, 3, 1, 1)

@@ -1,6 +1,7 @@
 """The evaluations of a run: in which precision, and which checkpoint is the best."""
 
 import json
+import weakref
 from itertools import chain, repeat
 
 import numpy as np
@@ -11,8 +12,11 @@ from helpers.runs import read, records, same_bits
 
 from detector.data.loader import build_test_datasets
 from detector.data.loader import test_loader as loader_of
+from detector.engine.log import TrainLog
 from detector.evaluation.coco import CocoEvaluator
+from detector.inference.prepare import prepare_for_inference
 from detector.models.build import build_detector, resolve_parts
+from detector.tasks import detection
 from detector.tasks.detection import test as run_test
 from detector.tasks.detection import train
 from detector.tasks.measured import Subject, save_measures
@@ -23,11 +27,13 @@ EVERYTHING = (
 )
 
 
-def by_hand(cfg, path, precision):
-    """The scores that the model of a checkpoint gives the test images, falling."""
+def by_hand(cfg, path, precision, prepared=False):
+    """The scores that the model of a checkpoint gives the test images, falling. prepared: with its norms merged."""
     cfg = resolve_parts(cfg)
     model = build_detector(cfg).eval()
     model.load_state_dict(read(path)["model"])
+    if prepared:
+        prepare_for_inference(model, precision)
     (dataset,) = build_test_datasets(cfg).values()
     scores = []
     with torch.inference_mode(), torch.autocast("cpu", AUTOCAST.get(precision), enabled=precision in AUTOCAST):
@@ -55,14 +61,57 @@ def test_a_run_is_evaluated_in_the_precision_of_the_test(tiny, tmp_path, precisi
     train(cfg)
     final = tmp_path / "out" / "model_final.pth"
     right, wrong = (by_hand(cfg, final, p) for p in (precision, other))
-    assert apart(written(tmp_path / "out"), right) < 1e-6
-    assert apart(wrong, right) > 1e-5
-    run_test(cfg)
     tested = written(tmp_path / "out")
+    assert apart(tested, by_hand(cfg, final, precision, prepared=True)) < 1e-6
+    assert apart(wrong, right) > 1e-5
     limit = 1e-5 if precision == "off" else 2e-2  # merged norms are rounded otherwise than norms
     assert apart(tested, right) < limit
     if precision == "bf16":
         assert apart(tested, wrong) > 1e-5
+
+
+@pytest.mark.parametrize("precision", ["off", "bf16"])
+def test_a_run_is_evaluated_exactly_as_its_checkpoint_is_tested(tiny, tmp_path, precision):
+    wide = ("MODEL.NECK.OUT_CHANNELS", 256, "INPUT.MIN_SIZE_TEST", 256, "INPUT.MAX_SIZE_TEST", 384)  # by Winograd's
+    cfg = tiny(*EVERYTHING, *wide, "TEST.AMP", precision)
+    trained, out = train(cfg), tmp_path / "out"
+    files = {path.name: path.read_bytes() for path in out.glob("results*.json")}
+    assert len(json.loads(files["results.json"])) > 100
+    for path in out.glob("results*.json"):
+        path.unlink()
+    assert run_test(cfg) == trained
+    assert {path.name: path.read_bytes() for path in out.glob("results*.json")} == files
+
+
+def test_evaluations_on_the_way_leave_no_trace_in_what_is_trained(tiny, tmp_path):
+    runs, steps = {}, ("SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 2)
+    for name, period in (("often", 1), ("once", 0)):
+        train(tiny(*EVERYTHING, *steps, "SOLVER.TEST_PERIOD", period, "OUTPUT_DIR", tmp_path / name))
+        runs[name] = read(tmp_path / name / "model_final.pth")
+        assert len([r for r in records(tmp_path / name) if r.get("event") == "evaluation"]) == (4 if period else 1)
+    assert same_bits(runs["often"]["model"], runs["once"]["model"])
+    moments, wanted = (
+        [state["momentum_buffer"] for state in runs[name]["optimizer"]["state"].values()] for name in runs
+    )
+    assert all(torch.equal(a, b) for a, b in zip(moments, wanted, strict=True))
+
+
+def test_the_copy_that_is_evaluated_is_gone_when_training_goes_on(tiny, monkeypatch):
+    copies, alive = [], []
+    prepare, tick = detection.prepare_for_inference, TrainLog.tick
+
+    def noted(model, precision):
+        copies.append(weakref.ref(model))
+        return prepare(model, precision)
+
+    def ticked(self):
+        alive.append([copy() for copy in copies])
+        tick(self)
+
+    monkeypatch.setattr(detection, "prepare_for_inference", noted)
+    monkeypatch.setattr(TrainLog, "tick", ticked)
+    train(tiny(*EVERYTHING, "SOLVER.TEST_PERIOD", 1))
+    assert alive == [[], [None], [None, None]]
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 import math
-import re
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, environment
+from helpers import ROOT
+from helpers.kills import run_killed
 from helpers.runs import read, records
 from torch import nn
 
@@ -119,32 +117,18 @@ def test_tensorboard_sees_the_run(recipe, tmp_path):
     assert records(tmp_path / "out")[0]["settings"]["tensorboard"] is True
 
 
-# Each stops its own process with SIGKILL at a place that the loop has no say in; they follow one another in one run.
-KILLERS = """
+# They follow one another in one run.
+KILLS = (
+    *("after_the_best_weights", "in_an_epoch", "while_a_checkpoint_is_written", "during_an_evaluation"),
+    "before_an_old_checkpoint_goes",
+)
+SCRIPT = """
 import detector.tasks.classification as pretrain
-from detector.engine.log import TrainLog
 from detector.engine.run import Run
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
+from detector.tasks.recipe import Recipe
 
 def in_an_epoch():
-    real = TrainLog.step
-    def step(self, step, *rest):
-        real(self, step, *rest)
-        if step == 5:
-            die()
-    TrainLog.step = step
-
-def while_a_checkpoint_is_written():
-    real = torch.save
-    def save(content, file):
-        if content.get("step") == 6:
-            file.write(b"half a checkpoint")
-            file.flush()
-            die()
-        real(content, file)
-    torch.save = save
+    die_after_step(5)
 
 def during_an_evaluation():
     pretrain.evaluate = lambda *given: die()
@@ -155,28 +139,12 @@ def after_the_best_weights():
 
 def before_an_old_checkpoint_goes():
     Path.unlink = lambda path, *rest: die() if path.name.startswith("model_") else None
-"""
 
-MAIN = """
-import os, signal, sys
-from pathlib import Path
-import torch
-{killers}
-from detector.tasks.recipe import Recipe
+def train_in(name):
+    pretrain.train_classifier(Recipe(**{settings!r}), resume=True)
 
-if __name__ == "__main__":
-    for killer in (
-        after_the_best_weights, in_an_epoch, while_a_checkpoint_is_written, during_an_evaluation,
-        before_an_old_checkpoint_goes,
-    ):
-        child = os.fork()  # before this process has any thread of torch
-        if not child:
-            killer()
-            pretrain.train_classifier(Recipe(**{settings!r}), resume=True)
-            os._exit(0)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        held = sorted(path.name for path in Path({output!r}).glob("model*"))
-        print("\\nkilled", killer.__name__, status, *held, flush=True)
+def folder_of(name):
+    return {output!r}
 """
 
 
@@ -191,15 +159,9 @@ def test_a_run_killed_five_times_ends_with_the_same_bits(recipe, tmp_path, setti
     settings = {**vars(recipe(**settings)), "checkpoint_steps": 2}
     train_classifier(Recipe(**{**settings, "output": str(tmp_path / "whole")}))
     output = str(tmp_path / "killed")
-    script = tmp_path / "killed.py"
     settings = {**settings, "output": output}
-    script.write_text(MAIN.format(killers=KILLERS, settings=settings, output=output))
-    with open(tmp_path / "text", "w") as text:  # no pipe: orphaned workers would hold it open for seconds
-        subprocess.run([sys.executable, str(script)], env=environment(), stderr=text, stdout=text, check=False)
-    told = (tmp_path / "text").read_text()
-    told = re.sub(r"\.[0-9a-f]{16}\.tmp", ".tmp", told)  # names of their own
-    report = [line.split() for line in told.splitlines() if line.startswith("killed ")]
-    assert [(name, int(status), held) for _, name, status, *held in report] == [
+    rows, told = run_killed(tmp_path, SCRIPT.format(settings=settings, output=output), KILLS)
+    assert rows == [
         ("after_the_best_weights", -9, ["model_0000003.pth"]),
         ("in_an_epoch", -9, ["model_0000004.pth"]),
         ("while_a_checkpoint_is_written", -9, ["model_0000004.pth", "model_0000006.pth.tmp"]),

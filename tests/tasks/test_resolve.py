@@ -132,3 +132,32 @@ def test_an_extreme_batch_keeps_a_step_or_is_refused():
             ValueError, match=rf"batch {batch} for a reference of 1 would make SOLVER\.STEPS .* not rise"
         ):
             scale_to_batch(cfg)
+
+
+@pytest.mark.parametrize(
+    ("opts", "problem"),
+    [
+        # 10, 9 and 3 by 8: 1, 1 and 0
+        (
+            ("MAX_ITER", 10, "STEPS", "(9,)", "WARMUP_ITERS", 3),
+            r"MAX_ITER 10 -> 1 .*STEPS \(9,\) -> \(1,\),.*STEPS \(\)",
+        ),
+        (
+            ("MAX_ITER", 10, "STEPS", "()", "WARMUP_ITERS", 9),
+            r"MAX_ITER 10 -> 1 .*WARMUP_ITERS 9 -> 1,.*WARMUP_ITERS 0",
+        ),
+    ],
+)
+def test_a_batch_that_leaves_nothing_behind_a_step_or_the_warm_up_is_refused(opts, problem):
+    given = [f"SOLVER.{word}" if isinstance(word, str) and word.isupper() else word for word in opts]
+    batch = ["SOLVER.REFERENCE_BATCH", 1, "SOLVER.IMS_PER_BATCH"]
+    with pytest.raises(ValueError, match=rf"batch 8 for a reference of 1 would make SOLVER\.{problem}"):
+        scale_to_batch(config(*given, *batch, 8))
+    solver = scale_to_batch(config(*given, *batch, 2)).SOLVER  # 5, and 4 or 4: both of them before it
+    assert solver.MAX_ITER == 5
+
+
+def test_a_short_trial_of_a_long_schedule_scales_as_well():
+    opts = ["SOLVER.MAX_ITER", 10, "SOLVER.WARMUP_ITERS", 20, "SOLVER.REFERENCE_BATCH", 1, "SOLVER.IMS_PER_BATCH", 2]
+    solver = scale_to_batch(config(*opts)).SOLVER
+    assert (solver.MAX_ITER, solver.STEPS, solver.WARMUP_ITERS) == (5, (300, 400), 10)

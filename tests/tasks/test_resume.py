@@ -1,43 +1,18 @@
 """A killed run, resumed, ends with the same bits as an uninterrupted one."""
 
-import subprocess
-import sys
-
 import torch
-from helpers import environment
+from helpers.kills import run_killed
 from helpers.runs import read, same_bits
 
 from detector.tasks.detection import train
 
-# Each stops its own process with SIGKILL at a place that the loop has no say in.
-KILLERS = """
-import os, signal, sys
-import torch
+SCRIPT = """
 from detector.config import load_config
-from detector.engine.log import TrainLog
 from detector.evaluation.coco import CocoEvaluator
 from detector.tasks.detection import train
 
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
 def in_the_middle_of_an_epoch():
-    real = TrainLog.step
-    def step(self, step, *rest):
-        real(self, step, *rest)
-        if step == 7:
-            die()
-    TrainLog.step = step
-
-def while_a_checkpoint_is_written():
-    real = torch.save
-    def save(content, file):
-        if content.get("step") == 6:
-            file.write(b"half a checkpoint")
-            file.flush()
-            die()
-        real(content, file)
-    torch.save = save
+    die_after_step(7)
 
 def during_an_evaluation():
     calls = []
@@ -48,18 +23,12 @@ def during_an_evaluation():
             die()
         real(self, *given)
     CocoEvaluator.update = update
-"""
 
-MAIN = """
-{killers}
-if __name__ == "__main__":
-    for name in sys.argv[2:]:
-        child = os.fork()  # before this process has any thread of torch
-        if not child:
-            globals()[name]()
-            train(load_config(sys.argv[1], ["OUTPUT_DIR", name]))
-            os._exit(0)
-        print(name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+def train_in(name):
+    train(load_config("config.yaml", ["OUTPUT_DIR", folder_of(name)]))
+
+def folder_of(name):
+    return name
 """
 
 PLACES = ("in_the_middle_of_an_epoch", "while_a_checkpoint_is_written", "during_an_evaluation")
@@ -71,14 +40,9 @@ def test_killed_and_resumed_runs_end_with_the_same_bits(tiny, tmp_path):
     train(cfg)
     uninterrupted = read(tmp_path / "whole" / "model_final.pth")
     (tmp_path / "config.yaml").write_text(cfg.dump())
-    script = tmp_path / "killed.py"
-    script.write_text(MAIN.format(killers=KILLERS))
-    command = [sys.executable, str(script), "config.yaml", *PLACES]
-    with open(tmp_path / "text", "w") as text:  # no pipe: orphaned workers would hold it open for seconds
-        subprocess.run(command, cwd=tmp_path, env=environment(), stderr=text, stdout=text, check=False)
-    told = (tmp_path / "text").read_text()
+    rows, told = run_killed(tmp_path, SCRIPT, PLACES)
+    assert [(name, status) for name, status, _ in rows] == [(name, -9) for name in PLACES], told[-2000:]
     for name in PLACES:
-        assert f"{name} -9\n" in told, told[-2000:]
         assert not (tmp_path / name / "model_final.pth").exists()
         train(tiny(*RUN, "OUTPUT_DIR", tmp_path / name), resume=True)
         resumed = read(tmp_path / name / "model_final.pth")

@@ -266,3 +266,11 @@ def test_data_in_vocs_layout_is_trained_and_evaluated(tiny, tmp_path, evaluator)
     rows = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {row["image_id"] for row in rows} == {"0", "1", "2", "3"}
     assert run_test(cfg) == {"cells_all": metrics}
+
+
+@pytest.mark.parametrize("part", ["BACKBONE", "NECK", "HEAD"])
+def test_names_of_parts_are_checked_before_the_data_are_read(tiny, tmp_path, part):
+    (tmp_path / "train.json").unlink()  # whoever reads it says so
+    for work in (train, run_test):
+        with pytest.raises(KeyError, match=rf"MODEL\.{part}\.NAME: unknown {part.lower()} 'resnet10O'"):
+            work(tiny(f"MODEL.{part}.NAME", "resnet10O"))

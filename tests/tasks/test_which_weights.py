@@ -175,7 +175,7 @@ def test_a_runs_folder_or_checkpoint_brings_its_config(tiny, tmp_path, first):
     assert run_config(moved, ["OUTPUT_DIR", "there"]).OUTPUT_DIR == "there"
     lonely = tmp_path / "lonely.pth"
     lonely.write_bytes((moved / "model_final.pth").read_bytes())
-    assert run_config(lonely, []).OUTPUT_DIR == str(tmp_path / "first")  # of the run that wrote it
+    assert run_config(lonely, []).OUTPUT_DIR == str(tmp_path)  # where it lies now
     torch.save(read(lonely)["model"], tmp_path / "bare.pth")
     with pytest.raises(ValueError, match=r"bare\.pth holds no config: .*--config-file"):
         run_config(tmp_path / "bare.pth", [])
@@ -233,3 +233,49 @@ def test_a_detector_beside_entries_of_another_kind_is_refused_in_one_line(starte
     for use in (lambda: find_trained(cfg), lambda: load_weights(build_detector(cfg), cfg, ["dark", "light"])):
         with pytest.raises(UserError, match=rf"start\.pth: its entry '{entry}' is .*; a checkpoint has a .* there$"):
             use()
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with names", "without"])
+def test_data_of_other_classes_is_no_matter_of_their_number(tiny, tmp_path, first, write_images, named):
+    content = read(first)
+    if not named:
+        content = {"model": content["model"]}
+    torch.save(content, tmp_path / "lone.pth")
+    other = write_images(tmp_path / "other", (1, 1), categories=((3, "dark"), (7, "light"), (9, "grey")))
+    said = "trained on 2 classes, the data lists 3; class 2 is 'none' there and 'grey' here: evaluate on data with"
+    said = said if named else r"2 class outputs, the config 3 .*: the data lists 3 classes; evaluate on data with"
+    for number in (2, 3) if named else (3,):
+        opts = ("DATASETS.TEST", other, "OUTPUT_DIR", tmp_path / "new", "MODEL.NUM_CLASSES", number)
+        with pytest.raises(ValueError, match=rf"lone\.pth (was|has) {said}"):
+            run_test(tiny(*opts), weight=tmp_path / "lone.pth")
+
+
+def test_a_lone_checkpoint_is_measured_beside_itself_under_its_name(tmp_path, first, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the folder of its run is another one
+    before = {path: path.read_bytes() for path in (tmp_path / "first").iterdir()}
+    (tmp_path / "shelf").mkdir()
+    lone = tmp_path / "shelf" / "mine.pth"
+    lone.write_bytes(first.read_bytes())
+    run_test(run_config(lone), weight=lone)
+    written = {"metrics_mine.json", "results_mine.json"}
+    assert {path.name for path in lone.parent.iterdir()} == {"mine.pth", *written}
+    assert {path: path.read_bytes() for path in (tmp_path / "first").iterdir()} == before
+    content = read(lone)
+    torch.save({**content, "model": {k: v + 1 for k, v in content["model"].items()}}, lone)
+    run_test(run_config(lone), weight=lone)  # other weights of the same name
+    assert len({path.name for path in lone.parent.iterdir()} - written) == 3
+    run_test(run_config(lone, ["OUTPUT_DIR", "said"]), weight=lone)
+    assert {path.name for path in (tmp_path / "said").iterdir()} == {"metrics.json", "results.json"}
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(tiny, tmp_path, first, monkeypatch):
+    monkeypatch.setattr("detector.tasks.detection.build_test_datasets", None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"OUTPUT_DIR .*file/x cannot be written: Not a directory; write OUTPUT_DIR"):
+        run_test(tiny("OUTPUT_DIR", tmp_path / "file" / "x"), weight=first)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match=r"OUTPUT_DIR .*loop cannot be written: File exists"):
+        run_test(tiny("OUTPUT_DIR", tmp_path / "loop"), weight=first.parent)
+    monkeypatch.setattr("os.access", lambda *of: False)
+    with pytest.raises(OSError, match=r"OUTPUT_DIR .*x cannot be written: Permission denied; write OUTPUT_DIR"):
+        run_test(tiny("OUTPUT_DIR", tmp_path / "x"), weight=first)

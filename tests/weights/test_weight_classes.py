@@ -126,8 +126,12 @@ def test_the_same_classes_and_unknown_ones_of_the_same_number_load_whole(head, n
 def test_unknown_classes_of_another_number_are_dropped_in_training_only(head, caplog):
     old, new = Net(head, 3), Net(head, 2)
     before = new.outputs()
-    with pytest.raises(ValueError, match=r"old\.pth has 3 class outputs, the config 2 \(head.*MODEL\.NUM_CLASSES"):
-        load_detector(new, file_of(old), ["ape", "elk"])
+    for classes, remedy in (
+        (None, r"set MODEL\.NUM_CLASSES"),
+        (["ape", "elk"], "the data lists 2 classes; evaluate on"),
+    ):
+        with pytest.raises(ValueError, match=rf"old\.pth has 3 class outputs, the config 2 \(head.*{remedy}"):
+            load_detector(new, file_of(old), classes)
     equal(new.outputs(), before)
     load_detector(new, file_of(old), ["ape", "elk"], fine_tune=True)
     assert caplog.messages == ["old.pth has 3 class outputs, the config 2: its classifier is dropped and starts anew"]

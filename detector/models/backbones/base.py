@@ -82,7 +82,7 @@ class BackboneEntry(NamedTuple):
     weights: Weights
 
 
-BACKBONES: Registry[BackboneEntry] = Registry("backbone")
+BACKBONES: Registry[BackboneEntry] = Registry("backbone", "backbones")
 
 
 def register_backbone(name: str, weights: Weights) -> Callable[[Builder], Builder]:

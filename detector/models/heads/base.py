@@ -63,7 +63,7 @@ class Standard(NamedTuple):
     size_divisibility: int = 32
 
 
-HEADS: Registry[Callable[[CfgNode, dict[str, Level]], Head]] = Registry("head")
+HEADS: Registry[Callable[[CfgNode, dict[str, Level]], Head]] = Registry("head", "heads")
 STANDARDS: dict[str, Standard] = {}
 """What heads declare, by name."""
 

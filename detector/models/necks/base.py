@@ -32,7 +32,7 @@ class NeckKeys(NamedTuple):
     l2norm_scales: tuple[float, ...] = ()
 
 
-NECKS: Registry[Callable[[CfgNode, dict[str, Level]], Neck]] = Registry("neck")
+NECKS: Registry[Callable[[CfgNode, dict[str, Level]], Neck]] = Registry("neck", "necks")
 NECK_KEYS: dict[str, NeckKeys] = {}
 """What necks declare, by name."""
 

@@ -10,7 +10,7 @@ from detector.errors import UserError
 from detector.models.layers import conv_layer, optional_norm, projection_bottleneck
 from detector.models.narrow import convolve
 from detector.models.necks.base import Neck, NeckKeys, register_neck
-from detector.models.norm import Norm
+from detector.models.norm import Norm, conv_norm
 from detector.structures import Features, Level
 
 EPS = 1e-10
@@ -47,8 +47,8 @@ class SSDExtra(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, channels, H, W] -> [N, 512, H / 2, W / 2]."""
         conv, *norm = self.conv2
-        x = convolve(conv, self.conv1(x).relu_())  # type: ignore[arg-type]
-        return (norm[0](x) if norm else x).relu_()
+        x = self.conv1(x).relu_()
+        return (conv_norm(conv, norm[0], x) if norm else convolve(conv, x)).relu_()  # type: ignore[arg-type]
 
 
 class RefineDetSources(Neck):

@@ -1,0 +1,124 @@
+"""Several sources as one training: the same classes, and boxes in one of them at least."""
+
+import logging
+
+import cv2
+import numpy as np
+import pytest
+
+from detector.data.loader import build_test_datasets, build_train_dataset, train_loader
+
+ANIMALS = [{"id": 1, "name": "cat"}, {"id": 9, "name": "dog"}]
+
+
+@pytest.fixture
+def voc_folder(tmp_path):
+    """voc_folder(name, *classes): a folder in VOC's layout with a picture for each class, and one without objects."""
+
+    def build(name, *classes):
+        folder = tmp_path / name
+        for place in ("JPEGImages", "Annotations"):
+            (folder / place).mkdir(parents=True)
+        for i, label in enumerate((*classes, None)):
+            cv2.imwrite(str(folder / "JPEGImages" / f"{name}{i}.png"), np.full((40, 60, 3), 90, np.uint8))
+            edges = "<xmin>1</xmin><ymin>1</ymin><xmax>20</xmax><ymax>30</ymax>"
+            thing = f"<object><name>{label}</name><bndbox>{edges}</bndbox></object>" * (label is not None)
+            size = "<size><width>60</width><height>40</height></size>"
+            path = folder / "Annotations" / f"{name}{i}.xml"
+            path.write_text(f"<annotation>{size}{thing}</annotation>")
+        return f"voc:{folder}:all"
+
+    return build
+
+
+@pytest.fixture
+def background(coco):
+    """A file of two pictures without boxes, whose categories are those of `coco`'s files."""
+    return coco.dataset([(30, 30), (30, 30)], [[], []], name="background.json")
+
+
+def test_background_joins_where_empty_images_are_wanted(coco, cfg, background):
+    cfg.DATASETS.TRAIN = (background, coco.dataset([(30, 30)], name="cats.json"))
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
+    dataset = build_train_dataset(cfg)
+    assert (len(dataset), dataset.name, dataset.classes) == (3, "background+cats", ["cat", "dog"])
+    assert [len(dataset[i][1]["boxes"]) for i in range(3)] == [0, 0, 1]
+    assert len(next(iter(train_loader(cfg, dataset))).targets) == 2
+
+
+def test_background_is_left_out_with_a_word_where_they_are_not(coco, cfg, background, caplog):
+    cfg.DATASETS.TRAIN = (background, coco.dataset([(30, 30)], name="cats.json"))
+    with caplog.at_level(logging.WARNING, "detector"):
+        dataset = build_train_dataset(cfg)
+    assert (len(dataset), dataset.name) == (1, "cats")
+    (said,) = caplog.messages
+    assert "background.json: none of its 2 images has a box, so all are left out; DATALOADER.FILTER_EMPTY" in said
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+def test_sources_that_all_lack_boxes_are_an_error(coco, cfg, background, filtered):
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = filtered
+    cfg.DATASETS.TRAIN = (background, coco.dataset([(30, 30)], [[]], name="more.json"))
+    with pytest.raises(ValueError, match=r"background\.json, .*more\.json: there are no annotations to train on"):
+        build_train_dataset(cfg)
+    cfg.DATASETS.TRAIN = (background, coco.dataset([(30, 30)], [[[1, 1, 0, 4]]], name="flat.json"))
+    with pytest.raises(ValueError, match=r"flat\.json: no image has a box to train on \(1 annotations\)"):
+        build_train_dataset(cfg)
+
+
+def test_a_folder_without_objects_takes_the_classes_of_the_others(coco, cfg, voc_folder):
+    empty, cats = voc_folder("empty"), coco.dataset([(30, 30)], name="cats.json", categories=ANIMALS)
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
+    for others in (cats, voc_folder("cells", "red", "white")):
+        cfg.DATASETS.TRAIN = (empty, others)
+        dataset = build_train_dataset(cfg)
+        first, second = dataset.indexes
+        assert first.classes == second.classes == dataset.classes
+        assert first.category_ids == second.category_ids == dataset.category_ids
+        assert len(dataset[0][1]["boxes"]) == 0
+    assert dataset.classes == ["red", "white"]
+    cfg.DATASETS.TEST = (empty,)
+    assert build_test_datasets(cfg, dataset)["empty_all"].classes == ["red", "white"]
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True
+    assert build_train_dataset(cfg).classes == ["red", "white"]
+
+
+def test_a_folder_without_objects_takes_those_of_its_own_list_first(cfg, voc_folder, tmp_path):
+    cfg.DATASETS.TRAIN = (voc_folder("empty"), voc_folder("cells", "red", "white"))
+    (tmp_path / "empty" / "classes.txt").write_text("red\nblue\n")
+    with pytest.raises(ValueError, match=r"list different categories .* label 1: id 2 'blue' against id 2 'white'"):
+        build_train_dataset(cfg)
+
+
+def test_classes_that_nobody_names_are_an_error(cfg, voc_folder):
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (voc_folder("empty"), voc_folder("blank"))
+    for build in (build_train_dataset, build_test_datasets):
+        with pytest.raises(ValueError, match=r"empty/Annotations, .*blank/Annotations: no file has an object.*classes"):
+            build(cfg)
+
+
+def test_lists_of_unequal_length_are_compared_before_a_number_is_asked_for(coco, cfg):
+    two = coco.dataset([(30, 30)], name="two.json")
+    names = [{"id": i, "name": name} for i, name in enumerate(("cat", "dog", "cow"), start=1)]
+    three = coco.dataset([(30, 30)], name="three.json", categories=names)
+    problem = r"two\.json and .*three\.json list different categories \(2 and 3\).*label 2: nothing against id 3 'cow'"
+    for number in (0, 2, 3, 80):  # whatever is written, the remedy is the same
+        cfg.MODEL.NUM_CLASSES = number
+        cfg.DATASETS.TRAIN = (two, three)
+        with pytest.raises(ValueError, match=problem):
+            build_train_dataset(cfg)
+        if number in (0, 2):
+            cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (two,), (three,)
+            with pytest.raises(ValueError, match=problem):
+                build_test_datasets(cfg, build_train_dataset(cfg))
+
+
+def test_a_number_is_no_remedy_where_the_model_has_another_one(coco, cfg):
+    cfg.DATASETS.TEST = (coco.dataset([(30, 30)], name="two.json"),)
+    cfg.MODEL.NUM_CLASSES = 3
+    with pytest.raises(ValueError, match=r"write MODEL\.NUM_CLASSES 2"):
+        build_test_datasets(cfg)
+    with pytest.raises(ValueError, match=r"write MODEL\.NUM_CLASSES 2"):
+        build_test_datasets(cfg, outputs=["cat", "dog"])
+    # whoever loads a model of three classes says what it was trained on: 2 would be refused in its turn
+    assert list(build_test_datasets(cfg, outputs=["cat", "dog", "cow"])) == ["two"]
