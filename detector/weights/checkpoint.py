@@ -1,5 +1,6 @@
 """Checkpoints: written atomically, read without executing anything, found again after a crash."""
 
+import errno
 import logging
 import re
 from collections.abc import Collection
@@ -35,10 +36,21 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
         with writing(path, durable=True) as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:
+        cause = _of_the_system(error)
+        short = cause is not None and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "Free space, lower SOLVER.CHECKPOINT_KEEP," if short else "Mend that"
         raise FileAccessError(
-            f"cannot write checkpoint {path}: {error}. Free space or choose another OUTPUT_DIR; earlier "
-            "checkpoints are untouched, --resume continues from the newest"
+            f"cannot write checkpoint {path}: {cause.strerror if cause else error}. {remedy} or choose another "
+            "OUTPUT_DIR; earlier checkpoints are untouched, --resume continues from the newest"
         ) from error
+
+
+def _of_the_system(error: BaseException) -> OSError | None:
+    """What the operating system said, which torch's writer covers with an error of its own."""
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, OSError) and cause.errno):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def read_checkpoint(path: Path, *needs: str) -> WeightFile:

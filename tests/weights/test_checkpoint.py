@@ -35,10 +35,13 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 
     def full_disk(content, file):
         file.write(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        finally:
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 768 vs 662")  # as torch does
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match=r"cannot write checkpoint .*model_final\.pth.*No space left.*OUTPUT_DIR"):
+    with pytest.raises(OSError, match=r"model_final\.pth: No space left on device\. Free space, lower SOL"):
         save_checkpoint(path, {**FULL, "step": 2})
     assert read_checkpoint(path).content["step"] == 1
     assert os.listdir(tmp_path) == [path.name]
@@ -51,7 +54,7 @@ def test_a_file_that_the_system_cuts_short_is_named_and_the_old_one_kept(tmp_pat
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(OSError, match=r"cannot write checkpoint .*model_final\.pth: .*OUTPUT_DIR"):
+        with pytest.raises(OSError, match=r"write checkpoint .*model_final\.pth: File too large\. Mend that or"):
             save_checkpoint(path, {**FULL, "step": 2})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
