@@ -45,12 +45,17 @@ def _seeded() -> None:
 
 @pytest.fixture(autouse=True)
 def _own_log() -> Iterator[None]:
-    """The logger as it was, whatever a command did to it: caplog sees nothing of one that does not propagate."""
-    log = logging.getLogger("detector")
-    handlers, level, propagate = list(log.handlers), log.level, log.propagate
+    """The logger untouched, also by a command that a fixture of a module ran before: caplog needs it to propagate."""
+    _reset_log()
     yield
-    log.handlers[:], log.propagate = handlers, propagate
-    log.setLevel(level)  # not the attribute: which levels are enabled is remembered
+    _reset_log()
+
+
+def _reset_log() -> None:
+    log = logging.getLogger("detector")
+    log.handlers.clear()
+    log.propagate = True
+    log.setLevel(logging.NOTSET)  # not the attribute: which levels are enabled is remembered
 
 
 @pytest.fixture
