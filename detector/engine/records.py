@@ -28,7 +28,8 @@ class Records:
 
     def __init__(self, folder: Path, step: int, evaluated: int) -> None:
         path = folder / NAME
-        if path.exists():
+        open_append(path).close()  # no link, and it can be written
+        if path.stat().st_size:
             _cut(path, step, evaluated)
         self.file = open_append(path)
 

@@ -12,6 +12,7 @@ from detector.data.capacity import workers_text
 from detector.data.coco import CocoDetection, JoinedDataset
 from detector.engine.run import Run
 from detector.tasks.recipe import Recipe
+from detector.text import printable
 
 NAMED = 5  # classes that are listed
 SETS = 3  # test sets that have a line each
@@ -137,12 +138,13 @@ def parameters_text(model: nn.Module) -> str:
 
 def classes_text(classes: Sequence[str]) -> str:
     """How many, and the first names."""
-    return f"{len(classes)}: {', '.join(classes[:NAMED])}{', ..' if len(classes) > NAMED else ''}"
+    names = printable(", ".join(classes[:NAMED]))
+    return f"{len(classes)}: {names}{', ..' if len(classes) > NAMED else ''}"
 
 
 def pictures_text(dataset: CocoDetection | JoinedDataset) -> str:
     """Name, pictures and boxes of a data set."""
-    return f"{dataset.name}: {len(dataset):,} pictures, {dataset.num_boxes:,} boxes"
+    return f"{printable(dataset.name)}: {len(dataset):,} pictures, {dataset.num_boxes:,} boxes"
 
 
 def schedule_text(step: int, steps: int, batch: int, epochs: float) -> str:

@@ -13,7 +13,7 @@ from detector.errors import MissingPackageError, NonFiniteError
 from detector.tasks.detection import train
 
 
-class KilledError(Exception):
+class KilledError(BaseException):
     pass
 
 

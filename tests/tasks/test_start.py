@@ -157,13 +157,13 @@ def test_a_folder_is_tried_without_a_trace(tmp_path):
 
 
 def test_a_folder_that_may_not_be_written_is_refused(tmp_path, monkeypatch):
-    def full(*_):
+    def full(**_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(UserError, match="cannot be written: Permission denied"):
         try_folder(str(tmp_path / "new"), False)
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
     with pytest.raises(UserError, match=r"OUTPUT_DIR .* cannot be written: No space left on device"):
         try_folder(str(tmp_path), False)
 

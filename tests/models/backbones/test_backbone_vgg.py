@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torchvision.models import get_model_weights
 
 from detector.models.backbones import BACKBONES, build_backbone, build_classifier, load_backbone
-from detector.weights.read import read_file
+from detector.weights.read import WeightFile, read_file
 from detector.weights.rename import translate
 
 
@@ -68,9 +68,9 @@ def test_record_is_torchvisions_and_its_layers_are_decimated(name):
 @torch.no_grad()
 def test_a_full_file_of_torchvisions_loads(tmp_path):
     theirs, features = torchvision_features("vgg16")
-    torch.save(small_state("vgg16", features), tmp_path / "vgg16.pth")
+    file = WeightFile(tmp_path / "vgg16.pth", small_state("vgg16", features))  # on the disk it would take 400 MB
     ours = build_backbone("vgg16")
-    report = load_backbone(ours, BACKBONES["vgg16"].weights, read_file(tmp_path / "vgg16.pth"))
+    report = load_backbone(ours, BACKBONES["vgg16"].weights, file)
     assert report.dropped == ["classifier.6.bias", "classifier.6.weight"]
     assert torch.equal(ours.blocks[0].weight, theirs[0].weight)
     torch.save(ours.state_dict(), tmp_path / "ours.pth")
