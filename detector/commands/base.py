@@ -98,6 +98,13 @@ def add_config_file(parser: argparse.ArgumentParser, *, required: bool = False, 
     )  # fmt: skip
 
 
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """`--workers N`, of the commands for classifiers."""
+    parser.add_argument(
+        "--workers", type=int, default=4, metavar="N", help="reading processes, at most one a core; 0: this one"
+    )
+
+
 def split_words(
     parser: argparse.ArgumentParser, words: Sequence[str], names: Sequence[str]
 ) -> tuple[list[str], list[str]]:

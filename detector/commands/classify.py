@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detector.commands.base import AMP, CLASSIFIER_FLAGS, expanded, run, tool_parser
+from detector.commands.base import AMP, CLASSIFIER_FLAGS, add_workers, expanded, run, tool_parser
 from detector.errors import UserError
 from detector.files import write_json
 from detector.plugins import load_plugins
@@ -48,13 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--interpolation", default="bilinear", choices=INTERPOLATIONS, help="of the resizing, antialiased")
     add("--batch-size", type=int, default=64, metavar="N", help="pictures a forward pass")
-    add(
-        "--workers",
-        type=int,
-        default=4,
-        metavar="N",
-        help="reading processes, at most one a core; 0: this one",
-    )
+    add_workers(parser)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     add("--amp", default="off", choices=AMP, help="mixed precision")
     add("--json", type=expanded, default="", metavar="FILE", help="write settings and numbers (per cent) there")

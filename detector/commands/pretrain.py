@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from detector.commands.base import AMP, CLASSIFIER_FLAGS, run, tool_parser
+from detector.commands.base import AMP, CLASSIFIER_FLAGS, add_workers, run, tool_parser
 from detector.plugins import load_plugins
 
 EXAMPLE = "detector pretrain --backbone skresnet50 --data imagenet --output output/classifier_skresnet50 --amp bf16"
@@ -43,13 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--ema", type=float, default=0.0, metavar="DECAY", help="average the weights, e.g. 0.9999; 0 is none")
     add("--amp", default="off", choices=AMP, help="mixed precision")
     add("--crop", type=int, default=224, metavar="PIXELS", help="side of the pictures that the network sees")
-    add(
-        "--workers",
-        type=int,
-        default=4,
-        metavar="N",
-        help="reading processes, at most one a core; 0: this one",
-    )
+    add_workers(parser)
     add("--seed", type=int, default=0, metavar="N", help="of weights, order of pictures and augmentation")
     add(
         "--checkpoint-steps", type=int, default=1000, metavar="N",
