@@ -115,7 +115,11 @@ class DetectionTask:
         """
         path = run.checkpoint(last=run.step == self.cfg.SOLVER.MAX_ITER)
         subject = Subject(
-            str(path) if path.exists() else "", state_digest(run.averaged.state_dict()), run.step, newest=True
+            str(path) if path.exists() else "",
+            state_digest(run.averaged.state_dict()),
+            run.step,
+            newest=True,
+            training=True,
         )
         model = prepare_for_inference(deepcopy(run.averaged), self.cfg.TEST.AMP)  # type: ignore[arg-type]
         return evaluate(model, self.tests, self.cfg, run.folder, subject)

@@ -33,7 +33,8 @@ class Subject(NamedTuple):
 
     weight: the file that holds, or will hold, the weights, "" for none; digest: of their tensors, by `state_digest`;
     step: of their training, None if unknown; newest: whether they are the newest of the folder that is written to;
-    beside: whether they are another file in that folder, so that numbers bear its name.
+    beside: whether they are another file in that folder, so that numbers bear its name; training: whether they are in
+    the middle of it, where those of earlier steps are no news.
     """
 
     weight: str
@@ -41,6 +42,7 @@ class Subject(NamedTuple):
     step: int | None
     newest: bool
     beside: bool = False
+    training: bool = False
 
 
 def check_folder(folder: Path) -> None:
@@ -102,10 +104,11 @@ def _suffix(folder: Path, subject: Subject) -> str:
     if there is not None and there.get("digest") == subject.digest:
         return ""
     if there is not None and subject.newest:
-        log.info(
-            "%s: the numbers of step %s (%s) give way to those of step %s",
-            *(folder / "metrics.json", there.get("step"), there.get("weight") or "unknown weights", subject.step),
-        )
+        if not (subject.training and _is_earlier(there, folder, subject)):
+            log.info(
+                "%s: the numbers of step %s (%s) give way to those of step %s",
+                *(folder / "metrics.json", there.get("step"), there.get("weight") or "unknown weights", subject.step),
+            )
         return ""
     suffix = f"_{Path(subject.weight).stem}"
     other = _measured(folder / f"metrics{suffix}.json")
@@ -118,6 +121,13 @@ def _suffix(folder: Path, subject: Subject) -> str:
         *(folder / "metrics.json", there.get("weight") or "unknown", suffix),
     )
     return suffix
+
+
+def _is_earlier(there: Mapping[str, Any], folder: Path, subject: Subject) -> bool:
+    """Whether numbers are of an earlier step of the same run."""
+    weight, step = there.get("weight"), there.get("step")
+    same_run = isinstance(weight, str) and Path(weight).parent == folder
+    return same_run and isinstance(step, int) and subject.step is not None and step < subject.step
 
 
 def _measured(path: Path) -> dict[str, Any] | None:

@@ -157,6 +157,9 @@ def test_a_training_says_whose_numbers_give_way(tiny, tmp_path, first, caplog):
     train(tiny("OUTPUT_DIR", tmp_path / "new", "SOLVER.MAX_ITER", 1))
     assert f"metrics.json: the numbers of step 2 ({first}) give way to those of step 1" in caplog.text
     assert f"numbers -> {tmp_path / 'new' / 'metrics.json'}" in caplog.text
+    caplog.clear()
+    train(tiny("OUTPUT_DIR", tmp_path / "own", "SOLVER.MAX_ITER", 2, "SOLVER.TEST_PERIOD", 1))
+    assert "give way" not in caplog.text  # one step after the other
 
 
 def test_numbers_that_do_not_say_what_they_measured_stay(tiny, tmp_path, first):
