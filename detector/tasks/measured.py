@@ -126,7 +126,7 @@ def _suffix(folder: Path, subject: Subject) -> str:
 def _is_earlier(there: Mapping[str, Any], folder: Path, subject: Subject) -> bool:
     """Whether numbers are of an earlier step of the same run."""
     weight, step = there.get("weight"), there.get("step")
-    same_run = isinstance(weight, str) and Path(weight).parent == folder
+    same_run = isinstance(weight, str) and (not weight or Path(weight).parent == folder)  # "": of no checkpoint
     return same_run and isinstance(step, int) and subject.step is not None and step < subject.step
 
 
