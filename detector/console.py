@@ -10,6 +10,7 @@ from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
+from detector.errors import FileAccessError
 from detector.text import printable
 
 QUIET = 30.0
@@ -46,12 +47,12 @@ def in_notebook() -> bool:
 def watched() -> bool:
     """Whether a bar can be redrawn in its place: standard error is a terminal, or the cell of a notebook.
 
-    A terminal without columns, as a container's may be, shows no bar.
+    A terminal without columns or rows, as a container's may be, shows no bar.
     """
     if in_notebook():
         return True
     try:
-        return _is_open(sys.stderr) and sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+        return _is_open(sys.stderr) and sys.stderr.isatty() and min(os.get_terminal_size(sys.stderr.fileno())) > 0
     except OSError:
         return False
 
@@ -154,11 +155,18 @@ class _Handler(logging.Handler):
     timed = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
     plain = logging.Formatter("%(levelname)s %(message)s")
 
+    lost = False
+
     def emit(self, record: logging.LogRecord) -> None:
-        if _is_open(sys.stdout):
+        """Raises UserError, once, when nobody reads any more: a reader like `head` has seen enough."""
+        if _is_open(sys.stdout) and not self.lost:
             line = (self.plain if watched() else self.timed).format(record)
-            tqdm.write(printable(line, keep="\n\t"), file=sys.stdout)
-            sys.stdout.flush()  # into a file too: it is read while the program runs
+            try:
+                tqdm.write(printable(line, keep="\n\t"), file=sys.stdout)
+                sys.stdout.flush()  # into a file too: it is read while the program runs
+            except OSError as error:
+                self.lost = True
+                raise FileAccessError(f"standard output cannot be written: {error.strerror or error}") from None
 
 
 def setup_logging() -> logging.Logger:

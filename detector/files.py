@@ -109,6 +109,8 @@ def clear_asides(folder: Path, prefixes: tuple[str, ...], hours: float = 1.0) ->
 
 def open_append(path: Path) -> BinaryIO:
     """A file opened to add to it. Raises FileAccessError where a link stands in its place."""
+    if is_special(path):
+        raise FileAccessError(f"{path} is no file; delete it")
     try:
         number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINKS, 0o666)
     except OSError as error:

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from textwrap import indent
 
@@ -185,7 +186,8 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
             raise
         sys.exit(f"error: {text}")
     except KeyboardInterrupt as stop:  # of a training: Stopped, which says what became of it
-        print(stop.args[0] if stop.args else "interrupted", file=sys.stderr)
+        with suppress(OSError):  # of a terminal that was closed
+            print(stop.args[0] if stop.args else "interrupted", file=sys.stderr)
         sys.exit(getattr(stop, "status", 130))
 
 

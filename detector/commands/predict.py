@@ -3,6 +3,7 @@
 import argparse
 import glob
 import logging
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -106,6 +107,7 @@ def predict(
     for folder in {(output / picture).parent for picture in pictures.values()}:
         folder.mkdir(parents=True, exist_ok=True)
     found: list[dict[str, object]] = []
+    number, highest = 0, 0.0
     step = cfg.TEST.IMS_PER_BATCH
     with progress(total=len(paths), desc="predict", unit="image") as bar:
         for start in range(0, len(paths), step):
@@ -113,7 +115,10 @@ def predict(
             if images:
                 batch = make_batch(list(images.values()), transforms, cfg.DATALOADER.SIZE_DIVISIBILITY)
                 for (path, image), one in zip(images.items(), detect(model, batch, cfg.TEST.AMP), strict=True):
+                    scores = one["scores"][real[one["labels"]]]
+                    highest = max(highest, scores.max().item() if len(scores) else 0.0)
                     kept = (one["scores"] >= threshold) & real[one["labels"]]
+                    number += int(kept.sum())
                     shown = Detection(boxes=one["boxes"][kept], labels=one["labels"][kept], scores=one["scores"][kept])
                     said = describe(image, shown, classes, category_ids)
                     found.append({"file": str(path), "picture": pictures[path].as_posix(), **said})
@@ -122,8 +127,16 @@ def predict(
     if not found:
         raise UserError(f"{source}: none of {len(paths)} images could be read; each is named above")
     write_json(output / LISTING, found)
-    log.info("%d of %d images -> %s", len(found), len(paths), output)
+    log.info("%s; %d of %d images -> %s", count_text(number, threshold, highest), len(found), len(paths), output)
     return found
+
+
+def count_text(number: int, threshold: float, highest: float) -> str:
+    """How many detections are shown; where there are none, the threshold that would show the best one."""
+    if number or highest <= 0:
+        return f"{number} detection{'s' * (number != 1)}"
+    lower = math.floor(highest * 100) / 100
+    return f"no detection of score {threshold:g} or more: the highest is {highest:.2f}, so try --threshold {lower:g}"
 
 
 def find_images(source: str, output: Path | None = None) -> list[Path]:
@@ -133,7 +146,7 @@ def find_images(source: str, output: Path | None = None) -> list[Path]:
     """
     path = user_path(source)
     if path.is_dir():
-        paths = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.is_dir())
+        paths = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and (p.is_file() or p.is_symlink()))
         if output is not None and output.resolve().is_relative_to(path.resolve()):
             drawn = {p for p in paths if p.resolve().is_relative_to(output.resolve()) and was_drawn(p)}
             paths = [p for p in paths if p not in drawn]

@@ -28,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "words", nargs="*", metavar="KEY VALUE",
-        help="overrides, e.g. MODEL.BACKBONE.NAME sreresnet50; without --config-file RUN before them, a run's folder, "
-        "which holds its config",
+        help="overrides, e.g. MODEL.BACKBONE.NAME sreresnet50; where --config-file is left out, the first word is RUN, "
+        "a run's folder, which holds its config",
     )  # fmt: skip
     args = parser.parse_intermixed_args(argv)
     names = [] if args.config_file else ["--config-file FILE, or RUN --resume"]
@@ -54,7 +54,7 @@ def read_run(name: str, args: argparse.Namespace) -> CfgNode:
     folder = Path(name)
     if not name or not folder.exists():
         raise MissingFileError(
-            f"RUN {name}: there is no such folder; write output/NAME, or --config-file {name or 'FILE'}"
+            f"RUN {name}: there is no such folder; write output/NAME, or --config-file FILE to start a new run"
         )
     if not folder.is_dir():
         raise UserError(
@@ -63,6 +63,11 @@ def read_run(name: str, args: argparse.Namespace) -> CfgNode:
         )
     if not args.resume:
         raise UserError(f"RUN {folder}: write {folder} --resume to continue it, or --config-file FILE to start anew")
+    if "OUTPUT_DIR" in args.opts[::2]:
+        raise UserError(
+            f"RUN {folder} goes on in its own folder: leave out OUTPUT_DIR, or start anew from its weights by "
+            f"--config-file FILE MODEL.WEIGHT {folder}/model_final.pth"
+        )
     load_plugins(args.imports)
     from detector.tasks.trained import run_config
     from detector.weights.checkpoint import by_step

@@ -19,6 +19,8 @@ def find_config(name: str | Path) -> Path:
     if path.is_file():
         return path
     found = shipped_config(name)
+    if found is None and (path / "config.yaml").is_file():  # a run's folder
+        return path / "config.yaml"
     if found is None and path.is_dir():
         raise MissingFileError(f"{path} is a folder and no config file; name a file in it{near_text(name)}")
     if found is None:

@@ -8,6 +8,8 @@ import yaml  # type: ignore[import-untyped]
 from yacs.config import CfgNode
 
 from detector.config.defaults import flat, get_defaults
+from detector.config.reading import leaves, parse
+from detector.errors import UserError
 from detector.files import write_atomic
 
 
@@ -24,6 +26,16 @@ _Dumper.add_representer(
 def save_config(cfg: CfgNode, path: str | Path) -> None:
     """Write every key as YAML; `load_config` reads it back to an equal config. Makes the folder if needed."""
     write_atomic(path, config_text(cfg).encode("utf-8", "backslashreplace"))
+
+
+def was_saved(path: Path) -> bool:
+    """Whether a YAML file is what `save_config` wrote: no person writes half of all keys into one file."""
+    try:
+        keys = {key for key, _ in leaves(parse(path.read_bytes(), str(path)), str(path))}
+    except (OSError, UserError):
+        return False
+    known = flat(get_defaults())
+    return len(keys & known.keys()) > len(known) / 2
 
 
 def config_text(cfg: CfgNode) -> str:

@@ -1,14 +1,18 @@
 """The processes that read pictures: how they start, how they end, and what it means when they do not."""
 
+import atexit
 import ctypes
 import errno
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -22,6 +26,9 @@ PREFETCH = 4  # batches that a worker has ready
 TIMEOUT = 300  # seconds without a batch after which a run stops
 _PR_SET_PDEATHSIG = 1
 
+_running: weakref.WeakSet[Any] = weakref.WeakSet()
+"""The processes of all loaders that are being read."""
+
 
 def make_loader(
     dataset: Dataset, batches: Iterable[list[Any]], collate: Callable[[list[Any]], Any], workers: int, pin_memory: bool
@@ -32,7 +39,7 @@ def make_loader(
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,
-        worker_init_fn=partial(_start, parent=os.getpid()),
+        worker_init_fn=partial(_start, parent=_own_parent()),
         persistent_workers=workers > 0,
         prefetch_factor=PREFETCH if workers else None,
         pin_memory=pin_memory,
@@ -49,6 +56,7 @@ def received(loader: DataLoader, key: str = "DATALOADER.NUM_WORKERS", timeout: f
     watch = None
     try:
         batches = iter(loader)
+        _running.update(getattr(batches, "_workers", ()))
         watch = _Watch(getattr(batches, "_workers", ()), timeout)
         while True:
             with watch:
@@ -58,6 +66,8 @@ def received(loader: DataLoader, key: str = "DATALOADER.NUM_WORKERS", timeout: f
             yield batch
     except (RuntimeError, OSError, EOFError) as error:
         many = f"{key} (now {loader.num_workers})"
+        if isinstance(error, EOFError | ConnectionError) and not (watch and watch.over):
+            raise UserError(f"a process that reads pictures broke off, as it does of {_open_files(many)}") from error
         text = _hangs(timeout, many) if watch and watch.over else worker_trouble(error, many)
         if not text:
             raise
@@ -116,7 +126,7 @@ def worker_trouble(error: BaseException, key: str) -> str:
     """
     text = str(error)
     if "Too many open files" in text or "ancdata" in text or getattr(error, "errno", 0) == errno.EMFILE:
-        return f"too many open files{_file_limit()}: write `ulimit -n 65536` before the command, or lower {key}"
+        return _open_files(key)
     if "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text):
         why = text.partition("signal: ")[2].partition(".")[0] or "exited"
         if "Bus error" in text:
@@ -145,6 +155,10 @@ def _shared() -> str:
     )
 
 
+def _open_files(many: str) -> str:
+    return f"too many open files{_file_limit()}: write `ulimit -n 65536` before the command, or lower {many}"
+
+
 def _file_limit() -> str:
     try:
         import resource
@@ -153,11 +167,28 @@ def _file_limit() -> str:
     return f" (this process may have {resource.getrlimit(resource.RLIMIT_NOFILE)[0]})"
 
 
+@atexit.register
+def _end_all() -> None:
+    """End the workers that are left, before multiprocessing waits for them: they do not listen to its SIGTERM."""
+    for worker in list(_running):
+        with suppress(ValueError):  # closed
+            worker.kill()
+
+
+def _own_parent() -> int:
+    """The process whose end is that of its workers, 0 where another one starts them."""
+    return 0 if multiprocessing.get_start_method() == "forkserver" else os.getpid()
+
+
 def _start(worker: int, parent: int) -> None:
-    """Begin a worker: it leaves signals to its parent, ends with it, and computes on one thread."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # which terminals and job systems send to all processes at once
-        signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":  # elsewhere torch looks for the parent every few seconds
+    """Begin a worker: it leaves signals to its parent, ends with it, and computes on one thread.
+
+    parent: as `_own_parent` gives it; without one, as elsewhere than on Linux, torch looks for it every few seconds.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # which terminals and job systems send to all processes at once
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if sys.platform == "linux" and parent:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it ended before the line above
             os._exit(1)

@@ -86,7 +86,7 @@ def ruined(folder: Path) -> list[Path]:
     return [
         path
         for step, path in with_steps(folder)
-        if found.sound < step <= found.step and read_plain(path).get("resumes", 0) <= found.resumes
+        if found.sound < step and read_plain(path).get("resumes", 0) <= found.resumes
     ]
 
 

@@ -37,7 +37,8 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            path.unlink()  # while it is held; `_take` notices
+            if os.path.samestat(os.fstat(number), path.stat()):  # the folder may be another one by now
+                path.unlink()  # while it is held; `_take` notices
         _own.discard(place)
         os.close(number)
 

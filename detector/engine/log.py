@@ -48,7 +48,8 @@ class TrainLog:
         if self.bar is not None:
             self.bar.update()
         filed, line = step % PERIOD == 0 or step == self.total, self.bar is None and self._has_to_speak(step, now)
-        if not (filed or line):
+        first = self.bar is not None and len(self.window["loss"]) == 1
+        if not (filed or line or first):
             return
         means = {name: sum(values) / len(values) for name, values in self.window.items()}
         if filed:
@@ -56,8 +57,8 @@ class TrainLog:
             self.event({"step": step, **record})
             if self.board is not None:
                 self.board.numbers(step, record)
-            if self.bar is not None:
-                self.bar.set_postfix_str(f"{_losses(means, lr)} data {means['data_s']:.3f}s mem {memory_mb:.0f}M")
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"loss {means['loss']:.3f} lr {lr:.2g} mem {memory_mb:.0f}M")
         if line:
             left = duration((self.total - step) * means["step_s"])
             seconds = f"{means['step_s']:.3f} s/step (data {means['data_s']:.3f})"

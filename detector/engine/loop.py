@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -19,7 +20,7 @@ from detector.engine.log import TrainLog
 from detector.engine.optim import set_learning_rate
 from detector.engine.records import header
 from detector.engine.run import Run
-from detector.engine.stop import Stopped, held, listening
+from detector.engine.stop import Stopped, asked_to_stop, held, listening
 from detector.engine.tensorboard import Board
 from detector.engine.trouble import Remedies, machine_trouble
 from detector.errors import NonFiniteError, UserError
@@ -120,20 +121,39 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
         report.event({"step": run.step, "event": "nonfinite", "message": str(error)})
         raise
     except Stopped as stopped:
-        kept = keep(run, start, plan.steps)
-        report.event({"step": run.step, "event": "stopped", "by": stopped.signal})
-        raise Stopped(stopped.number, f"stopped by {stopped.signal}: {kept}") from None
+        raise stop(stopped, run, start, plan, report) from None
     except Exception as error:
+        told = str(error) if isinstance(error, UserError) else machine_trouble(error, task.remedies)
+        asked = asked_to_stop()
+        if asked and (told or isinstance(error, OSError)):  # a terminal or a reader that went with the same signal
+            raise stop(asked, run, start, plan, report) from None
         if isinstance(error, UserError) and run.step == start:
             raise
-        kept = keep(run, start, plan.steps)
-        told = str(error) if isinstance(error, UserError) else machine_trouble(error, task.remedies)
+        kept = keep_unharmed(run, start, plan)
         if not told:  # a bug
             log.error("%s", kept)
             raise
-        raise UserError(f"{told.removesuffix('.')}. {kept[0].upper()}{kept[1:]}") from error
+        both = f"{told.removesuffix('.')}. {kept[0].upper()}{kept[1:]}"
+        raise UserError(kept if told in kept else both) from error
     finally:
-        report.close()
+        with suppress(Stopped), held():
+            report.close()
+
+
+def keep_unharmed(run: Run, start: int, plan: Plan) -> str:
+    """`keep`, which no signal breaks off."""
+    kept = ""
+    with suppress(Stopped), held():
+        kept = keep(run, start, plan.steps)
+    return kept
+
+
+def stop(stopped: Stopped, run: Run, start: int, plan: Plan, report: TrainLog) -> Stopped:
+    """Keep the finished steps; returns what to raise."""
+    kept = keep_unharmed(run, start, plan)
+    with suppress(UserError):  # of a log that cannot be written
+        report.event({"step": run.step, "event": "stopped", "by": stopped.signal})
+    return Stopped(stopped.number, f"stopped by {stopped.signal}: {kept}")
 
 
 def begin(run: Run, plan: Plan, report: TrainLog) -> None:
@@ -239,12 +259,17 @@ def check_finite(
         return
     named = [name for name in bad if name not in ("loss", "grad_norm")] or bad[:1]
     path = run.folder / BATCH
-    save_checkpoint(path, {**batch._asdict(), "step": step, "sound": run.health.sound, "resumes": run.health.resumes})
+    kept = f"The batch is in {path}"
+    try:
+        facts = {"step": step, "sound": run.health.sound, "resumes": run.health.resumes}
+        save_checkpoint(path, {**batch._asdict(), **facts})
+    except UserError as error:
+        kept = f"The batch is lost ({error})"
     images = printable(", ".join(task.names(batch)))
     terms = ", ".join(f"{name.replace('grad_norm', 'gradient norm')} is {values[name]}" for name in named)
     if scaled and named == ["grad_norm"]:
         terms += f" and {skipped} updates in a row were left out, at a scale of {run.scaler.get_scale():g},"
     raise NonFiniteError(
-        f"{terms} at step {step}, learning rate {rate:g}{', images ' * bool(images)}{images}. The batch is in {path}, "
-        f"earlier checkpoints are intact. {task.advice}, {way_out(run.folder, run.health.sound)}"
+        f"{terms} at step {step}, learning rate {rate:g}{', images ' * bool(images)}{images}. {kept}. "
+        f"{task.advice}, {way_out(run.folder, run.health.sound)}"
     )

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import platform
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 from detector.engine.device import device_name
+from detector.errors import FileAccessError
 from detector.files import json_bytes, open_append, write_atomic
 from detector.version import versions
 
@@ -32,16 +34,21 @@ class Records:
         if path.stat().st_size:
             _cut(path, step, evaluated)
         self.file = open_append(path)
+        self.path = path
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a line: floats to six digits, null for what is infinite or no number."""
         rounded = {key: float(f"{v:.6g}") if isinstance(v, float) else v for key, v in record.items()}
-        self.file.write(_line(rounded))
-        self.file.flush()
+        try:
+            self.file.write(_line(rounded))
+            self.file.flush()
+        except OSError as error:
+            raise FileAccessError(f"{self.path} cannot be written: {error.strerror or error}") from None
 
     def close(self) -> None:
         """Close the file."""
-        self.file.close()
+        with suppress(OSError):  # what could not be written was said
+            self.file.close()
 
 
 def header(text: str, device: torch.device) -> dict[str, Any]:
@@ -75,7 +82,7 @@ def _read(line: bytes) -> dict[str, Any] | None:
     """The record of a line; None where it is none, for instance the half line of a process that was killed."""
     try:
         record = json.loads(line, parse_constant=lambda name: None)  # logs of before had NaN in them
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from detector.config.write import was_saved
 from detector.engine.health import BATCH, Health, divergence, ruined
 from detector.engine.lock import locked
 from detector.errors import FileAccessError, UserError
@@ -188,6 +189,11 @@ def _unwritable(folder: Path, error: OSError) -> FileAccessError:
 
 
 def _refuse_another(folder: Path, resume: bool) -> None:
+    if not resume and (names := foreign(folder)):
+        raise UserError(
+            f"OUTPUT_DIR {folder} holds files that no run wrote and that this one would replace ({', '.join(names)}): "
+            "write OUTPUT_DIR another/folder"
+        )
     found = held(folder)
     if found and not resume:
         raise UserError(
@@ -217,6 +223,24 @@ def claimed(name: str, resume: bool) -> Iterator[tuple[Path, Callable[[], None]]
         yield folder, make
 
 
+def foreign(folder: Path) -> list[str]:
+    """Names of files in a folder that a run would write, and that neither a run nor a test has written."""
+    config, log_file, metrics = (folder / name for name in ("config.yaml", "log.jsonl", "metrics.json"))
+    others = []
+    if config.is_file() and not was_saved(config):
+        others.append(config.name)
+    if log_file.is_file() and (line := _first_line(log_file)) and not line.startswith(b'{"step":'):
+        others.append(log_file.name)
+    if metrics.is_file() and b'"measured"' not in metrics.read_bytes():
+        others.append(metrics.name)
+    return others
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.readline(1000)
+
+
 def held(folder: Path) -> list[str]:
     """Names of the weights that a run left in a folder."""
     found = (path for pattern in ("model_*.pth", "weights*.pth") for path in folder.glob(pattern))
@@ -239,7 +263,7 @@ def to_resume(folder: Path, resume: bool) -> WeightFile | None:
             log.warning("passed over, as the losses had risen and the training diverged: %s", told)
         return found
     if not names:
-        log.info("OUTPUT_DIR %s holds no checkpoint to resume from: starting at step 0", folder)
+        log.warning("OUTPUT_DIR %s holds no checkpoint to resume from: starting at step 0", folder)
         return None
     broken = [name for name in (FINAL, *(path.name for _, path in numbered(folder))) if name in names]
     if behind:

@@ -1,23 +1,33 @@
-"""Ctrl-C and SIGTERM while something is trained: what has begun is finished and kept, then the process ends."""
+"""Ctrl-C, SIGTERM and SIGHUP in a training: what has begun is finished and kept, then the process ends."""
 
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
+
+from detector.console import in_notebook
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+if hasattr(signal, "SIGHUP"):
+    SIGNALS[signal.SIGHUP] = "SIGHUP (the terminal was closed)"
+
+
+COPY = 1.0
+"""Seconds in which a second signal is a copy: terminals and those who start a program may both send it."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A training that was asked to stop; prints as what became of it. status: of the process, 130 or 143."""
+    """A training that was asked to stop; prints as what became of it. status: of the process: 130, 143 or 129."""
 
     def __init__(self, number: int, text: str = "") -> None:
         self.number = number
         self.status = 128 + number
         self.signal = SIGNALS[signal.Signals(number)]
-        super().__init__(text or f"stopped by {self.signal} before the first step: nothing was written")
+        super().__init__(text or f"stopped by {self.signal}")
 
 
 class _Listener:
@@ -29,21 +39,34 @@ class _Listener:
     def __init__(self) -> None:
         self.process = os.getpid()
         self.wanted = 0
+        self.since = 0.0
+        self.before: dict[int, Any] = {}
         self.held = 0
+
+    def _again(self, number: int, frame: FrameType | None) -> None:
+        """The second signal: at once, as if nobody listened. Not the copy of the first one that some programs send."""
+        if time.monotonic() - self.since < COPY:
+            return
+        before = self.before.get(number)
+        if in_notebook() and callable(before):  # whose process holds more than this training
+            before(number, frame)
+            return
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(self.process, number)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self.process:  # a worker that was forked a moment ago: it ends with its parent
             return
-        if self.wanted:  # the second one: at once, as if nobody listened
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(self.process, number)
+        if self.wanted:
+            self._again(number, frame)
             return
-        self.wanted = number
+        self.wanted, self.since = number, time.monotonic()
         if not self.held:
             raise Stopped(number)
         # Not by print: the signal may have come while something was being printed.
         name = SIGNALS[signal.Signals(number)]
-        os.write(2, f"\n{name}: what has begun is finished and kept; once more ends at once\n".encode())
+        with suppress(OSError):  # a terminal that was closed
+            os.write(2, f"\n{name}: what has begun is finished and kept; once more ends at once\n".encode())
 
 
 _listener: _Listener | None = None
@@ -51,7 +74,7 @@ _listener: _Listener | None = None
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Ctrl-C and SIGTERM raise `Stopped` in this block, after the blocks of `held` that they come in.
+    """Ctrl-C, SIGTERM and SIGHUP raise `Stopped` in this block, after the blocks of `held` that they come in.
 
     A second one ends the process at once. Outside of the main thread, which is where Python handles signals, and for
     signals that the process was started to ignore, nothing changes. May be nested.
@@ -61,7 +84,7 @@ def listening() -> Iterator[None]:
         yield
         return
     _listener = _Listener()
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = _listener.before = {int(number): signal.getsignal(number) for number in SIGNALS}
     heard = [number for number, handler in before.items() if handler != signal.SIG_IGN]
     try:
         for number in heard:
@@ -87,6 +110,21 @@ def held() -> Iterator[None]:
         listener.held -= 1
     if not listener.held:
         stop_if_asked()
+
+
+def asked_to_stop() -> Stopped | None:
+    """What a signal that came in this training asks for."""
+    return Stopped(_listener.wanted) if _listener is not None and _listener.wanted else None
+
+
+@contextmanager
+def beginning(what: str = "nothing was written") -> Iterator[None]:
+    """A block before the first step: `Stopped` says so, and that `what`."""
+    try:
+        yield
+    except Stopped as stopped:
+        text = f"stopped by {stopped.signal} before the first step: {what}"
+        raise Stopped(stopped.number, text) from None
 
 
 def stop_if_asked() -> None:

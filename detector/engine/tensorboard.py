@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.errors import MissingPackageError
+from detector.errors import FileAccessError, MissingPackageError
 
 FOLDER = "tensorboard"
 """Its files' place in the folder of a run."""
@@ -39,6 +39,8 @@ class Board:
         from torch.utils.tensorboard import SummaryWriter
 
         home = folder / FOLDER
+        if home.is_symlink():
+            raise FileAccessError(f"{home} is a link, which is not followed; delete it")
         fresh = not any(home.glob("events.*"))
         self.writer = SummaryWriter(str(home), purge_step=step + 1)
         if fresh:

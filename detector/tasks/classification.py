@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from detector.engine.ema import average_weights
 from detector.engine.loop import Plan, due
 from detector.engine.optim import make_optimizer
 from detector.engine.run import Run, claimed, to_resume
-from detector.engine.stop import listening
+from detector.engine.stop import Stopped, beginning, held, listening
 from detector.engine.tensorboard import require_tensorboard
 from detector.engine.trouble import Remedies
 from detector.errors import UserError
@@ -122,25 +123,34 @@ def train_classifier(recipe: Recipe, resume: bool = False) -> dict[str, float]:
     """
     show_log()
     with listening(), claimed(recipe.output, resume) as (folder, make):
-        if recipe.tensorboard:
-            require_tensorboard()
-        device = pick_device(recipe.device)
-        _ = BACKBONES[recipe.backbone]  # an unknown name is an error of its own
-        train_set, val_set = open_train_and_val(Path(recipe.data), recipe.crop, recipe.seed)
-        check_one_batch(train_set, recipe.batch_size)
-        # a training keeps its batches while it evaluates
-        check_shared_memory(recipe.workers, 2 * recipe.batch_size * 3 * recipe.crop**2, key="--workers")
-        task = ClassificationTask(recipe, device, train_set, val_set)
-        run = start(task, folder, resume)
-        make()
+        with beginning():
+            task, run = prepare(recipe, folder, resume)
+        train_set = task.train_set
         per_epoch = -(-len(train_set) // recipe.batch_size)
-        pictures = len(train_set), len(val_set)
-        steps = recipe.epochs * per_epoch
-        log.info("%s", classification_header(recipe, run, device, train_set.classes, pictures, steps))
+        with beginning("no checkpoint was written"), held():
+            make()
+            pictures = len(train_set), len(task.val_set)
+            steps = recipe.epochs * per_epoch
+            log.info("%s", classification_header(recipe, run, task.device, train_set.classes, pictures, steps))
         metrics = loop.train(run, task, plan(recipe, per_epoch))
-        save_checkpoint(folder / WEIGHTS, {**task.weights(run), "step": run.step, "metrics": run.metrics})
-        log.info("%s", classification_farewell(folder, recipe))
+        with suppress(Stopped), held():  # all is trained
+            save_checkpoint(folder / WEIGHTS, {**task.weights(run), "step": run.step, "metrics": run.metrics})
+            log.info("%s", classification_farewell(folder, recipe))
         return metrics
+
+
+def prepare(recipe: Recipe, folder: Path, resume: bool) -> tuple[ClassificationTask, Run]:
+    """The task of a recipe and its pictures, and its run; nothing is written. Errors as `train_classifier`."""
+    if recipe.tensorboard:
+        require_tensorboard()
+    device = pick_device(recipe.device)
+    _ = BACKBONES[recipe.backbone]  # an unknown name is an error of its own
+    train_set, val_set = open_train_and_val(Path(recipe.data), recipe.crop, recipe.seed)
+    check_one_batch(train_set, recipe.batch_size)
+    # a training keeps its batches while it evaluates
+    check_shared_memory(recipe.workers, 2 * recipe.batch_size * 3 * recipe.crop**2, key="--workers")
+    task = ClassificationTask(recipe, device, train_set, val_set)
+    return task, start(task, folder, resume)
 
 
 def plan(recipe: Recipe, per_epoch: int) -> Plan:

@@ -59,12 +59,12 @@ def changes(was: CfgNode, now: CfgNode) -> list[Change]:
     return [Change(key, old[key], value) for key, value in new.items() if old[key] != value and key not in idle]
 
 
-def compare(file: WeightFile, cfg: CfgNode, classes: Sequence[str]) -> None:
+def compare(file: WeightFile, cfg: CfgNode, classes: Sequence[str], pictures: int) -> None:
     """Say what differs between a checkpoint and the run that goes on from it.
 
-    cfg: resolved, as the checkpoint's own is; classes: of the data. What the tensors mean nothing without (the model,
-    its frozen parts, the classes, the kind of optimiser) raises one ValueError that names all of it, with both values
-    and the remedy. The rest is said once: the checkpoints from here on hold the new values.
+    cfg: resolved, as the checkpoint's own is; classes, pictures: of the data. What the tensors mean nothing without
+    (the model, its frozen parts, the classes, the kind of optimiser) raises one ValueError that names all of it, with
+    both values and the remedy. The rest is said once: the checkpoints from here on hold the new values.
     """
     path, content = file.path, file.content
     _compare_classes(path, list(content.get("classes") or classes), list(classes))
@@ -88,6 +88,8 @@ def compare(file: WeightFile, cfg: CfgNode, classes: Sequence[str]) -> None:
     said += [
         Change(f"version of {name}", before.get(name), now) for name, now in here.items() if before.get(name) != now
     ]
+    if (number := content.get("pictures", pictures)) != pictures:
+        said.append(Change("pictures to train on", number, pictures))
     if said:
         log.warning("resumed with other settings than %s had: %s", path, "; ".join(map(str, said)))
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from os.path import realpath
 from pathlib import Path
@@ -30,7 +31,7 @@ from detector.engine import loop
 from detector.engine.device import pick_device
 from detector.engine.loop import Plan, due
 from detector.engine.run import Run, claimed, to_resume
-from detector.engine.stop import listening
+from detector.engine.stop import Stopped, beginning, held, listening
 from detector.engine.tensorboard import require_tensorboard
 from detector.engine.trouble import explained
 from detector.errors import UserError
@@ -47,7 +48,7 @@ from detector.tasks.compare import compare
 from detector.tasks.header import detection_farewell, detection_header
 from detector.tasks.measured import Subject, check_folder, save_measures, state_digest
 from detector.tasks.pictures import drawn
-from detector.tasks.remedies import remedies
+from detector.tasks.remedies import divergence_advice, remedies
 from detector.tasks.resolve import resolve, resolve_model
 from detector.tasks.solver import build_optimizer, idle_schedule, learning_rate_factor
 from detector.tasks.trained import find_trained, load_found, load_weights
@@ -64,8 +65,6 @@ Metrics = dict[str, dict[str, float]]
 class DetectionTask:
     """How a batch becomes a detector's losses, and a detector its measures on the test sets."""
 
-    advice = "Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS, set SOLVER.CLIP_GRAD_NORM 10 or SOLVER.AMP off"
-
     def __init__(
         self,
         cfg: CfgNode,
@@ -75,6 +74,7 @@ class DetectionTask:
     ) -> None:
         self.cfg, self.device, self.train_set, self.tests = cfg, device, train_set, tests
         self.remedies = remedies(cfg, training=True)
+        self.advice = divergence_advice(cfg.SOLVER)
 
     @classmethod
     def from_config(cls: type[T], cfg: CfgNode) -> T:
@@ -146,16 +146,19 @@ def train(cfg: CfgNode, resume: bool = False) -> Metrics:
     """
     show_log()
     with listening(), claimed(cfg.OUTPUT_DIR, resume) as (folder, make):
-        if cfg.LOG.TENSORBOARD:
-            require_tensorboard()
-        task = DetectionTask.from_config(cfg)
-        with explained(task.remedies):
-            run = start(task, folder, resume)
-        make()
-        save_config(task.cfg, folder / "config.yaml")
-        log.info("%s", detection_header(task.cfg, run, task.device, task.train_set, task.tests))
+        with beginning():
+            if cfg.LOG.TENSORBOARD:
+                require_tensorboard()
+            task = DetectionTask.from_config(cfg)
+            with explained(task.remedies):
+                run = start(task, folder, resume)
+        with beginning("no checkpoint was written"), held():
+            make()
+            save_config(task.cfg, folder / "config.yaml")
+            log.info("%s", detection_header(task.cfg, run, task.device, task.train_set, task.tests))
         metrics = loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
-        log.info("%s", detection_farewell(folder, list(task.tests)))
+        with suppress(Stopped), held():  # all is done
+            log.info("%s", detection_farewell(folder, list(task.tests)))
         return metrics
 
 
@@ -164,7 +167,7 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
     cfg, data = task.cfg, task.train_set
     found = to_resume(folder, resume)
     if found:
-        compare(found, cfg, data.classes)
+        compare(found, cfg, data.classes, len(data))
     torch.manual_seed(cfg.SEED)
     model = task.build().to(task.device)
     run = Run(
@@ -172,7 +175,7 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
         model,
         build_optimizer(cfg.SOLVER, model),
         torch.amp.GradScaler(task.device.type, enabled=cfg.SOLVER.AMP == "fp16"),
-        {"config": config_text(cfg), "classes": data.classes, "category_ids": data.category_ids},
+        {"config": config_text(cfg), "classes": data.classes, "category_ids": data.category_ids, "pictures": len(data)},
         text=config_text(cfg),
         kept=BEST if task.tests and 0 < cfg.SOLVER.TEST_PERIOD < cfg.SOLVER.MAX_ITER else "",
         keep=cfg.SOLVER.CHECKPOINT_KEEP,

@@ -84,6 +84,7 @@ def detection_farewell(folder: Path, tests: Sequence[str]) -> str:
         **{f"{home}metrics.json": "measures" for home in homes},
         **{f"{home}results.json": "detections on the test set" for home in homes},
         "log.jsonl": "losses, rates and times",
+        "tensorboard": f"the same as curves and pictures: tensorboard --logdir {shlex.quote(str(folder))}",
         "config.yaml": "the whole config",
     }
     place = shlex.quote(str(folder))
@@ -144,17 +145,22 @@ def classes_text(classes: Sequence[str]) -> str:
 
 def pictures_text(dataset: CocoDetection | JoinedDataset) -> str:
     """Name, pictures and boxes of a data set."""
-    return f"{printable(dataset.name)}: {len(dataset):,} pictures, {dataset.num_boxes:,} boxes"
+    return f"{printable(dataset.name)}: {_many(len(dataset), 'picture')}, {_many(dataset.num_boxes, 'box', 'es')}"
 
 
 def schedule_text(step: int, steps: int, batch: int, epochs: float) -> str:
     """Steps, pictures a step, and how often every picture is seen."""
     begun = f", from step {step:,}" if step else ""
-    return f"{steps:,} steps of {batch} picture{'s' * (batch != 1)}{begun}: {epochs:.3g} epochs"
+    times = f"{epochs:.3g}"
+    return f"{_many(steps, 'step')} of {_many(batch, 'picture')}{begun}: {times} epoch{'s' * (times != '1')}"
+
+
+def _many(number: int, what: str, ending: str = "s") -> str:
+    return f"{number:,} {what}{ending * (number != 1)}"
 
 
 def _decay(solver: CfgNode) -> str:
-    warmup = f"warm-up over {solver.WARMUP_ITERS:,} steps, then " if solver.WARMUP_ITERS else ""
+    warmup = f"warm-up over {_many(solver.WARMUP_ITERS, 'step')}, then " if solver.WARMUP_ITERS else ""
     if solver.SCHEDULE == "cosine":
         return f"{warmup}a cosine to 0"
     steps = [f"{step:,}" for step in solver.STEPS if step < solver.MAX_ITER]

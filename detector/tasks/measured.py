@@ -78,13 +78,14 @@ def save_measures(
     """
     metrics = {key: value for one in evaluators for key, value in one.compute().items()}
     folder.mkdir(parents=True, exist_ok=True)
-    suffix = _suffix(folder, subject)
+    data = {"name": dataset.name, "annotations": str(dataset.index.path), "images": len(dataset.index)}
+    suffix = _suffix(folder, subject, data, cfg)
     evaluators[0].save_results(folder / f"results{suffix}.json")
     said = {
         "weight": subject.weight,
         "digest": subject.digest,
         "step": subject.step,
-        "data": {"name": dataset.name, "annotations": str(dataset.index.path), "images": len(dataset.index)},
+        "data": data,
         "config": {k: shown(v) if k == "MODEL.WEIGHT" else v for k, v in changed_keys(cfg).items()},
         "versions": versions(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -96,12 +97,18 @@ def save_measures(
     return metrics
 
 
-def _suffix(folder: Path, subject: Subject) -> str:
+def _suffix(folder: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNode) -> str:
     """What the names of the files end in, so that nothing of other weights is overwritten without a word."""
     there = _measured(folder / "metrics.json")
     if there is None and not subject.beside:
         return ""
     if there is not None and there.get("digest") == subject.digest:
+        if otherwise := _other_settings(there, data, cfg):
+            log.warning(
+                "%s: these weights were measured otherwise before (%s), and those numbers give way; OUTPUT_DIR "
+                "another/folder keeps both",
+                *(folder / "metrics.json", "; ".join(otherwise)),
+            )
         return ""
     if there is not None and subject.newest:
         if not (subject.training and _is_earlier(there, folder, subject)):
@@ -121,6 +128,28 @@ def _suffix(folder: Path, subject: Subject) -> str:
         *(folder / "metrics.json", there.get("weight") or "unknown", suffix),
     )
     return suffix
+
+
+def _other_settings(there: Mapping[str, Any], data: Mapping[str, Any], cfg: CfgNode) -> list[str]:
+    """What of the data and of the keys that decide about the measures was different, with both values."""
+    said, config = there.get("data"), there.get("config")
+    if not isinstance(said, dict) or not isinstance(config, dict):
+        return []
+    was, now = config_values(config), config_values(changed_keys(cfg))
+    found = [
+        f"{k} {was.get(k, 'default')} -> {now.get(k, 'default')}" for k in {**was, **now} if was.get(k) != now.get(k)
+    ]
+    if said != data:
+        found.insert(0, f"data {said.get('name')} ({said.get('images')} images) -> {data['name']} ({data['images']})")
+    return found
+
+
+def config_values(changed: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the keys that an evaluation of given weights depends on, as JSON has them."""
+    parts = ("TEST.", "MODEL.", "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "INPUT.SQUARE_SIZE", "INPUT.PIXEL")
+    free = ("MODEL.WEIGHT", "MODEL.DEVICE", "MODEL.CHANNELS_LAST", "TEST.IMS_PER_BATCH")
+    kept = {key: value for key, value in changed.items() if key.startswith(parts) and key not in free}
+    return msgspec.to_builtins(kept)
 
 
 def _is_earlier(there: Mapping[str, Any], folder: Path, subject: Subject) -> bool:

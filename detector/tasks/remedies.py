@@ -1,4 +1,4 @@
-"""What needs less memory: the keys that help, the best first, with their values."""
+"""The keys that help where memory is short or a training diverges, the best first, with their values."""
 
 from collections.abc import Iterator
 
@@ -11,6 +11,17 @@ def remedies(cfg: CfgNode, training: bool) -> Remedies:
     """For a detector that is trained, or one that is tested or predicts with."""
     memory = "; ".join(_training(cfg) if training else _testing(cfg))
     return Remedies(memory or "a smaller backbone", f"DATALOADER.NUM_WORKERS (now {cfg.DATALOADER.NUM_WORKERS})")
+
+
+def divergence_advice(solver: CfgNode) -> str:
+    """What calms a training down, as far as it is not so already."""
+    found = ["lower SOLVER.BASE_LR", "lengthen SOLVER.WARMUP_ITERS"]
+    if not solver.CLIP_GRAD_NORM:
+        found.append("set SOLVER.CLIP_GRAD_NORM 10")
+    if solver.AMP != "off":
+        found.append("set SOLVER.AMP off")
+    text = f"{', '.join(found[:-1])} or {found[-1]}"
+    return text[0].upper() + text[1:]
 
 
 def _training(cfg: CfgNode) -> Iterator[str]:

@@ -61,11 +61,21 @@ def resolve_epochs(cfg: CfgNode, batches: int) -> CfgNode:
             f"would be {warmup}: write SOLVER.WARMUP_ITERS below MAX_ITER"
         )
     period = solver.TEST_PERIOD or batches
+    kept = min(solver.CHECKPOINT_PERIOD, batches)  # an epoch at most is lost; 0 stays: only at the end
     log.info(
-        "%s: MAX_ITER %d, STEPS %s, WARMUP_ITERS %d, TEST_PERIOD %d",
-        *(what, total, steps if solver.SCHEDULE == "multi_step" else "unused", warmup, period),
+        "%s: MAX_ITER %d, STEPS %s, WARMUP_ITERS %d, TEST_PERIOD %d, CHECKPOINT_PERIOD %d",
+        *(what, total, steps if solver.SCHEDULE == "multi_step" else "unused", warmup, period, kept),
     )
-    return _changed(cfg, "SOLVER", EPOCHS=0, MAX_ITER=total, STEPS=steps, WARMUP_ITERS=warmup, TEST_PERIOD=period)
+    return _changed(
+        cfg,
+        "SOLVER",
+        EPOCHS=0,
+        MAX_ITER=total,
+        STEPS=steps,
+        WARMUP_ITERS=warmup,
+        TEST_PERIOD=period,
+        CHECKPOINT_PERIOD=kept,
+    )
 
 
 def scale_to_batch(cfg: CfgNode, *, rate_only: bool = False) -> CfgNode:

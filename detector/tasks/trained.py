@@ -177,6 +177,8 @@ def run_config(run: Path, opts: Sequence[str] = ()) -> CfgNode:
     if run.is_dir():
         said = newest_config(run)
         if said is None:
+            if (run / BEST).is_file():
+                raise UserError(f"{run} holds no checkpoint but {BEST}: write {run / BEST}")
             raise UserError(f"{run} holds no checkpoint: name a run's folder, a checkpoint, or --config-file FILE")
         return config_from_text(said[1], str(said[0]), ["OUTPUT_DIR", str(run), *opts])
     if not run.is_file():

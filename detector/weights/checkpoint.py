@@ -41,7 +41,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
         remedy = "Free space, lower SOLVER.CHECKPOINT_KEEP," if short else "Mend that"
         raise FileAccessError(
             f"cannot write checkpoint {path}: {cause.strerror if cause else error}. {remedy} or choose another "
-            "OUTPUT_DIR; earlier checkpoints are untouched, --resume continues from the newest"
+            "OUTPUT_DIR; what was there is untouched"
         ) from error
 
 

@@ -77,8 +77,8 @@ def test_what_lies_between_rise_and_divergence_is_ruined(folder):
     # a run that went on from before writes sound ones under the same names
     save_checkpoint(folder / step_name(40), {"model": {}, "step": 40, "resumes": 2})
     assert [path.name for path in ruined(folder)] == [step_name(60)]
-    save_checkpoint(folder / step_name(80), {"model": {}, "step": 80, "resumes": 0})  # later, so of another course
-    assert [path.name for path in ruined(folder)] == [step_name(60)]
+    save_checkpoint(folder / step_name(80), {"model": {}, "step": 80, "resumes": 0})  # of an attempt before
+    assert [path.name for path in ruined(folder)] == [step_name(80), step_name(60)]
     (folder / BATCH).write_bytes(b"no file of torch")
     assert (divergence(folder), ruined(folder)) == (None, [])
     (folder / BATCH).unlink()

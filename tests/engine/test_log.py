@@ -91,4 +91,4 @@ def test_a_terminal_has_a_bar_and_no_lines(run, monkeypatch, tmp_path):
     assert run(3, 25, 0.5) == []
     (bar,) = bars
     assert (bar.options["initial"], bar.options["total"], bar.done, bar.closed) == (3, 25, 22, True)
-    assert bar.text == "loss 15.500 (cls 0.250 box_reg 0.500) lr 0.0025 data 0.125s mem 512M"
+    assert bar.text == "loss 15.500 lr 0.0025 mem 512M"

@@ -5,9 +5,11 @@ import signal
 
 import pytest
 
-from detector.engine.stop import Stopped, held, listening, stop_if_asked
+from detector.engine import stop as stopping
+from detector.engine.stop import Stopped, asked_to_stop, beginning, held, listening, stop_if_asked
 
-BOTH = pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+EACH = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+BOTH = pytest.mark.parametrize(("number", "status"), EACH)
 
 
 def send(number=signal.SIGINT):
@@ -25,7 +27,7 @@ def stopped(block):
 @BOTH
 def test_a_signal_counts_at_once_outside_of_held(number, status):
     def block(done):
-        with listening():
+        with listening(), beginning():
             send(number)
             done.append("went on")
 
@@ -96,17 +98,47 @@ def test_signals_that_were_ignored_stay_ignored():
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize(("later", "ends"), [(True, True), (False, False)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_second_signal_ends_the_process(number):
+def test_the_second_signal_ends_the_process_unless_it_is_a_copy(number, later, ends):
     child = os.fork()
     if not child:
+        stopping.COPY = 0 if later else 60
         try:
             with listening(), held():
                 send(number)
                 send(number)
         finally:
             os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -number
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (-number if ends else 0)
+
+
+def test_in_a_notebook_the_second_one_is_an_interrupt(monkeypatch):
+    monkeypatch.setattr(stopping, "COPY", 0)
+    monkeypatch.setattr(stopping, "in_notebook", lambda: True)
+
+    def block():
+        with listening(), held():
+            send()
+            send()
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        block()
+    assert not isinstance(caught.value, Stopped)
+
+
+def test_a_terminal_that_is_gone_changes_nothing(monkeypatch):
+    def gone(*_):
+        raise OSError(5, "Input/output error")
+
+    def block(done):
+        with listening(), held():
+            monkeypatch.setattr(stopping.os, "write", gone)
+            send(signal.SIGHUP)
+            assert asked_to_stop().status == 129
+            done.append("finished")
+
+    assert stopped(block)[1] == ["finished"]
 
 
 def test_a_child_leaves_signals_to_its_parent():

@@ -43,7 +43,7 @@ STOPPING = [
 @pytest.mark.parametrize(("key", "was", "now"), STOPPING, ids=[key for key, *_ in STOPPING])
 def test_what_the_tensors_mean_nothing_without_stops(key, was, now):
     with pytest.raises(UserError) as caught:
-        compare(checkpoint(), resolved(key, now.strip("'")), CLASSES)
+        compare(checkpoint(), resolved(key, now.strip("'")), CLASSES, 5)
     message = str(caught.value)
     assert message.startswith(
         f"{PATH} cannot be resumed, as its training had other settings: {key} {was} -> {now}. Write {key} {was} to "
@@ -54,7 +54,7 @@ def test_what_the_tensors_mean_nothing_without_stops(key, was, now):
 
 def test_all_that_stops_is_in_one_message():
     with pytest.raises(UserError) as caught:
-        compare(checkpoint(), resolved("MODEL.BACKBONE.NORM", "gn", "SOLVER.OPTIMIZER", "adamw", "SEED", 3), CLASSES)
+        compare(checkpoint(), resolved("MODEL.BACKBONE.NORM", "gn", "SOLVER.OPTIMIZER", "adamw", "SEED", 3), CLASSES, 5)
     assert "NORM frozen_bn -> gn; SOLVER.OPTIMIZER sgd -> adamw. Write MODEL.BACKBONE.NORM frozen_bn SOLVER" in str(
         caught.value
     )
@@ -80,7 +80,7 @@ SAYING = [
 
 @pytest.mark.parametrize(("key", "was", "now"), SAYING, ids=[key for key, *_ in SAYING])
 def test_what_changes_the_course_is_said_with_both_values(key, was, now, caplog):
-    compare(checkpoint(), resolved(key, now.strip("'")), CLASSES)
+    compare(checkpoint(), resolved(key, now.strip("'")), CLASSES, 5)
     was = resolved().DATASETS.ROOT if was is None else was
     assert caplog.messages == [f"resumed with other settings than {PATH} had: {key} {was} -> {now}"]
 
@@ -97,7 +97,7 @@ def test_what_changes_the_course_is_said_with_both_values(key, was, now, caplog)
 def test_what_changes_nothing_is_silent(key, value, caplog):
     now = resolved(key, value)
     caplog.clear()
-    compare(checkpoint(), now, CLASSES)
+    compare(checkpoint(), now, CLASSES, 5)
     assert caplog.messages == []
 
 
@@ -123,25 +123,25 @@ def test_every_key_has_a_rule_and_every_rule_a_key():
 )
 def test_other_classes_are_both_named(now, difference):
     with pytest.raises(UserError) as caught:
-        compare(checkpoint(), resolved("MODEL.NUM_CLASSES", len(now)), now)
+        compare(checkpoint(), resolved("MODEL.NUM_CLASSES", len(now)), now, 5)
     message = str(caught.value)
     assert f"2 (dark, light), and DATASETS.TRAIN has {len(now)} ({', '.join(now)}); {difference}." in message
     assert f"MODEL.WEIGHT {PATH} OUTPUT_DIR another/folder" in message
 
 
 def test_other_versions_are_said(caplog):
-    compare(checkpoint(versions=versions()), resolved(), CLASSES)
+    compare(checkpoint(versions=versions()), resolved(), CLASSES, 5)
     assert caplog.messages == []
-    compare(checkpoint(versions={**versions(), "torch": "1.0"}), resolved(), CLASSES)
+    compare(checkpoint(versions={**versions(), "torch": "1.0"}), resolved(), CLASSES, 5)
     assert caplog.messages == [
         f"resumed with other settings than {PATH} had: version of torch 1.0 -> {versions()['torch']}"
     ]
 
 
 def test_checkpoints_without_config_or_with_one_of_another_version_are_resumed(caplog):
-    compare(WeightFile(PATH, {}, {"step": 1}), resolved(), CLASSES)
+    compare(WeightFile(PATH, {}, {"step": 1}), resolved(), CLASSES, 5)
     assert caplog.messages == []
-    compare(WeightFile(PATH, {}, {"config": "A_KEY_THAT_IS_GONE: 3\n"}), resolved(), CLASSES)
+    compare(WeightFile(PATH, {}, {"config": "A_KEY_THAT_IS_GONE: 3\n"}), resolved(), CLASSES, 5)
     assert caplog.messages[0].startswith(f"what changed since {PATH} cannot be told: {PATH}: A_KEY_THAT_IS_GONE")
 
 
@@ -190,3 +190,10 @@ def test_a_resume_with_other_data_names_both_lists(tiny, tmp_path, write_images)
         )
     )
     assert read(tmp_path / "new" / "model_final.pth")["classes"] == ["a", "b", "c"]
+
+
+def test_a_data_set_of_another_size_is_said(caplog):
+    compare(checkpoint(pictures=5), resolved(), CLASSES, 5)
+    assert not caplog.messages
+    compare(checkpoint(pictures=5), resolved(), CLASSES, 3)
+    assert caplog.messages == [f"resumed with other settings than {PATH} had: pictures to train on 5 -> 3"]

@@ -21,7 +21,10 @@ def test_epochs_become_steps_and_shares_of_them(caplog):
     assert (solver.EPOCHS, solver.MAX_ITER, solver.STEPS, solver.WARMUP_ITERS) == (0, 100, (60, 80), 5)
     assert (solver.TEST_PERIOD, solver.BASE_LR) == (25, 0.01)
     assert cfg.is_frozen()
-    expected = "SOLVER.EPOCHS 4 of 25 batches: MAX_ITER 100, STEPS (60, 80), WARMUP_ITERS 5, TEST_PERIOD 25"
+    expected = (
+        "SOLVER.EPOCHS 4 of 25 batches: MAX_ITER 100, STEPS (60, 80), WARMUP_ITERS 5, TEST_PERIOD 25, "
+        "CHECKPOINT_PERIOD 25"
+    )
     assert [record.getMessage() for record in caplog.records] == [expected]
     assert resolve(config("SOLVER.EPOCHS", 4, "SOLVER.TEST_PERIOD", 7), 80, 25).SOLVER.TEST_PERIOD == 7
 
