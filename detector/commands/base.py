@@ -186,9 +186,11 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
             raise
         sys.exit(f"error: {text}")
     except KeyboardInterrupt as stop:  # of a training: Stopped, which says what became of it
-        with suppress(OSError):  # of a terminal that was closed
+        with suppress(OSError):
             print(stop.args[0] if stop.args else "interrupted", file=sys.stderr)
         sys.exit(getattr(stop, "status", 130))
+    finally:
+        let_go()
 
 
 def _system_text(error: OSError) -> str:
@@ -214,5 +216,16 @@ def show(text: str) -> None:
     try:
         print(text.removesuffix("\n"), flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it closes it
+        let_go()
         sys.exit(1)
+
+
+def let_go() -> None:
+    """Turn what nobody reads any more, a pipe or a closed terminal, into nothing; Python would end with status 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except (AttributeError, ValueError):  # there is none, or it is closed
+            continue

@@ -224,16 +224,21 @@ def claimed(name: str, resume: bool) -> Iterator[tuple[Path, Callable[[], None]]
 
 
 def foreign(folder: Path) -> list[str]:
-    """Names of files in a folder that a run would write, and that neither a run nor a test has written."""
-    config, log_file, metrics = (folder / name for name in ("config.yaml", "log.jsonl", "metrics.json"))
-    others = []
-    if config.is_file() and not was_saved(config):
-        others.append(config.name)
-    if log_file.is_file() and (line := _first_line(log_file)) and not line.startswith(b'{"step":'):
-        others.append(log_file.name)
-    if metrics.is_file() and b'"measured"' not in metrics.read_bytes():
-        others.append(metrics.name)
-    return others
+    """Names of files in a folder that a run would replace, and that neither a run nor a test has written.
+
+    Links do not count: what takes their place leaves alone what they lead to.
+    """
+    ours: dict[str, Callable[[Path], bool]] = {
+        "config.yaml": was_saved,
+        "log.jsonl": lambda path: _first_line(path)[:8] in (b'{"step":', b""),
+        "metrics.json": lambda path: b'"measured"' in path.read_bytes(),
+    }
+    places = {folder / name: is_ours for name, is_ours in ours.items()}
+    return [path.name for path, is_ours in places.items() if _is_plain(path) and not is_ours(path)]
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _first_line(path: Path) -> bytes:

@@ -149,7 +149,7 @@ def config_values(changed: Mapping[str, Any]) -> dict[str, Any]:
     parts = ("TEST.", "MODEL.", "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "INPUT.SQUARE_SIZE", "INPUT.PIXEL")
     free = ("MODEL.WEIGHT", "MODEL.DEVICE", "MODEL.CHANNELS_LAST", "TEST.IMS_PER_BATCH")
     kept = {key: value for key, value in changed.items() if key.startswith(parts) and key not in free}
-    return msgspec.to_builtins(kept)
+    return msgspec.json.decode(msgspec.json.encode(kept))
 
 
 def _is_earlier(there: Mapping[str, Any], folder: Path, subject: Subject) -> bool:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from helpers import ROOT, environment
 
+from detector.commands.predict import count_text
+
 SETTINGS = [
     *("MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "4", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "0"),
     *("INPUT.MIN_SIZE_TRAIN", "64", "INPUT.MIN_SIZE_TEST", "64", "SOLVER.CHECKPOINT_PERIOD", "2"),
@@ -134,3 +136,16 @@ def test_a_run_that_was_moved_is_tested_and_predicts_where_it_is(trained, packag
     assert "model_0000002.pth" in done.stdout
     assert len(json.loads((tmp_path / "pictures" / "detections.json").read_text())) == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["moved", "pictures"]
+
+
+@pytest.mark.parametrize(
+    ("number", "highest", "text"),
+    [
+        (1, 0.9, "1 detection"),
+        (3, 0.9, "3 detections"),
+        (0, 0.0, "0 detections"),
+        (0, 0.349, "no detection of score 0.5 or more: the highest is 0.35, so try --threshold 0.34"),
+    ],
+)
+def test_what_predict_says_it_found(number, highest, text):
+    assert count_text(number, 0.5, highest) == text

@@ -241,6 +241,9 @@ def test_what_is_no_run_to_continue_is_named(trainings, run, tmp_path, capsys):
     checkpoint = run / "model_best.pth"
     assert refused(train, checkpoint, "--resume").startswith(f"error: RUN {checkpoint} is a file: write the run's fold")
     assert refused(train, tmp_path / "no", "--resume").startswith(f"error: RUN {tmp_path / 'no'}: there is no such fol")
+    assert refused(train, run, "--resume", "OUTPUT_DIR", "other").startswith(
+        f"error: RUN {run} goes on in its own folder"
+    )
     assert refused(train, "--resume") == 2
     assert "--config-file FILE, or RUN --resume is missing" in capsys.readouterr().err
     assert not trainings

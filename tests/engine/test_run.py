@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from detector.config import save_config
+from detector.config.defaults import get_defaults
 from detector.engine.health import BATCH, RISEN
-from detector.engine.run import Run, open_folder, to_resume
+from detector.engine.run import Run, open_folder, to_resume, try_folder
 from detector.errors import UserError
 from detector.version import versions
 from detector.weights.checkpoint import save_checkpoint, step_name
@@ -176,3 +178,19 @@ def test_a_run_that_begins_after_a_divergence_is_not_what_that_one_ruined(make, 
     again = make()
     again.restore(to_resume(tmp_path, resume=True))
     assert (run.health.resumes, again.health.resumes) == (5, 6)
+
+
+def test_files_that_no_run_wrote_are_not_replaced(tmp_path):
+    names = ("config.yaml", "log.jsonl", "metrics.json")
+    for name in names:
+        (tmp_path / name).write_text("MODEL: {HEAD: {NAME: fcos}}  # mine\n")
+    for use in (try_folder, open_folder):
+        with pytest.raises(UserError, match=r"no run wrote .*\(config\.yaml, log\.jsonl, metrics\.json\): write"):
+            use(str(tmp_path), False)
+    save_config(get_defaults(), tmp_path / "config.yaml")
+    (tmp_path / "log.jsonl").write_text('{"step":0,"event":"start"}\n')
+    (tmp_path / "metrics.json").write_text('{"AP": 0.5, "measured": {}}')
+    assert try_folder(str(tmp_path), False) == tmp_path
+    (tmp_path / "log.jsonl").write_text("")
+    assert open_folder(str(tmp_path), False) == tmp_path
+    assert {path.name for path in tmp_path.iterdir()} == {*names}

@@ -282,3 +282,17 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(tiny, tmp_path,
     monkeypatch.setattr("os.access", lambda *of: False)
     with pytest.raises(OSError, match=r"OUTPUT_DIR .*x cannot be written: Permission denied; write OUTPUT_DIR"):
         run_test(tiny("OUTPUT_DIR", tmp_path / "x"), weight=first)
+
+
+def test_the_same_weights_under_other_settings_are_said(tiny, tmp_path, first, write_images, caplog):
+    caplog.set_level(logging.INFO, "detector")
+    run_test(tiny("OUTPUT_DIR", tmp_path / "first"))
+    run_test(tiny("OUTPUT_DIR", tmp_path / "first", "SEED", 3, "TEST.IMS_PER_BATCH", 1))
+    assert "measured otherwise" not in caplog.text
+    run_test(tiny("OUTPUT_DIR", tmp_path / "first", "TEST.DETECTIONS_PER_IMG", 1))
+    (said,) = [text for text in caplog.messages if "measured otherwise" in text]
+    assert "(TEST.DETECTIONS_PER_IMG default -> 1)" in said
+    other = write_images(tmp_path / "other", (1, 1))
+    run_test(tiny("OUTPUT_DIR", tmp_path / "first", "DATASETS.TEST", other))
+    said = [text for text in caplog.messages if "measured otherwise" in text][-1]
+    assert "(data val (3 images) -> other (2); TEST.DETECTIONS_PER_IMG 1 -> default)" in said

@@ -1,0 +1,72 @@
+"""Workers of every start method, and those that break off."""
+
+import multiprocessing
+import subprocess
+import sys
+
+import pytest
+from helpers import environment
+
+from detector.data import workers
+from detector.data.workers import make_loader, received
+from detector.errors import UserError
+
+SCRIPT = """
+import multiprocessing, sys
+from detector.data.workers import make_loader, received
+
+class Numbers:
+    def __len__(self):
+        return 4
+    def __getitem__(self, item):
+        return item
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    print(*received(make_loader(Numbers(), [[0, 1], [2, 3]], list, 1, False)))
+"""
+
+
+@pytest.mark.parametrize("way", multiprocessing.get_all_start_methods())
+def test_every_start_method_gives_the_batches(tmp_path, way):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "script.py", way]
+    told = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=100)
+    assert told.stdout == "[0, 1] [2, 3]\n", told.stderr
+
+
+class Broken:
+    """What the handover of a batch may raise."""
+
+    num_workers = 2
+
+    def __init__(self, error):
+        self.error = error
+
+    def __iter__(self):
+        yield 1
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(), RuntimeError("received 0 items of ancdata")])
+def test_a_handover_that_breaks_off_names_the_limit_of_files(error):
+    with pytest.raises(UserError, match=r"too many open files.*`ulimit -n 65536`.*DATALOADER\.NUM_WORKERS \(now 2\)"):
+        list(received(Broken(error)))
+
+
+def test_an_error_of_the_data_stays_what_it_is():
+    with pytest.raises(RuntimeError, match="mine"):
+        list(received(Broken(RuntimeError("mine"))))
+
+
+def test_workers_are_known_until_they_end():
+    loader = make_loader(range(8), [[0], [1]], list, 1, False)
+    batches = received(loader)
+    assert next(batches) == [0]
+    mine = [worker for worker in workers._running if worker.is_alive()]
+    assert mine
+    workers._end_all()
+    for worker in mine:
+        worker.join(5)
+        assert worker.exitcode == -9
+    batches.close()
