@@ -65,6 +65,7 @@ def received(loader: DataLoader, key: str = "DATALOADER.NUM_WORKERS", timeout: f
                 return
             yield batch
     except (RuntimeError, OSError, EOFError) as error:
+        _hear_no_ends()
         many = f"{key} (now {loader.num_workers})"
         if isinstance(error, EOFError | ConnectionError) and not (watch and watch.over):
             raise UserError(f"a process that reads pictures broke off, as it does of {_open_files(many)}") from error
@@ -167,9 +168,18 @@ def _file_limit() -> str:
     return f" (this process may have {resource.getrlimit(resource.RLIMIT_NOFILE)[0]})"
 
 
+def _hear_no_ends() -> None:
+    """Let the end of a worker be no news: torch's handler would raise for each, wherever the program is by then."""
+    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        with suppress(RuntimeError):  # of one that was about to be raised
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 @atexit.register
 def _end_all() -> None:
     """End the workers that are left, before multiprocessing waits for them: they do not listen to its SIGTERM."""
+    _hear_no_ends()
     for worker in list(_running):
         with suppress(ValueError):  # closed
             worker.kill()

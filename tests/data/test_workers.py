@@ -1,6 +1,7 @@
 """Workers of every start method, and those that break off."""
 
 import multiprocessing
+import signal
 import subprocess
 import sys
 
@@ -60,6 +61,7 @@ def test_an_error_of_the_data_stays_what_it_is():
 
 
 def test_workers_are_known_until_they_end():
+    before = signal.getsignal(signal.SIGCHLD)
     loader = make_loader(range(8), [[0], [1]], list, 1, False)
     batches = received(loader)
     assert next(batches) == [0]
@@ -70,3 +72,4 @@ def test_workers_are_known_until_they_end():
         worker.join(5)
         assert worker.exitcode == -9
     batches.close()
+    signal.signal(signal.SIGCHLD, before)
