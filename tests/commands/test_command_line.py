@@ -153,21 +153,23 @@ def test_a_mistake_is_one_line_and_a_bug_keeps_its_traceback(error, said):
 
 
 @pytest.mark.parametrize(
-    ("code", "set_before", "policy"),
+    ("code", "set_before", "spins"),
     [
-        ("import detector", None, None),
-        ("from detector.commands.base import run; run(list)", None, "passive"),
-        ("from detector.commands.base import run; run(list)", "active", "active"),
-        ("import torch; from detector.commands.base import run; run(list)", None, None),
+        ("import detector", {}, None),
+        ("from detector.commands.base import run; run(list)", {}, "3000"),
+        ("from detector.commands.base import run; run(list)", {"GOMP_SPINCOUNT": "7"}, "7"),
+        ("from detector.commands.base import run; run(list)", {"OMP_WAIT_POLICY": "active"}, None),
+        ("import torch; from detector.commands.base import run; run(list)", {}, None),
     ],
 )
-def test_a_command_lets_threads_sleep_while_they_wait(code, set_before, policy):
-    known = {key: value for key, value in environment().items() if key != "OMP_WAIT_POLICY"}
-    if set_before:
-        known["OMP_WAIT_POLICY"] = set_before
-    code += "; import os; print(os.environ.get('OMP_WAIT_POLICY'))"
-    told = subprocess.run([sys.executable, "-c", code], env=known, capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == str(policy)
+def test_a_command_lets_threads_sleep_while_they_wait(code, set_before, spins):
+    ours = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    known = {key: value for key, value in environment().items() if key not in ours}
+    code += "; import os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=known | set_before, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == str(spins)
 
 
 def test_ctrl_c_of_a_command_that_trains_nothing_says_no_more_than_that(capsys):
