@@ -170,8 +170,8 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
     if log:
         setup_logging()
     if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:  # both are read when torch is imported
-        # Threads that wait at a barrier soon sleep. By default they spin long, and one busy neighbour on the cores makes
-        # everything several times slower; without any spinning (the policy passive) a step takes 5 to 10 % more.
+        # Threads that wait at a barrier soon sleep. By default they spin long, and one busy neighbour on the cores
+        # makes everything several times slower; without any spinning (the policy passive) a step takes 5 to 10 % more.
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
         action()
