@@ -93,7 +93,9 @@ def test_signals_that_were_ignored_stay_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with listening():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
             send()
+            assert asked_to_stop() is None
     finally:
         signal.signal(signal.SIGINT, before)
 
