@@ -3,7 +3,7 @@
 import codecs
 import os
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,6 +147,12 @@ def leaves(tree: Mapping[str, Any], source: str) -> list[tuple[str, object]]:
     return pairs
 
 
+def is_whole(pairs: Sequence[tuple[str, object]]) -> bool:
+    """Whether a file is what `save_config` wrote: no person sets half of all keys. Versions and plugins may differ."""
+    known = flat(get_defaults())
+    return len({key for key, _ in pairs} & known.keys()) > len(known) / 2
+
+
 def _walk(path: Path, above: tuple[Path, ...], done: set[Path], layers: list[Layer]) -> None:
     source, place = _shown(path), path.resolve()
     if place in [p.resolve() for p in above]:
@@ -161,9 +167,7 @@ def _walk(path: Path, above: tuple[Path, ...], done: set[Path], layers: list[Lay
         _walk(_find_base(base, path), (*above, path), done, layers)
     done.add(place)
     pairs = leaves(tree, source)
-    # No person writes half of all keys into one file; versions and plugins may differ, so `save_config` wrote them all.
-    written = len({key for key, _ in pairs} & set(flat(get_defaults()))) > len(flat(get_defaults())) / 2
-    layers.append(Layer(source, pairs, written))
+    layers.append(Layer(source, pairs, is_whole(pairs)))
 
 
 def _bases(tree: dict[str, Any], source: str) -> list[str]:

@@ -8,7 +8,7 @@ import yaml  # type: ignore[import-untyped]
 from yacs.config import CfgNode
 
 from detector.config.defaults import flat, get_defaults
-from detector.config.reading import leaves, parse
+from detector.config.reading import is_whole, leaves, parse
 from detector.errors import UserError
 from detector.files import write_atomic
 
@@ -29,13 +29,11 @@ def save_config(cfg: CfgNode, path: str | Path) -> None:
 
 
 def was_saved(path: Path) -> bool:
-    """Whether a YAML file is what `save_config` wrote: no person writes half of all keys into one file."""
+    """Whether a YAML file is what `save_config` wrote."""
     try:
-        keys = {key for key, _ in leaves(parse(path.read_bytes(), str(path)), str(path))}
+        return is_whole(leaves(parse(path.read_bytes(), str(path)), str(path)))
     except (OSError, UserError):
         return False
-    known = flat(get_defaults())
-    return len(keys & known.keys()) > len(known) / 2
 
 
 def config_text(cfg: CfgNode) -> str:
