@@ -315,3 +315,15 @@ def test_a_run_starts_from_the_weights_of_another(recipe, tmp_path, caplog):
     assert "starts anew" not in caplog.text
     for key in ("conv1.weight", "fc.weight"):
         torch.testing.assert_close(first[key], second[key], rtol=0, atol=1e-6)
+
+
+def test_stages_that_are_computed_again_change_no_bit(recipe, tmp_path):
+    plain, again = recipe(epochs=1, output=str(tmp_path / "a")), recipe(epochs=1, output=str(tmp_path / "b"))
+    again.checkpoint_stages = (1, 2, 3, 4)
+    train_classifier(plain)
+    train_classifier(again)
+    one, other = (torch.load(tmp_path / name / "weights.pth", weights_only=True)["model"] for name in "ab")
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert [r["loss"] for r in records(tmp_path / "a") if "loss" in r] == [
+        r["loss"] for r in records(tmp_path / "b") if "loss" in r
+    ]
