@@ -11,6 +11,7 @@ from typing import Any, Protocol, TextIO
 from tqdm import tqdm
 
 from detector.errors import FileAccessError
+from detector.launch import launch
 from detector.text import printable
 
 QUIET = 30.0
@@ -47,8 +48,11 @@ def in_notebook() -> bool:
 def watched() -> bool:
     """Whether a bar can be redrawn in its place: standard error is a terminal, or the cell of a notebook.
 
-    A terminal without columns or rows, as a container's may be, shows no bar.
+    A terminal without columns or rows, as a container's may be, shows no bar; nor does any but the first of several
+    processes.
     """
+    if launch().rank:
+        return False
     if in_notebook():
         return True
     try:
@@ -170,10 +174,13 @@ class _Handler(logging.Handler):
 
 
 def setup_logging() -> logging.Logger:
-    """The logger "detector", writing to standard output between progress bars; once per process."""
+    """The logger "detector", writing to standard output between progress bars; once per process.
+
+    Of several processes the first one speaks for all; the others say what is wrong with them.
+    """
     if not log.handlers:
         log.addHandler(_Handler())
-        log.setLevel(logging.INFO)
+        log.setLevel(logging.ERROR if launch().rank else logging.INFO)
         log.propagate = False
     return log
 

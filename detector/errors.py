@@ -51,5 +51,9 @@ class MissingPackageError(UserError, ImportError):
     """A Python package that is needed and cannot be imported."""
 
 
+class LostProcessError(UserError):
+    """Another of the processes that train or evaluate together has ended; it says itself why."""
+
+
 class NonFiniteError(UserError, RuntimeError):
     """A loss or gradient is infinite or no number; the message names it, the images and the learning rate."""

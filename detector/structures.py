@@ -1,6 +1,7 @@
 """The nouns that all rooms share: levels, features, targets, detections, batches."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, TypedDict
 
 from torch import Tensor
@@ -61,15 +62,30 @@ class Detection(TypedDict):
     scores: Tensor
 
 
-class Batch(NamedTuple):
-    """What the loader yields.
+@dataclass
+class Whole:
+    """The step that a micro-batch is a part of.
 
-    images [N, 3, H, W] uint8 RGB, padded right and bottom; sizes: (height, width) of each image before padding.
+    targets: of all its images in this process; parts: how many micro-batches they make; normalisers: what its losses
+    are divided by as far as the targets alone decide it, once the first micro-batch has shown how large the maps are.
+    """
+
+    targets: list[Target]
+    parts: int
+    normalisers: Tensor | None = None
+
+
+class Batch(NamedTuple):
+    """What the loader yields, and the micro-batches of that.
+
+    images [N, 3, H, W] uint8 RGB, padded right and bottom; sizes: (height, width) of each image before padding; whole:
+    the step that it is a part of, None where it is that itself.
     """
 
     images: Tensor
     sizes: list[Size]
     targets: list[Target]
+    whole: Whole | None = None
 
     def pin_memory(self) -> "Batch":
         """The same batch with its images in page-locked memory (called by the DataLoader)."""

@@ -13,7 +13,8 @@ from yacs.config import CfgNode
 from detector.commands.libraries import lacking_library
 from detector.config import load_config
 from detector.console import setup_logging
-from detector.errors import FileAccessError, MissingFileError, UserError
+from detector.errors import FileAccessError, LostProcessError, MissingFileError, NonFiniteError, UserError
+from detector.launch import launch
 from detector.plugins import load_plugins
 from detector.text import printable
 from detector.weights.address import shown
@@ -182,17 +183,30 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
         text = str(error) if isinstance(error, UserError) or not error.filename else _system_text(error)
         for key, flag in (flags or {}).items():
             text = text.replace(key, flag)
-        sys.exit(f"error: {printable(text, keep=LAYOUT)}")
+        here = launch()
+        if here.rank and _said_by_another(error):
+            sys.exit(1)
+        place = f" of process {here.rank}" * (here.world > 1)
+        sys.exit(f"error{place}: {printable(text, keep=LAYOUT)}")
     except ImportError as error:
         if not (text := lacking_library(error)):
             raise
         sys.exit(f"error: {text}")
     except KeyboardInterrupt as stop:  # of a training: Stopped, which says what became of it
         with suppress(OSError):
-            print(stop.args[0] if stop.args else "interrupted", file=sys.stderr)
+            if not launch().rank:
+                print(stop.args[0] if stop.args else "interrupted", file=sys.stderr)
         sys.exit(getattr(stop, "status", 130))
     finally:
         let_go()
+
+
+def _said_by_another(error: Exception) -> bool:
+    """Whether the first process, or the one that ended, says the same: all read the same config and losses."""
+    if isinstance(error, LostProcessError | NonFiniteError):
+        return True
+    together = "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized()
+    return not together and launch().local_rank > 0
 
 
 def _system_text(error: OSError) -> str:

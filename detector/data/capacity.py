@@ -6,16 +6,17 @@ from pathlib import Path
 
 from detector.data.workers import PREFETCH
 from detector.errors import UserError
+from detector.launch import launch
 
 SHARED = Path("/dev/shm")
 """Where workers put their batches on Linux; Docker gives it 64 MB."""
 
 
 def usable_cores() -> int:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: fewer than the machine's, in a container or under taskset
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """The processor cores that this process may use; several that train together share the machine's."""
+    # Linux: fewer than the machine's, in a container or under taskset
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // launch().local_world)
 
 
 def usable_workers(wanted: int) -> int:

@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 from detector.data.capacity import usable_workers
 from detector.data.samplers import Draw, TrainBatches
 from detector.data.workers import make_loader, received
+from detector.distributed import rank, world_size
 from detector.errors import MissingFileError, UserError
 
 MAX_RATIO = 100  # long side to short side, whose resizing would fill the memory beyond
@@ -104,11 +105,20 @@ def train_loader(
 ) -> FolderLoader:
     """The batches of the steps from start_step to before stop_step; see `TrainBatches`.
 
-    All of them are full: batch norm must never meet the two pictures that are left over.
+    All of them are full: batch norm must never meet the two pictures that are left over. Several processes share each
+    of them.
     Raises ValueError when the dataset has fewer pictures than a batch.
     """
     check_one_batch(dataset, batch_size)
-    batches = TrainBatches(len(dataset), batch_size, dataset.seed, start_step=start_step, stop_step=stop_step)
+    batches = TrainBatches(
+        len(dataset),
+        batch_size,
+        dataset.seed,
+        start_step=start_step,
+        stop_step=stop_step,
+        rank=rank(),
+        world=world_size(),
+    )
     return FolderLoader(dataset, batches, workers, pin_memory)
 
 
@@ -122,8 +132,9 @@ def check_one_batch(dataset: ImageFolder, batch_size: int) -> None:
 
 
 def eval_loader(dataset: ImageFolder, batch_size: int, workers: int, pin_memory: bool) -> FolderLoader:
-    """Every picture once, in order."""
-    return FolderLoader(dataset, BatchSampler(range(len(dataset)), batch_size, drop_last=False), workers, pin_memory)
+    """Every picture once, in order; several processes share the batches."""
+    batches = list(BatchSampler(range(len(dataset)), batch_size, drop_last=False))
+    return FolderLoader(dataset, batches[rank() :: world_size()], workers, pin_memory)
 
 
 def train_transform(crop: int) -> v2.Transform:

@@ -16,6 +16,7 @@ from detector.data.pipeline import Colour, build_transforms
 from detector.data.samplers import Draw, TrainBatches, eval_batches
 from detector.data.sources import find_sources, to_train_on
 from detector.data.workers import make_loader, received
+from detector.distributed import rank, world_size
 from detector.errors import UserError
 from detector.structures import Batch, Target
 
@@ -109,9 +110,13 @@ def build_test_datasets(
 def train_loader(
     cfg: CfgNode, dataset: CocoDetection | JoinedDataset, start_step: int = 0, stop_step: int | None = None
 ) -> BatchLoader:
-    """Batches of SOLVER.IMS_PER_BATCH images for the steps start_step, start_step + 1, ..; without end by default."""
+    """Batches of SOLVER.IMS_PER_BATCH images for the steps start_step, start_step + 1, ..; without end by default.
+
+    Several processes share every batch.
+    """
     ratios = dataset.aspect_ratios if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
-    batches = TrainBatches(len(dataset), cfg.SOLVER.IMS_PER_BATCH, cfg.SEED, ratios, start_step, stop_step)
+    share = rank(), world_size()
+    batches = TrainBatches(len(dataset), cfg.SOLVER.IMS_PER_BATCH, cfg.SEED, ratios, start_step, stop_step, *share)
     return _loader(cfg, dataset, batches)
 
 
@@ -121,8 +126,9 @@ def batches_per_epoch(cfg: CfgNode, dataset: CocoDetection | JoinedDataset) -> i
 
 
 def test_loader(cfg: CfgNode, dataset: CocoDetection) -> BatchLoader:
-    """Every image once in batches of TEST.IMS_PER_BATCH, ordered by shape."""
-    return _loader(cfg, dataset, eval_batches(dataset.aspect_ratios, cfg.TEST.IMS_PER_BATCH))
+    """Every image once in batches of TEST.IMS_PER_BATCH, ordered by shape; several processes share the batches."""
+    batches = eval_batches(dataset.aspect_ratios, cfg.TEST.IMS_PER_BATCH)
+    return _loader(cfg, dataset, batches[rank() :: world_size()])
 
 
 def check_memory(
@@ -139,12 +145,12 @@ def check_memory(
 
 
 def largest_batch(cfg: CfgNode, dataset: CocoDetection | JoinedDataset, train: bool) -> int:
-    """Bytes of the largest batch of images that training, or evaluation, can make of a data set.
+    """Bytes of the largest batch of images that training, or evaluation, can make of a data set in one process.
 
     The one batch an epoch in which wide and tall images meet may be larger.
     """
     node = cfg.INPUT
-    images = cfg.SOLVER.IMS_PER_BATCH if train else cfg.TEST.IMS_PER_BATCH
+    images = -(-cfg.SOLVER.IMS_PER_BATCH // world_size()) if train else cfg.TEST.IMS_PER_BATCH
     short = max(node.MIN_SIZE_TRAIN) if train else node.MIN_SIZE_TEST
     limit = node.MAX_SIZE_TRAIN if train else node.MAX_SIZE_TEST
     if train and node.MIN_SIZE_RANGE_TRAIN[0] != -1:

@@ -27,7 +27,8 @@ class TrainBatches:
 
     Each epoch of ceil(n / batch_size) full batches shows every image; what the last batch lacks is filled up with
     images shown before. Wide and tall images stay apart, but for one batch an epoch.
-    aspect_ratios [n]: width / height; None does not group. Raises ValueError for no images or no batch.
+    aspect_ratios [n]: width / height; None does not group. rank, world: of several processes each takes the slots rank,
+    rank + world, .. of every batch. Raises ValueError for no images, no batch, and fewer slots than processes.
     """
 
     def __init__(
@@ -38,7 +39,11 @@ class TrainBatches:
         aspect_ratios: np.ndarray | None = None,
         start_step: int = 0,
         stop_step: int | None = None,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
+        if batch_size < world:
+            raise UserError(f"{world} processes share a batch of {batch_size}: take a larger one, or fewer processes")
         if num_images < 1 or batch_size < 1:
             raise UserError(f"training needs at least one image and one a batch, not {num_images} and {batch_size}")
         self.num_images = num_images
@@ -47,6 +52,7 @@ class TrainBatches:
         self.tall = np.zeros(num_images, bool) if aspect_ratios is None else np.asarray(aspect_ratios) < 1
         self.start_step = start_step
         self.stop_step = stop_step
+        self.rank, self.world = rank, world
 
     @property
     def batches_per_epoch(self) -> int:
@@ -66,7 +72,8 @@ class TrainBatches:
                 epoch = step // self.batches_per_epoch
                 batches = self._epoch(epoch)
             row = batches[step % self.batches_per_epoch]
-            yield [Draw(item, step, slot) for slot, item in enumerate(row.tolist())]
+            draws = [Draw(item, step, slot) for slot, item in enumerate(row.tolist())]
+            yield draws[self.rank :: self.world]
             step += 1
 
     def _epoch(self, epoch: int) -> np.ndarray:

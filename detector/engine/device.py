@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from detector.errors import UserError
+from detector.launch import launch
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -20,6 +21,7 @@ OLD_CARD = (
 def pick_device(name: str) -> torch.device:
     """The device that MODEL.DEVICE names; "auto" takes cuda, else mps, else cpu.
 
+    Of the processes that torchrun starts on a machine each takes the CUDA device of its number.
     Raises ValueError when the device is unknown or absent, or when this torch has no kernels for the card.
     """
     if name == "auto":
@@ -28,9 +30,20 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(f"MODEL.DEVICE {name!r} is no device; write auto, cpu, cuda, cuda:1 or mps") from None
+    here = launch()
+    if device.type != "cpu" and here.world > 1 and (device.type != "cuda" or device.index is not None):
+        raise UserError(f"MODEL.DEVICE {name} is one device for {here.world} processes: write cuda, auto or cpu")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UserError(f"MODEL.DEVICE {name}: torch {torch.__version__} sees no CUDA device; write cpu or auto")
+        if here.world > 1:
+            if here.local_world > torch.cuda.device_count():
+                raise UserError(
+                    f"{here.local_world} processes on a machine of {torch.cuda.device_count()} CUDA devices: write "
+                    f"torchrun --nproc-per-node {torch.cuda.device_count()}, or MODEL.DEVICE cpu"
+                )
+            device = torch.device("cuda", here.local_rank)
+            torch.cuda.set_device(device)
         if (device.index or 0) >= torch.cuda.device_count():
             raise UserError(f"MODEL.DEVICE {name}: there are {torch.cuda.device_count()} CUDA devices, from cuda:0")
         check_kernels(torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device))

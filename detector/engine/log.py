@@ -94,6 +94,25 @@ class TrainLog:
         return True
 
 
+class Silent:
+    """The `TrainLog` of a process that does not write: the first one does for all."""
+
+    def tick(self) -> None:
+        """Nothing."""
+
+    def step(self, step: int, values: dict[str, float], lr: float, memory_mb: float) -> None:
+        """Nothing."""
+
+    def event(self, record: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def evaluation(self, step: int, metrics: Mapping[str, Any], pictures: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def _losses(means: Mapping[str, float], lr: float) -> str:
     parts = " ".join(f"{name.removeprefix('loss_')} {means[name]:.3f}" for name in means if "loss_" in name)
     terms = f" ({parts})" if parts else ""

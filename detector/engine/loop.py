@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -13,17 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detector.distributed import gathered, is_main, mean_over, rank, talking, world_size
 from detector.engine.device import autocast, peak_memory_mb
 from detector.engine.health import BATCH, SKIPPED, way_out
 from detector.engine.keep import Statistics, keep
-from detector.engine.log import TrainLog
+from detector.engine.log import Silent, TrainLog
 from detector.engine.optim import set_learning_rate
 from detector.engine.records import header
 from detector.engine.run import Run
-from detector.engine.stop import Stopped, asked_to_stop, held, listening
+from detector.engine.stop import Stopped, asked_to_stop, held, listening, stop_if_asked
 from detector.engine.tensorboard import Board
 from detector.engine.trouble import Remedies, machine_trouble
-from detector.errors import NonFiniteError, UserError
+from detector.errors import LostProcessError, NonFiniteError, UserError
 from detector.text import printable
 from detector.weights.checkpoint import save_checkpoint
 
@@ -40,10 +41,13 @@ class Task(Protocol):
     remedies: Remedies
 
     def batches(self, start: int, stop: int) -> Iterable[NamedTuple]:
-        """The batches of the steps from `start` to before `stop`."""
+        """This process's batches of the steps from `start` to before `stop`."""
+
+    def parts(self, batch: Any, number: int) -> Sequence[Any]:  # noqa: ANN401
+        """A batch as micro-batches: the images m, m + number, .. are the m-th. For one, the batch itself."""
 
     def losses(self, model: nn.Module, batch: Any) -> Mapping[str, Tensor]:  # noqa: ANN401 - each task has its own
-        """Weighted scalars; their sum is what is minimised."""
+        """Weighted scalars of a micro-batch; their sum's mean over micro-batches and processes is minimised."""
 
     def names(self, batch: Any) -> Sequence[str]:  # noqa: ANN401
         """What the images of a batch are called, for messages."""
@@ -68,7 +72,7 @@ class Plan:
     seed: of all chance, with the step; steps: of the whole training; rate: the factor of the base learning rates in a
     step, from 0; saves, tests: whether a checkpoint is written, an evaluation made after so many steps; clip: largest
     norm of all gradients together, 0 for no limit; precision: off | bf16 | fp16; tensorboard: whether it is
-    written for.
+    written for; accumulate: micro-batches of a step in each process.
     """
 
     seed: int
@@ -79,6 +83,7 @@ class Plan:
     clip: float = 0.0
     precision: str = "off"
     tensorboard: bool = False
+    accumulate: int = 1
 
 
 def due(step: int, period: int) -> bool:
@@ -86,9 +91,13 @@ def due(step: int, period: int) -> bool:
     return period > 0 and step % period == 0
 
 
-def seed_step(seed: int, step: int, device: torch.device) -> None:
-    """Make what a step leaves to the global states (mixing, drop-out) depend on seed and step alone."""
-    number = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
+def seed_step(seed: int, step: int, device: torch.device, part: int = 0) -> None:
+    """Make what a step leaves to the global states (mixing, drop-out) depend on seed and step alone.
+
+    part: of the step's micro-batches on all processes, which one it is.
+    """
+    source = [seed, step, part] if part else [seed, step]
+    number = int(np.random.SeedSequence(source).generate_state(1, np.uint64)[0])
     torch.default_generator.manual_seed(number)  # torch.manual_seed walks the stack for devices that are not in use
     if device.type == "cuda":
         torch.cuda.manual_seed_all(number)
@@ -104,10 +113,9 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
     checkpoints as they are, when it diverges.
     """
     start = run.step
-    board = Board(run.folder, run.step, run.text) if plan.tensorboard else None
-    report = TrainLog(run.folder, run.step, plan.steps, evaluated=run.evaluated, board=board)
+    report = open_log(run, plan)
     try:
-        with listening():
+        with listening(), talking():
             begin(run, plan, report)
             with held():
                 if run.source is not None:
@@ -134,10 +142,19 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
             log.error("%s", kept)
             raise
         both = f"{told.removesuffix('.')}. {kept[0].upper()}{kept[1:]}"
-        raise UserError(kept if told in kept else both) from error
+        kind = LostProcessError if isinstance(error, LostProcessError) else UserError
+        raise kind(kept if told in kept else both) from error
     finally:
         with suppress(Stopped), held():
             report.close()
+
+
+def open_log(run: Run, plan: Plan) -> TrainLog | Silent:
+    """Where this process's numbers go."""
+    if not is_main():
+        return Silent()
+    board = Board(run.folder, run.step, run.text) if plan.tensorboard else None
+    return TrainLog(run.folder, run.step, plan.steps, evaluated=run.evaluated, board=board)
 
 
 def keep_unharmed(run: Run, start: int, plan: Plan) -> str:
@@ -148,7 +165,7 @@ def keep_unharmed(run: Run, start: int, plan: Plan) -> str:
     return kept
 
 
-def stop(stopped: Stopped, run: Run, start: int, plan: Plan, report: TrainLog) -> Stopped:
+def stop(stopped: Stopped, run: Run, start: int, plan: Plan, report: TrainLog | Silent) -> Stopped:
     """Keep the finished steps; returns what to raise."""
     kept = keep_unharmed(run, start, plan)
     with suppress(UserError):  # of a log that cannot be written
@@ -156,7 +173,7 @@ def stop(stopped: Stopped, run: Run, start: int, plan: Plan, report: TrainLog) -
     return Stopped(stopped.number, f"stopped by {stopped.signal}: {kept}")
 
 
-def begin(run: Run, plan: Plan, report: TrainLog) -> None:
+def begin(run: Run, plan: Plan, report: TrainLog | Silent) -> None:
     """Say where the training begins, and leave the learning rate as it was there."""
     said = {**header(run.text, next(run.model.parameters()).device), **run.header}
     if run.source is None:
@@ -167,8 +184,11 @@ def begin(run: Run, plan: Plan, report: TrainLog) -> None:
     set_learning_rate(run.optimizer, plan.rate(max(run.step - 1, 0)))
 
 
-def run_steps(run: Run, task: Task, plan: Plan, report: TrainLog) -> None:
-    """The loop itself: one batch, one update, until the plan's last step. A signal waits for the end of a step."""
+def run_steps(run: Run, task: Task, plan: Plan, report: TrainLog | Silent) -> None:
+    """The loop itself: one batch, one update, until the plan's last step. A signal waits for the end of a step.
+
+    Several processes agree at the beginning of a step whether it is still made.
+    """
     parameters = [p for p in run.model.parameters() if p.requires_grad]
     statistics = Statistics(run.model)
     device = parameters[0].device
@@ -180,6 +200,7 @@ def run_steps(run: Run, task: Task, plan: Plan, report: TrainLog) -> None:
         batch = next(batches)
         waited = time.perf_counter() - waited
         with held():
+            stop_if_asked()
             statistics.note()
             try:
                 values, rate = update(run, task, plan, batch, parameters)
@@ -195,21 +216,18 @@ def update(
 ) -> tuple[dict[str, float], float]:
     """One step: losses, gradients, update. Returns the numbers to log, and the rate of the first group."""
     step, scaler, device = run.step, run.scaler, parameters[0].device
-    seed_step(plan.seed, step, device)
     rate = set_learning_rate(run.optimizer, plan.rate(step))
-    with autocast(device, plan.precision):
-        losses = task.losses(run.model, batch)
-    terms = torch.stack([loss.float() for loss in losses.values()])
-    total = terms.sum()
     run.optimizer.zero_grad(set_to_none=True)
-    scaler.scale(total).backward()
+    names, terms = backward(run, task, plan, batch, device)
     scaler.unscale_(run.optimizer)
     norm = gradient_norm(parameters, plan.clip)
+    own = terms.sum().isfinite()
+    terms = mean_over(terms)
     # one transfer for all of them, as each waits for the device
-    numbers = torch.cat([total[None], terms, norm[None]]).detach().tolist()
-    values = dict(zip(("loss", *losses, "grad_norm"), numbers, strict=True))
+    *numbers, finite = torch.cat([terms.sum()[None], terms, norm[None], own[None]]).tolist()
+    values = dict(zip(("loss", *names, "grad_norm"), numbers, strict=True))
     run.health.note(step, values["loss"], scaler.is_enabled() and not math.isfinite(values["grad_norm"]))
-    check_finite(values, run, task, batch, step, rate, plan.steps)
+    check_finite(values, run, task, batch, step, rate, plan.steps, own=finite == 1)
     run.whole = False
     scaler.step(run.optimizer)
     scaler.update()
@@ -219,6 +237,29 @@ def update(
     return values, rate
 
 
+def backward(run: Run, task: Task, plan: Plan, batch: NamedTuple, device: torch.device) -> tuple[list[str], Tensor]:
+    """The losses of a batch, micro-batch by micro-batch, and their gradients. Returns their names and values [K]."""
+    number = plan.accumulate
+    names: list[str] = []
+    sums = torch.zeros(0)
+    for m, part in enumerate(task.parts(batch, number)):
+        seed_step(plan.seed, run.step, device, m * world_size() + rank())
+        # Gradients travel to the other processes once, with the last of them.
+        travel = nullcontext() if m == number - 1 or world_size() == 1 else run.wrapped.no_sync()  # type: ignore[operator]
+        with travel:
+            with autocast(device, plan.precision):
+                losses = task.losses(run.wrapped, part)
+            terms = torch.stack([wide(loss) for loss in losses.values()]) / number
+            run.scaler.scale(terms.sum()).backward()
+        names, sums = list(losses), terms.detach() + (sums if m else 0)
+    return names, sums
+
+
+def wide(loss: Tensor) -> Tensor:
+    """A loss in float32, or float64 where it is."""
+    return loss.to(torch.promote_types(loss.dtype, torch.float32))
+
+
 def gradient_norm(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
     """The norm of all gradients together, which are then scaled to `limit` where it is larger; 0: they stay."""
     if limit:
@@ -226,7 +267,7 @@ def gradient_norm(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
     return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
-def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog, *, written: Path | None = None) -> None:
+def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog | Silent, *, written: Path | None = None) -> None:
     """What is due after a step: its checkpoint, its evaluation, and the checkpoint that knows of it.
 
     written: a checkpoint of this step, which the run comes from; it was perhaps killed before the evaluation.
@@ -239,18 +280,26 @@ def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog, *, written: 
         return
     metrics = task.measures(run)
     run.keep_best(metrics, task.score(metrics), task.weights(run))
-    report.evaluation(run.step, metrics, task.pictures(run) if plan.tensorboard else {})
+    report.evaluation(run.step, metrics, task.pictures(run) if plan.tensorboard and is_main() else {})
     if saves:
         run.save(last)
     report.tick()
 
 
 def check_finite(
-    values: Mapping[str, float], run: Run, task: Task, batch: NamedTuple, step: int, rate: float, steps: int
+    values: Mapping[str, float],
+    run: Run,
+    task: Task,
+    batch: NamedTuple,
+    step: int,
+    rate: float,
+    steps: int,
+    own: bool = True,
 ) -> None:
     """Raise NonFiniteError naming terms, images, rate and the way out, unless the training still learns.
 
-    The batch is saved before. With fp16 the scaler leaves out the update for infinite gradients and lowers its scale;
+    The batch is saved before; of several processes' the first one whose losses are not finite. own: whether those of
+    this process are. With fp16 the scaler leaves out the update for infinite gradients and lowers its scale;
     that may happen SKIPPED times in a row, and not in all `steps` of a training.
     """
     bad = [name for name, value in values.items() if not math.isfinite(value)]
@@ -260,12 +309,13 @@ def check_finite(
     named = [name for name in bad if name not in ("loss", "grad_norm")] or bad[:1]
     path = run.folder / BATCH
     kept = f"The batch is in {path}"
+    content, images = first_bad(own, batch._asdict(), printable(", ".join(task.names(batch))))
     try:
         facts = {"step": step, "sound": run.health.sound, "resumes": run.health.resumes}
-        save_checkpoint(path, {**batch._asdict(), **facts})
+        if is_main():
+            save_checkpoint(path, {**content, **facts})
     except UserError as error:
         kept = f"The batch is lost ({error})"
-    images = printable(", ".join(task.names(batch)))
     terms = ", ".join(f"{name.replace('grad_norm', 'gradient norm')} is {values[name]}" for name in named)
     if scaled and named == ["grad_norm"]:
         terms += f" and {skipped} updates in a row were left out, at a scale of {run.scaler.get_scale():g},"
@@ -273,3 +323,13 @@ def check_finite(
         f"{terms} at step {step}, learning rate {rate:g}{', images ' * bool(images)}{images}. {kept}. "
         f"{task.advice}, {way_out(run.folder, run.health.sound)}"
     )
+
+
+def first_bad(own: bool, content: dict[str, Any], images: str) -> tuple[dict[str, Any], str]:
+    """The batch, with the names of its images, of the first process whose losses are not finite.
+
+    own: whether those of this process are; content, images: its batch. Only the first process is told.
+    """
+    told = gathered((own, content, images))
+    bad = [(content, images) for finite, content, images in told if not finite]
+    return (bad or [(content, images)])[0]

@@ -15,12 +15,21 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from detector.config.write import was_saved
+from detector.distributed import from_main, is_main
 from detector.engine.health import BATCH, Health, divergence, ruined
 from detector.engine.lock import locked
-from detector.errors import FileAccessError, UserError
+from detector.errors import FileAccessError, MissingFileError, UserError
 from detector.files import clear_asides
 from detector.version import versions
-from detector.weights.checkpoint import BEST, FINAL, newest_checkpoint, numbered, save_checkpoint, step_name
+from detector.weights.checkpoint import (
+    BEST,
+    FINAL,
+    newest_checkpoint,
+    numbered,
+    read_checkpoint,
+    save_checkpoint,
+    step_name,
+)
 from detector.weights.load import listed, load_state
 from detector.weights.read import WeightFile
 from detector.weights.schema import check_run
@@ -38,7 +47,8 @@ class Run:
     kept: name of the best weights, "" where they are not kept; keep: how many numbered checkpoints stay, 0 for all;
     header: what log.jsonl says of the training when it begins; text: the config, for readers; source: what it was
     resumed from; written: the last checkpoint of this process; whole: whether all of it is of the same step, as it is
-    but for the update itself; health: whether it still learns.
+    but for the update itself; health: whether it still learns; wrapped: the model as the loop calls it, which several
+    processes do by torch's DistributedDataParallel. Only the first of them writes.
     """
 
     folder: Path
@@ -60,8 +70,10 @@ class Run:
     written: Path | None = None
     whole: bool = True
     health: Health = field(default_factory=Health)
+    wrapped: nn.Module = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.wrapped = self.model
         if before := divergence(self.folder):  # what this run writes is not what that one ruined
             self.health.resumes = before.resumes + 1
 
@@ -93,8 +105,11 @@ class Run:
     def save(self, last: bool = False) -> None:
         """Write the checkpoint of this step; once it is on the disk, what it makes superfluous goes."""
         path = self.checkpoint(last)
-        save_checkpoint(path, self.content())
+        if is_main():
+            save_checkpoint(path, self.content())
         self.written = path
+        if not is_main():
+            return
         clear_asides(self.folder, ("model_", "weights"))
         gone = self.superfluous()
         for other in gone:
@@ -117,9 +132,9 @@ class Run:
     def keep_best(self, metrics: dict[str, Any], score: float, weights: Mapping[str, Any]) -> None:
         """Take note of an evaluation; `weights` go to the file of the best, if any, where no score was as high."""
         self.metrics, self.evaluated = metrics, self.step
-        if score > self.best or (self.kept and not (self.folder / self.kept).exists()):
+        if score > self.best or (self.kept and is_main() and not (self.folder / self.kept).exists()):
             self.best = score
-            if self.kept:
+            if self.kept and is_main():
                 save_checkpoint(self.folder / self.kept, {**weights, "step": self.step, "metrics": metrics})
 
     def restore(self, file: WeightFile) -> None:
@@ -206,8 +221,12 @@ def _refuse_another(folder: Path, resume: bool) -> None:
 def claimed(name: str, resume: bool) -> Iterator[tuple[Path, Callable[[], None]]]:
     """OUTPUT_DIR for one run at a time, and a function that makes it: until then nothing is there that was not.
 
-    A folder that is there is locked at once, another one when it is made. Raises as `open_folder` and `locked` do.
+    A folder that is there is locked at once, another one when it is made. Of several processes the first one does so
+    for all. Raises as `open_folder` and `locked` do.
     """
+    if not is_main():
+        yield Path(name), lambda: None
+        return
     folder = try_folder(name, resume)
     with ExitStack() as stack:
         there = folder.is_dir()
@@ -253,13 +272,24 @@ def held(folder: Path) -> list[str]:
 
 
 def to_resume(folder: Path, resume: bool) -> WeightFile | None:
+    """The checkpoint that `newest_to_resume` finds, which the first of several processes chooses for all."""
+    if not resume:
+        return None
+    found = newest_to_resume(folder) if is_main() else None
+    path = from_main(None if found is None else found.path)
+    if path is None or found is not None:
+        return found
+    if not path.is_file():
+        raise MissingFileError(f"{path} is on the first machine only: OUTPUT_DIR has to be on a disk that all share")
+    return read_checkpoint(path, "optimizer")
+
+
+def newest_to_resume(folder: Path) -> WeightFile | None:
     """The checkpoint of a folder that a run goes on from, with its optimiser; None where there is no run.
 
     That is the newest intact one; after a divergence, of those before the losses rose. Raises ValueError where a run
     is there and nothing of it can be resumed: to start anew would overwrite it.
     """
-    if not resume:
-        return None
     names, behind = held(folder), ruined(folder)
     found = newest_checkpoint(folder, "optimizer", without=behind)
     if found is not None:

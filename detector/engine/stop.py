@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from detector.console import in_notebook
+from detector.distributed import largest, world_size
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 if hasattr(signal, "SIGHUP"):
@@ -61,7 +62,7 @@ class _Listener:
             self._again(number, frame)
             return
         self.wanted, self.since = number, time.monotonic()
-        if not self.held:
+        if not self.held and world_size() == 1:
             raise Stopped(number)
         # Not by print: the signal may have come while something was being printed.
         name = SIGNALS[signal.Signals(number)]
@@ -75,6 +76,8 @@ _listener: _Listener | None = None
 @contextmanager
 def listening() -> Iterator[None]:
     """Ctrl-C, SIGTERM and SIGHUP raise `Stopped` in this block, after the blocks of `held` that they come in.
+
+    Where several processes train together, they raise it in all of them, at the next `stop_if_asked`.
 
     A second one ends the process at once. Outside of the main thread, which is where Python handles signals, and for
     signals that the process was started to ignore, nothing changes. May be nested.
@@ -108,7 +111,7 @@ def held() -> Iterator[None]:
         yield
     finally:
         listener.held -= 1
-    if not listener.held:
+    if not listener.held and world_size() == 1:
         stop_if_asked()
 
 
@@ -128,6 +131,10 @@ def beginning(what: str = "nothing was written") -> Iterator[None]:
 
 
 def stop_if_asked() -> None:
-    """Raise `Stopped` if a signal has come: for places within `held` where nothing is lost."""
-    if _listener is not None and _listener.wanted:
-        raise Stopped(_listener.wanted)
+    """Raise `Stopped` if a signal has come: for places within `held` where nothing is lost.
+
+    Several processes do so together, after the same step or batch: each of them has to come by the same places.
+    """
+    (wanted,) = largest([_listener.wanted if _listener is not None else 0])
+    if wanted:
+        raise Stopped(wanted)

@@ -1,6 +1,7 @@
 """What every evaluator does: it gathers the detections of a data set's images, checks them, and files them."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -56,6 +57,22 @@ class Evaluator:
                 raise ValueError(f"image {image_id!r} was evaluated before; an evaluator takes each image once")
             self._given[position] = self._checked(position, detection)
 
+    @property
+    def given(self) -> Mapping[int, Found]:
+        """The detections so far, by the image's position in the index."""
+        return self._given
+
+    def merge(self, others: Iterable[Mapping[int, Found]]) -> None:
+        """Add what evaluators of the same data set in other processes were `given`.
+
+        Raises ValueError for an image that two of them were given.
+        """
+        for other in others:
+            if twice := self._given.keys() & other.keys():
+                name = self._index.image_id(min(twice))
+                raise ValueError(f"image {name!r} was evaluated by two processes; an evaluator takes each image once")
+            self._given.update(other)
+
     def compute(self) -> dict[str, float]:
         """Measures by name, fractions in 0..1; -1 where there is nothing to find."""
         raise NotImplementedError
@@ -92,9 +109,10 @@ class Evaluator:
         return Found(np.full(len(scores), position), xywh, labels, scores)
 
     def _stacked(self) -> Found:
-        """All detections, in the order in which they came."""
+        """All detections, in the order of the images in the annotation file."""
         empty = Found(np.empty(0, np.int64), np.empty((0, 4)), np.empty(0, np.int64), np.empty(0))
-        return Found(*(np.concatenate(parts) for parts in zip(empty, *self._given.values(), strict=True)))
+        given = [self._given[position] for position in sorted(self._given)]
+        return Found(*(np.concatenate(parts) for parts in zip(empty, *given, strict=True)))
 
     def _class_names(self) -> list[str]:
         """The names of the classes; one that occurs twice is followed by its category id."""

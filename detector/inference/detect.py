@@ -1,10 +1,12 @@
 """From a model and images to detections in the pixels of the originals."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from detector.console import progress
+from detector.data.loader import BatchLoader
+from detector.distributed import largest, world_size
 from detector.engine.device import autocast
 from detector.engine.stop import stop_if_asked
 from detector.models.detector import Detector
@@ -31,16 +33,21 @@ def detect(model: Detector, batch: Batch, precision: str = "off") -> list[Detect
     ]
 
 
-def detect_all(
-    model: Detector, batches: Iterable[Batch], precision: str
-) -> Iterator[tuple[list[Detection], list[Target]]]:
-    """Detections and targets batch by batch, under a progress bar; leaves the model in the mode it was in."""
+def detect_all(model: Detector, batches: BatchLoader, precision: str) -> Iterator[tuple[list[Detection], list[Target]]]:
+    """Detections and targets batch by batch, under a progress bar; leaves the model in the mode it was in.
+
+    Of several processes, each of which has batches of its own, one may have fewer of them.
+    """
     mode = model.training
+    rounds, done = (largest([len(batches)])[0] if world_size() > 1 else 0), 0
     model.eval()
     try:
         for batch in progress(batches, desc="evaluate", unit="batch", leave=False):
             stop_if_asked()
+            done += 1
             yield detect(model, batch, precision), batch.targets
+        for _ in range(done, rounds):
+            stop_if_asked()  # at the places of the others
     finally:
         model.train(mode)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from detector.models.backbones import Backbone, Pixels
 from detector.models.heads.base import Head
 from detector.models.necks.base import Neck
-from detector.structures import Detection, Size, Target
+from detector.structures import Detection, Size, Target, Whole
 
 
 class Detector(nn.Module):
@@ -34,12 +34,12 @@ class Detector(nn.Module):
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def forward(
-        self, images: Tensor, sizes: list[Size], targets: list[Target] | None = None
+        self, images: Tensor, sizes: list[Size], targets: list[Target] | None = None, whole: Whole | None = None
     ) -> dict[str, Tensor] | list[Detection]:
         """Losses when targets are given, else detections, whatever mode the module is in.
 
         images [N, 3, H, W] uint8 RGB, padded right and bottom; sizes: (height, width) before padding; boxes of targets
-        and detections in pixels of `images`.
+        and detections in pixels of `images`; whole: the step that these images are a part of.
         Raises TypeError for images of another dtype, ValueError for other shapes and for sizes or targets that do not
         fit them.
         """
@@ -48,7 +48,10 @@ class Detector(nn.Module):
         features = self.neck(self.backbone(self.normalize(images, sizes)))
         if targets is None:
             return self.head.predict(features, sizes)
-        return self.head.loss(features, targets, sizes)
+        if whole is not None and whole.normalisers is None:
+            whole.normalisers = self.head.normalisers(features, whole.targets, whole.parts)
+        given = () if whole is None or whole.normalisers is None else (whole.normalisers,)
+        return self.head.loss(features, targets, sizes, *given)
 
     def normalize(self, images: Tensor, sizes: list[Size]) -> Tensor:
         """Images as the backbone's weights expect them, their padding zero.

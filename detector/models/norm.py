@@ -6,9 +6,10 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from detector.distributed import sum_with_gradient, world_size
 from detector.errors import UserError
 from detector.models.narrow import convolve, is_narrow
 from detector.weights.record import EPS
@@ -59,7 +60,7 @@ def conv_norm(conv: Convolution, norm: nn.Module, x: Tensor) -> Tensor:
 
 def measures_nothing(norm: nn.Module) -> bool:
     """Whether a module is a frozen norm, or a batch norm in evaluation mode: an affine map of each channel."""
-    batch = isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
+    batch = isinstance(norm, nn.BatchNorm2d)
     return isinstance(norm, FrozenNorm) or (batch and not norm.training)
 
 
@@ -128,15 +129,47 @@ class ConvNorm(nn.Sequential):
         return conv_norms(self, x)
 
 
-class SyncNorm(nn.SyncBatchNorm):
-    """Batch norm over the images of all processes; plain batch norm in a single one, on any device."""
+class SyncNorm(nn.BatchNorm2d):
+    """Batch norm over the images of all processes; plain batch norm in a single one, on any device.
+
+    No nn.SyncBatchNorm, since DistributedDataParallel refuses those on a CPU; on a CUDA device it computes as they do.
+    """
+
+    synchronised = True
+    process_group = None  # all processes
+    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
 
     def forward(self, input: Tensor) -> Tensor:
         """The normalised input, same shape."""
-        # torch's own wants an accelerator as soon as a process group exists, even a group of one.
-        if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+        if not self.training or world_size() == 1:
             return super().forward(input)
-        return nn.BatchNorm2d.forward(self, input)  # type: ignore[arg-type]
+        if input.device.type == "cpu":
+            return self._measured(input)
+        return nn.SyncBatchNorm.forward(self, input)  # type: ignore[arg-type]
+
+    def _measured(self, x: Tensor) -> Tensor:
+        """Batch norm in training, whose mean and variance are sums over the processes, with their gradients."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        dims = (0, 2, 3)
+        cells = wide.new_tensor([x.numel() / x.shape[1]])
+        total = sum_with_gradient(torch.cat([wide.sum(dims), cells]))
+        number = total[-1].detach()
+        mean = (total[:-1] / number)[:, None, None]
+        # Of what is left after the mean, as squares of large numbers would lose the digits of a small variance.
+        variance = sum_with_gradient((wide - mean).square().sum(dims)) / number
+        self._remember(mean.detach().flatten(), variance.detach(), number)
+        scale = (variance + self.eps).rsqrt() * self.weight
+        return ((wide - mean) * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor, number: Tensor) -> None:
+        """Move the running statistics; the variance they keep is that of a sample, as everywhere in torch."""
+        if self.num_batches_tracked is None or self.running_mean is None or self.running_var is None:
+            return
+        self.num_batches_tracked += 1
+        share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+        self.running_var.lerp_((variance * number / (number - 1)).to(self.running_var.dtype), share)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from detector.console import progress
 from detector.data.capacity import check_shared_memory
 from detector.data.image_folder import FolderLoader, ImageFolder, default_resize, eval_loader, eval_transform
+from detector.distributed import largest, sum_over, world_size
 from detector.engine.device import autocast, pick_device
 from detector.engine.stop import stop_if_asked
 from detector.errors import NonFiniteError, UserError
@@ -121,15 +122,19 @@ def measure_accuracy(
 def evaluate(model: nn.Module, batches: FolderLoader, prepare: PixelInput, amp: str = "off") -> Accuracy:
     """Accuracy of `model`, which gives logits [N, C], in evaluation mode; its mode is restored.
 
+    Several processes, each with batches of its own, count together.
+
     amp: "off", "bf16" or "fp16". Raises NonFiniteError when a loss is infinite or no number, ValueError naming a
     picture that cannot be read.
     """
     training = model.training
     model.eval()
     images, hits1, hits5, loss, k = 0, 0.0, 0.0, 0.0, 1
+    rounds, done = (largest([len(batches)])[0] if world_size() > 1 else 0), 0
     bar = progress(batches, desc="evaluate", unit="batch", leave=False)
     for batch in bar:
         stop_if_asked()
+        done += 1
         labels = batch.labels.to(prepare.device, non_blocking=True)
         with autocast(prepare.device, amp):
             logits = model(prepare(batch.images))
@@ -140,8 +145,12 @@ def evaluate(model: nn.Module, batches: FolderLoader, prepare: PixelInput, amp: 
         first, any_of_k, total = sums.tolist()  # one transfer for all, as each waits for the device
         images, hits1, hits5, loss = images + len(labels), hits1 + first, hits5 + any_of_k, loss + total
         bar.set_postfix_str(f"top-1 {100 * hits1 / images:.2f} top-{k} {100 * hits5 / images:.2f}", refresh=False)
+    for _ in range(done, rounds):
+        stop_if_asked()  # at the places of the other processes
+    (k,) = largest([k])  # 1 where no batch was left
+    images, hits1, hits5, loss = sum_over(torch.tensor([images, hits1, hits5, loss], dtype=torch.float64)).tolist()
     model.train(training)
     if not math.isfinite(loss):
         remedy = "the network has diverged" if amp == "off" else f"write --amp off, as {amp} may be too coarse"
         raise NonFiniteError(f"the loss of the evaluation is {loss}: {remedy}")
-    return Accuracy(images, 100 * hits1 / images, 100 * hits5 / images, k, loss / images)
+    return Accuracy(int(images), 100 * hits1 / images, 100 * hits5 / images, k, loss / images)

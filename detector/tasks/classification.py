@@ -24,6 +24,7 @@ from detector.data.image_folder import (
     open_train_and_val,
     train_loader,
 )
+from detector.distributed import first_here, is_main, joined, mean_over, world_size, wrap
 from detector.engine import loop
 from detector.engine.device import pick_device
 from detector.engine.ema import average_weights
@@ -77,12 +78,22 @@ class ClassificationTask:
             self.train_set, self.recipe.batch_size, self.recipe.workers, start, stop, pin_memory=self.pinned
         )
 
+    def parts(self, batch: LabelledImages, number: int) -> list[LabelledImages]:
+        """A batch as micro-batches: the images m, m + number, .. are the m-th. For one, the batch itself."""
+        return [LabelledImages(*(x[m::number] for x in batch)) for m in range(number)] if number > 1 else [batch]
+
     def losses(self, model: nn.Module, batch: LabelledImages) -> dict[str, Tensor]:
-        """The cross entropy of the pictures, mixed and smoothed as the recipe says."""
+        """The cross entropy of the pictures, mixed and smoothed as the recipe says.
+
+        Of several processes each mixes its own pictures.
+        """
         labels = batch.labels.to(self.device, non_blocking=True)
         images, labels = self.mix(self.prepare(batch.images), labels)
         logits = model(images)
-        return {"loss": F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)}
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+        if world_size() > 1:  # whose numbers of pictures may differ by one
+            loss = loss * len(labels) / mean_over(loss.new_full((), len(labels)))
+        return {"loss": loss}
 
     def names(self, batch: LabelledImages) -> list[str]:
         """Nothing: batches carry no names."""
@@ -122,7 +133,8 @@ def train_classifier(recipe: Recipe, resume: bool = False) -> dict[str, float]:
     NonFiniteError stops a run that diverges and leaves its checkpoints as they are.
     """
     show_log()
-    with listening(), claimed(recipe.output, resume) as (folder, make):
+    device = pick_device(recipe.device)
+    with listening(), joined(device), claimed(recipe.output, resume) as (folder, make):
         with beginning():
             task, run = prepare(recipe, folder, resume)
         train_set = task.train_set
@@ -134,6 +146,8 @@ def train_classifier(recipe: Recipe, resume: bool = False) -> dict[str, float]:
             log.info("%s", classification_header(recipe, run, task.device, train_set.classes, pictures, steps))
         metrics = loop.train(run, task, plan(recipe, per_epoch))
         with suppress(Stopped), held():  # all is trained
+            if not is_main():
+                return metrics
             save_checkpoint(folder / WEIGHTS, {**task.weights(run), "step": run.step, "metrics": run.metrics})
             log.info("%s", classification_farewell(folder, recipe))
         return metrics
@@ -145,6 +159,11 @@ def prepare(recipe: Recipe, folder: Path, resume: bool) -> tuple[ClassificationT
         require_tensorboard()
     device = pick_device(recipe.device)
     _ = BACKBONES[recipe.backbone]  # an unknown name is an error of its own
+    if recipe.batch_size < world_size():
+        raise UserError(
+            f"--batch-size {recipe.batch_size} are the pictures of a whole step, which {world_size()} processes share: "
+            f"write --batch-size {world_size()} or more"
+        )
     train_set, val_set = open_train_and_val(Path(recipe.data), recipe.crop, recipe.seed)
     check_one_batch(train_set, recipe.batch_size)
     # a training keeps its batches while it evaluates
@@ -181,10 +200,14 @@ def start(task: ClassificationTask, folder: Path, resume: bool = False) -> Run:
     stages = recipe.checkpoint_stages
     backbone = build_backbone(recipe.backbone, recipe.norm, passes=recipe.passes, recomputed=stages)
     model = Classifier(backbone, len(classes))
-    if recipe.batch_size == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
-        raise UserError(f"--batch-size 1 leaves the batch norms of {recipe.backbone} no statistics: write 2 or more")
+    if recipe.batch_size // world_size() == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
+        raise UserError(
+            f"--batch-size {recipe.batch_size} leaves the batch norms of {recipe.backbone} no statistics: write 2 or "
+            "more for each process"
+        )
     if recipe.weight and not found:
-        file = read_file(find_weights(recipe.backbone, recipe.weight))
+        with first_here():
+            file = read_file(find_weights(recipe.backbone, recipe.weight))
         load_start(backbone, model, entry.weights, file, recipe.norm, classes)
     model.to(task.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = {**asdict(recipe), "images": len(task.train_set)}
@@ -215,6 +238,7 @@ def start(task: ClassificationTask, folder: Path, resume: bool = False) -> Run:
         steps = recipe.epochs * -(-len(task.train_set) // recipe.batch_size)
         if run.step > steps:
             raise UserError(f"{path} is at step {run.step}, beyond the {steps} of --epochs {recipe.epochs}")
+    run.wrapped = wrap(model)
     return run
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from os.path import realpath
@@ -19,7 +19,6 @@ from detector.console import show_log
 from detector.data.check import check_tests, check_training
 from detector.data.coco import CocoDetection, JoinedDataset
 from detector.data.loader import (
-    BatchLoader,
     batches_per_epoch,
     build_test_datasets,
     build_train_dataset,
@@ -27,6 +26,7 @@ from detector.data.loader import (
     test_loader,
     train_loader,
 )
+from detector.distributed import first_here, from_main, gathered, is_main, joined, largest, world_size, wrap
 from detector.engine import loop
 from detector.engine.device import pick_device
 from detector.engine.loop import Plan, due
@@ -43,14 +43,14 @@ from detector.inference.prepare import prepare_for_inference
 from detector.models.build import build_detector, check_names, pixel_statistics
 from detector.models.detector import Detector
 from detector.models.norm import check_batch
-from detector.structures import Batch, Target
+from detector.structures import Batch, Target, Whole
 from detector.tasks.compare import compare
 from detector.tasks.header import detection_farewell, detection_header
 from detector.tasks.measured import Subject, check_folder, save_measures, state_digest
 from detector.tasks.pictures import drawn
 from detector.tasks.remedies import divergence_advice, remedies
 from detector.tasks.resolve import resolve, resolve_model
-from detector.tasks.solver import build_optimizer, idle_schedule, learning_rate_factor
+from detector.tasks.solver import build_optimizer, check_shares, idle_schedule, learning_rate_factor
 from detector.tasks.trained import find_trained, load_found, load_weights
 from detector.weights.checkpoint import BEST
 
@@ -84,9 +84,11 @@ class DetectionTask:
         """
         device = pick_device(cfg.MODEL.DEVICE)
         check_names(cfg)
-        train_set = build_train_dataset(cfg, pixel_statistics(cfg).rgb_mean())
-        tests = build_test_datasets(cfg, train_set) if cfg.DATASETS.TEST else {}
-        train_set, tests = check_training(train_set, tests, cfg.DATALOADER.BROKEN)
+        check_shares(cfg.SOLVER)
+        with first_here():
+            train_set = build_train_dataset(cfg, pixel_statistics(cfg).rgb_mean())
+            tests = build_test_datasets(cfg, train_set) if cfg.DATASETS.TEST else {}
+            train_set, tests = check_training(train_set, tests, cfg.DATALOADER.BROKEN)
         cfg = resolve(cfg, len(train_set.classes), batches_per_epoch(cfg, train_set))
         check_memory(cfg, train_set, tests.values())
         return cls(cfg, device, train_set, tests)
@@ -95,14 +97,25 @@ class DetectionTask:
         """The model with random weights."""
         return build_detector(self.cfg)
 
-    def batches(self, start: int, stop: int) -> BatchLoader:
-        """The batches of the steps from `start` to before `stop`."""
-        return train_loader(self.cfg, self.train_set, start, stop)
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """This process's batches of the steps from `start` to before `stop`, padded as those of all others."""
+        for batch in train_loader(self.cfg, self.train_set, start, stop):
+            yield batch if world_size() == 1 else padded(batch, *largest(batch.images.shape[2:]))
+
+    def parts(self, batch: Batch, number: int) -> list[Batch]:
+        """A batch as micro-batches: the images m, m + number, .. are the m-th. For one, the batch itself."""
+        if number == 1:
+            return [batch]
+        targets = [to_device(target, self.device) for target in batch.targets]
+        whole = Whole(targets, number)
+        every = (slice(m, None, number) for m in range(number))
+        return [Batch(batch.images[own], batch.sizes[own], targets[own], whole) for own in every]
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The head's weighted losses."""
         images = batch.images.to(self.device, non_blocking=True)
-        return model(images, batch.sizes, [to_device(target, self.device) for target in batch.targets])
+        targets = [to_device(target, self.device) for target in batch.targets]
+        return model(images, batch.sizes, targets, *[batch.whole] * (batch.whole is not None))
 
     def names(self, batch: Batch) -> list[str]:
         """The ids of the images."""
@@ -145,7 +158,8 @@ def train(cfg: CfgNode, resume: bool = False) -> Metrics:
     no file behind. NonFiniteError stops a run that diverges and leaves its checkpoints as they are.
     """
     show_log()
-    with listening(), claimed(cfg.OUTPUT_DIR, resume) as (folder, make):
+    device = pick_device(cfg.MODEL.DEVICE)
+    with listening(), joined(device), claimed(cfg.OUTPUT_DIR, resume) as (folder, make):
         with beginning():
             if cfg.LOG.TENSORBOARD:
                 require_tensorboard()
@@ -154,7 +168,8 @@ def train(cfg: CfgNode, resume: bool = False) -> Metrics:
                 run = start(task, folder, resume)
         with beginning("no checkpoint was written"), held():
             make()
-            save_config(task.cfg, folder / "config.yaml")
+            if is_main():
+                save_config(task.cfg, folder / "config.yaml")
             log.info("%s", detection_header(task.cfg, run, task.device, task.train_set, task.tests))
         metrics = loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
         with suppress(Stopped), held():  # all is done
@@ -187,14 +202,17 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
         if run.metrics is not None and run.metrics.keys() != task.tests.keys():
             run.metrics = None  # of other test sets
     else:
-        load_weights(model, cfg, data.classes)  # type: ignore[arg-type]
+        with first_here():  # which may fetch a file
+            load_weights(model, cfg, data.classes)  # type: ignore[arg-type]
         if not cfg.MODEL.WEIGHT and cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT:
             log.warning(
                 "MODEL.WEIGHT is empty, so random weights are frozen by MODEL.BACKBONE.FREEZE_CONV_BODY_AT %d: set it "
                 "to 0, and MODEL.BACKBONE.NORM to bn or gn",
                 cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT,
             )
-    few = check_batch(model.train(), cfg.SOLVER.IMS_PER_BATCH, from_scratch=not cfg.MODEL.WEIGHT)
+    images = images_together(model.train(), cfg)
+    few = check_batch(model, images, from_scratch=not cfg.MODEL.WEIGHT)
+    run.wrapped = wrap(model, unused=world_size() > 1 and bool(unreached(task, model)))
     for warning in filter(None, [few, *idle_schedule(cfg.SOLVER)]):
         log.warning("%s", warning)
     return run
@@ -212,7 +230,36 @@ def plan(cfg: CfgNode, tests: bool) -> Plan:
         clip=solver.CLIP_GRAD_NORM,
         precision=solver.AMP,
         tensorboard=cfg.LOG.TENSORBOARD,
+        accumulate=solver.ACCUM_ITERS,
     )
+
+
+def images_together(model: nn.Module, cfg: CfgNode) -> int:
+    """The images that a trained batch norm measures together: of a micro-batch, and with sync_bn of all processes."""
+    parts = cfg.SOLVER.ACCUM_ITERS
+    if any(type(module) is nn.BatchNorm2d for module in model.modules()):
+        parts *= world_size()
+    return max(1, cfg.SOLVER.IMS_PER_BATCH // parts)
+
+
+def unreached(task: DetectionTask, model: nn.Module) -> list[str]:
+    """Names of trained parameters that no loss depends on, such as those of a level that the neck does not take."""
+    side, state = 128, deepcopy(model.state_dict())
+    target = Target(
+        boxes=torch.tensor([[8.0, 8.0, 72.0, 72.0]]),
+        labels=torch.zeros(1, dtype=torch.int64),
+        ignore=torch.zeros(0, 4),
+        image_id=0,
+        original=(side, side),
+        draw=1,
+    )
+    batch = Batch(torch.zeros(2, 3, side, side, dtype=torch.uint8), [(side, side)] * 2, [target] * 2)
+    torch.stack(list(task.losses(model, batch).values())).sum().backward()
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    found = [name for name, parameter in trained if parameter.grad is None]
+    model.zero_grad(set_to_none=True)
+    model.load_state_dict(state)
+    return found
 
 
 def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") -> Metrics:  # noqa: PT028 - no test of pytest
@@ -223,10 +270,16 @@ def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") 
     show_log()
     device = pick_device(cfg.MODEL.DEVICE)
     check_names(cfg)
+    with joined(device):
+        return _test(cfg, device, weight, which)
+
+
+def _test(cfg: CfgNode, device: torch.device, weight: str | Path | None, which: str) -> Metrics:
     found = find_trained(cfg, weight, which)
     cfg = found.resolve(cfg)
     check_folder(Path(cfg.OUTPUT_DIR))
-    datasets = check_tests(build_test_datasets(cfg, outputs=found.classes), cfg.DATALOADER.BROKEN)
+    with first_here():
+        datasets = check_tests(build_test_datasets(cfg, outputs=found.classes), cfg.DATALOADER.BROKEN)
     classes = next(iter(datasets.values())).classes
     cfg = resolve_model(cfg, len(classes))
     check_memory(cfg, None, datasets.values())
@@ -257,18 +310,35 @@ def evaluate(
         start = time.perf_counter()
         evaluators = detect_on(model, dataset, cfg, outputs)
         home = folder if len(datasets) == 1 else folder / name
-        metrics[name] = save_measures(home, evaluators, dataset, cfg, subject, time.perf_counter() - start)
-    return metrics
+        if is_main():
+            metrics[name] = save_measures(home, evaluators, dataset, cfg, subject, time.perf_counter() - start)
+    return from_main(metrics)
 
 
 def detect_on(model: Detector, dataset: CocoDetection, cfg: CfgNode, outputs: Sequence[str] = ()) -> list[Evaluator]:
-    """The evaluators of TEST.EVALUATOR with the model's detections on all images of a data set."""
+    """The evaluators of TEST.EVALUATOR with the model's detections on all images of a data set.
+
+    Several processes share the images; the first one's evaluators get the detections of all.
+    """
     evaluators = build_evaluators(cfg, dataset)
     for detections, targets in detect_all(model, test_loader(cfg, dataset), cfg.TEST.AMP):
         found = of_real_classes(detections, outputs, dataset.classes)
         for evaluator in evaluators:
             evaluator.update(found, targets)
+    others = gathered([evaluator.given for evaluator in evaluators])[1:]
+    for i, evaluator in enumerate(evaluators):
+        evaluator.merge(given[i] for given in others)
     return evaluators
+
+
+def padded(batch: Batch, height: int, width: int) -> Batch:
+    """A batch whose images are this high and wide, by zeros to the right and at the bottom."""
+    here = batch.images
+    if here.shape[2:] == (height, width):
+        return batch
+    images = here.new_zeros(len(here), height, width, 3).permute(0, 3, 1, 2)
+    images[:, :, : here.shape[2], : here.shape[3]] = here
+    return batch._replace(images=images)
 
 
 def to_device(target: Target, device: torch.device) -> Target:

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from detector.distributed import world_size
 from detector.engine.optim import make_optimizer
+from detector.errors import UserError
 
 _LAST_DECAY = 8 / 9  # of a training, where the usual schedules have their last step: 80000 of 90000
 
@@ -29,6 +31,19 @@ def build_optimizer(solver: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         {"params": biases, "lr": bias_lr, "base_lr": bias_lr, "weight_decay": solver.WEIGHT_DECAY_BIAS},
     ]
     return make_optimizer(solver.OPTIMIZER, groups, solver.MOMENTUM)
+
+
+def check_shares(solver: CfgNode) -> None:
+    """Raise ValueError where a step has fewer images than processes and micro-batches that share it."""
+    images, parts, world = solver.IMS_PER_BATCH, solver.ACCUM_ITERS, world_size()
+    if images // world >= parts:
+        return
+    sharing = " and ".join([f"{world} processes"] * (world > 1) + [f"SOLVER.ACCUM_ITERS {parts}"] * (parts > 1))
+    raise UserError(
+        f"SOLVER.IMS_PER_BATCH {images} are the images of a whole step, which {sharing} share: each part needs one, so "
+        f"write SOLVER.IMS_PER_BATCH {world * parts} or more{' or fewer processes' * (world > 1)}"
+        f"{' or a smaller SOLVER.ACCUM_ITERS' * (parts > 1)}"
+    )
 
 
 def learning_rate_factor(solver: CfgNode, step: int) -> float:

@@ -1,12 +1,13 @@
 """What every head provides, and the table of heads."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from detector.distributed import sum_over, world_size
 from detector.models.necks.base import NeckKeys
 from detector.registry import Registry
 from detector.structures import ClassRows, Detection, Features, Level, Size, Target
@@ -22,8 +23,20 @@ class Head(nn.Module):
     classifier: Mapping[str, ClassRows] = {}
 
     def loss(self, features: Features, targets: list[Target], sizes: list[Size]) -> dict[str, Tensor]:
-        """Weighted scalar losses of a batch; an image without boxes is legal."""
+        """Weighted scalar losses of a batch; an image without boxes is legal.
+
+        What they are divided by is a mean over all processes, see `shared`. A head that defines `normalisers` takes
+        them as a fourth argument, None for a batch that is a whole step.
+        """
         raise NotImplementedError
+
+    def normalisers(self, features: Features, targets: list[Target], parts: int) -> Tensor | None:
+        """What losses are divided by as far as the targets alone decide it, for a step in `parts` micro-batches.
+
+        features: of any micro-batch, as all are of one size; targets: of all of them. Each is a mean over processes and
+        micro-batches, as `shared` gives it. None: the head divides each micro-batch's losses by its own numbers.
+        """
+        return None
 
     def answered(self, features: Features, targets: list[Target]) -> list[Tensor]:
         """The boxes of each image, by their index, that some location, anchor or region answers for in training.
@@ -35,6 +48,19 @@ class Head(nn.Module):
     def predict(self, features: Features, sizes: list[Size]) -> list[Detection]:
         """Detections of each image, scores descending; sizes are those before padding."""
         raise NotImplementedError
+
+
+def shared(numbers: Tensor, least: Sequence[float] | None = None, parts: int = 1) -> Tensor:
+    """What one of several processes divides its losses by, so that their mean is the loss of all images together.
+
+    numbers [K]: of this process; least: of each sum, at least one by default; parts: micro-batches that they were
+    summed over. Returns the sums over all processes, by the number of processes and parts. Tian et al. 2019's code
+    does so for FCOS.
+    """
+    totals = sum_over(numbers)
+    limits = [1.0] * len(totals) if least is None else least
+    clamped = [total.clamp(min=limit) for total, limit in zip(totals, limits, strict=True)]
+    return torch.stack(clamped) / (world_size() * parts)
 
 
 def chance(target: Target, stage: int, device: torch.device) -> torch.Generator | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from detector.errors import UserError
-from detector.models.heads.base import Head, Standard, chance, register_head
+from detector.models.heads.base import Head, Standard, chance, register_head, shared
 from detector.models.heads.box_head import BoxHead
 from detector.models.heads.rpn import RPN, build_rpn
 from detector.models.necks.base import NeckKeys
@@ -140,13 +140,19 @@ class FasterRCNN(Head):
         """All boxes of each image: they are regions themselves, whatever the anchors."""
         return [torch.arange(len(target["boxes"])) for target in targets]
 
-    def loss(self, features: Features, targets: list[Target], sizes: list[Size]) -> dict[str, Tensor]:
+    def normalisers(self, features: Features, targets: list[Target], parts: int) -> Tensor:
+        """The RPN's number of anchors. That of the regions depends on its proposals: each micro-batch has its own."""
+        return self.rpn.normalisers(features, targets, parts)
+
+    def loss(
+        self, features: Features, targets: list[Target], sizes: list[Size], normalisers: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The RPN's two losses and the regions': cross entropy, and regression of the positives over all sampled.
 
         Ren et al. 2015, eq. 1; Girshick 2015, sec. 2.3. Zeros that still carry gradients where nothing is sampled. The
         names of a cascade's losses end in the number of the stage, from 0.
         """
-        losses, proposals = self.rpn.loss(features, targets, sizes)
+        losses, proposals = self.rpn.loss(features, targets, sizes, normalisers)
         samples = self.training_samples(proposals.boxes, targets)
         several = len(self.box_heads) > 1
         for k, box_head in enumerate(self.box_heads):
@@ -219,7 +225,7 @@ class FasterRCNN(Head):
             self.loss_type,
             self.smooth_l1_beta,
         )
-        number = max(len(samples.labels), 1)
+        (number,) = shared(logits.new_full((1,), len(samples.labels)))
         entropy = F.cross_entropy(logits, samples.labels, reduction="sum")
         return {"loss_classifier": entropy / number, "loss_box_reg": regression / number}
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from detector.errors import UserError
-from detector.models.heads.base import Head, Standard, flatten, register_head
+from detector.models.heads.base import Head, Standard, flatten, register_head, shared
 from detector.models.necks.base import NeckKeys
 from detector.models.norm import group_norm
 from detector.ops.anchors import grid_points, padded_strides
@@ -162,7 +162,24 @@ class FCOS(Head):
         """The boxes of each image that some location answers for, see `assign`."""
         return [match[match > BACKGROUND].unique() for match in self.assign(self.points(features), targets)]
 
-    def loss(self, features: Features, targets: list[Target], sizes: list[Size]) -> dict[str, Tensor]:
+    def normalisers(self, features: Features, targets: list[Target], parts: int) -> Tensor:
+        """The number of positive locations, and the sum of their weights in the IoU loss."""
+        points = self.points(features)
+        match = self.assign(points, targets)
+        _, location = (match > BACKGROUND).nonzero(as_tuple=True)
+        boxes = torch.cat([t["boxes"][m[m > BACKGROUND]] for t, m in zip(targets, match, strict=True)])
+        boxes = boxes.to(torch.promote_types(features[next(iter(self.strides))].dtype, torch.float32))
+        return self.divisors(centerness_targets(boxes_to_distances(torch.cat(points)[location], boxes)), parts)
+
+    def divisors(self, quality: Tensor, parts: int = 1) -> Tensor:
+        """What `normalisers` says, of positive locations with these centerness targets [K]."""
+        number = quality.new_full((), len(quality))
+        weight = quality.sum() if self.centerness_weights_reg else number
+        return shared(torch.stack([number, weight]), (1.0, 1e-6), parts)
+
+    def loss(
+        self, features: Features, targets: list[Target], sizes: list[Size], normalisers: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Focal, IoU and centerness loss. Sec. 3.1 and 3.2.
 
         The first and last are divided by the number of positive locations, the second is the mean over these, weighted
@@ -180,11 +197,10 @@ class FCOS(Head):
         if any(len(t["ignore"]) for t in targets):
             # A logit of -inf has neither loss nor gradient.
             logits = logits.masked_fill((match == IGNORED)[..., None], -math.inf)
-        positives = max(len(labels), 1)
         rows = image * logits.shape[1] + location
         focal = sigmoid_focal_sum(logits.flatten(0, 1), rows, labels, self.alpha, self.gamma)
 
-        target = boxes_to_distances(torch.cat(points)[location], boxes)
+        target = boxes_to_distances(torch.cat(points)[location], boxes.to(distances.dtype))
         quality = centerness_targets(target)
         predicted = distances[image, location]
         if self.norm_reg_targets and self.iou_loss_type != "plain_giou":  # which does not depend on the unit
@@ -192,10 +208,11 @@ class FCOS(Head):
             predicted, target = predicted / stride[location], target / stride[location]
         iou = distance_iou_loss(predicted, target, self.iou_loss_type)
         weight = quality if self.centerness_weights_reg else torch.ones_like(quality)
+        positives, weights = self.divisors(quality) if normalisers is None else normalisers
         entropy = F.binary_cross_entropy_with_logits(centerness[image, location], quality, reduction="sum")
         return {
             "loss_cls": focal / positives,
-            "loss_reg": (weight * iou).sum() / weight.sum().clamp(min=1e-6),
+            "loss_reg": (weight * iou).sum() / weights,
             "loss_centerness": entropy / positives,
         }
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from detector.errors import UserError
-from detector.models.heads.base import Head, Standard, flatten, register_head
+from detector.models.heads.base import Head, Standard, flatten, register_head, shared
 from detector.models.layers import (
     conv_layer,
     deconv_layer,
@@ -194,14 +194,24 @@ class RefineDet(Head):
         matches = self.assign(self.anchors(features).expand(len(targets), -1, -1), targets)
         return [match[match > BACKGROUND].unique() for match in matches]
 
-    def loss(self, features: Features, targets: list[Target], sizes: list[Size]) -> dict[str, Tensor]:
-        """Classification and regression of the ARM's two classes and of the ODM's. Sec. 3.3, eq. 1."""
-        return self.losses(self.anchors(features), self(features), targets)
+    def normalisers(self, features: Features, targets: list[Target], parts: int) -> Tensor:
+        """The number of the ARM's positives. The ODM's depend on the ARM's boxes: each micro-batch has its own."""
+        match = self.assign(self.anchors(features).expand(len(targets), -1, -1), targets)
+        return shared((match > BACKGROUND).sum()[None].float(), parts=parts)
 
-    def losses(self, anchors: Tensor, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
+    def loss(
+        self, features: Features, targets: list[Target], sizes: list[Size], normalisers: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Classification and regression of the ARM's two classes and of the ODM's. Sec. 3.3, eq. 1."""
+        return self.losses(self.anchors(features), self(features), targets, normalisers)
+
+    def losses(
+        self, anchors: Tensor, outputs: Outputs, targets: list[Target], normalisers: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Losses from the outputs of `forward`, each divided by the number of its module's positives in the batch.
 
-        anchors [P, 4]. Where nothing is positive, zeros that still carry gradients.
+        anchors [P, 4]; normalisers [1]: that number of the ARM, if it is that of more images. Where nothing is
+        positive, zeros that still carry gradients.
         """
         arm_logits, arm_deltas, odm_logits, odm_deltas = outputs
         every = anchors.expand(len(targets), -1, -1)
@@ -209,16 +219,23 @@ class RefineDet(Head):
         # Anchors that are surely background teach the ODM nothing. Those with a box are trained nevertheless.
         unsure = arm_logits.detach().softmax(-1)[..., 0] >= self.objectness_thresh
         binary: list[Target] = [{**t, "labels": torch.zeros_like(t["labels"])} for t in targets]
-        arm_cls, arm_reg = self.multibox(every, arm_logits, arm_deltas, binary, torch.ones_like(unsure))
+        arm_cls, arm_reg = self.multibox(every, arm_logits, arm_deltas, binary, torch.ones_like(unsure), normalisers)
         odm_cls, odm_reg = self.multibox(refined, odm_logits, odm_deltas, targets, unsure)
         return {"loss_arm_cls": arm_cls, "loss_arm_reg": arm_reg, "loss_odm_cls": odm_cls, "loss_odm_reg": odm_reg}
 
     def multibox(
-        self, references: Tensor, logits: Tensor, deltas: Tensor, targets: list[Target], unsure: Tensor
+        self,
+        references: Tensor,
+        logits: Tensor,
+        deltas: Tensor,
+        targets: list[Target],
+        unsure: Tensor,
+        normalisers: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """SSD's loss: cross entropy of positives and hard negatives, smooth L1 of positives. Liu et al. 2016, eq. 1.
 
-        references and deltas [N, P, 4]; logits [N, P, K + 1], background last; unsure [N, P] bool: may be negative.
+        references and deltas [N, P, 4]; logits [N, P, K + 1], background last; unsure [N, P] bool: may be negative;
+        normalisers [1]: what both are divided by, None: the number of positives.
         """
         match = self.assign(references, targets)
         positive = match > BACKGROUND
@@ -231,7 +248,7 @@ class RefineDet(Head):
         hardness = -logits.detach().log_softmax(-1)[..., -1]
         negative = (match == BACKGROUND) & unsure
         chosen = positive | mine_hard_negatives(hardness, positive, negative, self.neg_pos_ratio)
-        number = max(len(classes), 1)
+        (number,) = shared(logits.new_full((1,), len(classes))) if normalisers is None else normalisers
         wanted = encode_deltas(references[positive], boxes.to(references.dtype), self.weights)
         regression = F.smooth_l1_loss(deltas[positive], wanted, reduction="sum")
         entropy = F.cross_entropy(logits[chosen], labels[chosen], reduction="sum")

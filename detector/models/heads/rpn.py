@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from detector.errors import UserError
-from detector.models.heads.base import chance, flatten
+from detector.models.heads.base import chance, flatten, shared
 from detector.ops.anchors import anchor_cells, grid_anchors, legacy_anchor_cells, padded_strides
 from detector.ops.boxes import decode_deltas, encode_deltas
-from detector.ops.matching import match_boxes, sample_balanced
+from detector.ops.matching import BACKGROUND, match_boxes, sample_balanced
 from detector.ops.select import keep_best
 from detector.structures import Features, Level, Size, Target
 
@@ -124,17 +124,26 @@ class RPN(nn.Module):
             strides = padded_strides(grids, strides[0][0])
         return [grid_anchors(*place) for place in zip(self.cells, grids, strides, strict=True)]
 
-    def loss(self, features: Features, targets: list[Target], sizes: list[Size]) -> tuple[dict[str, Tensor], Proposals]:
+    def normalisers(self, features: Features, targets: list[Target], parts: int) -> Tensor:
+        """The number of anchors that are sampled, which does not depend on which they are."""
+        match = self.assign(torch.cat(self.anchors(features)), targets)
+        positives, background = (match >= 0).sum(1), (match == BACKGROUND).sum(1)
+        chosen = positives.clamp(max=int(self.batch_size_per_image * self.positive_fraction))
+        number = chosen + torch.minimum(background, self.batch_size_per_image - chosen)
+        return shared(number.sum()[None].float(), parts=parts)
+
+    def loss(
+        self, features: Features, targets: list[Target], sizes: list[Size], normalisers: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Proposals]:
         """Losses of sampled anchors, divided by their number, and the proposals to train the next stage with.
 
-        Sec. 3.1.2 and 3.1.3. sizes: of the images before padding.
+        Sec. 3.1.2 and 3.1.3. sizes: of the images before padding; normalisers: as the function of this name gives them.
         """
         anchors, (objectness, deltas) = self.anchors(features), self(features)
         proposals = self.select(anchors, objectness, deltas, sizes, "train")
         match = self.assign(torch.cat(anchors), targets)
-        return self.losses(
-            torch.cat(anchors), torch.cat(objectness, 1), torch.cat(deltas, 1), match, targets
-        ), proposals
+        outputs = torch.cat(objectness, 1), torch.cat(deltas, 1)
+        return self.losses(torch.cat(anchors), *outputs, match, targets, normalisers), proposals
 
     def predict(self, features: Features, sizes: list[Size]) -> Proposals:
         """The proposals of each image. Sec. 3.1 and 3.3."""
@@ -152,12 +161,18 @@ class RPN(nn.Module):
         return sample_balanced(match, self.batch_size_per_image, self.positive_fraction, generator)
 
     def losses(
-        self, anchors: Tensor, objectness: Tensor, deltas: Tensor, match: Tensor, targets: list[Target]
+        self,
+        anchors: Tensor,
+        objectness: Tensor,
+        deltas: Tensor,
+        match: Tensor,
+        targets: list[Target],
+        normalisers: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Cross entropy of the sampled anchors, smooth L1 of the positives among them; both over their number.
 
-        anchors [P, 4]; objectness [N, P]; deltas [N, P, 4]; match [N, P]. Zeros that still carry gradients where
-        nothing is sampled.
+        anchors [P, 4]; objectness [N, P]; deltas [N, P, 4]; match [N, P]; normalisers [1]: that number, if it is that
+        of more images. Zeros that still carry gradients where nothing is sampled.
         """
         logits, labels, predicted, wanted = [], [], [], []
         for i, target in enumerate(targets):
@@ -169,7 +184,7 @@ class RPN(nn.Module):
             boxes = target["boxes"].to(anchors.dtype)[match[i, positives]]
             wanted.append(encode_deltas(anchors[positives], boxes))
         logit = torch.cat(logits)
-        number = max(len(logit), 1)
+        (number,) = shared(logit.new_full((1,), len(logit))) if normalisers is None else normalisers
         regression = F.smooth_l1_loss(
             torch.cat(predicted), torch.cat(wanted), reduction="sum", beta=self.smooth_l1_beta
         )

@@ -1,0 +1,90 @@
+"""Trainings by several processes, as torchrun starts them, and what they come to."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from helpers import ROOT, environment
+
+from detector.config import load_config
+from detector.distributed import gathered, is_main, joined
+from detector.engine import loop
+from detector.tasks import detection
+
+
+class Course(detection.DetectionTask):
+    """A task that notes what each step sees: of every image its id, boxes and place among the step's draws.
+
+    double: in float64, but for the pixels.
+    """
+
+    double = False
+
+    def build(self):
+        model = super().build()
+        return model.double() if self.double else model
+
+    def losses(self, model, batch):
+        for target, size in zip(batch.targets, batch.sizes, strict=True):
+            entry = [target["image_id"], target["draw"], list(size), list(batch.images.shape[2:])]
+            self.seen.append([*entry, target["boxes"].tolist()])
+        return super().losses(model, batch)
+
+
+def course(cfg, double=False):
+    """Train as `detector train` does. Returns the loss terms of each step, the weights, and what each step saw."""
+    terms = []
+    task = Course.from_config(cfg)
+    task.double, task.seen = double, []
+    real = loop.update
+
+    def noted(run, *rest):
+        values, rate = real(run, *rest)
+        terms.append(values)
+        return values, rate
+
+    with detection.claimed(cfg.OUTPUT_DIR, False) as (folder, make):
+        run = detection.start(task, folder)
+        make()
+        loop.update = noted
+        try:
+            loop.train(run, task, detection.plan(task.cfg, tests=False))
+        finally:
+            loop.update = real
+    seen = sorted(entry for share in gathered(task.seen) for entry in share if entry[0])  # 0: made for a check
+    return {"terms": terms, "model": run.model.state_dict(), "seen": json.dumps(seen)}
+
+
+def courses(home, jobs, number=2):
+    """What `course` gives for each job, a name with (config, double), by `number` processes."""
+    home.mkdir()
+    for name, (cfg, double) in jobs.items():
+        (home / f"{name}.yaml").write_text(cfg.dump())
+        (home / f"{name}.json").write_text(json.dumps(double))
+    ran = torchrun(number, "-m", "helpers.ranks", str(home))
+    assert ran.returncode == 0, ran.stderr
+    return {name: torch.load(home / f"{name}.pt", weights_only=True) for name in jobs}
+
+
+def torchrun(number, *words, cwd=None, flags=(), timeout=300):
+    """Run a command by `number` processes."""
+    head = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(number), *flags]
+    env = {**environment(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*head, *map(str, words)], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
+
+
+def main(home):
+    torch.set_num_threads(1)
+    with joined(torch.device("cpu")):
+        for path in sorted(home.glob("*.yaml")):
+            double = json.loads(path.with_suffix(".json").read_text())
+            cfg = load_config(str(path), ["OUTPUT_DIR", str(home / path.stem)])
+            found = course(cfg, double)
+            if is_main():
+                torch.save(found, path.with_suffix(".pt"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
