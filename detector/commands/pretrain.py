@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add(
         "--checkpoint-stages", type=_numbers, default=(), metavar="1,2,..",
-        help="stages, 1 to 4, of whose blocks only the input is kept for the backward pass: less memory, more time",
+        help="stages, 1 to 4, whose activations the backward pass computes again: less memory, more time",
     )  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     add("--tensorboard", action="store_true", help='write for TensorBoard too; needs pip install "residet[log]"')

@@ -74,7 +74,7 @@ class Backbone(nn.Module):
         )
 
     def set_recomputed(self, stages: Collection[int]) -> None:
-        """Keeps only the inputs of the blocks of some stages, numbers from 1, for the backward pass.
+        """Keeps few activations of some stages, numbers from 1; the backward pass computes the others again.
 
         See `detector.models.recompute`; of frozen stages nothing is kept anyway.
         Raises ValueError in a backbone that has no such stage.
