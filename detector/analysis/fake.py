@@ -6,7 +6,6 @@ from typing import Any
 import torch
 import torchvision.ops  # noqa: F401 - registers its operators
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 POSITIVE = 1 / 16

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.modules.batchnorm import _BatchNorm
 from yacs.config import CfgNode
 
 from detector.analysis.fake import Assumed, fake_tensors
@@ -14,6 +15,7 @@ from detector.analysis.memory import Ledger
 from detector.config.defaults import flat
 from detector.distributed import world_size
 from detector.engine.device import autocast
+from detector.errors import UserError
 from detector.models.build import build_detector
 from detector.structures import Size, Target
 from detector.tasks.solver import build_optimizer
@@ -62,7 +64,8 @@ class Footprint:
     """The detector that a config describes, ready to count steps. MODEL.NUM_CLASSES must not be 0.
 
     What values decide is assumed, see `detector.analysis.fake`. Tensors are those of a step on the CPU; on CUDA they
-    are the same but for RoIAlign's. Raises ValueError and KeyError as `build_detector` does.
+    are the same but for RoIAlign's. recomputable: stages that MODEL.BACKBONE.CHECKPOINT_STAGES could name; least:
+    images of a micro-batch at least. Raises ValueError and KeyError as `build_detector` does.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -78,14 +81,24 @@ class Footprint:
             self._fill_gradients()
             self._optimizer.step()  # which makes its state
         self._found: dict[Step, Memory] = {}
+        self.recomputable = self._stages(cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT)
         # Norms of pooled maps see one value of each image, and a single one has no variance.
-        self.least = 2 if any(getattr(m, "pooled", False) and m.training for m in self._model.modules()) else 1
+        norms = [m for m in self._model.modules() if isinstance(m, _BatchNorm) and m.training]
+        self.least = 2 if any(getattr(norm, "pooled", False) for norm in norms) else 1
 
     def peak(self, step: Step) -> Memory:
         """The memory of a step; of the micro-batches the largest counts, which is not the first one."""
         if step not in self._found:
             self._found[step] = self._run(step)
         return self._found[step]
+
+    def _stages(self, frozen: int) -> list[int]:
+        """The stages whose activations are kept, as they are trained, and could be computed again."""
+        try:
+            self._model.backbone.set_recomputed((1, 2, 3, 4))
+        except UserError:  # a plugin's
+            return []
+        return [number for number in (1, 2, 3, 4) if number >= frozen]
 
     def _fill_gradients(self) -> None:
         for parameter in self._model.parameters():
