@@ -188,7 +188,7 @@ def remedies(step: Step, stages: Sequence[int]) -> Iterator[list[Remedy]]:
     sets = [tuple(sorted({*stages[:number], *step.stages})) for number in range(1, len(stages) + 1)]
     again: list[Choice] = [
         (f"MODEL.BACKBONE.CHECKPOINT_STAGES {','.join(map(str, found))}", {"stages": found})
-        for found in sets
+        for found in dict.fromkeys(sets)
         if {*found} != {*step.stages}
     ]
     for group in (
