@@ -138,6 +138,8 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
         if isinstance(error, UserError) and run.step == start:
             raise
         kept = keep_unharmed(run, start, plan)
+        if told and not is_main():  # the first process says what was kept
+            raise
         if not told:  # a bug
             log.error("%s", kept)
             raise

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from detector.distributed import world_size
 from detector.engine.device import device_name
 from detector.errors import FileAccessError
 from detector.files import json_bytes, open_append, write_atomic
@@ -59,6 +60,7 @@ def header(text: str, device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
+        "processes": world_size(),
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from detector.config.write import was_saved
-from detector.distributed import from_main, is_main
+from detector.distributed import from_main, is_main, world_size
 from detector.engine.health import BATCH, Health, divergence, ruined
 from detector.engine.lock import locked
 from detector.errors import FileAccessError, MissingFileError, UserError
@@ -94,6 +94,7 @@ class Run:
             "best": self.best,
             "metrics": self.metrics,
             "versions": versions(),
+            "processes": world_size(),
             **self.health.content(),
             **self.facts,
         }

@@ -134,7 +134,7 @@ def train_classifier(recipe: Recipe, resume: bool = False) -> dict[str, float]:
     """
     show_log()
     device = pick_device(recipe.device)
-    with listening(), joined(device), claimed(recipe.output, resume) as (folder, make):
+    with joined(device), listening(), claimed(recipe.output, resume) as (folder, make):
         with beginning():
             task, run = prepare(recipe, folder, resume)
         train_set = task.train_set

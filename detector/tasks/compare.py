@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 from detector.config import config_from_text
 from detector.config.defaults import flat
 from detector.config.idle import idle_keys
+from detector.distributed import world_size
 from detector.errors import UserError
 from detector.text import printable
 from detector.version import versions
@@ -88,6 +89,8 @@ def compare(file: WeightFile, cfg: CfgNode, classes: Sequence[str], pictures: in
     said += [
         Change(f"version of {name}", before.get(name), now) for name, now in here.items() if before.get(name) != now
     ]
+    if (number := content.get("processes", world_size())) != world_size():
+        said.append(Change("processes", number, world_size()))
     if (number := content.get("pictures", pictures)) != pictures:
         said.append(Change("pictures to train on", number, pictures))
     if said:

@@ -159,7 +159,7 @@ def train(cfg: CfgNode, resume: bool = False) -> Metrics:
     """
     show_log()
     device = pick_device(cfg.MODEL.DEVICE)
-    with listening(), joined(device), claimed(cfg.OUTPUT_DIR, resume) as (folder, make):
+    with joined(device), listening(), claimed(cfg.OUTPUT_DIR, resume) as (folder, make):
         with beginning():
             if cfg.LOG.TENSORBOARD:
                 require_tensorboard()

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from detector.data.capacity import workers_text
 from detector.data.coco import CocoDetection, JoinedDataset
+from detector.distributed import world_size
 from detector.engine.run import Run
 from detector.tasks.recipe import Recipe
 from detector.text import printable
@@ -46,7 +47,7 @@ def detection_header(
         ("classes", classes_text(train.classes)),
         ("train", pictures_text(train)),
         *(shown or [("test", "nothing")]),
-        ("schedule", schedule_text(run.step, solver.MAX_ITER, solver.IMS_PER_BATCH, epochs)),
+        ("schedule", schedule_text(run.step, solver.MAX_ITER, solver.IMS_PER_BATCH, epochs, solver.ACCUM_ITERS)),
         ("rate", f"{solver.OPTIMIZER} {solver.BASE_LR:g}, {_decay(solver)}"),
         ("workers", workers_text(cfg.DATALOADER.NUM_WORKERS)),
         ("output", ": ".join([str(run.folder), *filter(None, [", ".join(periods)])])),
@@ -127,7 +128,8 @@ def device_text(device: torch.device, precision: str) -> str:
     else:
         threads = torch.get_num_threads()
         name = f"{device}, {threads} thread{'s' * (threads != 1)}" if device.type == "cpu" else str(device)
-    return f"{name}, {_PRECISIONS[precision]}"
+    number = world_size()
+    return f"{name}, {_PRECISIONS[precision]}" + f", the first of {number} processes" * (number > 1)
 
 
 def parameters_text(model: nn.Module) -> str:
@@ -148,11 +150,13 @@ def pictures_text(dataset: CocoDetection | JoinedDataset) -> str:
     return f"{printable(dataset.name)}: {_many(len(dataset), 'picture')}, {_many(dataset.num_boxes, 'box', 'es')}"
 
 
-def schedule_text(step: int, steps: int, batch: int, epochs: float) -> str:
-    """Steps, pictures a step, and how often every picture is seen."""
+def schedule_text(step: int, steps: int, batch: int, epochs: float, accumulate: int = 1) -> str:
+    """Steps, pictures a step, how they are shared, and how often every picture is seen."""
+    shared = [_many(world_size(), "process", "es")] * (world_size() > 1) + [f"{accumulate} turns"] * (accumulate > 1)
     begun = f", from step {step:,}" if step else ""
     times = f"{epochs:.3g}"
-    return f"{_many(steps, 'step')} of {_many(batch, 'picture')}{begun}: {times} epoch{'s' * (times != '1')}"
+    parts = f" in {' and '.join(shared)}" if shared else ""
+    return f"{_many(steps, 'step')} of {_many(batch, 'picture')}{parts}{begun}: {times} epoch{'s' * (times != '1')}"
 
 
 def _many(number: int, what: str, ending: str = "s") -> str:
