@@ -69,7 +69,7 @@ def joined(device: torch.device) -> Iterator[None]:
 
 
 def _this_start(store: distributed.Store) -> distributed.Store:
-    """What of a store is of this start: when torchrun starts processes again, their store still knows the old addresses.
+    """The part of a store that is of this start: when torchrun starts all again, it still holds the old addresses.
 
     On several machines the number of starts may differ; there torchrun has to make a new store itself.
     """

@@ -4,7 +4,8 @@ import json
 
 import pytest
 import torch
-from helpers.ranks import course, courses
+from helpers.ranks import course, courses, torchrun
+from helpers.runs import same_bits
 
 from detector.errors import UserError
 from detector.models.build import build_detector, resolve_parts
@@ -156,3 +157,49 @@ def test_a_part_of_a_step_knows_all_its_targets(small):
 def test_more_turns_than_images_are_refused(small):
     with pytest.raises(UserError, match=r"IMS_PER_BATCH 4 .*ACCUM_ITERS 5 share.*IMS_PER_BATCH 5 or more"):
         DetectionTask.from_config(small("many", "fcos", "gn", "SOLVER.ACCUM_ITERS", 5))
+
+
+KILLED_ONCE = """
+import os, signal, sys
+from pathlib import Path
+from detector.__main__ import main
+from detector.engine import loop
+
+update, mark = loop.update, Path(sys.argv.pop(1))
+
+def killed_once(run, *rest):
+    if run.step == 3 and os.environ["RANK"] == "1" and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return update(run, *rest)
+
+loop.update = killed_once
+main()
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_starts_again_after_a_process_was_killed(small, tmp_path):
+    """With --max-restarts and --resume the run goes on, and ends with the bits of an undisturbed one."""
+    opts = ("SOLVER.MAX_ITER", 6, "SOLVER.STEPS", "(4,)", "DATASETS.TEST", "()")
+    (tmp_path / "config.yaml").write_text(small("unused", "fcos", "sync_bn", *opts).dump())
+    (tmp_path / "killed_once.py").write_text(KILLED_ONCE)
+    (tmp_path / "never").touch()
+    ends = {}
+    for mark in ("never", "mark"):
+        words = (
+            "killed_once.py",
+            mark,
+            "train",
+            "--config-file",
+            "config.yaml",
+            "--resume",
+            "OUTPUT_DIR",
+            f"out_{mark}",
+        )
+        ran = torchrun(2, *words, cwd=tmp_path, flags=("--max-restarts", "2"))
+        assert ran.returncode == 0, ran.stderr
+        ends[mark] = torch.load(tmp_path / f"out_{mark}" / "model_final.pth", weights_only=True)
+        assert ("resuming from" in ran.stdout) == (mark == "mark")
+    assert (tmp_path / "mark").exists()
+    assert same_bits(ends["mark"]["model"], ends["never"]["model"])
