@@ -213,7 +213,9 @@ def test_pinning_keeps_sizes_as_they_are(monkeypatch):
     from torch.utils.data._utils.pin_memory import pin_memory
 
     out = pin_memory(loader._Parcel(batch))
-    assert len(pinned) == 1
+    tensors = [batch.images, *(batch.targets[0][key] for key in ("boxes", "labels", "ignore"))]
+    assert {id(x) for x in pinned} == {id(x) for x in tensors}
+    assert out.batch.targets[0].keys() == batch.targets[0].keys()
     assert out.batch.sizes == [(4, 4)]
     assert isinstance(out.batch.sizes[0], tuple)
     assert isinstance(out.batch.targets[0]["original"], tuple)
