@@ -1,13 +1,16 @@
 """What the table of a GPU consists of: cells in order of worth, the detectors in them, and how each is measured."""
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from peers import Foreign, build_pair, spread
@@ -24,6 +27,7 @@ from detector.models.build import build_detector
 from detector.models.detector import Detector
 from detector.models.heads.faster_rcnn import FasterRCNN
 from detector.models.heads.fcos import FCOS
+from detector.models.heads.refinedet import RefineDet
 from detector.structures import Batch, Size, Target
 from detector.tasks.detection import DetectionTask, to_device
 
@@ -79,7 +83,7 @@ def all_cells() -> list[Cell]:
     pairs = [(precision, work) for precision in ("off", "fp16") for work in ("train", "infer")]
     cells = [cell for precision, work in pairs for head in PAIRED for cell in both(head, work, precision)]
     cells[4:4] = [ours("refinedet", "train")]
-    cells += [ours(head, "waits") for head in BASES]
+    cells += [ours(head, "waits", "fp16") for head in BASES]
     cells += [ours("fcos", "train", checkpoint=True)] * can_checkpoint()
     cells += [ours("fcos", work, p, channels_last=False) for p in ("off", "fp16") for work in ("train", "infer")]
     cells += [ours("fcos", "data", "fp16")]
@@ -129,21 +133,22 @@ class Bench:
 
     def data(self, cell: Cell) -> dict[str, Any]:
         """How many steps of a short training on pictures from the disk wait for their data."""
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, DETECTOR_CACHE=f"{folder}/cache"):
             cfg = self.pictures(cell, Path(folder))
             task = DetectionTask.from_config(cfg)
             model = task.build().to(self.device).train()
-            step = update(model, cell.precision, self.device)
+            step = self.update(cell, model)
             waited, spent = [], []
-            begun = mark = time.perf_counter()
-            for batch in task.batches(0, cfg.SOLVER.MAX_ITER):
-                arrived = time.perf_counter()
-                step(lambda batch=batch: task.losses(model, batch))
-                waited.append(arrived - mark)
-                spent.append(time.perf_counter() - mark)
-                mark = time.perf_counter()
-                if mark - begun > self.budget:
-                    break
+            with closing(iter(task.batches(0, cfg.SOLVER.MAX_ITER))) as batches:
+                begun = mark = time.perf_counter()
+                for batch in batches:
+                    arrived = time.perf_counter()
+                    step(lambda batch=batch: task.losses(model, batch))
+                    waited.append(arrived - mark)
+                    spent.append(time.perf_counter() - mark)
+                    mark = time.perf_counter()
+                    if mark - begun > self.budget:
+                        break
         skipped = min(self.warm, len(spent) - 1)  # the workers start, and libraries load
         late = [w > LATE * s for w, s in zip(waited, spent, strict=True)][skipped:]
         return {
@@ -171,8 +176,8 @@ class Bench:
     def waits(self, cell: Cell, model: nn.Module) -> dict[str, Any]:
         """Where a training step waits for the device, targets and all, and for how much of its time."""
         batch = self.batch(model, TRAINED)
-        batch = batch.pin_memory() if self.device.type == "cuda" else batch._replace(images=batch.images.cpu())
-        run = update(model.train(), cell.precision, self.device)
+        batch = batch.pin_memory() if self.device.type == "cuda" else batch
+        run = self.update(cell, model)
 
         def losses() -> dict[str, Tensor]:
             images = batch.images.to(self.device, non_blocking=True)
@@ -198,7 +203,7 @@ class Bench:
         if isinstance(model, Detector):
             model.memory_format = memory_format
             if cell.work == "infer":
-                model = prepare_for_inference(model, cell.precision)
+                model = prepare_for_inference(model, self.precision(cell))
         return model.train(cell.work != "infer")
 
     def config(self, cell: Cell) -> CfgNode:
@@ -213,7 +218,7 @@ class Bench:
         return cell.head in PAIRED and cell.backbone == "resnet50"
 
     def pair(self, head: str) -> dict[tuple[str, str, str], nn.Module]:
-        """torchvision's and ours on the CPU, where no cell's memory counts them."""
+        """The detectors of both on the CPU, where no cell's memory counts them."""
         theirs, ours = build_pair(head, *self.size, self.device)
         return {("torchvision", head, "resnet50"): theirs.cpu(), ("ours", head, "resnet50"): ours.cpu()}
 
@@ -222,34 +227,62 @@ class Bench:
         torch.manual_seed(0)
         model = build_detector(self.config(cell)).to(self.device).eval()
         batch = self.batch(model, 1)
-        enliven(model, lambda: model(batch.images, batch.sizes))
+        images = batch.images.to(self.device)
+        enliven(model, lambda: model(images, batch.sizes))
         return model.cpu()
 
     def batch(self, model: nn.Module, number: int) -> Batch:
-        """The same images for all, padded as the model's head wants them; images on the device, targets not."""
-        strides = [level.stride for level in model.neck.levels.values()] if isinstance(model, Detector) else []
-        batch = collate(self.items[:number], 64 if strides[-1:] == [64] else 32)
-        return batch._replace(images=batch.images.to(self.device))
+        """The same images for all, on the host, padded as the model's head wants them."""
+        refined = isinstance(model, Detector) and isinstance(model.head, RefineDet)
+        return collate(self.items[:number], 64 if refined else 32)
 
     def step(self, cell: Cell, model: nn.Module) -> Callable[[], object]:
         """A training step."""
-        run = update(model, cell.precision, self.device)
+        run = self.update(cell, model)
         batch = self.batch(model, TRAINED)
         targets = [to_device(target, self.device) for target in batch.targets]
         if isinstance(model, Detector):
-            return lambda: run(lambda: model(batch.images, batch.sizes, targets))
+            images = batch.images.to(self.device)
+            return lambda: run(lambda: model(images, batch.sizes, targets))
         floats = self.floats(TRAINED)
         # Two-stage detectors of torchvision count the background as class 0.
         shifted = [{"boxes": t["boxes"], "labels": t["labels"] + (cell.head == "faster_rcnn")} for t in targets]
         return lambda: run(lambda: model(floats, shifted))
 
+    def update(self, cell: Cell, model: nn.Module) -> Callable[[Callable[[], dict[str, Tensor]]], dict[str, Tensor]]:
+        """A step of the training loop around losses: backward pass, norm of the gradients, SGD, numbers for the log."""
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        # A rate this small leaves the weights alike, so that every step does the same work.
+        optimizer = torch.optim.SGD(parameters, 1e-12, 0.9)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=cell.precision == "fp16")
+
+        def step(losses: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+            with autocast(self.device, self.precision(cell)):
+                terms = losses()
+            total = torch.stack([term.float() for term in terms.values()]).sum()
+            optimizer.zero_grad(set_to_none=True)
+            scaler.scale(total).backward()
+            scaler.unscale_(optimizer)
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            torch.stack([total.detach(), norm]).tolist()
+            scaler.step(optimizer)
+            scaler.update()
+            return terms
+
+        return step
+
+    def precision(self, cell: Cell) -> str:
+        """The one to compute in: bf16 for fp16 on a CPU, most of which have no instructions for the latter."""
+        return "bf16" if self.device.type == "cpu" and cell.precision == "fp16" else cell.precision
+
     def predict(self, cell: Cell, model: nn.Module) -> Callable[[], object]:
         """The detections of one image, which lies on the device and stays there."""
         batch, floats = self.batch(model, PREDICTED), self.floats(PREDICTED)
+        images = batch.images.to(self.device)
 
         def run() -> object:
-            with torch.inference_mode(), autocast(self.device, cell.precision):
-                return model(batch.images, batch.sizes) if isinstance(model, Detector) else model(floats)
+            with torch.inference_mode(), autocast(self.device, self.precision(cell)):
+                return model(images, batch.sizes) if isinstance(model, Detector) else model(floats)
 
         return run
 
@@ -287,31 +320,6 @@ class Bench:
     def peak(self) -> float | None:
         """MiB of the allocator at most since the last reset; None on the CPU, which has no such count."""
         return torch.cuda.max_memory_allocated(self.device) / 2**20 if self.device.type == "cuda" else None
-
-
-def update(
-    model: nn.Module, precision: str, device: torch.device
-) -> Callable[[Callable[[], dict[str, Tensor]]], dict[str, Tensor]]:
-    """A step of the training loop around losses: backward pass, norm of the gradients, SGD, numbers for the log."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    # A rate this small leaves the weights alike, so that every step does the same work.
-    optimizer = torch.optim.SGD(parameters, 1e-12, 0.9)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-
-    def step(losses: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        with autocast(device, precision):
-            terms = losses()
-        total = torch.stack([term.float() for term in terms.values()]).sum()
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(total).backward()
-        scaler.unscale_(optimizer)
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        torch.stack([total.detach(), norm]).tolist()
-        scaler.step(optimizer)
-        scaler.update()
-        return terms
-
-    return step
 
 
 def config(head: str, opts: dict[str, Any]) -> CfgNode:
@@ -360,6 +368,5 @@ def predictors(head: Foreign) -> Iterator[tuple[nn.Module, float, float | Tensor
     else:
         background = torch.zeros(len(head.aspect_ratios), CLASSES + 1)
         background[:, -1] = 8
-        for classes, boxes, finer_classes, finer_boxes in zip(head.arm_cls, head.arm_reg, head.odm_cls, head.odm_reg):
-            yield from ((classes, 1.0, 0.0), (boxes, 0.3, 0.0))
-            yield from ((finer_classes, 1.0, background.flatten()), (finer_boxes, 0.3, 0.0))
+        for layers in zip(head.arm_cls, head.arm_reg, head.odm_cls, head.odm_reg, strict=True):
+            yield from zip(layers, (1.0, 0.3, 1.0, 0.3), (0.0, 0.0, background.flatten(), 0.0), strict=True)

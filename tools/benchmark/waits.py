@@ -21,6 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 ROOT = Path(__file__).resolve().parents[2]
 HOMES = (ROOT / "detector", Path(torchvision.__file__).parent, ROOT / "tools", ROOT / "tests")
 """Whose lines are named: the innermost one of the first of these that has any on the stack."""
+DOORS = ROOT / "detector" / "commands"
+"""Whose lines are not, as they are below everything."""
 WARNING = "called a synchronizing CUDA operation"
 CALLS = ("cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpyAsync")
 """In which the host waits; a copy to memory that is not page-locked ends when the bytes are there."""
@@ -123,7 +125,7 @@ def _place(frame: FrameType | None) -> str:
     while frame is not None:
         file = frame.f_code.co_filename
         home = next((home for home in HOMES if Path(file).is_relative_to(home)), None)
-        if home is not None and file != __file__:
+        if home is not None and file != __file__ and not Path(file).is_relative_to(DOORS):
             found.setdefault(home, (file, frame.f_lineno))
         frame = frame.f_back
     home = next((home for home in HOMES if home in found), None)
