@@ -101,7 +101,9 @@ def test_there_is_no_share_without_a_device():
 def test_the_losses_of_fcos_wait_once_whatever_the_number_of_images(iou_loss_type, crowds):
     levels = {f"p{i}": Level(16, 2**i) for i in range(3, 8)}
     head = FCOS(levels, 3, num_convs=1, iou_loss_type=iou_loss_type, center_sampling_radius=1.5, norm_reg_targets=True)
-    features = {name: torch.randn(3, 16, 64 // level.stride + 1, 64 // level.stride + 1) for name, level in levels.items()}
+    features = {
+        name: torch.randn(3, 16, 64 // level.stride + 1, 64 // level.stride + 1) for name, level in levels.items()
+    }
     boxes = torch.tensor([[4.0, 4, 40, 40], [10, 20, 60, 50]])
     target = {"boxes": boxes, "labels": torch.tensor([0, 2]), "ignore": boxes[:crowds], "draw": 0}
     empty = {"boxes": boxes[:0], "labels": ROWS[:0], "ignore": boxes[:0], "draw": 0}

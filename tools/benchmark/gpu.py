@@ -62,7 +62,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     output = output_folder(Path(args.output))
     size = (64, 96) if args.smoke else (800, 1333)
     bench = Bench(device, size, repeats=1) if args.smoke else Bench(device, size)
-    facts = {"device": describe(device), "size": size, "train_batch": TRAINED, "infer_batch": PREDICTED, "smoke": args.smoke}
+    facts = {
+        "device": describe(device),
+        "size": size,
+        "train_batch": TRAINED,
+        "infer_batch": PREDICTED,
+        "smoke": args.smoke,
+    }
     content: dict[str, Any] = {}
 
     def file(rows: list[Row], left: list[str]) -> None:
