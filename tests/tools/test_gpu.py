@@ -107,7 +107,7 @@ def test_what_the_time_does_not_suffice_for_is_named(monkeypatch, quick):
     assert left == [cell.name for cell in some[2:]]
 
 
-@pytest.mark.parametrize(("each", "runs"), [(0.01, 30), (0.5, 13), (2.0, 2), (20.0, 1)])
+@pytest.mark.parametrize(("each", "runs"), [(0.01, 30), (0.5, 13), (2.0, 2), (5.0, 1), (20.0, 1)])
 def test_a_cell_measures_for_at_most_its_budget(monkeypatch, each, runs):
     clock = Clock()
     monkeypatch.setattr(cells, "time", clock)
@@ -119,7 +119,7 @@ def test_a_cell_measures_for_at_most_its_budget(monkeypatch, each, runs):
     count, seconds = bench.clock(step)
     assert count == runs
     assert seconds == pytest.approx(count * each)
-    assert clock.now <= 8 or count == 1  # one run before and one that counts, however long they take
+    assert clock.now <= max(8, 2 * each if each < 8 else each)
 
 
 def test_goals_compare_the_same_head_work_and_precision():

@@ -170,11 +170,11 @@ def goals(rows: Sequence[Row]) -> list[Row]:
             for words, precisions, limit in zip(
                 ("fp32", "best to best"), (("off",), ("off", "fp16", "bf16")), limits, strict=True
             ):
-                rates = [
-                    max((row["images_per_s"] for row in find(who, head, work, *precisions)), default=None)
+                ours, theirs = (
+                    max((row["images_per_s"] for row in find(who, head, work, *precisions)), default=0.0)
                     for who in ("ours", "torchvision")
-                ]
-                ratio = None if None in rates else rates[0] / rates[1]
+                )
+                ratio = ours / theirs if ours and theirs else None
                 found.append(goal(f"{head} {work} {words}: images/s over torchvision's", limit, ratio, least=True))
     waits = [row["waits"] for row in find("ours", "fcos", "waits", "fp16")]
     found.append(goal("fcos: waits for the device a step", WAITS, waits[0] if waits else None, least=False))

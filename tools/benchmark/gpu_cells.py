@@ -3,13 +3,13 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import torch
@@ -139,11 +139,12 @@ class Bench:
             model = task.build().to(self.device).train()
             step = self.update(cell, model)
             waited, spent = [], []
-            with closing(iter(task.batches(0, cfg.SOLVER.MAX_ITER))) as batches:
+            batches = iter(task.batches(0, cfg.SOLVER.MAX_ITER))
+            with closing(cast(Generator[Batch], batches)):
                 begun = mark = time.perf_counter()
                 for batch in batches:
                     arrived = time.perf_counter()
-                    step(lambda batch=batch: task.losses(model, batch))
+                    step(partial(task.losses, model, batch))
                     waited.append(arrived - mark)
                     spent.append(time.perf_counter() - mark)
                     mark = time.perf_counter()
@@ -190,14 +191,12 @@ class Bench:
 
     def model(self, cell: Cell) -> nn.Module:
         """A detector of its own on the device, made ready for its work."""
-        key = (cell.who, cell.head, cell.backbone)
-        if cell.checkpoint or cell.work == "waits":  # of our own losses, which a converted detector has not
-            model = build_detector(self.config(cell))
-        else:
-            if key not in self.models:
-                self.models |= self.pair(cell.head) if self.paired(cell) else {key: self.lively(cell)}
-            model = deepcopy(self.models[key])
-        model = model.to(self.device)
+        # Converted from torchvision's, so that both have the same weights, or with our own losses and keys.
+        paired = cell.head in PAIRED and cell.backbone == "resnet50" and not cell.checkpoint and cell.work != "waits"
+        key = cell.who, cell.head, "paired" if paired else f"{cell.backbone} {cell.checkpoint}"
+        if key not in self.models:
+            self.models |= self.pair(cell.head) if paired else {key: self.lively(cell)}
+        model = deepcopy(self.models[key]).to(self.device)
         memory_format = torch.channels_last if cell.channels_last else torch.contiguous_format
         model.to(memory_format=memory_format)  # type: ignore[call-overload]
         if isinstance(model, Detector):
@@ -213,14 +212,10 @@ class Bench:
             opts["MODEL.BACKBONE.CHECKPOINT_STAGES"] = "(2, 3, 4)"  # the first is frozen
         return config(cell.head, {**opts, "MODEL.NUM_CLASSES": CLASSES})
 
-    def paired(self, cell: Cell) -> bool:
-        """Whether torchvision has the same, so that both get the same weights."""
-        return cell.head in PAIRED and cell.backbone == "resnet50"
-
     def pair(self, head: str) -> dict[tuple[str, str, str], nn.Module]:
         """The detectors of both on the CPU, where no cell's memory counts them."""
         theirs, ours = build_pair(head, *self.size, self.device)
-        return {("torchvision", head, "resnet50"): theirs.cpu(), ("ours", head, "resnet50"): ours.cpu()}
+        return {("torchvision", head, "paired"): theirs.cpu(), ("ours", head, "paired"): ours.cpu()}
 
     def lively(self, cell: Cell) -> Detector:
         """Ours with random weights that find about as much as trained ones."""
@@ -296,7 +291,10 @@ class Bench:
         for _ in range(self.warm):
             run()
             self.wait()
-            if time.perf_counter() - begun > self.budget / 3:
+            spent = time.perf_counter() - begun
+            if spent > self.budget:  # one run is all that there is time for
+                return 1, spent
+            if spent > self.budget / 3:
                 break
         count, start = 0, time.perf_counter()
         while True:
@@ -348,23 +346,24 @@ def some_target(size: Size, generator: torch.Generator) -> Target:
 
 
 @torch.no_grad()
-def enliven(model: Foreign, run: Callable[[], object]) -> None:
+def enliven(model: Detector, run: Callable[[], object]) -> None:
     """Give random predictors outputs from which detections of many classes, sizes and levels come."""
     for name, module in model.backbone.named_modules():
         if name.endswith("bn3"):  # the residual sums of random blocks would grow without bound
-            nn.init.uniform_(module.weight, 0.1, 0.3)
+            nn.init.uniform_(cast(Tensor, module.weight), 0.1, 0.3)
     for layer, std, bias in predictors(model.head):
         spread(layer, std, run)
-        layer.bias += bias if isinstance(bias, float) else bias.to(layer.bias)
+        layer.bias += torch.as_tensor(bias).to(layer.bias)
 
 
-def predictors(head: Foreign) -> Iterator[tuple[nn.Module, float, float | Tensor]]:
+def predictors(head: Foreign) -> Iterator[tuple[Foreign, float, float | Tensor]]:
     """The last layers of a head, the spread of their outputs, and what is added to their bias."""
     if isinstance(head, FCOS):
         yield from ((head.cls_logits, 1.0, -3.5), (head.bbox_pred, 0.7, 2.0), (head.centerness, 1.0, 0.0))
     elif isinstance(head, FasterRCNN):
         yield from ((head.rpn.objectness, 0.3, 0.0), (head.rpn.deltas, 0.3, 0.0))
-        yield from ((head.box_heads[0].cls_logits, 2.0, 0.0), (head.box_heads[0].deltas, 0.5, 0.0))
+        boxes = cast(Foreign, head.box_heads[0])
+        yield from ((boxes.cls_logits, 2.0, 0.0), (boxes.deltas, 0.5, 0.0))
     else:
         background = torch.zeros(len(head.aspect_ratios), CLASSES + 1)
         background[:, -1] = 8
