@@ -342,6 +342,6 @@ def padded(batch: Batch, height: int, width: int) -> Batch:
 
 
 def to_device(target: Target, device: torch.device) -> Target:
-    """A target whose tensors lie on `device`."""
-    moved = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in target.items()}
+    """A target whose tensors lie on `device`; the host does not wait until they are there."""
+    moved = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in target.items()}
     return moved  # type: ignore[return-value]
