@@ -176,6 +176,8 @@ _C.SOLVER.WARMUP_METHOD = "linear"  # linear (from WARMUP_FACTOR to 1) | constan
 _C.SOLVER.WARMUP_ITERS = 500  # steps; 0: none
 _C.SOLVER.WARMUP_FACTOR = 1.0 / 3  # times the rate, at the start
 _C.SOLVER.CLIP_GRAD_NORM = 0.0  # largest norm of all gradients together; 0: no limit
+_C.SOLVER.EMA_DECAY = 0.0  # share of the average of all weights that stays in a step, e.g. 0.999 for about the last
+#                            1,000 steps; the average is what is tested, kept as the best and predicts; 0: none
 _C.SOLVER.AMP = "off"  # precision of the training step: off (float32) | bf16 | fp16
 _C.SOLVER.CHECKPOINT_PERIOD = 2500  # steps between checkpoints; 0: only at the end
 _C.SOLVER.CHECKPOINT_KEEP = 3  # numbered checkpoints that stay, the newest; 0: all; final and best stay anyway

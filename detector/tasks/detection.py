@@ -29,6 +29,7 @@ from detector.data.loader import (
 )
 from detector.engine import loop
 from detector.engine.device import pick_device
+from detector.engine.ema import average_weights
 from detector.engine.loop import Plan, due
 from detector.engine.run import Run, claimed, to_resume
 from detector.engine.stop import Stopped, beginning, held, listening
@@ -176,6 +177,7 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
         build_optimizer(cfg.SOLVER, model),
         torch.amp.GradScaler(task.device.type, enabled=cfg.SOLVER.AMP == "fp16"),
         {"config": config_text(cfg), "classes": data.classes, "category_ids": data.category_ids, "pictures": len(data)},
+        average_weights(model, cfg.SOLVER.EMA_DECAY) if cfg.SOLVER.EMA_DECAY else None,
         text=config_text(cfg),
         kept=BEST if task.tests and 0 < cfg.SOLVER.TEST_PERIOD < cfg.SOLVER.MAX_ITER else "",
         keep=cfg.SOLVER.CHECKPOINT_KEEP,

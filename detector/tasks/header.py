@@ -47,7 +47,7 @@ def detection_header(
         ("train", pictures_text(train)),
         *(shown or [("test", "nothing")]),
         ("schedule", schedule_text(run.step, solver.MAX_ITER, solver.IMS_PER_BATCH, epochs)),
-        ("rate", f"{solver.OPTIMIZER} {solver.BASE_LR:g}, {_decay(solver)}"),
+        ("rate", f"{solver.OPTIMIZER} {solver.BASE_LR:g}, {_decay(solver)}{averaged_text(solver.EMA_DECAY)}"),
         ("workers", workers_text(cfg.DATALOADER.NUM_WORKERS)),
         ("output", ": ".join([str(run.folder), *filter(None, [", ".join(periods)])])),
     ]
@@ -68,7 +68,7 @@ def classification_header(
         ("train", f"{pictures[0]:,} pictures of {Path(recipe.data) / 'train'}, crops of {recipe.crop} pixels"),
         ("test", f"{pictures[1]:,} pictures of {Path(recipe.data) / 'val'}, after each epoch"),
         ("schedule", schedule_text(run.step, steps, recipe.batch_size, recipe.epochs)),
-        ("rate", f"{recipe.optimizer} {recipe.lr:g}, {warmup}a cosine to 0"),
+        ("rate", f"{recipe.optimizer} {recipe.lr:g}, {warmup}a cosine to 0{averaged_text(recipe.ema)}"),
         ("workers", workers_text(recipe.workers)),
         ("output", str(run.folder)),
     ]
@@ -128,6 +128,11 @@ def device_text(device: torch.device, precision: str) -> str:
         threads = torch.get_num_threads()
         name = f"{device}, {threads} thread{'s' * (threads != 1)}" if device.type == "cpu" else str(device)
     return f"{name}, {_PRECISIONS[precision]}"
+
+
+def averaged_text(decay: float) -> str:
+    """That weights are averaged; "" where they are not."""
+    return f"; weights averaged, decay {decay:g}" if decay else ""
 
 
 def parameters_text(model: nn.Module) -> str:
