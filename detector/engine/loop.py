@@ -116,6 +116,8 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
                         log.info("nothing is left to train: all %d steps are done", run.step)
             if run.step < plan.steps:
                 run_steps(run, task, plan, report)
+                if run.scaler.is_enabled():
+                    log.info("%s", run.health.left_out_text(run.step))
         return run.metrics or {}
     except NonFiniteError as error:
         report.event({"step": run.step, "event": "nonfinite", "message": str(error)})
@@ -162,7 +164,8 @@ def begin(run: Run, plan: Plan, report: TrainLog) -> None:
     if run.source is None:
         report.event({"step": run.step, "event": "start", **said})
         return
-    log.info("resuming from %s at step %d of %d", run.source, run.step, plan.steps)
+    left_out = f"; {run.health.left_out_text(run.step)}" if run.scaler.is_enabled() else ""
+    log.info("resuming from %s at step %d of %d%s", run.source, run.step, plan.steps, left_out)
     report.event({"step": run.step, "event": "resume", "checkpoint": run.source.name, **said})
     set_learning_rate(run.optimizer, plan.rate(max(run.step - 1, 0)))
 
@@ -186,7 +189,8 @@ def run_steps(run: Run, task: Task, plan: Plan, report: TrainLog) -> None:
             finally:
                 if run.step == step:
                     statistics.restore()
-            report.step(run.step, {**values, "data_s": waited}, rate, peak_memory_mb(device))
+            counts = {"skipped": run.health.left_out} if run.scaler.is_enabled() else {}
+            report.step(run.step, {**values, "data_s": waited}, rate, peak_memory_mb(device), counts)
             finish_step(run, task, plan, report)
 
 

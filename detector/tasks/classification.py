@@ -25,7 +25,7 @@ from detector.data.image_folder import (
     train_loader,
 )
 from detector.engine import loop
-from detector.engine.device import pick_device
+from detector.engine.device import pick_device, say_slow_precisions
 from detector.engine.ema import average_weights
 from detector.engine.loop import Plan, due
 from detector.engine.optim import make_optimizer
@@ -149,6 +149,7 @@ def prepare(recipe: Recipe, folder: Path, resume: bool) -> tuple[ClassificationT
     check_one_batch(train_set, recipe.batch_size)
     # a training keeps its batches while it evaluates
     check_shared_memory(recipe.workers, 2 * recipe.batch_size * 3 * recipe.crop**2, key="--workers")
+    say_slow_precisions(device, {"--amp": recipe.amp})
     task = ClassificationTask(recipe, device, train_set, val_set)
     return task, start(task, folder, resume)
 

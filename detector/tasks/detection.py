@@ -28,7 +28,7 @@ from detector.data.loader import (
     train_loader,
 )
 from detector.engine import loop
-from detector.engine.device import pick_device
+from detector.engine.device import pick_device, say_slow_precisions
 from detector.engine.ema import average_weights
 from detector.engine.loop import Plan, due
 from detector.engine.run import Run, claimed, to_resume
@@ -196,6 +196,8 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
                 "to 0, and MODEL.BACKBONE.NORM to bn or gn",
                 cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT,
             )
+    tested = {"TEST.AMP": cfg.TEST.AMP} if task.tests else {}
+    say_slow_precisions(task.device, {"SOLVER.AMP": cfg.SOLVER.AMP, **tested})
     few = check_batch(model.train(), cfg.SOLVER.IMS_PER_BATCH, from_scratch=not cfg.MODEL.WEIGHT)
     for warning in filter(None, [few, *idle_schedule(cfg.SOLVER)]):
         log.warning("%s", warning)
@@ -234,6 +236,7 @@ def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") 
     check_memory(cfg, None, datasets.values())
     model, names, _ = load_found(cfg, found, classes)
     digest = state_digest(model.state_dict())
+    say_slow_precisions(device, {"TEST.AMP": cfg.TEST.AMP})
     file, folder = found.file, Path(cfg.OUTPUT_DIR)
     beside = not found.newest and realpath(file.path.parent) == realpath(folder)
     subject = Subject(str(file.path), digest, file.content.get("step"), found.newest, beside)

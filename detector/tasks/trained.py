@@ -10,7 +10,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from detector.config import config_from_text
-from detector.engine.device import pick_device
+from detector.engine.device import pick_device, say_slow_precisions
 from detector.errors import UserError
 from detector.files import user_path
 from detector.inference.prepare import prepare_for_inference
@@ -165,6 +165,7 @@ def load_for_inference(
     """`load_trained`, prepared for prediction on MODEL.DEVICE in the precision of TEST.AMP."""
     device = pick_device(cfg.MODEL.DEVICE)
     model, names, category_ids = load_trained(cfg, weight, which)
+    say_slow_precisions(device, {"TEST.AMP": cfg.TEST.AMP})
     return prepare_for_inference(model.to(device), cfg.TEST.AMP), names, category_ids
 
 

@@ -58,6 +58,8 @@ ENTRIES: dict[str, _Entry] = {
     "step": _COUNT,
     "evaluated": _COUNT,
     "best": _Entry("a finite number", _is_number),
+    "skipped": _COUNT,
+    "left_out": _COUNT,
     "metrics": _TABLE_OR_NONE,
     "config": _TEXT,
     "classes": _Entry("a list of texts", lambda v: _all(str, v)),
