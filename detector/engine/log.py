@@ -21,10 +21,10 @@ class TrainLog:
     """Collects the numbers of each step; shows and files their averages every PERIOD steps.
 
     One JSON object a line in log.jsonl: {"step", "lr", "loss", each loss term, "grad_norm", "data_s", "step_s",
-    "memory_mb"} or {"step", "event": "start" | "resume" | "evaluation" | "nonfinite", ...}; in fp16 also "skipped", the
-    updates that were left out so far. The console has a bar; where that cannot be redrawn a line for the first and the
-    last step, and for the others one every PERIOD steps or QUIET seconds. board: who takes them to TensorBoard, if
-    anybody.
+    "memory_mb"} or {"step", "event": "start" | "resume" | "evaluation" | "patience" | "nonfinite", ...}; in fp16 also
+    "skipped", the updates that were left out so far. The console has a bar; where that cannot be redrawn a line for the
+    first and the last step, and for the others one every PERIOD steps or QUIET seconds. board: who takes them to
+    TensorBoard, if anybody.
     """
 
     def __init__(self, folder: Path, start: int, total: int, *, evaluated: int = 0, board: Board | None = None) -> None:

@@ -67,8 +67,8 @@ class Plan:
 
     seed: of all chance, with the step; steps: of the whole training; rate: the factor of the base learning rates in a
     step, from 0; saves, tests: whether a checkpoint is written, an evaluation made after so many steps; clip: largest
-    norm of all gradients together, 0 for no limit; precision: off | bf16 | fp16; tensorboard: whether it is
-    written for.
+    norm of all gradients together, 0 for no limit; precision: off | bf16 | fp16; patience: evaluations in a row
+    without a better one that end the training, 0 for none; tensorboard: whether it is written for.
     """
 
     seed: int
@@ -78,12 +78,18 @@ class Plan:
     tests: Callable[[int], bool]
     clip: float = 0.0
     precision: str = "off"
+    patience: int = 0
     tensorboard: bool = False
 
 
 def due(step: int, period: int) -> bool:
     """Whether something that happens every `period` steps happens after `step` of them; never for period 0."""
     return period > 0 and step % period == 0
+
+
+def ended(run: Run, plan: Plan) -> bool:
+    """Whether a training is over: all its steps are done, or its patience is at an end."""
+    return run.step == plan.steps or run.out_of_patience(plan.patience)
 
 
 def seed_step(seed: int, step: int, device: torch.device) -> None:
@@ -112,9 +118,11 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
             with held():
                 if run.source is not None:
                     finish_step(run, task, plan, report, written=run.source)
-                    if run.step == plan.steps:
-                        log.info("nothing is left to train: all %d steps are done", run.step)
-            if run.step < plan.steps:
+                    if ended(run, plan):
+                        done = run.step == plan.steps
+                        text = f"all {run.step} steps are done" if done else run.patience_text(plan.steps)
+                        log.info("nothing is left to train: %s", text)
+            if not ended(run, plan):
                 run_steps(run, task, plan, report)
                 if run.scaler.is_enabled():
                     log.info("%s", run.health.left_out_text(run.step))
@@ -192,6 +200,8 @@ def run_steps(run: Run, task: Task, plan: Plan, report: TrainLog) -> None:
             counts = {"skipped": run.health.left_out} if run.scaler.is_enabled() else {}
             report.step(run.step, {**values, "data_s": waited}, rate, peak_memory_mb(device), counts)
             finish_step(run, task, plan, report)
+        if ended(run, plan):  # perhaps before its time
+            break
 
 
 def update(
@@ -235,7 +245,7 @@ def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog, *, written: 
 
     written: a checkpoint of this step, which the run comes from; it was perhaps killed before the evaluation.
     """
-    last = run.step == plan.steps
+    last = ended(run, plan)
     saves = last or plan.saves(run.step)
     if saves and written != run.checkpoint(last):
         run.save(last)  # a crash in the evaluation must not cost the steps
@@ -244,8 +254,11 @@ def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog, *, written: 
     metrics = task.measures(run)
     run.keep_best(metrics, task.score(metrics), task.weights(run))
     report.evaluation(run.step, metrics, task.pictures(run) if plan.tensorboard else {})
-    if saves:
-        run.save(last)
+    if ended(run, plan) and not last:
+        log.info("%s", run.patience_text(plan.steps))
+        report.event({"step": run.step, "event": "patience", "evaluations": run.stale, "best_step": run.best_step})
+    if saves or ended(run, plan):
+        run.save(ended(run, plan))
     report.tick()
 
 

@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 from detector.data.capacity import workers_text
 from detector.data.coco import CocoDetection, JoinedDataset
 from detector.engine.run import Run
+from detector.tasks.best import best_by
 from detector.tasks.recipe import Recipe
 from detector.text import printable
 
@@ -38,6 +39,10 @@ def detection_header(
     if tests:
         every = f"every {solver.TEST_PERIOD:,} steps" if solver.TEST_PERIOD else "at the end"
         periods.append(f"a test {every}")
+    if tests and 0 < solver.TEST_PERIOD < solver.MAX_ITER:
+        periods.append(f"the best by {printable(best_by(cfg))}")
+        if solver.PATIENCE:
+            periods.append(f"the end after {_many(solver.PATIENCE, 'test')} without a better one")
     epochs = solver.MAX_ITER * solver.IMS_PER_BATCH / len(train)
     rows = [
         ("device", device_text(device, solver.AMP)),
@@ -75,11 +80,11 @@ def classification_header(
     return block("training", rows)
 
 
-def detection_farewell(folder: Path, tests: Sequence[str]) -> str:
-    """The files that a training of a detector leaves, and what to type next."""
+def detection_farewell(folder: Path, tests: Sequence[str], patience: int = 0) -> str:
+    """The files that a training of a detector leaves, and what to type next. patience: what ended it, 0: its end."""
     homes = [""] if len(tests) == 1 else [f"{name}/" for name in tests]
     files = {
-        "model_final.pth": "weights and optimiser after the last step",
+        "model_final.pth": f"weights and optimiser after the last step{', as patience ended' * bool(patience)}",
         "model_best.pth": "weights of the best test",
         **{f"{home}metrics.json": "measures" for home in homes},
         **{f"{home}results.json": "detections on the test set" for home in homes},
@@ -88,7 +93,13 @@ def detection_farewell(folder: Path, tests: Sequence[str]) -> str:
         "config.yaml": "the whole config",
     }
     place = shlex.quote(str(folder))
-    return farewell(folder, files, [f"detector test {place}"] * bool(tests) + [f"detector predict {place} PHOTOS"])
+    commands = [f"detector test {place}"] * bool(tests) + [f"detector predict {place} PHOTOS"]
+    if patience:
+        commands += [
+            f"detector test {place} --which best",
+            f"detector train {place} --resume SOLVER.PATIENCE {2 * patience}",
+        ]
+    return farewell(folder, files, commands)
 
 
 def classification_farewell(folder: Path, recipe: Recipe) -> str:
