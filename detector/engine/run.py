@@ -140,8 +140,8 @@ class Run:
     def patience_text(self, steps: int) -> str:
         """That no evaluation was better, and what that ends. steps: of the whole training."""
         return (
-            f"no better one in {self.stale} evaluations in a row, so training ends at step {self.step} of {steps}; the "
-            f"best score, {self.best:.4g}, is that of step {self.best_step}"
+            f"no better one in {self.stale} evaluation{'s' * (self.stale != 1)} in a row, so training ends at step "
+            f"{self.step} of {steps}; the best score, {self.best:.4g}, is that of step {self.best_step}"
         )
 
     def restore(self, file: WeightFile) -> None:

@@ -15,7 +15,7 @@ from detector.evaluation.report import VOC, of_class
 from detector.text import printable
 from detector.weights.checkpoint import read_checkpoint
 from detector.weights.load import listed
-from detector.weights.read import WeightFile
+from detector.weights.read import FETCH, WeightFile
 
 log = logging.getLogger("detector")
 
@@ -81,7 +81,7 @@ def carry_over(run: Run, file: WeightFile, name: str) -> None:
     try:
         best = read_checkpoint(path, "metrics", "step").content if run.kept and path.is_file() else {}
     except UserError as error:
-        log.warning("%s", error)
+        log.warning("%s; it is left out", str(error).removesuffix(FETCH))
         best = {}
     known = best.get("metrics") or {}
     if known.keys() == set(sets) and all(name in measures for measures in known.values()):

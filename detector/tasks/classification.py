@@ -165,6 +165,7 @@ def plan(recipe: Recipe, per_epoch: int) -> Plan:
         saves=lambda step: due(step, per_epoch) or due(step, recipe.checkpoint_steps),
         tests=lambda step: due(step, per_epoch),
         precision=recipe.amp,
+        patience=recipe.patience,
         tensorboard=recipe.tensorboard,
     )
 
