@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from detector.config.defaults import LISTS_OF_NAMES
+from detector.config.defaults import LISTS_OF_INTEGERS, LISTS_OF_NAMES
 from detector.config.moved import what_to_write_now
 from detector.config.reading import parse
 from detector.errors import UserError, cut
@@ -35,7 +35,8 @@ def value_of(key: str, value: object, defaults: Mapping[str, Any], sections: set
         name = key if len(key) <= _MAX_KEY else key[:_MAX_KEY] + ".."
         raise UnknownKeyError(f"{name}: unknown key; near: {', '.join(_near(key, defaults)) or 'none'}")
     like = defaults[key]
-    kind = type(like[0]) if isinstance(like, tuple) and like else str if key in LISTS_OF_NAMES else float
+    empty = str if key in LISTS_OF_NAMES else int if key in LISTS_OF_INTEGERS else float
+    kind = type(like[0]) if isinstance(like, tuple) and like else empty
     try:
         return tuple(_item(v, kind) for v in _items(value)) if isinstance(like, tuple) else _scalar(value, like)
     except ValueError:

@@ -21,6 +21,9 @@ log = logging.getLogger("detector")
 
 NAME = "log.jsonl"
 
+OF_EVALUATIONS = ("evaluation", "patience")
+"""Events that an evaluation brings about, which may be made again at a step that is done."""
+
 
 class Records:
     """The file of a folder, open for more lines.
@@ -70,7 +73,7 @@ def _cut(path: Path, step: int, evaluated: int) -> None:
     written = path.read_bytes()
     records = [_read(line) for line in written.splitlines()]
     intact = [record for record in records if record is not None]
-    kept = [r for r in intact if r["step"] <= (evaluated if r.get("event") == "evaluation" else step)]
+    kept = [r for r in intact if r["step"] <= (evaluated if r.get("event") in OF_EVALUATIONS else step)]
     content = b"".join(map(_line, kept))
     if content != written:
         write_atomic(path, content)

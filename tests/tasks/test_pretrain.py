@@ -252,6 +252,20 @@ def test_a_resumed_run_knows_the_best_so_far(recipe, tmp_path):
     assert read(tmp_path / "out" / "model_0000006.pth")["best"] == 100.5
 
 
+def test_epochs_without_a_better_one_end_a_run(recipe, tmp_path, caplog):
+    caplog.set_level("INFO", "detector")
+    settings = {"lr": 1e-12, "epochs": 6, "patience": 1}  # of which every epoch finds the same
+    train_classifier(recipe(**settings))
+    assert read(tmp_path / "out" / "weights.pth")["step"] == 6
+    assert [r["step"] for r in records(tmp_path / "out") if r.get("event") == "patience"] == [6]
+    caplog.clear()
+    train_classifier(recipe(**settings), resume=True)
+    assert "nothing is left to train: no better one in 1 evaluation in a row, so training ends at step 6 of 18" in (
+        caplog.text
+    )
+    assert read(tmp_path / "out" / "weights.pth")["step"] == 6
+
+
 def test_resuming_as_something_else_is_refused(recipe, data, tmp_path, caplog):
     caplog.set_level("INFO", "detector")
     train_classifier(recipe(epochs=1, warmup_epochs=0.0), resume=True)
