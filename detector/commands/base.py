@@ -23,6 +23,7 @@ CLASSIFIER_FLAGS = {
     "MODEL.BACKBONE.NAME": "--backbone",
     "MODEL.BACKBONE.NORM": "--norm",
     "MODEL.BACKBONE.PASSES": "--passes",
+    "MODEL.BACKBONE.CHECKPOINT_STAGES": "--checkpoint-stages",
     "MODEL.WEIGHT": "--weight",
     "MODEL.DEVICE": "--device",
     "OUTPUT_DIR": "--output",

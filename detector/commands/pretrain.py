@@ -53,9 +53,17 @@ def build_parser() -> argparse.ArgumentParser:
         "--checkpoint-steps", type=int, default=1000, metavar="N",
         help="steps between checkpoints; one is also written after each epoch, and 0 means only then",
     )  # fmt: skip
+    add(
+        "--checkpoint-stages", type=_numbers, default=(), metavar="1,2,..",
+        help="stages, 1 to 4, whose activations the backward pass computes again: less memory, more time",
+    )  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     add("--tensorboard", action="store_true", help='write for TensorBoard too; needs pip install "residet[log]"')
     return parser
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
 
 
 def begin(args: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ detector train output/sre --resume"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """`--config-file FILE [--resume] | RUN --resume`, then `[--import PACKAGE] [KEY VALUE ...]`."""
+    """`--config-file FILE [--resume] | RUN --resume`, then `[--batch auto] [--import PACKAGE] [KEY VALUE ...]`."""
     parser = tool_parser(__doc__, "train", EXAMPLE)
     parser.usage = "\n       ".join(
         f"%(prog)s {form} [FLAG ...] [KEY VALUE ...]" for form in ("--config-file FILE", "RUN --resume")
@@ -26,6 +26,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="continue from the newest checkpoint of RUN, or of OUTPUT_DIR"
     )
+    parser.add_argument(
+        "--batch", choices=("auto",),
+        help="auto: as many images a step as the device has memory for, at most SOLVER.REFERENCE_BATCH, or 64 where "
+        "that is 0; rate and steps follow; a resumed run keeps its number",
+    )  # fmt: skip
     parser.add_argument(
         "words", nargs="*", metavar="KEY VALUE",
         help="overrides, e.g. MODEL.BACKBONE.NAME sreresnet50; where --config-file is left out, the first word is RUN, "
@@ -42,7 +47,7 @@ def begin(args: argparse.Namespace, resumed: str | None) -> None:
     cfg = read_config(args) if resumed is None else read_run(resumed, args)
     from detector.tasks.detection import train
 
-    train(cfg, resume=args.resume)
+    train(cfg, resume=args.resume, auto_batch=args.batch == "auto")
 
 
 def read_run(name: str, args: argparse.Namespace) -> CfgNode:

@@ -48,6 +48,9 @@ RULES: dict[str, Rule] = {
     "MODEL.BACKBONE.NORM_EPS": Rule("-1, or 0 or more and less than 1", lambda v: v == -1 or 0 <= v < 1),
     "MODEL.BACKBONE.FREEZE_CONV_BODY_AT": _between(0, 5),
     "MODEL.BACKBONE.PASSES": _NATURAL,
+    "MODEL.BACKBONE.CHECKPOINT_STAGES": Rule(
+        "numbers from 1 to 4, each once, or () for none", lambda v: {*v} <= {1, 2, 3, 4} and len({*v}) == len(v)
+    ),
     "MODEL.NECK.SOURCES": Rule("names of levels, each once, or () for auto", lambda v: len(set(v)) == len(v)),
     "MODEL.NECK.OUT_CHANNELS": _COUNT,
     "MODEL.NECK.EXTRA_LEVELS": _one_of("auto", "none", "maxpool", "p6p7_p5", "p6p7_c5", "c6", "c6_bottleneck"),

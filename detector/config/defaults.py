@@ -30,6 +30,8 @@ _C.MODEL.BACKBONE.NORM = "frozen_bn"  # frozen_bn | bn | sync_bn | gn
 _C.MODEL.BACKBONE.NORM_EPS = -1.0  # frozen_bn only: added to its variance; -1: what the weight record says
 _C.MODEL.BACKBONE.FREEZE_CONV_BODY_AT = 2  # parts without gradient: 0 none, 1 stem, 2 stem and layer1, .. 5 all
 _C.MODEL.BACKBONE.PASSES = 0  # how often each stage runs (SReResNet: 2); 0: as the entry itself has it
+_C.MODEL.BACKBONE.CHECKPOINT_STAGES = ()  # stages, 1 to 4 (layer1 to layer4), of whose activations only a few are
+#                                           kept; the backward pass computes the others again: less memory, more time
 
 _C.MODEL.NECK = CfgNode()  # what is auto here is what the paper of the head has, or of another neck that is named
 _C.MODEL.NECK.NAME = "auto"  # auto | any registered neck
@@ -201,7 +203,7 @@ _C.TEST.AMP = "off"  # precision of evaluation and prediction: off (float32) | b
 
 DEFAULTS = _C  # `declare` adds the keys of plugins
 LISTS_OF_NAMES = ("MODEL.NECK.SOURCES",)  # of the lists that are empty by default; the others hold numbers
-LISTS_OF_INTEGERS = ("SOLVER.CHECKPOINT_MILESTONES",)  # likewise
+LISTS_OF_INTEGERS = ("MODEL.BACKBONE.CHECKPOINT_STAGES", "SOLVER.CHECKPOINT_MILESTONES")  # likewise
 
 
 def get_defaults() -> CfgNode:

@@ -44,6 +44,12 @@ def _two_stage(cfg: CfgNode) -> bool:
     return cfg.MODEL.HEAD.NAME == "faster_rcnn"
 
 
+def _checkpoints_frozen_stages(cfg: CfgNode) -> bool:
+    """Whether all stages that are to be computed again are frozen, so that nothing of them is kept anyway."""
+    node = cfg.MODEL.BACKBONE  # of whose parts the stem is the first, so that stage 1 is frozen by 2
+    return 0 < len(node.CHECKPOINT_STAGES) and max(node.CHECKPOINT_STAGES) < node.FREEZE_CONV_BODY_AT
+
+
 _RULES = (
     *(
         Idle(keys, "MODEL.HEAD.NAME", lambda cfg, of=head: cfg.MODEL.HEAD.NAME in {*_SECTIONS} - {of})  # type: ignore[misc]
@@ -56,6 +62,7 @@ _RULES = (
         "MODEL.NECK.EXTRA_LEVELS",
         lambda cfg: _neck(cfg) == "refinedet_sources" and cfg.MODEL.NECK.EXTRA_LEVELS == "none",
     ),
+    Idle(("MODEL.BACKBONE.CHECKPOINT_STAGES",), "MODEL.BACKBONE.FREEZE_CONV_BODY_AT", _checkpoints_frozen_stages),
     Idle(("MODEL.FCOS.NORM",), "MODEL.FCOS.NUM_CONVS", lambda cfg: _fcos(cfg) and cfg.MODEL.FCOS.NUM_CONVS == 0),
     Idle(
         ("MODEL.ROI_HEADS.FG_IOU_THRESHOLD", "MODEL.ROI_HEADS.BG_IOU_THRESHOLD"),

@@ -18,7 +18,7 @@ from detector.data.sources import find_sources, to_train_on
 from detector.data.workers import make_loader, received
 from detector.distributed import rank, world_size
 from detector.errors import UserError
-from detector.structures import Batch, Target
+from detector.structures import Batch, Size, Target
 
 Item = tuple[Tensor, Target]
 
@@ -145,12 +145,18 @@ def check_memory(
 
 
 def largest_batch(cfg: CfgNode, dataset: CocoDetection | JoinedDataset, train: bool) -> int:
-    """Bytes of the largest batch of images that training, or evaluation, can make of a data set in one process.
+    """Bytes of the largest batch of images that training, or evaluation, can make of a data set in one process."""
+    images = -(-cfg.SOLVER.IMS_PER_BATCH // world_size()) if train else cfg.TEST.IMS_PER_BATCH
+    height, width = largest_input(cfg, dataset, train)
+    return 3 * images * height * width
 
-    The one batch an epoch in which wide and tall images meet may be larger.
+
+def largest_input(cfg: CfgNode, dataset: CocoDetection | JoinedDataset | None, train: bool) -> Size:
+    """Shorter and longer side, pixels, that the images of a batch of training, or evaluation, are padded to at most.
+
+    The one batch an epoch in which wide and tall images meet may be larger. dataset: None: of images of any form.
     """
     node = cfg.INPUT
-    images = -(-cfg.SOLVER.IMS_PER_BATCH // world_size()) if train else cfg.TEST.IMS_PER_BATCH
     short = max(node.MIN_SIZE_TRAIN) if train else node.MIN_SIZE_TEST
     limit = node.MAX_SIZE_TRAIN if train else node.MAX_SIZE_TEST
     if train and node.MIN_SIZE_RANGE_TRAIN[0] != -1:
@@ -159,6 +165,8 @@ def largest_batch(cfg: CfgNode, dataset: CocoDetection | JoinedDataset, train: b
         sides = (node.SQUARE_SIZE, node.SQUARE_SIZE)
     elif train and node.AUGMENTATION == "ssd":  # crops of any form
         sides = (limit, limit)
+    elif dataset is None:
+        sides = (min(short, limit) if cfg.DATALOADER.ASPECT_RATIO_GROUPING or not train else limit, limit)
     else:
         heights, widths = (np.concatenate([getattr(i, k) for i in dataset.indexes]) for k in ("heights", "widths"))
         ratios = np.maximum(heights, widths) / np.minimum(heights, widths)
@@ -168,7 +176,7 @@ def largest_batch(cfg: CfgNode, dataset: CocoDetection | JoinedDataset, train: b
         sides = (long if mixed else float(np.minimum(short, limit / ratios).max()), long)
     step = cfg.DATALOADER.SIZE_DIVISIBILITY
     height, width = (-(-round(side) // step) * step for side in sides)
-    return 3 * images * height * width
+    return height, width
 
 
 def collate(items: list[Item], divisibility: int = 1) -> Batch:

@@ -35,7 +35,7 @@ def build_detector(cfg: CfgNode) -> Detector:
     if node.NORM_EPS >= 0 and node.NORM != "frozen_bn":
         raise UserError(f"MODEL.BACKBONE.NORM_EPS {node.NORM_EPS} is for NORM frozen_bn; with {node.NORM} set it to -1")
     eps = node.NORM_EPS if node.NORM_EPS >= 0 else None
-    backbone = build_backbone(node.NAME, node.NORM, eps, passes=node.PASSES)
+    backbone = build_backbone(node.NAME, node.NORM, eps, passes=node.PASSES, recomputed=node.CHECKPOINT_STAGES)
     if node.NORM != "frozen_bn" and not has_norms(backbone):
         log.warning("%s has no norms: MODEL.BACKBONE.NORM %s changes nothing in it", node.NAME, node.NORM)
     backbone.freeze(node.FREEZE_CONV_BODY_AT)

@@ -51,7 +51,7 @@ WEIGHTS, BEST = "weights.pth", "weights_best.pth"
 ESSENTIAL = ("backbone", "passes", "norm", "optimizer", "batch_size", "images")
 """Settings without which a checkpoint's tensors, or its place in the data, mean nothing."""
 
-FREE = ("data", "output", "weight", "workers", "checkpoint_steps", "device", "tensorboard")
+FREE = ("data", "output", "weight", "workers", "checkpoint_steps", "checkpoint_stages", "device", "tensorboard")
 """Settings that may change in a run without changing its result."""
 
 
@@ -199,7 +199,8 @@ def start(task: ClassificationTask, folder: Path, resume: bool = False) -> Run:
     found = to_resume(folder, resume)
     torch.manual_seed(recipe.seed)
     entry = BACKBONES[recipe.backbone]
-    backbone = build_backbone(recipe.backbone, recipe.norm, passes=recipe.passes)
+    stages = recipe.checkpoint_stages
+    backbone = build_backbone(recipe.backbone, recipe.norm, passes=recipe.passes, recomputed=stages)
     model = Classifier(backbone, len(classes))
     if recipe.batch_size // world_size() == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
         raise UserError(

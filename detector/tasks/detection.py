@@ -49,6 +49,7 @@ from detector.tasks.compare import compare
 from detector.tasks.header import detection_farewell, detection_header
 from detector.tasks.measured import Subject, check_folder, save_measures, state_digest
 from detector.tasks.pictures import drawn
+from detector.tasks.plan import batch_of_run, fitting_batch
 from detector.tasks.remedies import divergence_advice, remedies
 from detector.tasks.resolve import resolve, resolve_model
 from detector.tasks.solver import build_optimizer, check_shares, idle_schedule, learning_rate_factor
@@ -78,9 +79,10 @@ class DetectionTask:
         self.advice = divergence_advice(cfg.SOLVER)
 
     @classmethod
-    def from_config(cls: type[T], cfg: CfgNode) -> T:
+    def from_config(cls: type[T], cfg: CfgNode, auto_batch: bool = False) -> T:
         """The task of a config and its data, whose pictures are looked at.
 
+        auto_batch: the images a step are those that fit, see `fitting_batch`.
         Raises ValueError or OSError where one of them is at fault: first names of parts, which take no time to check.
         """
         device = pick_device(cfg.MODEL.DEVICE)
@@ -91,6 +93,8 @@ class DetectionTask:
             tests = build_test_datasets(cfg, train_set) if cfg.DATASETS.TEST else {}
             check_best_by(cfg, tests)
             train_set, tests = check_training(train_set, tests, cfg.DATALOADER.BROKEN)
+        if auto_batch:
+            cfg = fitting_batch(cfg, device, train_set)
         cfg = resolve(cfg, len(train_set.classes), batches_per_epoch(cfg, train_set))
         check_memory(cfg, train_set, tests.values())
         return cls(cfg, device, train_set, tests)
@@ -152,10 +156,11 @@ class DetectionTask:
         return {"model": run.averaged.state_dict(), **run.facts}
 
 
-def train(cfg: CfgNode, resume: bool = False) -> Metrics:
+def train(cfg: CfgNode, resume: bool = False, auto_batch: bool = False) -> Metrics:
     """Train as the config says, evaluating and saving on the way and at the end.
 
-    resume: continue from the newest intact checkpoint of OUTPUT_DIR (from the start if no run is there).
+    resume: continue from the newest intact checkpoint of OUTPUT_DIR (from the start if no run is there); auto_batch:
+    take as many images a step as the device has memory for, when resumed as many as before.
     Returns the final metrics by test set. Errors name file, record, key and remedy; those before the first step leave
     no file behind. NonFiniteError stops a run that diverges and leaves its checkpoints as they are.
     """
@@ -165,7 +170,9 @@ def train(cfg: CfgNode, resume: bool = False) -> Metrics:
         with beginning():
             if cfg.LOG.TENSORBOARD:
                 require_tensorboard()
-            task = DetectionTask.from_config(cfg)
+            if auto_batch and resume and (before := batch_of_run(cfg, folder)) is not None:
+                cfg, auto_batch = before, False
+            task = DetectionTask.from_config(cfg, auto_batch)
             with explained(task.remedies):
                 run = start(task, folder, resume)
         with beginning("no checkpoint was written"), held():

@@ -28,7 +28,8 @@ class Recipe:
     the rate in proportion to the batch (Goyal et al. 2017); warmup_epochs: None takes a tenth of them, at most 5;
     mixup, cutmix: alpha of their Beta distribution, 0 is none; ema: decay a step, 0 is none; patience: epochs in a row
     without a better top-1 that end it, 0 is none; passes: how often stages run, 0 as registered; checkpoint_steps:
-    between checkpoints inside an epoch, 0 is none; tensorboard: whether OUTPUT/tensorboard is written.
+    between checkpoints inside an epoch, 0 is none; checkpoint_stages: whose activations are computed again in the
+    backward pass; tensorboard: whether OUTPUT/tensorboard is written.
     Raises ValueError naming a flag that is wrong.
     """
 
@@ -55,6 +56,7 @@ class Recipe:
     workers: int = 4
     seed: int = 0
     checkpoint_steps: int = 1000
+    checkpoint_stages: tuple[int, ...] = ()
     device: str = "auto"
     tensorboard: bool = False
 
@@ -73,6 +75,7 @@ class Recipe:
             self._require(name, 0 <= getattr(self, name) < 1, "0 or more and below 1")
         for name in ("weight_decay", "mixup", "cutmix", "patience", "workers", "seed", "passes", "checkpoint_steps"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "0 or more")
+        self._require("checkpoint_stages", {*self.checkpoint_stages} <= {1, 2, 3, 4}, "numbers from 1 to 4")
         self._require(
             "warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"0 or more, below --epochs {self.epochs}"
         )

@@ -224,6 +224,14 @@ def test_the_flags_are_the_recipe_s_fields_with_its_defaults():
         assert f"{decay:g} ({name})" in text
 
 
+def test_stages_are_written_with_commas(capsys):
+    parser = pretrain.build_parser()
+    assert parser.parse_args([*REQUIRED, "--checkpoint-stages", "1,3"]).checkpoint_stages == (1, 3)
+    with pytest.raises(SystemExit):
+        parser.parse_args([*REQUIRED, "--checkpoint-stages", "one"])
+    assert "--checkpoint-stages" in capsys.readouterr().err
+
+
 def test_the_flags_of_the_measurement_are_its_arguments():
     parser = classify.build_parser()
     given = vars(parser.parse_args(REQUIRED[:4])).keys() - {"imports", "json"}

@@ -77,6 +77,13 @@ def test_pixel_statistics_go_together():
         ("INPUT.MIN_SIZE_RANGE_TRAIN", "[800, 600]", "smaller first"),
         ("INPUT.MIN_SIZE_RANGE_TRAIN", "[800]", "two positive numbers"),
         ("MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "6", "allowed: 0 to 5"),
+        (
+            "MODEL.BACKBONE.CHECKPOINT_STAGES",
+            "(0, 1)",
+            "[0, 1] is not allowed; allowed: numbers from 1 to 4",
+        ),
+        ("MODEL.BACKBONE.CHECKPOINT_STAGES", "[2, 2]", "allowed: numbers from 1 to 4, each once"),
+        ("MODEL.BACKBONE.CHECKPOINT_STAGES", "1.5", "expected a list of integers, got '1.5'"),
         ("INPUT.AUGMENTATION", "none", "allowed: flip | ssd"),
         ("INPUT.SQUARE_SIZE", "-1", "allowed: 0 or more"),
         ("DATASETS.TRAIN_DIFFICULT", "maybe", "allowed: auto | yes | no"),

@@ -59,6 +59,11 @@ def lines(caplog, path, *opts):
         (["TEST.BEST_BY", "AP50"], "TEST.BEST_BY", "SOLVER.TEST_PERIOD 0"),
         (["DATASETS.TEST", "()", "SOLVER.PATIENCE", "2"], "SOLVER.PATIENCE", "DATASETS.TEST []"),
         (["LOG.PICTURES", "2"], "LOG.PICTURES", "LOG.TENSORBOARD False"),
+        (
+            ["MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "3", "MODEL.BACKBONE.CHECKPOINT_STAGES", "(2, 1)"],
+            "MODEL.BACKBONE.CHECKPOINT_STAGES",
+            "MODEL.BACKBONE.FREEZE_CONV_BODY_AT 3",
+        ),
         (["DATASETS.TEST", "()", "LOG.TENSORBOARD", "True", "LOG.PICTURES", "2"], "LOG.PICTURES", "DATASETS.TEST []"),
     ],
 )
@@ -119,6 +124,8 @@ def test_nothing_is_said_of_keys_in_use_or_of_a_plugins_head(caplog):
     best = ["SOLVER.PATIENCE", "2", "TEST.BEST_BY", "AP50"]
     assert not lines(caplog, None, *best, "SOLVER.TEST_PERIOD", "5")
     assert not lines(caplog, None, *best, "SOLVER.EPOCHS", "5")  # with an evaluation after each
+    assert not lines(caplog, None, "MODEL.BACKBONE.CHECKPOINT_STAGES", "(1, 2)")  # layer2 is trained
+    assert not lines(caplog, None, "MODEL.BACKBONE.CHECKPOINT_STAGES", "()")
     theirs = ["MODEL.HEAD.NAME", "theirs", "MODEL.FCOS.NUM_CONVS", "2", "MODEL.RPN.NMS_THRESH", "0.5"]
     theirs += ["MODEL.NECK.OUT_CHANNELS", "64", "MODEL.NECK.L2NORM_SCALES", "()", "MODEL.ROI_BOX_HEAD.NORM", "gn"]
     assert not lines(caplog, None, *theirs)

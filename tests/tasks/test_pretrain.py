@@ -345,3 +345,15 @@ def test_two_processes_train_as_one(recipe, data, tmp_path):
     assert two["step"] == one["step"] == 6
     for name, tensor in one["model"].items():
         torch.testing.assert_close(two["model"][name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_stages_that_are_computed_again_change_no_bit(recipe, tmp_path):
+    plain, again = recipe(epochs=1, output=str(tmp_path / "a")), recipe(epochs=1, output=str(tmp_path / "b"))
+    again.checkpoint_stages = (1, 2, 3, 4)
+    train_classifier(plain)
+    train_classifier(again)
+    one, other = (torch.load(tmp_path / name / "weights.pth", weights_only=True)["model"] for name in "ab")
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert [r["loss"] for r in records(tmp_path / "a") if "loss" in r] == [
+        r["loss"] for r in records(tmp_path / "b") if "loss" in r
+    ]

@@ -44,6 +44,7 @@ def test_home_is_expanded(monkeypatch):
         ({"seed": -1}, "--seed is -1"),
         ({"passes": -1}, "--passes is -1"),
         ({"checkpoint_steps": -1}, "--checkpoint-steps is -1"),
+        ({"checkpoint_stages": (1, 5)}, "--checkpoint-stages is (1, 5); it must be numbers from 1 to 4"),
         ({"optimizer": "adam"}, "--optimizer is adam; it must be one of sgd, adamw"),
         ({"amp": "fp8"}, "--amp is fp8; it must be one of off, bf16, fp16"),
     ],

@@ -1,7 +1,7 @@
 """What every backbone is: its levels, its registration and weight file, its classifier."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -73,6 +73,23 @@ class Backbone(nn.Module):
             f"{type(self).__name__} has no stages to repeat {passes} times; set MODEL.BACKBONE.PASSES to 0 for it"
         )
 
+    def set_recomputed(self, stages: Collection[int]) -> None:
+        """Keeps few activations of some stages, numbers from 1; the backward pass computes the others again.
+
+        See `detector.models.recompute`; of frozen stages nothing is kept anyway.
+        Raises ValueError in a backbone that has no such stage.
+        """
+        self.require_stages(stages, 0)
+
+    def require_stages(self, stages: Collection[int], number: int) -> None:
+        """Raise ValueError unless all of `stages` are in 1..number, the stages whose blocks can be computed again."""
+        if missing := sorted(stage for stage in stages if not 1 <= stage <= number):
+            has = f"can compute stages 1 to {number} again" if number else "has no stages that it can compute again"
+            raise UserError(
+                f"{type(self).__name__} {has}: leave {', '.join(f'{stage:g}' for stage in missing)} out of "
+                "MODEL.BACKBONE.CHECKPOINT_STAGES"
+            )
+
 
 class BackboneEntry(NamedTuple):
     """A registered backbone: build(norm) makes it with random weights."""
@@ -108,11 +125,19 @@ def find_weights(name: str, weight: str = "imagenet") -> Path:
     return resolve(weight, name, BACKBONES[name].weights, {entry.name: entry.weights for entry in BACKBONES.values()})
 
 
-def build_backbone(name: str, norm: str = "frozen_bn", norm_eps: float | None = None, passes: int = 0) -> Backbone:
+def build_backbone(
+    name: str,
+    norm: str = "frozen_bn",
+    norm_eps: float | None = None,
+    passes: int = 0,
+    recomputed: Collection[int] = (),
+) -> Backbone:
     """A registered backbone with random weights.
 
     norm_eps: of frozen_bn; None takes it from the weight record. passes: how often each stage runs; 0 is as registered.
-    Raises KeyError for an unknown name; ValueError for an unknown norm, and for a norm_eps with another norm.
+    recomputed: numbers of the stages whose activations are computed again in the backward pass.
+    Raises KeyError for an unknown name; ValueError for an unknown norm, for a norm_eps with another norm, and for
+    passes or stages that the backbone does not have.
     """
     entry = BACKBONES[name]
     if norm_eps is None:
@@ -122,6 +147,8 @@ def build_backbone(name: str, norm: str = "frozen_bn", norm_eps: float | None = 
     backbone = entry.build(norm_factory(norm, norm_eps))
     if passes:
         backbone.set_passes(passes)
+    if recomputed:
+        backbone.set_recomputed(recomputed)
     return backbone
 
 

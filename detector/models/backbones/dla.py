@@ -1,7 +1,7 @@
 """Res2Net-DLA-60 and Res2NeXt-DLA-60: Res2Net's blocks in the trees of deep layer aggregation."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from detector.models.backbones.base import Backbone, register_backbone
 from detector.models.backbones.res2net import Res2Bottleneck, published
 from detector.models.backbones.trunk import ConvNorm, Place, damp_frozen_branches, initialise_convs
 from detector.models.norm import Norm, conv_norm
+from detector.models.recompute import recompute
 from detector.structures import Features, Level
 
 CHANNELS = (16, 32, 128, 256, 512, 1024)
@@ -49,7 +50,8 @@ class Tree(nn.Module):
     """Hierarchical deep aggregation: two subtrees and a root. Yu et al. 2018, sec. 3.2, fig. 2f.
 
     A tree of depth 1 consists of two blocks and a root; a deeper one of two trees, the second of which has the root
-    and gets the outputs to aggregate as `passed`.
+    and gets the outputs to aggregate as `passed`. recomputed: whether a tree of depth 1 keeps only its inputs for the
+    backward pass.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Tree(nn.Module):
     ) -> None:
         """Channels of the input; keep_input: the root of the tree sees its input, too; root_channels: 0 is 2 * out."""
         super().__init__()
-        self.depth, self.keep_input = depth, keep_input
+        self.depth, self.keep_input, self.recomputed = depth, keep_input, False
         root_channels = (root_channels or 2 * out) + (channels if keep_input else 0)
         self.downsample = nn.MaxPool2d(stride, stride) if stride > 1 else nn.Identity()
         self.project = None
@@ -88,12 +90,18 @@ class Tree(nn.Module):
 
     def forward(self, x: Tensor, passed: tuple[Tensor, ...] = ()) -> Tensor:
         """Maps [N, channels, H, W] to [N, out, H / stride, W / stride]; passed: what the root aggregates further."""
+        if self.depth == 1:
+            return recompute(self._aggregate, [self], x, *passed) if self.recomputed else self._aggregate(x, *passed)
+        if self.keep_input:
+            passed = (*passed, self.downsample(x))
+        first = self.tree1(x)
+        return self.tree2(first, (*passed, first))
+
+    def _aggregate(self, x: Tensor, *passed: Tensor) -> Tensor:
+        """`forward` of a tree of two blocks and a root."""
         bottom = self.downsample(x)
         if self.keep_input:
             passed = (*passed, bottom)
-        if self.depth > 1:
-            first = self.tree1(x)
-            return self.tree2(first, (*passed, first))
         first = self.tree1(x, bottom if self.project is None else self.project(bottom))
         return self.root((self.tree2(first), first, *passed))
 
@@ -130,6 +138,15 @@ class DLA60(Backbone):
         """Stem, level2 .. level5."""
         levels = [[module] for module in self.children() if isinstance(module, Tree)]
         return [[self.base_layer, self.level0, self.level1], *levels]
+
+    def set_recomputed(self, stages: Collection[int]) -> None:
+        """As Backbone's; level2 is stage 1."""
+        levels = [level for level in self.children() if isinstance(level, Tree)]
+        self.require_stages(stages, len(levels))
+        for number, level in enumerate(levels, start=1):
+            for tree in level.modules():
+                if isinstance(tree, Tree):
+                    tree.recomputed = number in stages
 
     def classifier(self, num_classes: int) -> nn.Sequential:
         """c5 -> logits [N, num_classes]; the published classifier is a 1x1 convolution."""

@@ -1,7 +1,8 @@
 """The four-stage residual trunk and its parts: stems, shortcuts, stages, the residual block."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from detector.errors import UserError
 from detector.models.backbones.base import Backbone
 from detector.models.norm import ConvNorm, Norm, conv_norm, conv_norms
+from detector.models.recompute import recompute
 from detector.structures import Features, Level
 
 Stem = Callable[[Norm], tuple[nn.Module, int]]
@@ -93,19 +95,34 @@ class ResidualBlock(nn.Module):
 
 
 class Stage(nn.Sequential):
-    """Residual blocks in a row, run `passes` times, the first block in the first pass only: it changes the shape."""
+    """Residual blocks in a row, run `passes` times, the first block in the first pass only: it changes the shape.
+
+    recomputed: whether of n runs of blocks only the inputs of about sqrt(n) pieces are kept for the backward pass: more
+    pieces have more inputs, and fewer ones more to compute again at a time. Chen et al. 2016, sec. 4.1.
+    """
 
     def __init__(self, blocks: Iterable[nn.Module], passes: int = 1) -> None:
         """Blocks are the children, by number."""
         super().__init__(*blocks)
-        self.passes = passes
+        self.passes, self.recomputed = passes, False
 
     def forward(self, x: Tensor) -> Tensor:
         """The last block's output in the last pass."""
         blocks = list(self)
-        for block in blocks + blocks[1:] * (self.passes - 1):
-            x = block(x)
+        runs = blocks + blocks[1:] * (self.passes - 1)
+        if not self.recomputed:
+            return _through(runs, x)
+        length = round(len(runs) ** 0.5)
+        for start in range(0, len(runs), length):
+            piece = runs[start : start + length]
+            x = recompute(partial(_through, piece), piece, x)
         return x
+
+
+def _through(blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
+    for block in blocks:
+        x = block(x)
+    return x
 
 
 class ResidualTrunk(Backbone):
@@ -160,6 +177,12 @@ class ResidualTrunk(Backbone):
             raise UserError(f"MODEL.BACKBONE.PASSES is {passes}; it must be 1 or more, or 0 for the backbone's own")
         for stage in self.stages():
             stage.passes = passes
+
+    def set_recomputed(self, stages: Collection[int]) -> None:
+        """As Backbone's."""
+        self.require_stages(stages, len(self.stages()))
+        for number, stage in enumerate(self.stages(), start=1):
+            stage.recomputed = number in stages
 
     def forward(self, images: Tensor) -> Features:
         """Images [N, 3, H, W] float -> c2..c5."""

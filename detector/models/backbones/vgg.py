@@ -1,6 +1,7 @@
 """VGG16 whose fully connected layers are convolutions, as SSD and RefineDet use it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from itertools import groupby
 
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from detector.models.backbones.base import Backbone, register_backbone
 from detector.models.norm import Norm
+from detector.models.recompute import recompute
 from detector.structures import Features, Level
 from detector.weights.record import Decimation, Pixels, Weights
 
@@ -27,6 +29,7 @@ class VGG16(Backbone):
 
     def __init__(self, norm: Norm | None) -> None:
         super().__init__()
+        self.recomputed: Collection[int] = ()
         layers: list[nn.Module] = []
         channels = 3
         for out, depth in BLOCKS:
@@ -56,15 +59,33 @@ class VGG16(Backbone):
         ]
         return [*blocks[:-1], [*blocks[-1], self.fc6, self.fc7]]
 
+    def set_recomputed(self, stages: Collection[int]) -> None:
+        """As Backbone's. A block is a stage's convolutions and the pooling before them, or pooling, fc6 and fc7."""
+        self.require_stages(stages, len(BLOCKS) - 1)
+        self.recomputed = tuple(stages)
+
     def forward(self, images: Tensor) -> Features:
         """Images [N, 3, H, W] float -> c2..c5."""
         x, ends = images, []
-        for module in self.blocks:
-            if isinstance(module, nn.MaxPool2d):
-                ends.append(x)
-            x = module(x)
-        fc7 = F.relu(self.fc7(F.relu(self.fc6(x))))
+        for number in range(len(BLOCKS)):
+            x = self._run(number, partial(self._convolve, number), x)
+            ends.append(x)
+        fc7 = self._run(len(BLOCKS) - 1, self._classify, x)
         return dict(zip(self.levels, (*ends[2:], fc7), strict=True))
+
+    def _run(self, stage: int, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        return recompute(function, self.parts()[stage], x) if stage in self.recomputed else function(x)
+
+    def _convolve(self, number: int, x: Tensor) -> Tensor:
+        """The pooling before a block, and the block."""
+        ends = [i for i, module in enumerate(self.blocks) if isinstance(module, nn.MaxPool2d)]
+        for module in self.blocks[ends[number - 1] if number else 0 : ends[number]]:
+            x = module(x)
+        return x
+
+    def _classify(self, x: Tensor) -> Tensor:
+        """The last pooling, fc6 and fc7."""
+        return F.relu(self.fc7(F.relu(self.fc6(self.blocks[-1](x)))))
 
 
 def _torchvision(name: str, digest: str) -> Weights:

@@ -1,0 +1,44 @@
+"""Say what a training step needs in memory, what fits, and what makes it fit; needs no GPU."""
+
+import argparse
+import math
+from collections.abc import Sequence
+
+from detector.commands.base import run, show, split_words, tool_parser
+from detector.config import load_config
+from detector.plugins import load_plugins
+
+EXAMPLE = "detector plan fcos/resnet50_1x --memory 8 SOLVER.IMS_PER_BATCH 4"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`CONFIG [--memory GIB] [--import PACKAGE] [KEY VALUE ...]`."""
+    parser = tool_parser(__doc__, "plan", EXAMPLE)
+    parser.usage = "%(prog)s CONFIG [--memory GIB] [--import PACKAGE] [KEY VALUE ...]"
+    parser.add_argument(
+        "--memory", type=_gibibytes, default=8.0, metavar="GIB",
+        help="memory of the card, or with MODEL.DEVICE cpu of the machine",
+    )  # fmt: skip
+    parser.add_argument(
+        "words", nargs="*", metavar="CONFIG",
+        help="YAML file, or the name of a shipped one; KEY VALUE: overrides, e.g. MODEL.BACKBONE.NAME sreresnet50",
+    )  # fmt: skip
+    args = parser.parse_intermixed_args(argv)
+    (file,), args.opts = split_words(parser, args.words, ["CONFIG"])
+    run(lambda: begin(args, file), log=False)
+
+
+def begin(args: argparse.Namespace, file: str) -> None:
+    """Load plugins and the config, then count."""
+    load_plugins(args.imports)
+    cfg = load_config(file, args.opts)
+    from detector.tasks.plan import plan
+
+    show(plan(cfg, args.memory))
+
+
+def _gibibytes(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError
+    return number
