@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -56,12 +57,26 @@ def joined(device: torch.device) -> Iterator[None]:
         # No device_id: it would make NCCL connect before the first batch is there, and a process that fails until then
         # would leave the others waiting.
         with talking():
-            distributed.init_process_group(backend, timeout=PATIENCE)
+            store, number, world = next(distributed.rendezvous("env://", timeout=PATIENCE))
+            distributed.init_process_group(
+                backend, timeout=PATIENCE, store=_this_start(store), rank=number, world_size=world
+            )
             yield
     finally:
         gc.collect()  # of a wrapped model, whose end talks to the group
         if _joined() and sys.exc_info()[0] is None:  # else others may be gone, and there is nobody to part from
             distributed.destroy_process_group()
+
+
+def _this_start(store: distributed.Store) -> distributed.Store:
+    """The part of a store that is of this start: when torchrun starts all again, it still holds the old addresses.
+
+    On several machines the number of starts may differ; there torchrun has to make a new store itself.
+    """
+    here = launch()
+    if here.local_world < here.world:
+        return store
+    return distributed.PrefixStore(f"start_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 
 @contextmanager
@@ -164,7 +179,8 @@ def wrap(model: torch.nn.Module, *, unused: bool = False) -> torch.nn.Module:
     measured = any(not getattr(m, "synchronised", False) for m in norms)
     names = inspect.signature(DistributedDataParallel.__init__).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"  # until torch 2.13
-    return DistributedDataParallel(model, find_unused_parameters=unused, **{name: measured})
+    options: dict[str, Any] = {name: measured, "find_unused_parameters": unused}
+    return DistributedDataParallel(model, **options)
 
 
 def _joined() -> bool:

@@ -88,8 +88,9 @@ class Batch(NamedTuple):
     whole: Whole | None = None
 
     def pin_memory(self) -> "Batch":
-        """The same batch with its images in page-locked memory (called by the DataLoader)."""
-        return self._replace(images=self.images.pin_memory())
+        """The same batch in page-locked memory, from where it is copied while the host goes on (for the DataLoader)."""
+        pinned = [{k: v.pin_memory() if isinstance(v, Tensor) else v for k, v in t.items()} for t in self.targets]
+        return self._replace(images=self.images.pin_memory(), targets=pinned)  # type: ignore[arg-type]
 
 
 NO_CLASS = ("__background__", "N/A")

@@ -41,6 +41,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--mixup", type=float, default=0.0, metavar="ALPHA", help="mix pictures, e.g. 0.2; 0 is none")
     add("--cutmix", type=float, default=0.0, metavar="ALPHA", help="paste parts, e.g. 1; 0 is none")
     add("--ema", type=float, default=0.0, metavar="DECAY", help="average the weights, e.g. 0.9999; 0 is none")
+    add(
+        "--patience", type=int, default=0, metavar="N",
+        help="end after so many epochs in a row without a better top-1; 0: never",
+    )  # fmt: skip
     add("--amp", default="off", choices=AMP, help="mixed precision")
     add("--crop", type=int, default=224, metavar="PIXELS", help="side of the pictures that the network sees")
     add_workers(parser)

@@ -183,13 +183,19 @@ _C.SOLVER.WARMUP_METHOD = "linear"  # linear (from WARMUP_FACTOR to 1) | constan
 _C.SOLVER.WARMUP_ITERS = 500  # steps; 0: none
 _C.SOLVER.WARMUP_FACTOR = 1.0 / 3  # times the rate, at the start
 _C.SOLVER.CLIP_GRAD_NORM = 0.0  # largest norm of all gradients together; 0: no limit
+_C.SOLVER.EMA_DECAY = 0.0  # share of the average of all weights that stays in a step, e.g. 0.999 for about the last
+#                            1,000 steps; the average is what is tested, kept as the best and predicts; 0: none
 _C.SOLVER.AMP = "off"  # precision of the training step: off (float32) | bf16 | fp16
 _C.SOLVER.CHECKPOINT_PERIOD = 2500  # steps between checkpoints; 0: only at the end
 _C.SOLVER.CHECKPOINT_KEEP = 3  # numbered checkpoints that stay, the newest; 0: all; final and best stay anyway
+_C.SOLVER.CHECKPOINT_MILESTONES = ()  # steps, with EPOCHS too, whose checkpoints are written and stay, whatever KEEP
 _C.SOLVER.TEST_PERIOD = 0  # steps between evaluations; 0: only at the end, with EPOCHS after each of them
+_C.SOLVER.PATIENCE = 0  # evaluations in a row without a better one (TEST.BEST_BY) that end the training; 0: none do
 
 _C.TEST = CfgNode()
 _C.TEST.EVALUATOR = ("auto",)  # coco, voc, or both; auto: coco, and for data in VOC's layout both
+_C.TEST.BEST_BY = ""  # measure, its mean over the test sets, that the best checkpoint has the highest of: AP50, APs,
+#                       AP/person, VOC/AP50, ..; "": AP, and VOC/AP50 where TEST.EVALUATOR is voc alone
 _C.TEST.IMS_PER_BATCH = 8  # images a forward pass
 _C.TEST.DETECTIONS_PER_IMG = 100  # detections kept an image, over all classes
 _C.TEST.AMP = "off"  # precision of evaluation and prediction: off (float32) | bf16 | fp16
@@ -197,7 +203,7 @@ _C.TEST.AMP = "off"  # precision of evaluation and prediction: off (float32) | b
 
 DEFAULTS = _C  # `declare` adds the keys of plugins
 LISTS_OF_NAMES = ("MODEL.NECK.SOURCES",)  # of the lists that are empty by default; the others hold numbers
-LISTS_OF_INTEGERS = ("MODEL.BACKBONE.CHECKPOINT_STAGES",)  # likewise
+LISTS_OF_INTEGERS = ("MODEL.BACKBONE.CHECKPOINT_STAGES", "SOLVER.CHECKPOINT_MILESTONES")  # likewise
 
 
 def get_defaults() -> CfgNode:

@@ -127,7 +127,16 @@ _RULES = (
         lambda cfg: cfg.SOLVER.CHECKPOINT_PERIOD == 0,
     ),
     Idle(("LOG.PICTURES",), "LOG.TENSORBOARD", lambda cfg: not cfg.LOG.TENSORBOARD),
-    Idle(("SOLVER.TEST_PERIOD", "LOG.PICTURES"), "DATASETS.TEST", lambda cfg: cfg.DATASETS.TEST == ()),
+    Idle(
+        ("SOLVER.TEST_PERIOD", "SOLVER.PATIENCE", "TEST.BEST_BY", "LOG.PICTURES"),
+        "DATASETS.TEST",
+        lambda cfg: cfg.DATASETS.TEST == (),
+    ),
+    Idle(
+        ("SOLVER.PATIENCE", "TEST.BEST_BY"),
+        "SOLVER.TEST_PERIOD",
+        lambda cfg: cfg.SOLVER.TEST_PERIOD == 0 and cfg.SOLVER.EPOCHS == 0,
+    ),
 )
 
 

@@ -42,10 +42,10 @@ class TrainBatches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if batch_size < world:
-            raise UserError(f"{world} processes share a batch of {batch_size}: take a larger one, or fewer processes")
         if num_images < 1 or batch_size < 1:
             raise UserError(f"training needs at least one image and one a batch, not {num_images} and {batch_size}")
+        if batch_size < world:
+            raise UserError(f"{world} processes share a batch of {batch_size}: take a larger one, or fewer processes")
         self.num_images = num_images
         self.batch_size = batch_size
         self.seed = seed

@@ -1,7 +1,9 @@
 """Devices: which one, in which precision, how much memory."""
 
+import logging
 import platform
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
@@ -10,7 +12,18 @@ import torch
 from detector.errors import UserError
 from detector.launch import launch
 
+log = logging.getLogger("detector")
+
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+BF16_SINCE = (8, 0)
+"""The compute capability from which CUDA cards have bf16."""
+
+FAST_FP16 = ((5, 3), (6, 0), (6, 2))
+"""Those before 7.0 that compute fp16 at twice the rate of float32: Jetsons and the P100; others crawl."""
+
+CPU_INSTRUCTIONS = {"bf16": ("avx512_bf16", "amx_bf16"), "fp16": ("avx512_fp16", "amx_fp16")}
+"""Precision -> instructions of an x86 processor, one of which makes it fast."""
 
 OLD_CARD = (
     "pip install 'torch<2.15' torchvision --index-url https://download.pytorch.org/whl/cu126 "
@@ -83,6 +96,41 @@ def check_kernels(card: str, capability: tuple[int, int], built_for: list[str] |
         f"torch {torch.__version__} has no kernels for {card} (compute capability {major}.{minor}; built for "
         f"{', '.join(built_for)}). Install one that has: {OLD_CARD}. Or write MODEL.DEVICE cpu."
     )
+
+
+def slow_on_card(name: str, capability: tuple[int, int], precision: str) -> str:
+    """What a CUDA card does not gain by a precision, or even loses; "" where it gains. capability: e.g. (6, 1)."""
+    card = f"{name} (compute capability {capability[0]}.{capability[1]})"
+    if precision == "bf16" and capability < BF16_SINCE:
+        return f"{card} has no bf16, which is emulated: it spares memory and costs time"
+    if precision == "fp16" and capability < (7, 0) and capability not in FAST_FP16:
+        return f"{card} computes fp16 slowly: it spares memory, and little or no time"
+    return ""
+
+
+def slow_on_cpu(capabilities: Mapping[str, object], precision: str) -> str:
+    """The same of a processor. capabilities: as torch.cpu.get_capabilities() has them; nothing is said of others."""
+    if capabilities.get("architecture") != "x86_64" or precision not in CPU_INSTRUCTIONS:
+        return ""
+    if any(capabilities.get(name) for name in CPU_INSTRUCTIONS[precision]):
+        return ""
+    return f"this processor has no instructions for {precision}: it spares memory and costs time"
+
+
+def slow_precision(device: torch.device, precision: str) -> str:
+    """What this machine does not gain by a precision, in words; "" where it gains, or where nothing is known."""
+    if device.type == "cuda":
+        return slow_on_card(torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device), precision)
+    told = getattr(torch.cpu, "get_capabilities", dict) if device.type == "cpu" else dict
+    return slow_on_cpu(told(), precision)
+
+
+def say_slow_precisions(device: torch.device, precisions: Mapping[str, str]) -> None:
+    """Warn, once for each, of precisions that gain no time. precisions: by the key, or flag, that asks for them."""
+    for precision in sorted({*precisions.values()}):
+        if text := slow_precision(device, precision):
+            keys = ", ".join(f"{key} {precision}" for key, value in precisions.items() if value == precision)
+            log.warning("%s: %s", keys, text)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:

@@ -25,12 +25,13 @@ class Health:
 
     level: the lowest median of WINDOW losses; sound: the latest step after which the weights still gave a loss of at
     most RISEN times that; latest: the latest step whose weights gave a loss; skipped: updates that fp16 left out in a
-    row, as gradients were infinite; resumes: how often the training was resumed.
+    row, as gradients were infinite; left_out: and in the whole training; resumes: how often it was resumed.
     """
 
     level: float = inf
     sound: int = 0
     skipped: int = 0
+    left_out: int = 0
     resumes: int = 0
     latest: int = 0
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW), repr=False)
@@ -38,6 +39,7 @@ class Health:
     def note(self, step: int, loss: float, skipped: bool) -> None:
         """Take the loss that the weights gave after `step` steps, and whether their update was left out."""
         self.latest, self.skipped = step, self.skipped + 1 if skipped else 0
+        self.left_out += skipped
         if loss < inf:  # nor is it no number
             self.recent.append(loss)
             self.level = min(self.level, sorted(self.recent)[(len(self.recent) - 1) // 2])
@@ -51,13 +53,19 @@ class Health:
 
     def content(self) -> dict[str, float]:
         """What a checkpoint keeps."""
-        return {"level": self.level, "sound": self.sound, "skipped": self.skipped, "resumes": self.resumes}
+        counts = {"skipped": self.skipped, "left_out": self.left_out, "resumes": self.resumes}
+        return {"level": self.level, "sound": self.sound, **counts}
+
+    def left_out_text(self, steps: int) -> str:
+        """How many of so many updates fp16 left out."""
+        return f"fp16 left out {self.left_out} of {steps} updates, as gradients were infinite"
 
     def restore(self, content: Mapping[str, Any]) -> None:
         """Take over what a checkpoint kept; older ones kept nothing, and count as sound."""
         self.level, self.sound = content.get("level", inf), content.get("sound", content["step"])
         self.latest = self.sound
         self.skipped, self.resumes = content.get("skipped", 0), content.get("resumes", 0)
+        self.left_out = content.get("left_out", self.skipped)
 
 
 class Divergence(NamedTuple):

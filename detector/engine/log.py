@@ -21,9 +21,10 @@ class TrainLog:
     """Collects the numbers of each step; shows and files their averages every PERIOD steps.
 
     One JSON object a line in log.jsonl: {"step", "lr", "loss", each loss term, "grad_norm", "data_s", "step_s",
-    "memory_mb"} or {"step", "event": "start" | "resume" | "evaluation" | "nonfinite", ...}. The console has a bar;
-    where that cannot be redrawn a line for the first and the last step, and for the others one every PERIOD steps or
-    QUIET seconds. board: who takes them to TensorBoard, if anybody.
+    "memory_mb"} or {"step", "event": "start" | "resume" | "evaluation" | "patience" | "nonfinite", ...}; in fp16 also
+    "skipped", the updates that were left out so far. The console has a bar; where that cannot be redrawn a line for the
+    first and the last step, and for the others one every PERIOD steps or QUIET seconds. board: who takes them to
+    TensorBoard, if anybody.
     """
 
     def __init__(self, folder: Path, start: int, total: int, *, evaluated: int = 0, board: Board | None = None) -> None:
@@ -39,8 +40,10 @@ class TrainLog:
         """Start the clock of the next step."""
         self.last = time.perf_counter()
 
-    def step(self, step: int, values: dict[str, float], lr: float, memory_mb: float) -> None:
-        """Take the numbers of a finished step (1 after the first)."""
+    def step(
+        self, step: int, values: dict[str, float], lr: float, memory_mb: float, counts: Mapping[str, int] | None = None
+    ) -> None:
+        """Take the numbers of a finished step (1 after the first). counts: since the first one, filed as they are."""
         now = time.perf_counter()
         for name, value in {**values, "step_s": now - self.last}.items():
             self.window[name].append(value)
@@ -53,7 +56,7 @@ class TrainLog:
             return
         means = {name: sum(values) / len(values) for name, values in self.window.items()}
         if filed:
-            record = {"lr": lr, **means, "memory_mb": memory_mb}
+            record = {"lr": lr, **means, **(counts or {}), "memory_mb": memory_mb}
             self.event({"step": step, **record})
             if self.board is not None:
                 self.board.numbers(step, record)
@@ -100,7 +103,7 @@ class Silent:
     def tick(self) -> None:
         """Nothing."""
 
-    def step(self, step: int, values: dict[str, float], lr: float, memory_mb: float) -> None:
+    def step(self, *numbers: object) -> None:
         """Nothing."""
 
     def event(self, record: dict[str, Any]) -> None:

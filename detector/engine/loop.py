@@ -71,8 +71,9 @@ class Plan:
 
     seed: of all chance, with the step; steps: of the whole training; rate: the factor of the base learning rates in a
     step, from 0; saves, tests: whether a checkpoint is written, an evaluation made after so many steps; clip: largest
-    norm of all gradients together, 0 for no limit; precision: off | bf16 | fp16; tensorboard: whether it is
-    written for; accumulate: micro-batches of a step in each process.
+    norm of all gradients together, 0 for no limit; precision: off | bf16 | fp16; patience: evaluations in a row
+    without a better one that end the training, 0 for none; tensorboard: whether it is written for; accumulate:
+    micro-batches of a step in each process.
     """
 
     seed: int
@@ -82,6 +83,7 @@ class Plan:
     tests: Callable[[int], bool]
     clip: float = 0.0
     precision: str = "off"
+    patience: int = 0
     tensorboard: bool = False
     accumulate: int = 1
 
@@ -89,6 +91,11 @@ class Plan:
 def due(step: int, period: int) -> bool:
     """Whether something that happens every `period` steps happens after `step` of them; never for period 0."""
     return period > 0 and step % period == 0
+
+
+def ended(run: Run, plan: Plan) -> bool:
+    """Whether a training is over: all its steps are done, or its patience is at an end."""
+    return run.step == plan.steps or run.out_of_patience(plan.patience)
 
 
 def seed_step(seed: int, step: int, device: torch.device, part: int = 0) -> None:
@@ -120,10 +127,14 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
             with held():
                 if run.source is not None:
                     finish_step(run, task, plan, report, written=run.source)
-                    if run.step == plan.steps:
-                        log.info("nothing is left to train: all %d steps are done", run.step)
-            if run.step < plan.steps:
+                    if ended(run, plan):
+                        done = run.step == plan.steps
+                        text = f"all {run.step} steps are done" if done else run.patience_text(plan.steps)
+                        log.info("nothing is left to train: %s", text)
+            if not ended(run, plan):
                 run_steps(run, task, plan, report)
+                if run.scaler.is_enabled():
+                    log.info("%s", run.health.left_out_text(run.step))
         return run.metrics or {}
     except NonFiniteError as error:
         report.event({"step": run.step, "event": "nonfinite", "message": str(error)})
@@ -138,6 +149,8 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
         if isinstance(error, UserError) and run.step == start:
             raise
         kept = keep_unharmed(run, start, plan)
+        if told and not is_main():  # the first process says what was kept
+            raise
         if not told:  # a bug
             log.error("%s", kept)
             raise
@@ -179,7 +192,8 @@ def begin(run: Run, plan: Plan, report: TrainLog | Silent) -> None:
     if run.source is None:
         report.event({"step": run.step, "event": "start", **said})
         return
-    log.info("resuming from %s at step %d of %d", run.source, run.step, plan.steps)
+    left_out = f"; {run.health.left_out_text(run.step)}" if run.scaler.is_enabled() else ""
+    log.info("resuming from %s at step %d of %d%s", run.source, run.step, plan.steps, left_out)
     report.event({"step": run.step, "event": "resume", "checkpoint": run.source.name, **said})
     set_learning_rate(run.optimizer, plan.rate(max(run.step - 1, 0)))
 
@@ -207,8 +221,11 @@ def run_steps(run: Run, task: Task, plan: Plan, report: TrainLog | Silent) -> No
             finally:
                 if run.step == step:
                     statistics.restore()
-            report.step(run.step, {**values, "data_s": waited}, rate, peak_memory_mb(device))
+            counts = {"skipped": run.health.left_out} if run.scaler.is_enabled() else {}
+            report.step(run.step, {**values, "data_s": waited}, rate, peak_memory_mb(device), counts)
             finish_step(run, task, plan, report)
+        if ended(run, plan):  # perhaps before its time
+            break
 
 
 def update(
@@ -272,7 +289,7 @@ def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog | Silent, *, 
 
     written: a checkpoint of this step, which the run comes from; it was perhaps killed before the evaluation.
     """
-    last = run.step == plan.steps
+    last = ended(run, plan)
     saves = last or plan.saves(run.step)
     if saves and written != run.checkpoint(last):
         run.save(last)  # a crash in the evaluation must not cost the steps
@@ -281,8 +298,11 @@ def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog | Silent, *, 
     metrics = task.measures(run)
     run.keep_best(metrics, task.score(metrics), task.weights(run))
     report.evaluation(run.step, metrics, task.pictures(run) if plan.tensorboard and is_main() else {})
-    if saves:
-        run.save(last)
+    if ended(run, plan) and not last:
+        log.info("%s", run.patience_text(plan.steps))
+        report.event({"step": run.step, "event": "patience", "evaluations": run.stale, "best_step": run.best_step})
+    if saves or ended(run, plan):
+        run.save(ended(run, plan))
     report.tick()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from detector.distributed import world_size
 from detector.engine.device import device_name
 from detector.errors import FileAccessError
 from detector.files import json_bytes, open_append, write_atomic
@@ -19,6 +20,9 @@ from detector.version import versions
 log = logging.getLogger("detector")
 
 NAME = "log.jsonl"
+
+OF_EVALUATIONS = ("evaluation", "patience")
+"""Events that an evaluation brings about, which may be made again at a step that is done."""
 
 
 class Records:
@@ -59,6 +63,7 @@ def header(text: str, device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
+        "processes": world_size(),
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
 
@@ -68,7 +73,7 @@ def _cut(path: Path, step: int, evaluated: int) -> None:
     written = path.read_bytes()
     records = [_read(line) for line in written.splitlines()]
     intact = [record for record in records if record is not None]
-    kept = [r for r in intact if r["step"] <= (evaluated if r.get("event") == "evaluation" else step)]
+    kept = [r for r in intact if r["step"] <= (evaluated if r.get("event") in OF_EVALUATIONS else step)]
     content = b"".join(map(_line, kept))
     if content != written:
         write_atomic(path, content)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from detector.config.write import was_saved
-from detector.distributed import from_main, is_main
+from detector.distributed import from_main, is_main, largest, world_size
 from detector.engine.health import BATCH, Health, divergence, ruined
 from detector.engine.lock import locked
 from detector.errors import FileAccessError, MissingFileError, UserError
@@ -36,6 +36,9 @@ from detector.weights.schema import check_run
 
 log = logging.getLogger("detector")
 
+NO_SCORE = -1.0
+"""Below all scores, and that of an evaluation where there was nothing to find."""
+
 
 @dataclass
 class Run:
@@ -43,12 +46,13 @@ class Run:
 
     folder: where its files are; model: what is trained; average: its moving average, if there is one; facts: plain
     values that say what a checkpoint is of (config, class names, ..); evaluated, metrics: step and measures of the last
-    evaluation; best: the highest score so far; final: name of the last checkpoint, "" for its number like the others;
-    kept: name of the best weights, "" where they are not kept; keep: how many numbered checkpoints stay, 0 for all;
-    header: what log.jsonl says of the training when it begins; text: the config, for readers; source: what it was
-    resumed from; written: the last checkpoint of this process; whole: whether all of it is of the same step, as it is
-    but for the update itself; health: whether it still learns; wrapped: the model as the loop calls it, which several
-    processes do by torch's DistributedDataParallel. Only the first of them writes.
+    evaluation; best, best_step: the highest score so far, and its step; stale: evaluations since then; final: name of
+    the last checkpoint, "" for its number like the others; kept: name of the best weights, "" where they are not kept;
+    keep: how many numbered checkpoints stay, 0 for all, beside those of the steps in milestones; header: what log.jsonl
+    says of the training when it begins; text: the config, for readers; source: what it was resumed from; written: the
+    last checkpoint of this process; whole: whether all of it is of the same step, as it is but for the update itself;
+    health: whether it still learns; wrapped: the model as the loop calls it, which several processes do by torch's
+    DistributedDataParallel. Only the first of them writes.
     """
 
     folder: Path
@@ -60,11 +64,14 @@ class Run:
     final: str = FINAL
     kept: str = BEST
     keep: int = 0
+    milestones: tuple[int, ...] = ()
     header: dict[str, Any] = field(default_factory=dict)
     text: str = ""
     step: int = 0
     evaluated: int = 0
-    best: float = -1.0
+    best: float = NO_SCORE
+    best_step: int = 0
+    stale: int = 0
     metrics: dict[str, Any] | None = None
     source: Path | None = None
     written: Path | None = None
@@ -92,8 +99,11 @@ class Run:
             "step": self.step,
             "evaluated": self.evaluated,
             "best": self.best,
+            "best_step": self.best_step,
+            "stale": self.stale,
             "metrics": self.metrics,
             "versions": versions(),
+            "processes": world_size(),
             **self.health.content(),
             **self.facts,
         }
@@ -120,22 +130,37 @@ class Run:
     def superfluous(self) -> list[Path]:
         """The numbered checkpoints beyond those that are to stay; where losses have risen, the last before that stays.
 
-        Those of steps that are still to come are no older ones.
+        Milestones stay and do not count. Those of steps that are still to come are no older ones.
         """
         if not self.keep:
             return []
         older = [(number, path) for number, path in numbered(self.folder) if number <= self.step]
         before = [path for number, path in older if number <= self.health.sound]
         spared = before[:1] if self.health.risen else []
-        return [path for _, path in older[self.keep :] if path not in spared]
+        counted = [path for number, path in older if number not in self.milestones]
+        return [path for path in counted[self.keep :] if path not in spared]
 
     def keep_best(self, metrics: dict[str, Any], score: float, weights: Mapping[str, Any]) -> None:
         """Take note of an evaluation; `weights` go to the file of the best, if any, where no score was as high."""
         self.metrics, self.evaluated = metrics, self.step
-        if score > self.best or (self.kept and is_main() and not (self.folder / self.kept).exists()):
-            self.best = score
+        missing = bool(self.kept) and is_main() and not (self.folder / self.kept).exists()
+        (missing_there,) = largest([missing])  # to the first process, which all follow
+        self.stale = 0 if score > self.best else self.stale + 1
+        if score > self.best or missing_there:
+            self.best, self.best_step = score, self.step
             if self.kept and is_main():
                 save_checkpoint(self.folder / self.kept, {**weights, "step": self.step, "metrics": metrics})
+
+    def out_of_patience(self, patience: int) -> bool:
+        """Whether so many evaluations in a row were no better; never for 0."""
+        return 0 < patience <= self.stale
+
+    def patience_text(self, steps: int) -> str:
+        """That no evaluation was better, and what that ends. steps: of the whole training."""
+        return (
+            f"no better one in {self.stale} evaluation{'s' * (self.stale != 1)} in a row, so training ends at step "
+            f"{self.step} of {steps}; the best score, {self.best:.4g}, is that of step {self.best_step}"
+        )
 
     def restore(self, file: WeightFile) -> None:
         """Take over a checkpoint. Rates, momenta and decays stay the optimiser's own, as the config may have changed.
@@ -160,6 +185,7 @@ class Run:
         if content["scaler"] and self.scaler.is_enabled():  # empty where the run was not in fp16
             self.scaler.load_state_dict(content["scaler"])
         self.step, self.evaluated, self.best = content["step"], content["evaluated"], content["best"]
+        self.best_step, self.stale = content.get("best_step", 0), content.get("stale", 0)
         self.metrics, self.source = content.get("metrics"), path
         number = self.health.resumes
         self.health.restore(content)

@@ -77,6 +77,10 @@ class Evaluator:
         """Measures by name, fractions in 0..1; -1 where there is nothing to find."""
         raise NotImplementedError
 
+    def names(self) -> list[str]:
+        """The names that `compute` gives, in its order."""
+        raise NotImplementedError
+
     def results(self) -> list[dict[str, Any]]:
         """The detections in COCO's results format, with the ids of the annotation file and exactly these numbers."""
         index, found = self._index, self._stacked()

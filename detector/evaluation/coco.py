@@ -16,6 +16,10 @@ _log = logging.getLogger("detector")
 class CocoEvaluator(Evaluator):
     """COCO's measures. VOC's difficult objects count as crowds: whether they are found or not does not matter."""
 
+    def names(self) -> list[str]:
+        """Of the twelve numbers, then of every class."""
+        return [*MEASURES, *(PER_CLASS + name for name in self._class_names())]
+
     def compute(self) -> dict[str, float]:
         """The twelve numbers of `report.MEASURES` and "AP/<class>" of every class, fractions in 0..1.
 

@@ -53,9 +53,9 @@ VOC_MEASURES = {
 """Mean APs over the classes by VOC's matching: their IoU, and the recalls that the AP is taken from."""
 
 
-def main_measure(metrics: Mapping[str, float]) -> float:
-    """The number by which the best checkpoint is chosen: COCO's AP; where only VOC's are measured, its AP50."""
-    return metrics["AP"] if "AP" in metrics else metrics[f"{VOC}AP50"]
+def of_class(name: str) -> bool:
+    """Whether a measure is that of one class."""
+    return name.startswith(tuple(_COLUMNS))
 
 
 def headline(metrics: Mapping[str, float], name: str, step: int | None) -> str:
@@ -77,7 +77,7 @@ def summary_text(metrics: Mapping[str, float]) -> str:
         if name in metrics
     ]
     special = (*MEASURES, *VOC_MEASURES)
-    others = {k: v for k, v in metrics.items() if k not in special and not k.startswith(tuple(_COLUMNS))}
+    others = {k: v for k, v in metrics.items() if k not in special and not of_class(k)}
     lines += [f" {name} = {_number(value)}" for name, value in others.items()]
     classes = {
         prefix: {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)} for prefix in _COLUMNS

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detector.evaluation.base import Evaluator, Found
-from detector.evaluation.report import VOC
+from detector.evaluation.report import VOC, VOC_MEASURES
 
 THRESHOLDS = np.arange(50, 100, 5) / 100
 """IoUs of COCO's average; VOC's own is the first."""
@@ -31,6 +31,11 @@ class VocEvaluator(Evaluator):
     threshold and no detection of a higher score has that object. Boxes are continuous here; in the pixels of VOC's
     files, which count from 1 and include the last one, that is VOC's own IoU.
     """
+
+    def names(self) -> list[str]:
+        """Of the means, then of every class by all points, then by eleven."""
+        kinds = f"{VOC}AP50/", f"{VOC}AP50_11point/"
+        return [*VOC_MEASURES, *(kind + name for kind in kinds for name in self._class_names())]
 
     def compute(self) -> dict[str, float]:
         """The measures of `report.VOC_MEASURES`: means over the classes, and those at IoU 0.5 for every class.

@@ -37,11 +37,12 @@ def distance_iou_loss(predicted: Tensor, target: Tensor, kind: str) -> Tensor:
     finite, and they weigh more when the distances are in strides than in pixels. "plain_giou" is without them.
     Returns [K].
     """
-    if kind == "plain_giou":
-        side = predicted.new_tensor([-1, -1, 1, 1])
-        return generalized_box_iou_loss(predicted * side, target * side)
     intersection = _area(torch.minimum(predicted, target))
     union = _area(predicted) + _area(target) - intersection
+    if kind == "plain_giou":
+        # As torchvision.ops.generalized_box_iou_loss, whose masks make the host wait for the device.
+        enclosing = _area(torch.maximum(predicted, target))
+        return 1 - intersection / (union + 1e-7) + (enclosing - union) / (enclosing + 1e-7)
     iou = (intersection + 1) / (union + 1)
     if kind == "iou":
         return -iou.log()
@@ -76,7 +77,7 @@ def centerness_targets(distances: Tensor) -> Tensor:
 
     distances [K, 4] left, top, right, bottom > 0. Returns [K].
     """
-    horizontal, vertical = distances[:, [0, 2]], distances[:, [1, 3]]
+    horizontal, vertical = distances[:, 0::2], distances[:, 1::2]
     ratio = horizontal.amin(1) / horizontal.amax(1) * (vertical.amin(1) / vertical.amax(1))
     return ratio.sqrt()
 

@@ -40,7 +40,7 @@ def match_points(
     number = len(boxes)
     # Boxes stand in order of area, so the smallest allowed one is the one of the lowest rank.
     ranks = torch.arange(number, dtype=torch.int32, device=boxes.device)
-    index = torch.cat([order, order.new_tensor([BACKGROUND])])
+    index = torch.cat([order, order.new_full((1,), BACKGROUND)])  # no copy from the host, which would wait
     match = index[-1].repeat(len(points))
     chunk = max(1, MAX_POINT_PAIRS // max(1, number, len(ignore)))
     for start in range(0, len(points), chunk):

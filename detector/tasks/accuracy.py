@@ -13,7 +13,7 @@ from detector.console import progress
 from detector.data.capacity import check_shared_memory
 from detector.data.image_folder import FolderLoader, ImageFolder, default_resize, eval_loader, eval_transform
 from detector.distributed import largest, sum_over, world_size
-from detector.engine.device import autocast, pick_device
+from detector.engine.device import autocast, pick_device, say_slow_precisions
 from detector.engine.stop import stop_if_asked
 from detector.errors import NonFiniteError, UserError
 from detector.models.backbones import BACKBONES, Classifier, build_backbone, find_weights
@@ -97,6 +97,7 @@ def measure_accuracy(
     model = Classifier(network, len(dataset.classes))
     load_trained(network, model, entry.weights, file, facts, dataset)
     model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    say_slow_precisions(where, {"--amp": amp})
     batches = eval_loader(dataset, batch_size, workers, where.type == "cuda")
     start = time.perf_counter()
     accuracy = evaluate(model, batches, PixelInput(entry.weights.pixels, where), amp)

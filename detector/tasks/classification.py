@@ -26,7 +26,7 @@ from detector.data.image_folder import (
 )
 from detector.distributed import first_here, is_main, joined, mean_over, world_size, wrap
 from detector.engine import loop
-from detector.engine.device import pick_device
+from detector.engine.device import pick_device, say_slow_precisions
 from detector.engine.ema import average_weights
 from detector.engine.loop import Plan, due
 from detector.engine.optim import make_optimizer
@@ -134,7 +134,7 @@ def train_classifier(recipe: Recipe, resume: bool = False) -> dict[str, float]:
     """
     show_log()
     device = pick_device(recipe.device)
-    with listening(), joined(device), claimed(recipe.output, resume) as (folder, make):
+    with joined(device), listening(), claimed(recipe.output, resume) as (folder, make):
         with beginning():
             task, run = prepare(recipe, folder, resume)
         train_set = task.train_set
@@ -168,6 +168,7 @@ def prepare(recipe: Recipe, folder: Path, resume: bool) -> tuple[ClassificationT
     check_one_batch(train_set, recipe.batch_size)
     # a training keeps its batches while it evaluates
     check_shared_memory(recipe.workers, 2 * recipe.batch_size * 3 * recipe.crop**2, key="--workers")
+    say_slow_precisions(device, {"--amp": recipe.amp})
     task = ClassificationTask(recipe, device, train_set, val_set)
     return task, start(task, folder, resume)
 
@@ -183,6 +184,7 @@ def plan(recipe: Recipe, per_epoch: int) -> Plan:
         saves=lambda step: due(step, per_epoch) or due(step, recipe.checkpoint_steps),
         tests=lambda step: due(step, per_epoch),
         precision=recipe.amp,
+        patience=recipe.patience,
         tensorboard=recipe.tensorboard,
     )
 

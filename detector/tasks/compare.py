@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 from detector.config import config_from_text
 from detector.config.defaults import flat
 from detector.config.idle import idle_keys
+from detector.distributed import world_size
 from detector.errors import UserError
 from detector.text import printable
 from detector.version import versions
@@ -18,7 +19,7 @@ from detector.weights.read import WeightFile
 
 log = logging.getLogger("detector")
 
-STOPS, SAID, SILENT = "stops", "said", "silent"
+STOPS, SWITCH, SAID, SILENT = "stops", "stops from or to 0, else said", "said", "silent"
 
 RULES = {
     "": SAID,
@@ -28,6 +29,7 @@ RULES = {
     "MODEL.CHANNELS_LAST": SAID,
     "MODEL.BACKBONE.CHECKPOINT_STAGES": SILENT,
     "SOLVER.OPTIMIZER": STOPS,
+    "SOLVER.EMA_DECAY": SWITCH,
     "OUTPUT_DIR": SILENT,
     "DATALOADER.NUM_WORKERS": SILENT,
     "DATALOADER.TIMEOUT": SILENT,
@@ -47,9 +49,15 @@ class Change(NamedTuple):
         """KEY: old -> new."""
         return f"{self.key} {_shown(self.was)} -> {_shown(self.now)}"
 
+    @property
+    def rule(self) -> str:
+        """What becomes of a resume with this change: STOPS, SAID or SILENT."""
+        rule = rule_of(self.key)
+        return rule if rule != SWITCH else STOPS if 0 in (self.was, self.now) else SAID
+
 
 def rule_of(key: str) -> str:
-    """Whether a change of a config key stops a resume, is said, or is silent."""
+    """Whether changes of a config key stop a resume, are said, or are silent."""
     return RULES[max((e for e in RULES if e in ("", key) or (e.endswith(".") and key.startswith(e))), key=len)]
 
 
@@ -64,8 +72,9 @@ def compare(file: WeightFile, cfg: CfgNode, classes: Sequence[str], pictures: in
     """Say what differs between a checkpoint and the run that goes on from it.
 
     cfg: resolved, as the checkpoint's own is; classes, pictures: of the data. What the tensors mean nothing without
-    (the model, its frozen parts, the classes, the kind of optimiser) raises one ValueError that names all of it, with
-    both values and the remedy. The rest is said once: the checkpoints from here on hold the new values.
+    (the model, its frozen parts, the classes, the kind of optimiser), and an average of the weights that begins or
+    ends, raises one ValueError that names all of it, with both values and the remedy. The rest is said once: the
+    checkpoints from here on hold the new values.
     """
     path, content = file.path, file.content
     _compare_classes(path, list(content.get("classes") or classes), list(classes))
@@ -75,7 +84,7 @@ def compare(file: WeightFile, cfg: CfgNode, classes: Sequence[str], pictures: in
             found = changes(config_from_text(text, str(path)), cfg)
         except UserError as error:  # of another version, or of a plugin that is not here
             log.warning("what changed since %s cannot be told: %s", path, error)
-    fatal = [change for change in found if rule_of(change.key) == STOPS]
+    fatal = [change for change in found if change.rule == STOPS]
     if fatal:
         back = " ".join(f"{change.key} {_shown(change.was)}" for change in fatal)
         raise UserError(
@@ -83,12 +92,14 @@ def compare(file: WeightFile, cfg: CfgNode, classes: Sequence[str], pictures: in
             f"to resume it, or start anew with OUTPUT_DIR another/folder, from its weights if they fit: MODEL.WEIGHT "
             f"{path}"
         )
-    said = [change for change in found if rule_of(change.key) == SAID]
+    said = [change for change in found if change.rule == SAID]
     here = versions()
     before = content.get("versions") or here
     said += [
         Change(f"version of {name}", before.get(name), now) for name, now in here.items() if before.get(name) != now
     ]
+    if (number := content.get("processes", world_size())) != world_size():
+        said.append(Change("processes", number, world_size()))
     if (number := content.get("pictures", pictures)) != pictures:
         said.append(Change("pictures to train on", number, pictures))
     if said:

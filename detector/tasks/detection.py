@@ -28,7 +28,8 @@ from detector.data.loader import (
 )
 from detector.distributed import first_here, from_main, gathered, is_main, joined, largest, world_size, wrap
 from detector.engine import loop
-from detector.engine.device import pick_device
+from detector.engine.device import pick_device, say_slow_precisions
+from detector.engine.ema import average_weights
 from detector.engine.loop import Plan, due
 from detector.engine.run import Run, claimed, to_resume
 from detector.engine.stop import Stopped, beginning, held, listening
@@ -37,13 +38,13 @@ from detector.engine.trouble import explained
 from detector.errors import UserError
 from detector.evaluation.base import Evaluator
 from detector.evaluation.build import build_evaluators
-from detector.evaluation.report import main_measure
 from detector.inference.detect import detect_all, of_real_classes
 from detector.inference.prepare import prepare_for_inference
 from detector.models.build import build_detector, check_names, pixel_statistics
 from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch, Target, Whole
+from detector.tasks.best import best_by, carry_over, check_best_by, score
 from detector.tasks.compare import compare
 from detector.tasks.header import detection_farewell, detection_header
 from detector.tasks.measured import Subject, check_folder, save_measures, state_digest
@@ -90,6 +91,7 @@ class DetectionTask:
         with first_here():
             train_set = build_train_dataset(cfg, pixel_statistics(cfg).rgb_mean())
             tests = build_test_datasets(cfg, train_set) if cfg.DATASETS.TEST else {}
+            check_best_by(cfg, tests)
             train_set, tests = check_training(train_set, tests, cfg.DATALOADER.BROKEN)
         if auto_batch:
             cfg = fitting_batch(cfg, device, train_set)
@@ -142,8 +144,8 @@ class DetectionTask:
         return evaluate(model, self.tests, self.cfg, run.folder, subject)
 
     def score(self, metrics: Mapping[str, Mapping[str, float]]) -> float:
-        """The mean of the test sets' main measures."""
-        return sum(map(main_measure, metrics.values())) / len(metrics)
+        """The mean of the measure that TEST.BEST_BY names over the test sets."""
+        return score(metrics, best_by(self.cfg))
 
     def pictures(self, run: Run) -> dict[str, np.ndarray]:
         """The first LOG.PICTURES of each test set, detections beside the truth."""
@@ -164,7 +166,7 @@ def train(cfg: CfgNode, resume: bool = False, auto_batch: bool = False) -> Metri
     """
     show_log()
     device = pick_device(cfg.MODEL.DEVICE)
-    with listening(), joined(device), claimed(cfg.OUTPUT_DIR, resume) as (folder, make):
+    with joined(device), listening(), claimed(cfg.OUTPUT_DIR, resume) as (folder, make):
         with beginning():
             if cfg.LOG.TENSORBOARD:
                 require_tensorboard()
@@ -180,7 +182,8 @@ def train(cfg: CfgNode, resume: bool = False, auto_batch: bool = False) -> Metri
             log.info("%s", detection_header(task.cfg, run, task.device, task.train_set, task.tests))
         metrics = loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
         with suppress(Stopped), held():  # all is done
-            log.info("%s", detection_farewell(folder, list(task.tests)))
+            early = run.step < task.cfg.SOLVER.MAX_ITER
+            log.info("%s", detection_farewell(folder, list(task.tests), task.cfg.SOLVER.PATIENCE if early else 0))
         return metrics
 
 
@@ -192,22 +195,24 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
         compare(found, cfg, data.classes, len(data))
     torch.manual_seed(cfg.SEED)
     model = task.build().to(task.device)
+    facts = {"config": config_text(cfg), "classes": data.classes, "category_ids": data.category_ids}
     run = Run(
         folder,
         model,
         build_optimizer(cfg.SOLVER, model),
         torch.amp.GradScaler(task.device.type, enabled=cfg.SOLVER.AMP == "fp16"),
-        {"config": config_text(cfg), "classes": data.classes, "category_ids": data.category_ids, "pictures": len(data)},
+        {**facts, "pictures": len(data), "best_by": best_by(cfg), "tests": list(task.tests)},
+        average_weights(model, cfg.SOLVER.EMA_DECAY) if cfg.SOLVER.EMA_DECAY else None,
         text=config_text(cfg),
         kept=BEST if task.tests and 0 < cfg.SOLVER.TEST_PERIOD < cfg.SOLVER.MAX_ITER else "",
         keep=cfg.SOLVER.CHECKPOINT_KEEP,
+        milestones=cfg.SOLVER.CHECKPOINT_MILESTONES,
     )
     if found:
         run.restore(found)
         if run.step > cfg.SOLVER.MAX_ITER:
             raise UserError(f"{found.path} is at step {run.step}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}")
-        if run.metrics is not None and run.metrics.keys() != task.tests.keys():
-            run.metrics = None  # of other test sets
+        carry_over(run, found, best_by(cfg))
     else:
         with first_here():  # which may fetch a file
             load_weights(model, cfg, data.classes)  # type: ignore[arg-type]
@@ -217,6 +222,8 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
                 "to 0, and MODEL.BACKBONE.NORM to bn or gn",
                 cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT,
             )
+    tested = {"TEST.AMP": cfg.TEST.AMP} if task.tests else {}
+    say_slow_precisions(task.device, {"SOLVER.AMP": cfg.SOLVER.AMP, **tested})
     images = images_together(model.train(), cfg)
     few = check_batch(model, images, from_scratch=not cfg.MODEL.WEIGHT)
     run.wrapped = wrap(model, unused=world_size() > 1 and bool(unreached(task, model)))
@@ -232,10 +239,11 @@ def plan(cfg: CfgNode, tests: bool) -> Plan:
         seed=cfg.SEED,
         steps=solver.MAX_ITER,
         rate=lambda step: learning_rate_factor(solver, step),
-        saves=lambda step: due(step, solver.CHECKPOINT_PERIOD),
+        saves=lambda step: due(step, solver.CHECKPOINT_PERIOD) or step in solver.CHECKPOINT_MILESTONES,
         tests=lambda step: tests and (due(step, solver.TEST_PERIOD) or step == solver.MAX_ITER),
         clip=solver.CLIP_GRAD_NORM,
         precision=solver.AMP,
+        patience=solver.PATIENCE,
         tensorboard=cfg.LOG.TENSORBOARD,
         accumulate=solver.ACCUM_ITERS,
     )
@@ -292,6 +300,7 @@ def _test(cfg: CfgNode, device: torch.device, weight: str | Path | None, which: 
     check_memory(cfg, None, datasets.values())
     model, names, _ = load_found(cfg, found, classes)
     digest = state_digest(model.state_dict())
+    say_slow_precisions(device, {"TEST.AMP": cfg.TEST.AMP})
     file, folder = found.file, Path(cfg.OUTPUT_DIR)
     beside = not found.newest and realpath(file.path.parent) == realpath(folder)
     subject = Subject(str(file.path), digest, file.content.get("step"), found.newest, beside)
@@ -349,6 +358,6 @@ def padded(batch: Batch, height: int, width: int) -> Batch:
 
 
 def to_device(target: Target, device: torch.device) -> Target:
-    """A target whose tensors lie on `device`."""
-    moved = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in target.items()}
+    """A target whose tensors lie on `device`; the host does not wait until they are there."""
+    moved = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in target.items()}
     return moved  # type: ignore[return-value]

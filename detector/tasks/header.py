@@ -10,7 +10,9 @@ from yacs.config import CfgNode
 
 from detector.data.capacity import workers_text
 from detector.data.coco import CocoDetection, JoinedDataset
+from detector.distributed import world_size
 from detector.engine.run import Run
+from detector.tasks.best import best_by
 from detector.tasks.recipe import Recipe
 from detector.text import printable
 
@@ -38,6 +40,10 @@ def detection_header(
     if tests:
         every = f"every {solver.TEST_PERIOD:,} steps" if solver.TEST_PERIOD else "at the end"
         periods.append(f"a test {every}")
+    if tests and 0 < solver.TEST_PERIOD < solver.MAX_ITER:
+        periods.append(f"the best by {printable(best_by(cfg))}")
+        if solver.PATIENCE:
+            periods.append(f"the end after {_many(solver.PATIENCE, 'test')} without a better one")
     epochs = solver.MAX_ITER * solver.IMS_PER_BATCH / len(train)
     rows = [
         ("device", device_text(device, solver.AMP)),
@@ -46,8 +52,8 @@ def detection_header(
         ("classes", classes_text(train.classes)),
         ("train", pictures_text(train)),
         *(shown or [("test", "nothing")]),
-        ("schedule", schedule_text(run.step, solver.MAX_ITER, solver.IMS_PER_BATCH, epochs)),
-        ("rate", f"{solver.OPTIMIZER} {solver.BASE_LR:g}, {_decay(solver)}"),
+        ("schedule", schedule_text(run.step, solver.MAX_ITER, solver.IMS_PER_BATCH, epochs, solver.ACCUM_ITERS)),
+        ("rate", f"{solver.OPTIMIZER} {solver.BASE_LR:g}, {_decay(solver)}{averaged_text(solver.EMA_DECAY)}"),
         ("workers", workers_text(cfg.DATALOADER.NUM_WORKERS)),
         ("output", ": ".join([str(run.folder), *filter(None, [", ".join(periods)])])),
     ]
@@ -68,18 +74,18 @@ def classification_header(
         ("train", f"{pictures[0]:,} pictures of {Path(recipe.data) / 'train'}, crops of {recipe.crop} pixels"),
         ("test", f"{pictures[1]:,} pictures of {Path(recipe.data) / 'val'}, after each epoch"),
         ("schedule", schedule_text(run.step, steps, recipe.batch_size, recipe.epochs)),
-        ("rate", f"{recipe.optimizer} {recipe.lr:g}, {warmup}a cosine to 0"),
+        ("rate", f"{recipe.optimizer} {recipe.lr:g}, {warmup}a cosine to 0{averaged_text(recipe.ema)}"),
         ("workers", workers_text(recipe.workers)),
         ("output", str(run.folder)),
     ]
     return block("training", rows)
 
 
-def detection_farewell(folder: Path, tests: Sequence[str]) -> str:
-    """The files that a training of a detector leaves, and what to type next."""
+def detection_farewell(folder: Path, tests: Sequence[str], patience: int = 0) -> str:
+    """The files that a training of a detector leaves, and what to type next. patience: what ended it, 0: its end."""
     homes = [""] if len(tests) == 1 else [f"{name}/" for name in tests]
     files = {
-        "model_final.pth": "weights and optimiser after the last step",
+        "model_final.pth": f"weights and optimiser after the last step{', as patience ended' * bool(patience)}",
         "model_best.pth": "weights of the best test",
         **{f"{home}metrics.json": "measures" for home in homes},
         **{f"{home}results.json": "detections on the test set" for home in homes},
@@ -88,7 +94,13 @@ def detection_farewell(folder: Path, tests: Sequence[str]) -> str:
         "config.yaml": "the whole config",
     }
     place = shlex.quote(str(folder))
-    return farewell(folder, files, [f"detector test {place}"] * bool(tests) + [f"detector predict {place} PHOTOS"])
+    commands = [f"detector test {place}"] * bool(tests) + [f"detector predict {place} PHOTOS"]
+    if patience:
+        commands += [
+            f"detector test {place} --which best",
+            f"detector train {place} --resume SOLVER.PATIENCE {2 * patience}",
+        ]
+    return farewell(folder, files, commands)
 
 
 def classification_farewell(folder: Path, recipe: Recipe) -> str:
@@ -127,7 +139,13 @@ def device_text(device: torch.device, precision: str) -> str:
     else:
         threads = torch.get_num_threads()
         name = f"{device}, {threads} thread{'s' * (threads != 1)}" if device.type == "cpu" else str(device)
-    return f"{name}, {_PRECISIONS[precision]}"
+    number = world_size()
+    return f"{name}, {_PRECISIONS[precision]}" + f", the first of {number} processes" * (number > 1)
+
+
+def averaged_text(decay: float) -> str:
+    """That weights are averaged; "" where they are not."""
+    return f"; weights averaged, decay {decay:g}" if decay else ""
 
 
 def parameters_text(model: nn.Module) -> str:
@@ -148,11 +166,13 @@ def pictures_text(dataset: CocoDetection | JoinedDataset) -> str:
     return f"{printable(dataset.name)}: {_many(len(dataset), 'picture')}, {_many(dataset.num_boxes, 'box', 'es')}"
 
 
-def schedule_text(step: int, steps: int, batch: int, epochs: float) -> str:
-    """Steps, pictures a step, and how often every picture is seen."""
+def schedule_text(step: int, steps: int, batch: int, epochs: float, accumulate: int = 1) -> str:
+    """Steps, pictures a step, how they are shared, and how often every picture is seen."""
+    shared = [_many(world_size(), "process", "es")] * (world_size() > 1) + [f"{accumulate} turns"] * (accumulate > 1)
     begun = f", from step {step:,}" if step else ""
     times = f"{epochs:.3g}"
-    return f"{_many(steps, 'step')} of {_many(batch, 'picture')}{begun}: {times} epoch{'s' * (times != '1')}"
+    parts = f" in {' and '.join(shared)}" if shared else ""
+    return f"{_many(steps, 'step')} of {_many(batch, 'picture')}{parts}{begun}: {times} epoch{'s' * (times != '1')}"
 
 
 def _many(number: int, what: str, ending: str = "s") -> str:

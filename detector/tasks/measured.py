@@ -147,7 +147,7 @@ def _other_settings(there: Mapping[str, Any], data: Mapping[str, Any], cfg: CfgN
 def config_values(changed: Mapping[str, Any]) -> dict[str, Any]:
     """The values of the keys that an evaluation of given weights depends on, as JSON has them."""
     parts = ("TEST.", "MODEL.", "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "INPUT.SQUARE_SIZE", "INPUT.PIXEL")
-    free = ("MODEL.WEIGHT", "MODEL.DEVICE", "MODEL.CHANNELS_LAST", "TEST.IMS_PER_BATCH")
+    free = ("MODEL.WEIGHT", "MODEL.DEVICE", "MODEL.CHANNELS_LAST", "TEST.IMS_PER_BATCH", "TEST.BEST_BY")
     kept = {key: value for key, value in changed.items() if key.startswith(parts) and key not in free}
     return msgspec.json.decode(msgspec.json.encode(kept))
 

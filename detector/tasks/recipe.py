@@ -26,9 +26,10 @@ class Recipe:
     data: a folder with train/ and val/, each with a folder for each class; output: where the run is kept; weight: what
     to start from, "" nothing, "imagenet", a path or an address; lr, weight_decay: None takes the optimiser's usual one,
     the rate in proportion to the batch (Goyal et al. 2017); warmup_epochs: None takes a tenth of them, at most 5;
-    mixup, cutmix: alpha of their Beta distribution, 0 is none; ema: decay a step, 0 is none; passes: how often stages
-    run, 0 as registered; checkpoint_steps: between checkpoints inside an epoch, 0 is none; checkpoint_stages: whose
-    activations are computed again in the backward pass; tensorboard: whether OUTPUT/tensorboard is written.
+    mixup, cutmix: alpha of their Beta distribution, 0 is none; ema: decay a step, 0 is none; patience: epochs in a row
+    without a better top-1 that end it, 0 is none; passes: how often stages run, 0 as registered; checkpoint_steps:
+    between checkpoints inside an epoch, 0 is none; checkpoint_stages: whose activations are computed again in the
+    backward pass; tensorboard: whether OUTPUT/tensorboard is written.
     Raises ValueError naming a flag that is wrong.
     """
 
@@ -46,6 +47,7 @@ class Recipe:
     mixup: float = 0.0
     cutmix: float = 0.0
     ema: float = 0.0
+    patience: int = 0
     amp: str = "off"
     crop: int = 224
     norm: str = "bn"
@@ -71,7 +73,7 @@ class Recipe:
         self._require("lr", 0 < self.lr < math.inf, "above 0")
         for name in ("label_smoothing", "momentum", "ema"):
             self._require(name, 0 <= getattr(self, name) < 1, "0 or more and below 1")
-        for name in ("weight_decay", "mixup", "cutmix", "workers", "seed", "passes", "checkpoint_steps"):
+        for name in ("weight_decay", "mixup", "cutmix", "patience", "workers", "seed", "passes", "checkpoint_steps"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "0 or more")
         self._require("checkpoint_stages", {*self.checkpoint_stages} <= {1, 2, 3, 4}, "numbers from 1 to 4")
         self._require(

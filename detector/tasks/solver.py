@@ -59,7 +59,7 @@ def learning_rate_factor(solver: CfgNode, step: int) -> float:
 
 
 def idle_schedule(solver: CfgNode) -> list[str]:
-    """What of the schedule lies beyond the last step, each with what to write instead; SOLVER.EPOCHS has to be 0."""
+    """What of the schedule lies beyond the last step, most with what to write instead; SOLVER.EPOCHS has to be 0."""
     found = []
     last, steps = solver.MAX_ITER, solver.STEPS
     late = [step for step in steps if step >= last] if solver.SCHEDULE == "multi_step" else []
@@ -75,5 +75,14 @@ def idle_schedule(solver: CfgNode) -> list[str]:
         found.append(
             f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} with SOLVER.MAX_ITER {last}: the warm-up outlasts training, "
             f"which never has its full rate; write SOLVER.WARMUP_ITERS {last // 10}"
+        )
+    beyond = [step for step in solver.CHECKPOINT_MILESTONES if step > last]
+    if beyond:
+        unreached = " and ".join(map(str, beyond))
+        found.append(f"SOLVER.CHECKPOINT_MILESTONES with SOLVER.MAX_ITER {last}: training does not reach {unreached}")
+    if solver.PATIENCE and 0 < solver.TEST_PERIOD and (solver.PATIENCE + 1) * solver.TEST_PERIOD >= last:
+        found.append(
+            f"SOLVER.PATIENCE {solver.PATIENCE} with SOLVER.TEST_PERIOD {solver.TEST_PERIOD}: training is over at "
+            f"SOLVER.MAX_ITER {last}, before so many evaluations follow a best one"
         )
     return found

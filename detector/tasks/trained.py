@@ -10,7 +10,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from detector.config import config_from_text
-from detector.engine.device import pick_device
+from detector.engine.device import pick_device, say_slow_precisions
 from detector.errors import UserError
 from detector.files import user_path
 from detector.inference.prepare import prepare_for_inference
@@ -18,6 +18,7 @@ from detector.models.backbones import BACKBONES, find_weights
 from detector.models.build import build_detector
 from detector.models.detector import Detector
 from detector.structures import real_outputs
+from detector.tasks.best import best_text
 from detector.tasks.resolve import resolve_model
 from detector.weights.address import is_address
 from detector.weights.checkpoint import BEST, by_step, newest_checkpoint, newest_config, read_checkpoint
@@ -102,7 +103,9 @@ def find_trained(cfg: CfgNode, weight: str | Path | None = None, which: str = "n
 def _of_run(run: Path, which: str, folder: Path) -> Trained | None:
     """The weights of a run, if there is one. folder: what is written to, perhaps another one."""
     if which == "best" and (run / BEST).exists():
-        return Trained(read_checkpoint(run / BEST), newest=False)
+        best = read_checkpoint(run / BEST)
+        log.info("%s is %s", best.path, best_text(best.content))
+        return Trained(best, newest=False)
     file = newest_checkpoint(run)
     if file and which == "best":
         log.info("%s has no %s, which evaluations before the last step write: %s counts", run, BEST, file.path.name)
@@ -165,6 +168,7 @@ def load_for_inference(
     """`load_trained`, prepared for prediction on MODEL.DEVICE in the precision of TEST.AMP."""
     device = pick_device(cfg.MODEL.DEVICE)
     model, names, category_ids = load_trained(cfg, weight, which)
+    say_slow_precisions(device, {"TEST.AMP": cfg.TEST.AMP})
     return prepare_for_inference(model.to(device), cfg.TEST.AMP), names, category_ids
 
 

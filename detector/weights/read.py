@@ -23,7 +23,10 @@ State = dict[str, Tensor]
 PICKLE = b"\x80"
 TORCH_BEFORE_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
 
-AVERAGED = ("state_dict_ema", "model_ema", "ema")
+OWN_AVERAGE = "average"
+"""Where our trainings keep averaged weights, in the form of torch's AveragedModel."""
+
+AVERAGED = (OWN_AVERAGE, "state_dict_ema", "model_ema", "ema")
 """Where trainings keep averaged weights, which count before the plain ones beside them."""
 
 PLAIN = ("model", "state_dict", "blobs", "module")
@@ -57,8 +60,10 @@ class WeightFile:
 
 
 def read_file(path: str | Path, *, optimizer: bool = False) -> WeightFile:
-    """Read a weight file, once and whole, onto the CPU. optimizer: keep its state too, which is left out otherwise.
+    """Read a weight file, once and whole, onto the CPU.
 
+    optimizer: to go on with a training of ours: its state and its average stay in the content, and the weights are the
+    plain ones.
     PyTorch's own formats, safetensors, and pickles of numpy arrays (Caffe2's .pkl, PaddlePaddle's .pdparams). The
     weights of a training that also kept their average are the averaged ones, and the log says so. Code in a file is
     refused, never run, and an archive has to match its checksums. Raises ValueError with the file, what is wrong and
@@ -69,7 +74,7 @@ def read_file(path: str | Path, *, optimizer: bool = False) -> WeightFile:
         raise UserError(f"{path} {reason}{FETCH}")
     whole = _load(path, _reader(path))
     weights, places = whole, list[str]()
-    while isinstance(weights, Mapping) and (place := _place(weights)):
+    while isinstance(weights, Mapping) and (place := _place(weights, ours=not optimizer)):
         weights, places = weights[place], [*places, place]
         if len(places) > MAX_PLACES:
             raise UserError(f"{path}: more than {MAX_PLACES} entries in each other; save `model.state_dict()` alone")
@@ -81,7 +86,7 @@ def read_file(path: str | Path, *, optimizer: bool = False) -> WeightFile:
         state = {key.removeprefix("module."): value for key, value in state.items()}
     if not places or not isinstance(whole, Mapping):
         return WeightFile(path, state)
-    others = [key for key in (*PLAIN, *AVERAGED) if isinstance(whole.get(key), Mapping) and key != places[0]]
+    others = [key for key in (*PLAIN, *AVERAGED[1:]) if isinstance(whole.get(key), Mapping) and key != places[0]]
     if places[0] in AVERAGED:
         beside = f", not those under {others[0]!r}" if others else ""
         log.info("%s: the averaged weights under %r are taken%s", path, taken, beside)
@@ -101,11 +106,13 @@ def read_plain(path: Path) -> dict[str, Any]:
     return {key: value for key, value in entries if isinstance(key, str) and isinstance(value, str | int | float)}
 
 
-def _place(content: Mapping[str, Any]) -> str | None:
-    """The entry that the weights stand under; None where they are alone."""
+def _place(content: Mapping[str, Any], *, ours: bool) -> str | None:
+    """The entry that the weights stand under; None where they are alone. ours: whether OWN_AVERAGE counts."""
     for key in AVERAGED:  # of which some trainings keep settings only
         inner = content.get(key)
-        if isinstance(inner, Mapping) and any(isinstance(x, (Tensor, Array, Mapping)) for x in inner.values()):
+        if not isinstance(inner, Mapping) or (key == OWN_AVERAGE and not (ours and "n_averaged" in inner)):
+            continue
+        if any(isinstance(x, (Tensor, Array, Mapping)) for x in inner.values()):
             return key
     return next((key for key in PLAIN if isinstance(content.get(key), Mapping)), None)
 

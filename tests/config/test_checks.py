@@ -30,6 +30,16 @@ def test_the_list_of_a_necks_sources_is_empty_by_default_and_takes_names():
         load_config(None, ["MODEL.NECK.SOURCES", "2, 3"])
 
 
+def test_the_list_of_milestones_is_empty_by_default_and_takes_steps():
+    key = "SOLVER.CHECKPOINT_MILESTONES"
+    assert get_defaults().SOLVER.CHECKPOINT_MILESTONES == ()
+    for text in ("[10, 20]", "(10, 20)", "10, 20"):
+        (first, second) = load_config(None, [key, text]).SOLVER.CHECKPOINT_MILESTONES
+        assert ((first, second), type(first)) == ((10, 20), int)
+    with pytest.raises(ValueError, match=r"MILESTONES: expected a list of integers, got '10\.5'"):
+        load_config(None, [key, "10.5"])
+
+
 def test_pixel_statistics_go_together():
     with pytest.raises(ValueError, match=r"INPUT\.PIXEL_MEAN and INPUT\.PIXEL_STD go together"):
         load_config(None, ["INPUT.PIXEL_MEAN", "[1, 2, 3]"])
@@ -77,6 +87,10 @@ def test_pixel_statistics_go_together():
         ("INPUT.AUGMENTATION", "none", "allowed: flip | ssd"),
         ("INPUT.SQUARE_SIZE", "-1", "allowed: 0 or more"),
         ("DATASETS.TRAIN_DIFFICULT", "maybe", "allowed: auto | yes | no"),
+        ("SOLVER.CHECKPOINT_MILESTONES", "[20, 20]", "allowed: positive numbers that rise"),
+        ("SOLVER.CHECKPOINT_MILESTONES", "0", "allowed: positive numbers that rise"),
+        ("SOLVER.PATIENCE", "-1", "allowed: 0 or more"),
+        ("SOLVER.EMA_DECAY", "1", "allowed: 0 or more and less than 1"),
         ("TEST.EVALUATOR", "[auto, voc]", "allowed: auto, or coco, voc or both"),
         ("TEST.EVALUATOR", "[voc, voc]", "allowed: auto, or coco, voc or both"),
     ],

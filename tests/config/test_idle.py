@@ -55,6 +55,9 @@ def lines(caplog, path, *opts):
             "INPUT.MIN_SIZE_RANGE_TRAIN [6, 8]",
         ),
         (["DATASETS.TEST", "()", "SOLVER.TEST_PERIOD", "5"], "SOLVER.TEST_PERIOD", "DATASETS.TEST []"),
+        (["SOLVER.PATIENCE", "2"], "SOLVER.PATIENCE", "SOLVER.TEST_PERIOD 0"),
+        (["TEST.BEST_BY", "AP50"], "TEST.BEST_BY", "SOLVER.TEST_PERIOD 0"),
+        (["DATASETS.TEST", "()", "SOLVER.PATIENCE", "2"], "SOLVER.PATIENCE", "DATASETS.TEST []"),
         (["LOG.PICTURES", "2"], "LOG.PICTURES", "LOG.TENSORBOARD False"),
         (
             ["MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "3", "MODEL.BACKBONE.CHECKPOINT_STAGES", "(2, 1)"],
@@ -118,6 +121,9 @@ def test_nothing_is_said_of_keys_in_use_or_of_a_plugins_head(caplog):
         "9",
     ]
     assert not lines(caplog, None, *used, "MODEL.NECK.OUT_CHANNELS", "64")
+    best = ["SOLVER.PATIENCE", "2", "TEST.BEST_BY", "AP50"]
+    assert not lines(caplog, None, *best, "SOLVER.TEST_PERIOD", "5")
+    assert not lines(caplog, None, *best, "SOLVER.EPOCHS", "5")  # with an evaluation after each
     assert not lines(caplog, None, "MODEL.BACKBONE.CHECKPOINT_STAGES", "(1, 2)")  # layer2 is trained
     assert not lines(caplog, None, "MODEL.BACKBONE.CHECKPOINT_STAGES", "()")
     theirs = ["MODEL.HEAD.NAME", "theirs", "MODEL.FCOS.NUM_CONVS", "2", "MODEL.RPN.NMS_THRESH", "0.5"]

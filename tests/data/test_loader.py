@@ -208,12 +208,15 @@ def test_images_without_boxes_are_used_on_request(coco, cfg):
 
 def test_pinning_keeps_sizes_as_they_are(monkeypatch):
     pinned = []
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self.clone()) or pinned[-1])
     batch = collate([(torch.ones(3, 4, 4).byte(), target())])
     from torch.utils.data._utils.pin_memory import pin_memory
 
     out = pin_memory(loader._Parcel(batch))
-    assert len(pinned) == 1
+    tensors = [out.batch.images, *(out.batch.targets[0][key] for key in ("boxes", "labels", "ignore"))]
+    assert {id(x) for x in pinned} == {id(x) for x in tensors}
+    torch.testing.assert_close(out.batch.targets[0]["boxes"], batch.targets[0]["boxes"])
+    assert out.batch.targets[0].keys() == batch.targets[0].keys()
     assert out.batch.sizes == [(4, 4)]
     assert isinstance(out.batch.sizes[0], tuple)
     assert isinstance(out.batch.targets[0]["original"], tuple)

@@ -96,3 +96,18 @@ def test_chance_is_made_of_seed_step_and_slot():
     numbers = {Draw(0, step, slot).chance(seed)[1] for seed, step, slot in places}
     assert len(numbers) == len(places)
     assert all(0 < number < 2**63 for number in numbers)
+
+
+@pytest.mark.parametrize(("images", "batch", "world"), [(10, 4, 2), (7, 5, 2), (9, 4, 4)])
+def test_processes_share_every_batch(images, batch, world):
+    """Slot s is that of process s modulo their number, and keeps its number, which seeds its augmentation."""
+    whole = list(TrainBatches(images, batch, seed=3, stop_step=6))
+    shares = [list(TrainBatches(images, batch, seed=3, stop_step=6, rank=rank, world=world)) for rank in range(world)]
+    for step, draws in enumerate(whole):
+        for rank, share in enumerate(shares):
+            assert share[step] == [draw for draw in draws if draw.slot % world == rank]
+
+
+def test_more_processes_than_images_a_step_are_refused():
+    with pytest.raises(ValueError, match="3 processes share a batch of 2"):
+        TrainBatches(10, 2, rank=0, world=3)

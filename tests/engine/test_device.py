@@ -1,7 +1,16 @@
 import pytest
 import torch
 
-from detector.engine.device import check_kernels, peak_memory_mb, pick_device
+from detector.engine import device as module
+from detector.engine.device import (
+    check_kernels,
+    peak_memory_mb,
+    pick_device,
+    say_slow_precisions,
+    slow_on_card,
+    slow_on_cpu,
+    slow_precision,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,3 +55,64 @@ def test_a_card_without_kernels_gets_the_install_line(capability, built_for, run
 
 def test_peak_memory_of_this_process_is_plausible():
     assert 50 < peak_memory_mb(torch.device("cpu")) < 64_000
+
+
+@pytest.mark.parametrize(
+    ("capability", "fp16", "bf16"),
+    [
+        ((5, 0), "slowly", "emulated"),
+        ((5, 2), "slowly", "emulated"),
+        ((5, 3), "", "emulated"),  # a Jetson
+        ((6, 0), "", "emulated"),  # the P100
+        ((6, 1), "slowly", "emulated"),  # a GTX 1080
+        ((6, 2), "", "emulated"),
+        ((7, 0), "", "emulated"),
+        ((7, 5), "", "emulated"),
+        ((8, 0), "", ""),
+        ((8, 9), "", ""),
+        ((12, 0), "", ""),
+    ],
+)
+def test_cards_are_told_what_a_precision_does_not_gain(capability, fp16, bf16):
+    number = ".".join(map(str, capability))
+    for precision, word in (("fp16", fp16), ("bf16", bf16)):
+        text = slow_on_card("GTX", capability, precision)
+        assert (word in text and text.startswith(f"GTX (compute capability {number}) ")) if word else not text
+        assert ("spares memory" in text) == bool(word)
+    assert slow_on_card("GTX", capability, "off") == ""
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "slow"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": True}, {"fp16"}),
+        ({"architecture": "x86_64", "amx_bf16": True, "avx512_fp16": True}, set()),
+        ({"architecture": "x86_64", "amx_fp16": True}, {"bf16"}),
+        ({"architecture": "x86_64", "avx512_bf16": False, "avx512_f": True}, {"bf16", "fp16"}),
+        ({"architecture": "aarch64"}, set()),  # of which nothing is known here
+        ({}, set()),
+    ],
+)
+def test_processors_are_told_what_a_precision_does_not_gain(capabilities, slow):
+    assert {p for p in ("off", "bf16", "fp16") if slow_on_cpu(capabilities, p)} == slow
+    assert all(slow_on_cpu(capabilities, p).startswith(f"this processor has no instructions for {p}:") for p in slow)
+
+
+def test_the_device_at_hand_is_asked(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"card {device.index}")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (6, 1) if device.index else (9, 0))
+    assert slow_precision(torch.device("cuda", 1), "fp16").startswith("card 1 (compute capability 6.1) computes fp16")
+    assert slow_precision(torch.device("cuda", 0), "fp16") == slow_precision(torch.device("mps"), "fp16") == ""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64"}, raising=False)
+    assert "no instructions for bf16" in slow_precision(torch.device("cpu"), "bf16")
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # of an older torch
+    assert slow_precision(torch.device("cpu"), "bf16") == ""
+
+
+def test_slow_precisions_are_said_once_with_the_keys_that_ask_for_them(monkeypatch, caplog):
+    monkeypatch.setattr(module, "slow_precision", lambda device, p: "" if p == "off" else f"{p} is slow")
+    cpu = torch.device("cpu")
+    say_slow_precisions(cpu, {"SOLVER.AMP": "fp16", "TEST.AMP": "fp16"})
+    say_slow_precisions(cpu, {"SOLVER.AMP": "off", "TEST.AMP": "bf16"})
+    say_slow_precisions(cpu, {"--amp": "off"})
+    assert caplog.messages == ["SOLVER.AMP fp16, TEST.AMP fp16: fp16 is slow", "TEST.AMP bf16: bf16 is slow"]

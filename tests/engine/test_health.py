@@ -48,9 +48,10 @@ def test_a_checkpoint_keeps_what_is_known():
     second.restore({"step": 36, **first.content()})
     after([9.0], second, 36)  # against what was usual before, not against itself
     assert (second.sound, second.level, first.skipped) == (29, 1.0, 1)
+    assert (second.skipped, second.left_out) == (0, 1)
     old = Health()
     old.restore({"step": 36})
-    assert (old.sound, old.resumes, old.skipped) == (36, 0, 0)
+    assert (old.sound, old.resumes, old.skipped, old.left_out) == (36, 0, 0, 0)
 
 
 def test_skipped_updates_count_in_a_row():
@@ -60,6 +61,8 @@ def test_skipped_updates_count_in_a_row():
     assert health.skipped == SKIPPED
     health.note(SKIPPED, 1.0, skipped=False)
     assert health.skipped == 0
+    assert health.left_out == SKIPPED
+    assert health.left_out_text(90) == f"fp16 left out {SKIPPED} of 90 updates, as gradients were infinite"
 
 
 @pytest.fixture

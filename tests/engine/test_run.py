@@ -83,6 +83,21 @@ def test_the_last_checkpoint_before_the_losses_rose_is_spared(make, tmp_path):
     assert steps(tmp_path) == [30, 90, 100]
 
 
+@pytest.mark.parametrize(
+    ("keep", "left"), [(0, [*range(1, 10)]), (1, [2, 5, 9]), (2, [2, 5, 8, 9]), (9, [*range(1, 10)])]
+)
+def test_milestones_stay_and_do_not_count(make, tmp_path, keep, left):
+    save_at(make(keep=keep, milestones=(2, 5, 20)), *range(1, 10))
+    assert steps(tmp_path) == left
+
+
+def test_a_milestone_that_is_none_any_more_goes(make, tmp_path):
+    save_at(make(keep=1, milestones=(2,)), 1, 2, 3, 4)
+    assert steps(tmp_path) == [2, 4]
+    save_at(make(keep=1), 5)
+    assert steps(tmp_path) == [5]
+
+
 def test_many_deletions_at_once_are_said(make, tmp_path, caplog):
     caplog.set_level(logging.INFO, "detector")
     save_at(make(keep=0), 1, 2, 3, 4)
@@ -194,3 +209,15 @@ def test_files_that_no_run_wrote_are_not_replaced(tmp_path):
     (tmp_path / "log.jsonl").write_text("")
     assert open_folder(str(tmp_path), False) == tmp_path
     assert {path.name for path in tmp_path.iterdir()} == {*names}
+
+
+def test_evaluations_since_the_best_are_counted(make, tmp_path):
+    run = make()
+    for step, (score, known) in enumerate(
+        [(-1.0, (-1, 1, 1)), (0.2, (0.2, 2, 0)), (0.2, (0.2, 2, 1)), (0.1, (0.2, 2, 2))], 1
+    ):
+        run.step = step
+        run.keep_best({}, score, {"model": {}})
+        assert (run.best, run.best_step, run.stale) == known  # the first is kept whatever it found
+    content = run.content()
+    assert [content[key] for key in ("best", "best_step", "stale")] == [0.2, 2, 2]

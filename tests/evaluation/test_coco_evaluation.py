@@ -184,6 +184,11 @@ def test_classes_of_one_name_are_told_apart(tmp_path):
     assert keys == ["AP/person #3", "AP/a/b 7", "AP/person #12", "AP/a/b 90"]
 
 
+def test_the_names_of_all_measures_are_known_before_there_are_numbers(tmp_path):
+    evaluator = evaluated(write(tmp_path, random_file(0)), 0)
+    assert evaluator.names() == list(evaluator.compute())
+
+
 def detection(boxes=((1.0, 2, 3, 4),), labels=(0,), scores=(0.5,)):
     return {"boxes": torch.tensor(boxes), "labels": torch.tensor(labels), "scores": torch.tensor(scores)}
 

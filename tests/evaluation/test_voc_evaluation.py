@@ -11,7 +11,7 @@ from detector.data.index import PackedIndex
 from detector.data.voc import load_voc
 from detector.evaluation.build import build_evaluators
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.report import VOC_MEASURES, main_measure, summary_text
+from detector.evaluation.report import VOC_MEASURES, of_class, summary_text
 from detector.evaluation.voc import VocEvaluator, all_point_ap, eleven_point_ap
 
 
@@ -226,11 +226,14 @@ def test_evaluators_follow_the_key_and_the_kind_of_data():
     assert kinds("coco") == [VocEvaluator, CocoEvaluator]
 
 
-def test_summary_and_main_measure():
+def test_the_names_are_known_before_the_numbers_and_the_summary_has_all():
     index = packed([[(0, *BOX)]])
     both = measured(index, [[(0, 0.5, *BOX)]], CocoEvaluator) | measured(index, [[(0, 0.5, *BOX)]])
     lines = summary_text(both).splitlines()
     assert " Average Precision (VOC) @[ IoU=0.50      |  11 points ] = 1.000" in lines
     assert lines[-3:] == [" class     AP   AP50  11-pt", " cat    1.000  1.000  1.000", " dog        -      -      -"]
-    assert main_measure({"AP": 0.25, "VOC/AP50": 0.5}) == 0.25
-    assert main_measure({"VOC/AP50": 0.5, "VOC/AP": 0.1}) == 0.5
+    names = [name for kind in (CocoEvaluator, VocEvaluator) for name in kind(SimpleNamespace(index=index)).names()]
+    assert names == list(both)
+    assert [name for name in names if of_class(name)] == [
+        f"{kind}/{name}" for kind in ("AP", "VOC/AP50", "VOC/AP50_11point") for name in ("cat", "dog")
+    ]

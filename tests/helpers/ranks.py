@@ -6,16 +6,17 @@ import sys
 from pathlib import Path
 
 import torch
-from helpers import ROOT, environment
 
 from detector.config import load_config
 from detector.distributed import gathered, is_main, joined
 from detector.engine import loop
+from detector.models.heads.rpn import RPN
 from detector.tasks import detection
+from helpers import ROOT, environment
 
 
 class Course(detection.DetectionTask):
-    """A task that notes what each step sees: of every image its id, boxes and place among the step's draws.
+    """A task that notes what each step sees: of every image its id, draw, sizes and boxes, and the anchors it samples.
 
     double: in float64, but for the pixels.
     """
@@ -34,36 +35,46 @@ class Course(detection.DetectionTask):
 
 
 def course(cfg, double=False):
-    """Train as `detector train` does. Returns the loss terms of each step, the weights, and what each step saw."""
-    terms = []
+    """Train as `detector train` does. Returns the loss terms of each step, the weights, and what the steps saw."""
+    terms, sampled = [], []
     task = Course.from_config(cfg)
     task.double, task.seen = double, []
-    real = loop.update
+    update, sample = loop.update, RPN.sample
 
     def noted(run, *rest):
-        values, rate = real(run, *rest)
+        values, rate = update(run, *rest)
         terms.append(values)
         return values, rate
+
+    def noted_sample(self, match, generator):
+        chosen = sample(self, match, generator)
+        sampled.append([generator.initial_seed(), *(places.tolist() for places in chosen)])
+        return chosen
 
     with detection.claimed(cfg.OUTPUT_DIR, False) as (folder, make):
         run = detection.start(task, folder)
         make()
-        loop.update = noted
+        loop.update, RPN.sample = noted, noted_sample
+        task.seen.clear()
         try:
-            loop.train(run, task, detection.plan(task.cfg, tests=False))
+            loop.train(run, task, detection.plan(task.cfg, tests=bool(task.tests)))
         finally:
-            loop.update = real
-    seen = sorted(entry for share in gathered(task.seen) for entry in share if entry[0])  # 0: made for a check
+            loop.update, RPN.sample = update, sample
+    shares = gathered((task.seen, sampled))
+    seen = [sorted(entry for share in shares for entry in share[i]) for i in range(2)]
     return {"terms": terms, "model": run.model.state_dict(), "seen": json.dumps(seen)}
 
 
 def courses(home, jobs, number=2):
-    """What `course` gives for each job, a name with (config, double), by `number` processes."""
+    """What `course` gives for each job, a name with (config, double), by `number` processes.
+
+    Where a path of weights stands for double they are tested, and the measures of all processes given.
+    """
     home.mkdir()
     for name, (cfg, double) in jobs.items():
         (home / f"{name}.yaml").write_text(cfg.dump())
         (home / f"{name}.json").write_text(json.dumps(double))
-    ran = torchrun(number, "-m", "helpers.ranks", str(home))
+    ran = torchrun(number, "-m", "helpers.ranks", home)
     assert ran.returncode == 0, ran.stderr
     return {name: torch.load(home / f"{name}.pt", weights_only=True) for name in jobs}
 
@@ -81,7 +92,10 @@ def main(home):
         for path in sorted(home.glob("*.yaml")):
             double = json.loads(path.with_suffix(".json").read_text())
             cfg = load_config(str(path), ["OUTPUT_DIR", str(home / path.stem)])
-            found = course(cfg, double)
+            if isinstance(double, str):
+                found = gathered(detection.test(cfg, double))
+            else:
+                found = course(cfg, double)
             if is_main():
                 torch.save(found, path.with_suffix(".pt"))
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torchvision.ops import generalized_box_iou, sigmoid_focal_loss
+from torchvision.ops import generalized_box_iou, generalized_box_iou_loss, sigmoid_focal_loss
 
 from detector.ops.boxes import encode_deltas
 from detector.ops.losses import centerness_targets, delta_loss_sum, distance_iou_loss, sigmoid_focal_sum
@@ -40,6 +40,23 @@ def test_plain_giou_equals_torchvisions_on_small_boxes():
     want = 1 - generalized_box_iou(*corners).diagonal()
     torch.testing.assert_close(distance_iou_loss(predicted, target, "plain_giou"), want, rtol=1e-5, atol=1e-6)
     assert (distance_iou_loss(predicted, target, "giou") - want).abs().max() > 0.1
+
+
+def test_plain_giou_and_its_gradient_are_torchvisions_also_where_a_box_has_no_area():
+    raw = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+    raw[:20, [0, 2]] = -raw[:20, [0, 2]].abs()  # no width
+    target = 4 * torch.rand(200, 4) + 0.1
+    grads, losses = [], []
+    for loss in (
+        lambda p: distance_iou_loss(p, target, "plain_giou"),
+        lambda p: generalized_box_iou_loss(*(torch.cat([-d[:, :2], d[:, 2:]], dim=1) for d in (p, target))),
+    ):
+        x = raw.clone().requires_grad_()
+        losses.append(loss(x.relu()))
+        losses[-1].sum().backward()
+        grads.append(x.grad)
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-6)
 
 
 def test_iou_losses_by_hand():

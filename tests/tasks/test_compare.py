@@ -8,7 +8,7 @@ from helpers.runs import read
 from detector.config import config_text, load_config
 from detector.config.defaults import flat, get_defaults
 from detector.errors import UserError
-from detector.tasks.compare import RULES, SAID, SILENT, STOPS, compare, rule_of
+from detector.tasks.compare import RULES, SAID, SILENT, STOPS, SWITCH, compare, rule_of
 from detector.tasks.detection import train
 from detector.tasks.resolve import resolve
 from detector.version import versions
@@ -37,6 +37,7 @@ STOPPING = [
     ("MODEL.NECK.SOURCES", "'[c3, c4, c5]'", "'[c4, c5]'"),
     ("MODEL.FCOS.NORM_REG_TARGETS", "False", "True"),
     ("SOLVER.OPTIMIZER", "sgd", "adamw"),
+    ("SOLVER.EMA_DECAY", "0.0", "0.9"),
 ]
 
 
@@ -50,6 +51,14 @@ def test_what_the_tensors_mean_nothing_without_stops(key, was, now):
         "resume it, or start anew with OUTPUT_DIR another/folder"
     )
     assert "\n" not in message
+
+
+def test_an_average_that_ends_stops_and_another_decay_is_said(caplog):
+    averaged = checkpoint("SOLVER.EMA_DECAY", 0.9)
+    with pytest.raises(UserError, match=r"SOLVER\.EMA_DECAY 0\.9 -> 0\.0\. Write SOLVER\.EMA_DECAY 0\.9 to resume it"):
+        compare(averaged, resolved(), CLASSES, 5)
+    compare(averaged, resolved("SOLVER.EMA_DECAY", 0.99), CLASSES, 5)
+    assert caplog.messages == [f"resumed with other settings than {PATH} had: SOLVER.EMA_DECAY 0.9 -> 0.99"]
 
 
 def test_all_that_stops_is_in_one_message():
@@ -104,7 +113,8 @@ def test_what_changes_nothing_is_silent(key, value, caplog):
 def test_every_key_has_a_rule_and_every_rule_a_key():
     keys = [*flat(get_defaults()), "LOG.TENSORBOARD"]
     found = {key: rule_of(key) for key in keys}
-    assert {found[key] for key in keys} == {STOPS, SAID, SILENT}
+    assert {found[key] for key in keys} == {STOPS, SWITCH, SAID, SILENT}
+    assert [key for key in keys if found[key] == SWITCH] == ["SOLVER.EMA_DECAY"]
     assert {key for key, rule in found.items() if rule == STOPS and not key.startswith("MODEL.")} == {
         "SOLVER.OPTIMIZER"
     }

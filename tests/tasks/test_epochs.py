@@ -40,3 +40,14 @@ def test_the_runs_own_config_resumes_the_very_run(run, tmp_path):
 def test_a_test_takes_the_classes_of_the_checkpoint(run, tiny):
     cfg = config_from_text(config_text(tiny()), opts=OPEN)
     assert measure(cfg)["val"].keys() >= {"AP/dark", "AP/light"}
+
+
+def test_milestones_are_steps_in_a_run_of_epochs_too(tiny, tmp_path):
+    opts = ("SOLVER.CHECKPOINT_MILESTONES", "[1, 4]", "SOLVER.CHECKPOINT_KEEP", "1", "SOLVER.CHECKPOINT_PERIOD", "1")
+    train(
+        config_from_text(
+            config_text(tiny("DATASETS.TEST", "()", "SOLVER.MAX_ITER", 60, "SOLVER.STEPS", "()", *opts)), opts=OPEN
+        )
+    )
+    found = sorted(path.name for path in (tmp_path / "out").glob("model_*"))
+    assert found == ["model_0000001.pth", "model_0000004.pth", "model_0000005.pth", "model_final.pth"]

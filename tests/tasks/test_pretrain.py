@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers import ROOT
 from helpers.kills import run_killed
+from helpers.ranks import torchrun
 from helpers.runs import read, records
 from torch import nn
 
@@ -251,6 +252,20 @@ def test_a_resumed_run_knows_the_best_so_far(recipe, tmp_path):
     assert read(tmp_path / "out" / "model_0000006.pth")["best"] == 100.5
 
 
+def test_epochs_without_a_better_one_end_a_run(recipe, tmp_path, caplog):
+    caplog.set_level("INFO", "detector")
+    settings = {"lr": 1e-12, "epochs": 6, "patience": 1}  # of which every epoch finds the same
+    train_classifier(recipe(**settings))
+    assert read(tmp_path / "out" / "weights.pth")["step"] == 6
+    assert [r["step"] for r in records(tmp_path / "out") if r.get("event") == "patience"] == [6]
+    caplog.clear()
+    train_classifier(recipe(**settings), resume=True)
+    assert "nothing is left to train: no better one in 1 evaluation in a row, so training ends at step 6 of 18" in (
+        caplog.text
+    )
+    assert read(tmp_path / "out" / "weights.pth")["step"] == 6
+
+
 def test_resuming_as_something_else_is_refused(recipe, data, tmp_path, caplog):
     caplog.set_level("INFO", "detector")
     train_classifier(recipe(epochs=1, warmup_epochs=0.0), resume=True)
@@ -315,6 +330,21 @@ def test_a_run_starts_from_the_weights_of_another(recipe, tmp_path, caplog):
     assert "starts anew" not in caplog.text
     for key in ("conv1.weight", "fc.weight"):
         torch.testing.assert_close(first[key], second[key], rtol=0, atol=1e-6)
+
+
+def test_two_processes_train_as_one(recipe, data, tmp_path):
+    """Steps of 5 pictures, of 3 and 2; 6 pictures to evaluate in batches of 5. Without norms that measure a batch."""
+    want = train_classifier(recipe(norm="gn", epochs=2, batch_size=5))
+    flags = {"backbone": "resnet10", "data": data, "output": tmp_path / "two", "epochs": 2, "batch-size": 5, "crop": 32}
+    flags |= {"lr": 0.01, "workers": 0, "device": "cpu", "norm": "gn"}
+    words = [word for name, value in flags.items() for word in (f"--{name}", value)]
+    ran = torchrun(2, "-m", "detector", "pretrain", *words)
+    assert ran.returncode == 0, ran.stderr
+    one, two = (read(tmp_path / name / "weights.pth") for name in ("out", "two"))
+    assert two["metrics"] == pytest.approx(want, rel=1e-4)
+    assert two["step"] == one["step"] == 6
+    for name, tensor in one["model"].items():
+        torch.testing.assert_close(two["model"][name], tensor, rtol=1e-4, atol=1e-5)
 
 
 def test_stages_that_are_computed_again_change_no_bit(recipe, tmp_path):

@@ -37,6 +37,7 @@ def test_home_is_expanded(monkeypatch):
         ({"label_smoothing": -0.1}, "--label-smoothing is -0.1"),
         ({"ema": 1.0}, "--ema is 1.0"),
         ({"ema": math.nan}, "--ema is nan"),
+        ({"patience": -1}, "--patience is -1; it must be 0 or more"),
         ({"mixup": -0.2}, "--mixup is -0.2; it must be 0 or more"),
         ({"cutmix": math.inf}, "--cutmix is inf"),
         ({"workers": -1}, "--workers is -1"),

@@ -32,7 +32,10 @@ def folder_of(name):
 """
 
 PLACES = ("in_the_middle_of_an_epoch", "while_a_checkpoint_is_written", "during_an_evaluation")
-RUN = ("SOLVER.MAX_ITER", 9, "SOLVER.CHECKPOINT_PERIOD", 3, "SOLVER.TEST_PERIOD", 3, "DATALOADER.NUM_WORKERS", 1)
+RUN = (
+    *("SOLVER.MAX_ITER", 9, "SOLVER.CHECKPOINT_PERIOD", 3, "SOLVER.TEST_PERIOD", 3, "DATALOADER.NUM_WORKERS", 1),
+    *("SOLVER.EMA_DECAY", 0.8),
+)
 
 
 def test_killed_and_resumed_runs_end_with_the_same_bits(tiny, tmp_path):
@@ -47,6 +50,7 @@ def test_killed_and_resumed_runs_end_with_the_same_bits(tiny, tmp_path):
         train(tiny(*RUN, "OUTPUT_DIR", tmp_path / name), resume=True)
         resumed = read(tmp_path / name / "model_final.pth")
         assert same_bits(resumed["model"], uninterrupted["model"])
+        assert same_bits(resumed["average"], uninterrupted["average"])
         moments, wanted = (
             [state["momentum_buffer"] for state in content["optimizer"]["state"].values()]
             for content in (resumed, uninterrupted)

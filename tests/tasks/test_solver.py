@@ -88,3 +88,22 @@ def test_what_is_to_be_written_is_accepted_in_silence():
             word for key, value in re.findall(r"write (SOLVER\.\w+) (\(.*?\)|\d+)", texts) for word in (key, value)
         ]
         assert idle_schedule(solver("SOLVER.MAX_ITER", str(last), *words)) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("SOLVER.CHECKPOINT_MILESTONES", "[10, 100]"), []),
+        (("SOLVER.CHECKPOINT_MILESTONES", "[10, 101, 200]"), ["CHECKPOINT_MILESTONES .* does not reach 101 and 200"]),
+        (("SOLVER.PATIENCE", "8", "SOLVER.TEST_PERIOD", "11"), []),  # it may end at 99, where one is the best at 11
+        (
+            ("SOLVER.PATIENCE", "9", "SOLVER.TEST_PERIOD", "10"),
+            ["PATIENCE 9 .*TEST_PERIOD 10: training is over at .* 100"],
+        ),
+        (("SOLVER.PATIENCE", "90"), []),  # has no effect, which is said elsewhere
+    ],
+)
+def test_what_is_never_reached_is_said(words, said):
+    found = idle_schedule(solver("SOLVER.MAX_ITER", "100", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0", *words))
+    assert len(found) == len(said)
+    assert all(re.search(words, text) for words, text in zip(said, found))

@@ -287,7 +287,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(tiny, tmp_path,
 def test_the_same_weights_under_other_settings_are_said(tiny, tmp_path, first, write_images, caplog):
     caplog.set_level(logging.INFO, "detector")
     run_test(tiny("OUTPUT_DIR", tmp_path / "first"))
-    run_test(tiny("OUTPUT_DIR", tmp_path / "first", "SEED", 3, "TEST.IMS_PER_BATCH", 1))
+    run_test(tiny("OUTPUT_DIR", tmp_path / "first", "SEED", 3, "TEST.IMS_PER_BATCH", 1, "TEST.BEST_BY", "AP50"))
     assert "measured otherwise" not in caplog.text
     run_test(tiny("OUTPUT_DIR", tmp_path / "first", "TEST.DETECTIONS_PER_IMG", 1))
     (said,) = [text for text in caplog.messages if "measured otherwise" in text]

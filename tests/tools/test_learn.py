@@ -50,6 +50,9 @@ def test_both_detectors_see_the_same_and_are_measured(learn, cells, tmp_path, ca
     for name in ("ours_fcos_3", "torchvision_fcos_3"):
         content = torch.load(tmp_path / "out" / name / "model_final.pth", weights_only=True)
         assert (content["step"], content["classes"]) == (2, ["cell"])
+        found = json.loads((tmp_path / "out" / name / "results.json").read_text())
+        assert {one["image_id"] for one in found} <= set("012345")
+    assert found  # of torchvision's, which takes lower scores
 
 
 def test_the_peer_sees_images_in_the_size_they_come_in(learn, cells):

@@ -154,6 +154,7 @@ def test_files_without_tensors_are_named(tmp_path, content):
 # ---------------------------------------------------------------------------- several weights in a file
 
 STATE, AVERAGE = {"conv1.weight": torch.zeros(2)}, {"conv1.weight": torch.ones(2)}
+OURS = {"module.conv1.weight": torch.ones(2), "n_averaged": torch.tensor(4)}
 
 
 @pytest.mark.parametrize(
@@ -165,6 +166,7 @@ STATE, AVERAGE = {"conv1.weight": torch.zeros(2)}, {"conv1.weight": torch.ones(2
         ({"model": STATE, "ema": {"module": AVERAGE, "updates": 7, "decay": 0.9}}, "ema.module", {}),
         ({"ema": {"state_dict": AVERAGE}}, "ema.state_dict", {}),
         ({"model_ema": {"module.conv1.weight": torch.ones(2), "n_averaged": torch.tensor(4)}}, "model_ema", {}),
+        ({"model": STATE, "average": OURS, "optimizer": {}, "step": 3}, "average", {"step": 3}),
     ],
 )
 def test_averaged_weights_come_before_plain_ones_and_the_log_says_so(tmp_path, caplog, content, taken, facts):
@@ -197,6 +199,16 @@ def test_plain_weights_are_taken_in_silence(tmp_path, caplog, content, taken, fa
     torch.testing.assert_close(file.state, STATE)
     assert (file.taken, set(file.content) - {"average"}) == (taken, set(facts))
     assert ("average" in file.content) == ("average" in content)
+    assert not caplog.messages
+
+
+def test_a_training_goes_on_from_its_own_weights_and_keeps_the_average(tmp_path, caplog):
+    caplog.set_level("INFO", "detector")
+    torch.save({"model": STATE, "average": OURS, "optimizer": {"state": {}}, "step": 3}, tmp_path / "w.pth")
+    file = read_file(tmp_path / "w.pth", optimizer=True)
+    torch.testing.assert_close(file.state, STATE)
+    torch.testing.assert_close(file.content["average"], OURS)
+    assert (file.taken, file.content["step"], file.content["optimizer"]) == ("model", 3, {"state": {}})
     assert not caplog.messages
 
 

@@ -3,7 +3,8 @@
 Ours is configs/bccd/<head>_resnet18.yaml, from scratch; the peer is torchvision's FCOS on the same ResNet-18 and
 pyramid, with its own normalisation, losses and prediction, and the same score threshold. Both are trained by the loop
 of `detector train` on the batches of our loader, seed by seed. Prints AP, AP50 and seconds; writes OUTPUT/learn.json
-after every run, which has a folder of its own there with its weights and log.
+after every run, which has a folder of its own there with its weights, its log and its detections, which bootstrap.py
+compares.
 """
 
 import argparse
@@ -40,7 +41,7 @@ from detector.tasks.detection import DetectionTask, plan, start
 log = logging.getLogger("detector")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "bccd"
 HEADS = ("fcos", "faster_rcnn", "refinedet")
-SHOWN = ("AP", "AP50", "train_s", "test_s")
+SHOWN = ("AP", "AP50", "AP75", "train_s", "test_s")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -158,11 +159,12 @@ class Peer(Ours):
 def measure(task: Ours, name: str, output: Path) -> dict[str, Any]:
     """Train and evaluate one detector: iterations, seconds, COCO's numbers, and checksums of what it saw."""
     solver = task.cfg.SOLVER
-    run = start(task, open_folder(str(output / name.replace(" ", "_")), resume=False))
+    folder = output / name.replace(" ", "_")
+    run = start(task, open_folder(str(folder), resume=False))
     begun = time.perf_counter()
     train(run, task, plan(task.cfg, tests=False))
     train_s = time.perf_counter() - begun
-    test_s, metrics = evaluate(task, run.model, name)
+    test_s, metrics = evaluate(task, run.model, name, folder)
     return {
         "iterations": solver.MAX_ITER,
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
@@ -177,8 +179,8 @@ def measure(task: Ours, name: str, output: Path) -> dict[str, Any]:
     }
 
 
-def evaluate(task: Ours, model: nn.Module, name: str) -> tuple[float, dict[str, float]]:
-    """Seconds of detecting on the first test set, and COCO's numbers."""
+def evaluate(task: Ours, model: nn.Module, name: str, folder: Path) -> tuple[float, dict[str, float]]:
+    """Seconds of detecting on the first test set, and COCO's numbers; the detections go to results.json."""
     model.eval()
     dataset = next(iter(task.tests.values()))
     evaluator = CocoEvaluator(dataset)
@@ -186,7 +188,9 @@ def evaluate(task: Ours, model: nn.Module, name: str) -> tuple[float, dict[str, 
     batches = test_loader(task.cfg, dataset)
     for batch in tqdm(batches, desc=f"{name}: test", unit="batch", leave=False, dynamic_ncols=True):
         evaluator.update(task.detections(model, batch), batch.targets)
-    return time.perf_counter() - begun, evaluator.compute()
+    seconds = time.perf_counter() - begun
+    evaluator.save_results(folder / "results.json")
+    return seconds, evaluator.compute()
 
 
 def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -203,12 +207,11 @@ def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The numbers in columns; seconds are whole."""
-    lines = [f"{'detector':<18} {'seed':>4} {'AP':>6} {'AP50':>6} {'train s':>8} {'test s':>7}"]
+    lines = [f"{'detector':<18} {'seed':>4} {'AP':>6} {'AP50':>6} {'AP75':>6} {'train s':>8} {'test s':>7}"]
     for row in rows:
-        lines.append(
-            f"{row['detector']:<18} {row['seed']:>4} {row['AP']:>6.3f} {row['AP50']:>6.3f} {row['train_s']:>8.0f} "
-            f"{row['test_s']:>7.1f}"
-        )
+        measures = " ".join(f"{row[name]:>6.3f}" for name in ("AP", "AP50", "AP75"))
+        seconds = f"{row['train_s']:>8.0f} {row['test_s']:>7.1f}"
+        lines.append(f"{row['detector']:<18} {row['seed']:>4} {measures} {seconds}")
     return "\n".join(lines)
 
 

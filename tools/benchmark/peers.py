@@ -37,8 +37,8 @@ def build_pair(head: str, height: int, width: int, device: torch.device) -> tupl
     Stem and first stage are frozen in both. torchvision resizes to height x width, which the images already have.
     """
     torch.manual_seed(0)
-    theirs = build_peer(head, height, width)
-    image = torch.rand(3, height, width)
+    theirs = build_peer(head, height, width).to(device)
+    image = torch.rand(3, height, width).to(device)
     damp(theirs)
     lively(theirs, lambda: theirs([image]))
     with tempfile.TemporaryDirectory() as folder:
@@ -47,7 +47,7 @@ def build_pair(head: str, height: int, width: int, device: torch.device) -> tupl
         cfg = convert("torchvision", Path(folder) / "theirs.pth", Path(folder) / "ours.pth", opts=opts)
         ours = build_detector(cfg)
         load_weights(ours, cfg)
-    return theirs.to(device), ours.to(device)
+    return theirs, ours.to(device)
 
 
 def build_peer(head: str, height: int, width: int) -> nn.Module:

@@ -88,16 +88,17 @@ def settings(entry: str, folder: str) -> CfgNode:
     return load_config("quickstart", [*opts, "MODEL.NUM_CLASSES", "1", "OUTPUT_DIR", f"{folder}/output"])
 
 
-def write_pictures(folder: Path, number: int) -> str:
-    """JPEG files with a box each, and their annotations; returns the entry for DATASETS.TRAIN."""
+def write_pictures(folder: Path, number: int, size: tuple[int, int] = (HEIGHT, WIDTH)) -> str:
+    """JPEG files of `size` (height, width) with a box each, and their annotations; the entry for DATASETS.TRAIN."""
+    height, width = size
     rng = np.random.default_rng(0)
     home = folder / "pictures"
     home.mkdir()
-    noise = [rng.integers(0, 256, (HEIGHT // 4, WIDTH // 4, 3), dtype=np.uint8) for _ in range(min(KINDS, number))]
-    kinds = [cv2.imencode(".jpg", cv2.resize(one, (WIDTH, HEIGHT)))[1].tobytes() for one in noise]
+    noise = [rng.integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8) for _ in range(min(KINDS, number))]
+    kinds = [cv2.imencode(".jpg", cv2.resize(one, (width, height)))[1].tobytes() for one in noise]
     for i in range(number):
         (home / f"{i:08d}.jpg").write_bytes(kinds[i % len(kinds)])
-    images = [{"id": i, "file_name": f"{i:08d}.jpg", "height": HEIGHT, "width": WIDTH} for i in range(number)]
+    images = [{"id": i, "file_name": f"{i:08d}.jpg", "height": height, "width": width} for i in range(number)]
     boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [20, 20, 50, 60]} for i in range(number)]
     content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "thing"}]}
     path = folder / "annotations.json"

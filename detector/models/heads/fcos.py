@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -151,7 +151,7 @@ class FCOS(Head):
         strides, ranges = [], []
         for level, stride, bounds in zip(points, self.strides.values(), self.ranges, strict=True):
             strides.append(level.new_full((len(level),), stride))
-            ranges.append(level.new_tensor(bounds).expand(len(level), 2))
+            ranges.append(torch.stack([level.new_full((len(level),), bound) for bound in bounds], dim=1))
         place = torch.cat(points), torch.cat(strides), torch.cat(ranges)
         matches = [
             match_points(*place, t["boxes"], t["ignore"], self.radius, open_ranges=self.open_ranges) for t in targets
@@ -190,10 +190,10 @@ class FCOS(Head):
         logits, distances, centerness = (torch.cat(level, dim=1) for level in by_level)
         match = self.assign(points, targets)
         image, location = (match > BACKGROUND).nonzero(as_tuple=True)
-        boxes, labels = (
-            torch.cat([t[key][m[m > BACKGROUND]] for t, m in zip(targets, match, strict=True)])  # type: ignore[literal-required]
-            for key in ("boxes", "labels")
-        )
+        # Counted through all images, since a mask for each of them would make the host wait for the device each time.
+        before = [0, *accumulate(len(t["labels"]) for t in targets)]
+        owner = torch.stack([m + start for m, start in zip(match, before, strict=False)])[image, location]
+        boxes, labels = (torch.cat([t[key] for t in targets])[owner] for key in ("boxes", "labels"))  # type: ignore[literal-required]
         if any(len(t["ignore"]) for t in targets):
             # A logit of -inf has neither loss nor gradient.
             logits = logits.masked_fill((match == IGNORED)[..., None], -math.inf)
