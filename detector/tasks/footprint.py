@@ -12,7 +12,6 @@ from yacs.config import CfgNode
 
 from detector.analysis.fake import Assumed, fake_tensors
 from detector.analysis.memory import Ledger
-from detector.config.defaults import flat
 from detector.distributed import world_size
 from detector.engine.device import autocast
 from detector.errors import UserError
@@ -72,11 +71,10 @@ class Footprint:
         self._fake = FakeTensorMode()
         with torch.device("meta"):
             self._model = build_detector(cfg).train()
-        averaged = flat(cfg).get("SOLVER.EMA_DECAY", 0) > 0
         with self._fake:
             fake_tensors(self._model)
             tensors = [*self._model.parameters(), *self._model.buffers()]
-            self._average = [torch.empty_like(x) for x in tensors] if averaged else []
+            self._average = [torch.empty_like(x) for x in tensors] if cfg.SOLVER.EMA_DECAY else []
             self._optimizer = build_optimizer(cfg.SOLVER, self._model)
             self._fill_gradients()
             self._optimizer.step()  # which makes its state

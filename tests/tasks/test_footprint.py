@@ -93,8 +93,10 @@ def test_parts_add_up_and_are_what_they_are_called():
     assert weights < found.parts["weights"] < 1.01 * weights  # with buffers
     assert found.parts["backbone"] > found.parts["head"] > found.parts["neck"] > 0
     assert "average" not in found.parts
-    adamw = Footprint(config("fcos", "resnet10", "SOLVER.OPTIMIZER", "adamw")).peak(Step(8, (512, 512)))
-    assert adamw.parts["optimiser"] == pytest.approx(2 * weights, rel=1e-4)
+    other = Footprint(config("fcos", "resnet10", "SOLVER.OPTIMIZER", "adamw", "SOLVER.EMA_DECAY", "0.99"))
+    averaged = other.peak(Step(8, (512, 512)))
+    assert averaged.parts["optimiser"] == pytest.approx(2 * weights, rel=1e-4)
+    assert averaged.parts["average"] == averaged.parts["weights"]
 
 
 def test_micro_batches_begin_with_gradients():

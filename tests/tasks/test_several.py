@@ -93,6 +93,15 @@ def test_two_processes_make_the_steps_of_one_with_every_head_and_norm(small, tmp
 
 
 @pytest.mark.slow
+def test_two_processes_compute_activations_again(small, tmp_path):
+    """Trained norms of both measure once, though the backward pass runs the blocks a second time."""
+    opts = ("SOLVER.MAX_ITER", 3, "SOLVER.STEPS", "()", "DATASETS.TEST", "()", "MODEL.BACKBONE.PASSES", 2)
+    again = small("again", "fcos", "sync_bn", *opts, "MODEL.BACKBONE.CHECKPOINT_STAGES", "(1, 2, 3, 4)")
+    two = courses(tmp_path / "two", {"again": (again, True)})
+    assert_same_course(two["again"], course(small("plain", "fcos", "sync_bn", *opts), double=True))
+
+
+@pytest.mark.slow
 def test_four_processes_and_turns_see_the_same(small, tmp_path):
     """Images, augmentation, padding and sampled anchors of 1 x 4, 2 x 2, 4 x 1 images and of 1, 2 and 4 turns."""
     first = ("SOLVER.MAX_ITER", 1, "SOLVER.STEPS", "()", "DATASETS.TEST", "()", "SOLVER.ACCUM_ITERS")
