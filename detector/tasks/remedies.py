@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from yacs.config import CfgNode
 
+from detector.distributed import world_size
 from detector.engine.trouble import Remedies
 
 
@@ -31,6 +32,12 @@ def _training(cfg: CfgNode) -> Iterator[str]:
     if images > 1:
         reference = solver.REFERENCE_BATCH or images
         yield f"SOLVER.IMS_PER_BATCH {images // 2} SOLVER.REFERENCE_BATCH {reference} (now {images} images a step)"
+    if images // world_size() >= 2 * solver.ACCUM_ITERS:
+        yield f"SOLVER.ACCUM_ITERS {2 * solver.ACCUM_ITERS} (now {solver.ACCUM_ITERS})"
+    stages, frozen = cfg.MODEL.BACKBONE.CHECKPOINT_STAGES, cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT
+    again = ",".join(str(stage) for stage in (1, 2, 3, 4) if stage >= frozen)
+    if again and not stages:
+        yield f"MODEL.BACKBONE.CHECKPOINT_STAGES {again} (now none)"
     yield _sizes(cfg, "TRAIN")
     if cfg.MODEL.HEAD.NAME == "faster_rcnn":
         yield from _halved(cfg.MODEL.ROI_HEADS, "MODEL.ROI_HEADS", "BATCH_SIZE_PER_IMAGE", 128)

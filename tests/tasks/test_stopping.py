@@ -147,7 +147,8 @@ def test_out_of_memory_names_the_keys_and_costs_no_step(tiny, tmp_path, whole, m
     text = str(stopped.value)
     assert text.startswith("out of memory")
     assert {"device": "of the GPU (1.50 GiB", "processor": "(1024 MiB more"}.get(kind, "") in text
-    keys = ["SOLVER.AMP bf16", "SOLVER.IMS_PER_BATCH 1 SOLVER.REFERENCE_BATCH 2", "INPUT.MAX_SIZE_TRAIN 72"]
+    keys = ["SOLVER.AMP bf16", "SOLVER.IMS_PER_BATCH 1 SOLVER.REFERENCE_BATCH 2", "SOLVER.ACCUM_ITERS 2 (now 1)"]
+    keys += ["MODEL.BACKBONE.CHECKPOINT_STAGES 1,2,3,4 (now none)", "INPUT.MAX_SIZE_TRAIN 72"]
     places = [text.index(key) for key in keys]
     assert places == sorted(places)
     kept = tmp_path / "out" / "model_0000002.pth"
