@@ -84,7 +84,7 @@ def all_cells() -> list[Cell]:
     cells = [cell for precision, work in pairs for head in PAIRED for cell in both(head, work, precision)]
     cells[4:4] = [ours("refinedet", "train")]
     cells += [ours(head, "waits", "fp16") for head in BASES]
-    cells += [ours("fcos", "train", checkpoint=True)] * can_checkpoint()
+    cells += [ours("fcos", "train", checkpoint=True)]
     cells += [ours("fcos", work, p, channels_last=False) for p in ("off", "fp16") for work in ("train", "infer")]
     cells += [ours("fcos", "data", "fp16")]
     cells += [ours("refinedet", "train", "fp16"), ours("refinedet", "infer"), ours("refinedet", "infer", "fp16")]
@@ -92,11 +92,6 @@ def all_cells() -> list[Cell]:
         cells += [ours(head, work, "fp16", backbone) for head in BASES for work in ("train", "infer")]
     cells += [cell for work in ("train", "infer") for head in PAIRED for cell in both(head, work, "bf16")]
     return cells + [ours("refinedet", work, "bf16") for work in ("train", "infer")]
-
-
-def can_checkpoint() -> bool:
-    """Whether this version can compute activations again."""
-    return "CHECKPOINT_STAGES" in load_config(CONFIGS / "fcos.yaml").MODEL.BACKBONE
 
 
 class Bench:
