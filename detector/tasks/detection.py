@@ -43,7 +43,7 @@ from detector.inference.prepare import prepare_for_inference
 from detector.models.build import build_detector, check_names, pixel_statistics
 from detector.models.detector import Detector
 from detector.models.norm import check_batch
-from detector.structures import Batch, Target, Whole
+from detector.structures import Batch
 from detector.tasks.best import best_by, carry_over, check_best_by, score
 from detector.tasks.compare import compare
 from detector.tasks.header import detection_farewell, detection_header
@@ -52,6 +52,7 @@ from detector.tasks.pictures import drawn
 from detector.tasks.plan import batch_of_run, fitting_batch
 from detector.tasks.remedies import divergence_advice, remedies
 from detector.tasks.resolve import resolve, resolve_model
+from detector.tasks.several import divided, images_together, padded, to_device, unreached
 from detector.tasks.solver import build_optimizer, check_shares, idle_schedule, learning_rate_factor
 from detector.tasks.trained import find_trained, load_found, load_weights
 from detector.weights.checkpoint import BEST
@@ -110,12 +111,7 @@ class DetectionTask:
 
     def parts(self, batch: Batch, number: int) -> list[Batch]:
         """A batch as micro-batches: the images m, m + number, .. are the m-th. For one, the batch itself."""
-        if number == 1:
-            return [batch]
-        targets = [to_device(target, self.device) for target in batch.targets]
-        whole = Whole(targets, number)
-        every = (slice(m, None, number) for m in range(number))
-        return [Batch(batch.images[own], batch.sizes[own], targets[own], whole) for own in every]
+        return [batch] if number == 1 else divided(batch, number, self.device)
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The head's weighted losses."""
@@ -226,7 +222,7 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
     say_slow_precisions(task.device, {"SOLVER.AMP": cfg.SOLVER.AMP, **tested})
     images = images_together(model.train(), cfg)
     few = check_batch(model, images, from_scratch=not cfg.MODEL.WEIGHT)
-    run.wrapped = wrap(model, unused=world_size() > 1 and bool(unreached(task, model)))
+    run.wrapped = wrap(model, unused=world_size() > 1 and bool(unreached(task.losses, model)))
     for warning in filter(None, [few, *idle_schedule(cfg.SOLVER)]):
         log.warning("%s", warning)
     return run
@@ -247,34 +243,6 @@ def plan(cfg: CfgNode, tests: bool) -> Plan:
         tensorboard=cfg.LOG.TENSORBOARD,
         accumulate=solver.ACCUM_ITERS,
     )
-
-
-def images_together(model: nn.Module, cfg: CfgNode) -> int:
-    """The images that a trained batch norm measures together: of a micro-batch, and with sync_bn of all processes."""
-    parts = cfg.SOLVER.ACCUM_ITERS
-    if any(type(module) is nn.BatchNorm2d for module in model.modules()):
-        parts *= world_size()
-    return max(1, cfg.SOLVER.IMS_PER_BATCH // parts)
-
-
-def unreached(task: DetectionTask, model: nn.Module) -> list[str]:
-    """Names of trained parameters that no loss depends on, such as those of a level that the neck does not take."""
-    side, state = 128, deepcopy(model.state_dict())
-    target = Target(
-        boxes=torch.tensor([[8.0, 8.0, 72.0, 72.0]]),
-        labels=torch.zeros(1, dtype=torch.int64),
-        ignore=torch.zeros(0, 4),
-        image_id=0,
-        original=(side, side),
-        draw=1,
-    )
-    batch = Batch(torch.zeros(2, 3, side, side, dtype=torch.uint8), [(side, side)] * 2, [target] * 2)
-    torch.stack(list(task.losses(model, batch).values())).sum().backward()
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    found = [name for name, parameter in trained if parameter.grad is None]
-    model.zero_grad(set_to_none=True)
-    model.load_state_dict(state)
-    return found
 
 
 def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") -> Metrics:  # noqa: PT028 - no test of pytest
@@ -345,19 +313,3 @@ def detect_on(model: Detector, dataset: CocoDetection, cfg: CfgNode, outputs: Se
     for i, evaluator in enumerate(evaluators):
         evaluator.merge(given[i] for given in others)
     return evaluators
-
-
-def padded(batch: Batch, height: int, width: int) -> Batch:
-    """A batch whose images are this high and wide, by zeros to the right and at the bottom."""
-    here = batch.images
-    if here.shape[2:] == (height, width):
-        return batch
-    images = here.new_zeros(len(here), height, width, 3).permute(0, 3, 1, 2)
-    images[:, :, : here.shape[2], : here.shape[3]] = here
-    return batch._replace(images=images)
-
-
-def to_device(target: Target, device: torch.device) -> Target:
-    """A target whose tensors lie on `device`; the host does not wait until they are there."""
-    moved = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in target.items()}
-    return moved  # type: ignore[return-value]

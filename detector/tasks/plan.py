@@ -14,6 +14,7 @@ from detector.data.loader import build_train_dataset, largest_input
 from detector.distributed import from_main, world_size
 from detector.engine.memory import GIB, Overhead, free_memory, overhead
 from detector.errors import UserError
+from detector.launch import launch
 from detector.models.build import check_names
 from detector.structures import Size
 from detector.tasks.footprint import PARTS, Footprint, Memory, Step
@@ -69,6 +70,8 @@ def fitting_batch(cfg: CfgNode, device: torch.device, data: CocoDetection | Join
     Several processes take what the first one finds. Raises ValueError where nothing fits, or nobody knows what is free.
     """
     free = free_memory(device)
+    if free is not None and device.type == "cpu":  # which the processes of a machine share
+        free //= launch().local_world
     if free is None:
         raise UserError(f"--batch auto: what is free on {device} cannot be told here: write SOLVER.IMS_PER_BATCH N")
     resolved = resolve_model(cfg, len(data.classes))

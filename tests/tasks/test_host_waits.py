@@ -9,7 +9,8 @@ from torch.overrides import TorchFunctionMode
 
 from detector.engine.loop import train
 from detector.engine.run import open_folder
-from detector.tasks.detection import DetectionTask, plan, start, to_device
+from detector.tasks.detection import DetectionTask, plan, start
+from detector.tasks.several import to_device
 
 sys.path.insert(0, str(ROOT / "tools/benchmark"))
 waits = pytest.importorskip("waits")

@@ -11,7 +11,8 @@ from detector.errors import UserError
 from detector.models.build import build_detector, resolve_parts
 from detector.structures import Whole
 from detector.tasks import detection
-from detector.tasks.detection import DetectionTask, start, to_device
+from detector.tasks.detection import DetectionTask, start
+from detector.tasks.several import to_device
 
 SMALL = (
     *("MODEL.NECK.OUT_CHANNELS", 64, "MODEL.FCOS.NUM_CONVS", 1, "SOLVER.IMS_PER_BATCH", 4),

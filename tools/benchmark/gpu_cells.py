@@ -29,7 +29,8 @@ from detector.models.heads.faster_rcnn import FasterRCNN
 from detector.models.heads.fcos import FCOS
 from detector.models.heads.refinedet import RefineDet
 from detector.structures import Batch, Size, Target
-from detector.tasks.detection import DetectionTask, to_device
+from detector.tasks.detection import DetectionTask
+from detector.tasks.several import to_device
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "base"
 BASES = {"fcos": "fcos_improved", "faster_rcnn": "faster_rcnn", "refinedet": "refinedet"}

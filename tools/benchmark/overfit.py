@@ -20,8 +20,9 @@ from detector.files import write_json
 from detector.inference.detect import detect_all
 from detector.models.detector import Detector
 from detector.structures import Detection, Target
-from detector.tasks.detection import to_device, train
+from detector.tasks.detection import train
 from detector.tasks.resolve import resolve_model
+from detector.tasks.several import to_device
 from detector.tasks.trained import load_for_inference
 from detector.visualize import draw
 

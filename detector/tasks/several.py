@@ -1,0 +1,66 @@
+"""What several processes, and micro-batches, ask of a batch and a model, so that a step is the same in all of them."""
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from detector.distributed import world_size
+from detector.structures import Batch, Target, Whole
+
+
+def padded(batch: Batch, height: int, width: int) -> Batch:
+    """A batch whose images are this high and wide, by zeros to the right and at the bottom."""
+    here = batch.images
+    if here.shape[2:] == (height, width):
+        return batch
+    images = here.new_zeros(len(here), height, width, 3).permute(0, 3, 1, 2)
+    images[:, :, : here.shape[2], : here.shape[3]] = here
+    return batch._replace(images=images)
+
+
+def divided(batch: Batch, number: int, device: torch.device) -> list[Batch]:
+    """A batch as micro-batches, of which images m, m + number, .. are the m-th; their targets lie on `device`."""
+    targets = [to_device(target, device) for target in batch.targets]
+    whole = Whole(targets, number)
+    every = (slice(m, None, number) for m in range(number))
+    return [Batch(batch.images[own], batch.sizes[own], targets[own], whole) for own in every]
+
+
+def to_device(target: Target, device: torch.device) -> Target:
+    """A target whose tensors lie on `device`; the host does not wait until they are there."""
+    moved = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in target.items()}
+    return moved  # type: ignore[return-value]
+
+
+def images_together(model: nn.Module, cfg: CfgNode) -> int:
+    """The images that a trained batch norm measures together: of a micro-batch, and with sync_bn of all processes."""
+    parts = cfg.SOLVER.ACCUM_ITERS
+    if any(type(module) is nn.BatchNorm2d for module in model.modules()):
+        parts *= world_size()
+    return max(1, cfg.SOLVER.IMS_PER_BATCH // parts)
+
+
+def unreached(losses: Callable[[nn.Module, Batch], dict[str, Tensor]], model: nn.Module) -> list[str]:
+    """Names of trained parameters that no loss depends on, such as those of a level that the neck does not take.
+
+    losses: as a task gives them of a batch.
+    """
+    side, state = 128, deepcopy(model.state_dict())
+    target = Target(
+        boxes=torch.tensor([[8.0, 8.0, 72.0, 72.0]]),
+        labels=torch.zeros(1, dtype=torch.int64),
+        ignore=torch.zeros(0, 4),
+        image_id=0,
+        original=(side, side),
+        draw=1,
+    )
+    batch = Batch(torch.zeros(2, 3, side, side, dtype=torch.uint8), [(side, side)] * 2, [target] * 2)
+    torch.stack(list(losses(model, batch).values())).sum().backward()
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    found = [name for name, parameter in trained if parameter.grad is None]
+    model.zero_grad(set_to_none=True)
+    model.load_state_dict(state)
+    return found
