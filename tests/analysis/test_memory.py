@@ -37,6 +37,7 @@ def test_a_tensor_that_was_there_is_counted_when_it_is_noted_and_moves():
         assert ledger.total == 1000
     del x
     assert ledger.total == 0
+    assert not any(ledger.live.values())
 
 
 def test_what_autograd_keeps_is_counted_until_it_goes():

@@ -92,6 +92,8 @@ def test_parts_add_up_and_are_what_they_are_called():
     assert found.parts["optimiser"] == weights  # the momentum
     assert weights < found.parts["weights"] < 1.01 * weights  # with buffers
     assert found.parts["backbone"] > found.parts["head"] > found.parts["neck"] > 0
+    # pixels, and the same in float32; what assigns boxes is none of them
+    assert found.parts["images"] == pytest.approx(5 * 8 * 3 * 512**2, abs=4096)
     assert "average" not in found.parts
     other = Footprint(config("fcos", "resnet10", "SOLVER.OPTIMIZER", "adamw", "SOLVER.EMA_DECAY", "0.99"))
     averaged = other.peak(Step(8, (512, 512)))
