@@ -11,6 +11,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from detector.errors import UserError
 from detector.models.narrow import convolve, is_narrow
+from detector.models.winograd import convolve_2d
 from detector.weights.record import EPS
 
 Norm = Callable[[int], nn.Module]
@@ -54,7 +55,7 @@ def conv_norm(conv: Convolution, norm: nn.Module, x: Tensor) -> Tensor:
     if not measures_nothing(norm) or hooked or other or few or is_narrow(conv, x):
         return norm(convolve(conv, x))
     weight, shift = folded(conv, norm)  # type: ignore[arg-type]
-    return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+    return convolve_2d(x, weight, shift, conv)
 
 
 def measures_nothing(norm: nn.Module) -> bool:
