@@ -29,10 +29,10 @@ def convolve_2d(x: Tensor, weight: Tensor, bias: Tensor | None, like: nn.Conv2d)
 
     In float32 on a CPU, where something is to be trained, wide 3x3 convolutions of large maps are `conv_by_rows`.
     """
-    plain = like.stride, like.padding, like.dilation, like.groups
-    if plain == ((1, 1), (1, 1), (1, 1), 1) and _trains_by_rows(x, weight):
+    shape = like.stride, like.padding, like.dilation, like.groups
+    if shape == ((1, 1), (1, 1), (1, 1), 1) and _trains_by_rows(x, weight):
         return conv_by_rows(x, weight, bias)
-    return F.conv2d(x, weight, bias, *plain)
+    return F.conv2d(x, weight, bias, *shape)  # type: ignore[arg-type]
 
 
 def _trains_by_rows(x: Tensor, weight: Tensor) -> bool:
@@ -83,7 +83,9 @@ def use_winograd(model: nn.Module) -> int:
 
 
 def _fits(module: nn.Module) -> TypeGuard[nn.Conv2d]:
-    if type(module) not in (nn.Conv2d, WideConv2d) or module._forward_hooks or module._forward_pre_hooks:
+    if not isinstance(module, nn.Conv2d) or type(module) not in (nn.Conv2d, WideConv2d):
+        return False
+    if module._forward_hooks or module._forward_pre_hooks:
         return False
     shape = module.kernel_size, module.stride, module.padding, module.dilation, module.groups, module.padding_mode
     wide = min(module.in_channels, module.out_channels) >= CHANNELS
