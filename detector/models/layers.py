@@ -5,6 +5,7 @@ from torch import nn
 from detector.models.backbones.resnet import Bottleneck
 from detector.models.backbones.trunk import Place, conv_shortcut
 from detector.models.norm import ConvNorm, Norm, norm_factory
+from detector.models.winograd import WideConv2d
 
 
 def optional_norm(name: str, key: str) -> Norm | None:
@@ -14,7 +15,7 @@ def optional_norm(name: str, key: str) -> Norm | None:
 
 def conv_layer(channels: int, out: int, kernel: int, stride: int = 1, norm: Norm | None = None) -> nn.Sequential:
     """A convolution that keeps the size but for its stride; with a bias, or with a norm behind it."""
-    conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=norm is None)
+    conv = WideConv2d(channels, out, kernel, stride, kernel // 2, bias=norm is None)
     return _layer(conv, norm)
 
 

@@ -3,15 +3,18 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torchvision.ops import FrozenBatchNorm2d
 
 from detector.distributed import sum_with_gradient, world_size
 from detector.errors import UserError
 from detector.models.narrow import convolve, is_narrow
+from detector.models.winograd import convolve_2d
 from detector.weights.record import EPS
 
 Norm = Callable[[int], nn.Module]
@@ -55,7 +58,7 @@ def conv_norm(conv: Convolution, norm: nn.Module, x: Tensor) -> Tensor:
     if not measures_nothing(norm) or hooked or other or few or is_narrow(conv, x):
         return norm(convolve(conv, x))
     weight, shift = folded(conv, norm)  # type: ignore[arg-type]
-    return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+    return convolve_2d(x, weight, shift, conv)
 
 
 def measures_nothing(norm: nn.Module) -> bool:
@@ -172,10 +175,43 @@ class SyncNorm(nn.BatchNorm2d):
         self.running_var.lerp_((variance * number / (number - 1)).to(self.running_var.dtype), share)
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group norm whose backward pass on a CPU is in float32 for maps of half precision, which is thrice as fast."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The normalised input, same shape and dtype."""
+        half = input.dtype.itemsize == 2 and input.device.type == "cpu" and self.weight.dtype == torch.float32
+        if not half or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return super().forward(input)
+        return _HalfGroupNorm.apply(input, self.weight, self.bias, self.num_groups, self.eps)
+
+
+class _HalfGroupNorm(torch.autograd.Function):
+    """torch's kernel for gradients of half precision takes five times as long as the one for float32."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:  # noqa: ANN401
+        sizes = x.shape[0], x.shape[1], x.shape[2:].numel(), groups
+        out, mean, scale = torch.native_group_norm(x, weight, bias, *sizes, eps)
+        ctx.save_for_backward(x, weight, mean, scale)
+        ctx.sizes = sizes
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        x, weight, mean, scale = ctx.saved_tensors
+        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        gradient = gradient.contiguous(memory_format=layout)
+        tensors = (t.float() for t in (gradient, x, mean, scale))
+        grads = torch.ops.aten.native_group_norm_backward(*tensors, weight, *ctx.sizes, ctx.needs_input_grad[:3])
+        return None if grads[0] is None else grads[0].to(x.dtype), *grads[1:], None, None
+
+
 def group_norm(channels: int) -> nn.GroupNorm:
     """Group norm with the largest group count up to 32 that divides the channels. Wu and He 2018, sec. 4.1."""
     groups = next(count for count in range(min(GROUPS, channels), 0, -1) if channels % count == 0)
-    return nn.GroupNorm(groups, channels, eps=EPS)
+    return GroupNorm(groups, channels, eps=EPS)
 
 
 def pooled_norm(norm: Norm, channels: int) -> nn.Module:

@@ -23,8 +23,8 @@ def pool_regions(
     maps: features [N, K, H, W] of each level, strides: their pixels per cell; boxes [R, 4] xyxy pixels; image, level
     [R]: index of the box's image and map. resolution: cells a side; sampling_ratio: samples a side of each cell, 0: as
     many as the region has cells of the map below it; aligned: shift by half a cell, which is exact.
-    Returns [R, K, resolution, resolution] in the dtype of `boxes`, or in that of the maps on a CPU without gradient;
-    the numbers are those of torchvision.ops.roi_align.
+    Returns [R, K, resolution, resolution] in the dtype of `boxes`, or on a CPU in that of the maps; the numbers are
+    those of torchvision.ops.roi_align.
     """
     if boxes.device.type == "cpu" and sampling_ratio > 0 and len(boxes):
         return _sum_of_rows(maps, strides, boxes, image, level, resolution, sampling_ratio, aligned)
@@ -71,6 +71,7 @@ def _sum_of_rows(
     summed = F.embedding_bag(
         row.reshape(size), table, mode="sum", per_sample_weights=weight.reshape(size).to(table.dtype)
     )
+    summed = summed.to(maps[0].dtype)  # before anybody changes the layout, there and back: half the bytes
     return summed.view(len(boxes), resolution, resolution, -1).permute(0, 3, 1, 2)
 
 

@@ -10,6 +10,7 @@ from detector.models.norm import (
     check_batch,
     conv_norm,
     fold_norms,
+    group_norm,
     norm_factory,
     pooled_norm,
 )
@@ -181,3 +182,33 @@ def test_a_norm_that_measures_is_not_merged():
     assert fold_norms(model, lambda: model(torch.randn(2, 4, 5, 5))) == 0
     model.eval()
     assert fold_norms(model, lambda: model(torch.randn(2, 4, 5, 5))) == 1
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_group_norm_of_half_precision_has_the_gradients_of_float32(dtype, layout):
+    torch.manual_seed(0)
+    norm = group_norm(64)
+    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    x = (3 * torch.randn(2, 64, 9, 7) + 1).to(dtype).contiguous(memory_format=layout).requires_grad_()
+    slope = torch.randn(2, 64, 9, 7).to(dtype)  # whatever layout the next layer gives it
+    wide = x.detach().float().requires_grad_()
+    got, want = norm(x), torch.nn.functional.group_norm(wide, 32, norm.weight, norm.bias, norm.eps)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got.float(), want, rtol=1e-2, atol=2e-2)
+    inputs = norm.weight, norm.bias
+    found = torch.autograd.grad(got, (x, *inputs), slope)
+    exact = torch.autograd.grad(want, (wide, *inputs), slope.float())
+    assert found[0].dtype == dtype
+    for a, b in zip(found, exact, strict=True):
+        assert (a.float() - b).norm() / b.norm() < (3e-3 if dtype == torch.bfloat16 else 5e-4)
+    norm.requires_grad_(False)
+    assert torch.equal(torch.autograd.grad(norm(x), x, slope)[0], found[0])
+
+
+def test_group_norm_of_full_precision_is_torchs():
+    norm, x = group_norm(64), torch.randn(2, 64, 5, 5, requires_grad=True)
+    plain = nn.GroupNorm(32, 64)
+    assert torch.equal(norm(x), plain(x))
+    assert type(norm(x).grad_fn) is type(plain(x).grad_fn)
+    assert type(norm(x.bfloat16()).grad_fn) is not type(plain(x.bfloat16()).grad_fn)

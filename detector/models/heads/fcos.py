@@ -13,6 +13,7 @@ from detector.errors import UserError
 from detector.models.heads.base import Head, Standard, flatten, register_head, shared
 from detector.models.necks.base import NeckKeys
 from detector.models.norm import group_norm
+from detector.models.winograd import WideConv2d
 from detector.ops.anchors import grid_points, padded_strides
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import IOU_LOSSES, centerness_targets, distance_iou_loss, sigmoid_focal_sum
@@ -37,7 +38,7 @@ def tower(channels: int, num_convs: int, norm: str) -> nn.Sequential:
     """3x3 convolutions with ReLU; norm "gn": group norm between them, "none": none. Sec. 4."""
     layers: list[nn.Module] = []
     for _ in range(num_convs):
-        layers.append(nn.Conv2d(channels, channels, 3, padding=1))
+        layers.append(WideConv2d(channels, channels, 3, padding=1))
         if norm == "gn":
             layers.append(group_norm(channels))
         layers.append(nn.ReLU(inplace=True))

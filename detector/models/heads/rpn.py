@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from detector.errors import UserError
 from detector.models.heads.base import chance, flatten, shared
+from detector.models.winograd import WideConv2d
 from detector.ops.anchors import anchor_cells, grid_anchors, legacy_anchor_cells, padded_strides
 from detector.ops.boxes import decode_deltas, encode_deltas
 from detector.ops.matching import BACKGROUND, match_boxes, sample_balanced
@@ -92,7 +93,9 @@ class RPN(nn.Module):
             cells = [anchor_cells([size], aspect_ratios, rounded=anchors_rounded) for size in anchor_sizes]
         self.register_buffer("cells", torch.stack(cells), persistent=False)
         channels = widths.pop()
-        layers = [layer for _ in range(num_convs) for layer in (nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU())]
+        layers = [
+            layer for _ in range(num_convs) for layer in (WideConv2d(channels, channels, 3, padding=1), nn.ReLU())
+        ]
         self.convs = nn.Sequential(*layers)
         self.objectness = nn.Conv2d(channels, len(aspect_ratios), 1)
         self.deltas = nn.Conv2d(channels, 4 * len(aspect_ratios), 1)

@@ -8,6 +8,7 @@ from detector.errors import UserError
 from detector.models.narrow import convolve
 from detector.models.necks.base import Neck, NeckKeys, register_neck
 from detector.models.norm import ConvNorm, norm_factory
+from detector.models.winograd import WideConv2d
 from detector.structures import Features, Level
 
 
@@ -26,7 +27,7 @@ class FPN(Neck):
         super().__init__()
 
         def conv(source: int, kernel: int) -> nn.Module:
-            layer = nn.Conv2d(source, channels, kernel, padding=kernel // 2, bias=norm == "none")
+            layer = WideConv2d(source, channels, kernel, padding=kernel // 2, bias=norm == "none")
             if norm == "none":
                 return layer
             return ConvNorm(layer, norm_factory(norm, key="MODEL.NECK.NORM")(channels))
