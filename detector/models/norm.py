@@ -201,8 +201,6 @@ class _HalfGroupNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         x, weight, mean, scale = ctx.saved_tensors
-        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-        gradient = gradient.contiguous(memory_format=layout)
         tensors = (t.float() for t in (gradient, x, mean, scale))
         grads = torch.ops.aten.native_group_norm_backward(*tensors, weight, *ctx.sizes, ctx.needs_input_grad[:3])
         return None if grads[0] is None else grads[0].to(x.dtype), *grads[1:], None, None

@@ -56,6 +56,7 @@ def test_sgd_goes_on_from_a_state_of_the_plain_one():
 
 def test_a_first_step_that_the_scaler_skips_leaves_no_momentum():
     ours = make_optimizer("sgd", groups(), 0.9)
+    assert len(ours.state) == 2  # there from the start: what the skipped step makes otherwise is whatever memory held
     scaler = torch.amp.GradScaler("cpu")
     scaler.scale(torch.ones(()))
     for group in ours.param_groups:
