@@ -104,4 +104,6 @@ def _filter_rows(x: Tensor, filters: Tensor, bias: Tensor | None = None) -> Tens
                 torch.bmm(few, products, out=target)
             else:
                 torch.baddbmm(bias, few, products, out=target)
-    return y.view(n, height, SIDE * columns, out)[:, :, :width].permute(0, 3, 1, 2)
+    result = y.view(n, height, SIDE * columns, out)[:, :, :width].permute(0, 3, 1, 2)
+    # No view, which a custom function's caller could not change in place.
+    return y.new_empty(0).set_(y.untyped_storage(), 0, result.shape, result.stride())

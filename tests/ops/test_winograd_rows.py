@@ -82,3 +82,18 @@ def test_half_of_the_multiplications():
         # of convolutions: the transforms are no convolutions, and their share falls with the channels
         counts.append(sum(n for op, n in counter.get_flop_counts()["Global"].items() if "convolution" in str(op)))
     assert counts[1] / counts[0] == 0.5
+
+
+@pytest.mark.parametrize("width", [40, 41])
+def test_the_result_may_be_changed_in_place(width):
+    """As a block does that adds its shortcut, and a ReLU; the gradients are those of the plain convolution."""
+    torch.manual_seed(0)
+    x, skip = torch.randn(2, 1, 8, 30, width).unbind()
+    weight = (torch.randn(8, 8, 3, 3) / 8).requires_grad_()
+    grads = []
+    for convolve in (conv_by_rows, lambda *args: F.conv2d(*args, padding=1)):
+        inner = x.clone().requires_grad_()
+        convolve(inner, weight).add_(skip).relu_().square().sum().backward()
+        grads.append((inner.grad, weight.grad))
+        weight.grad = None
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-4)
