@@ -20,6 +20,7 @@ from detector.weights.record import EPS
 Norm = Callable[[int], nn.Module]
 """A norm layer for a number of channels."""
 
+NO_EPS = 1e-30  # what stands for an eps of 0, which torch 2.10 refuses: too little to change a variance
 GROUPS = 32
 FEW = 8  # images a step; batch norm loses accuracy below. Wu and He 2018, fig. 1
 FEW_FROM_SCRATCH = 4  # likewise, of a training without weights: there is nothing better, as group norm learns slower
@@ -31,7 +32,8 @@ class FrozenNorm(FrozenBatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """The normalised x, same shape."""
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        eps = self.eps or NO_EPS
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, eps)
 
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
@@ -201,6 +203,9 @@ class _HalfGroupNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         x, weight, mean, scale = ctx.saved_tensors
+        # torch 2.10's kernel, called by itself, reads the gradient as if it lay in memory as x does.
+        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        gradient = gradient.contiguous(memory_format=layout)
         tensors = (t.float() for t in (gradient, x, mean, scale))
         grads = torch.ops.aten.native_group_norm_backward(*tensors, weight, *ctx.sizes, ctx.needs_input_grad[:3])
         return None if grads[0] is None else grads[0].to(x.dtype), *grads[1:], None, None
