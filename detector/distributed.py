@@ -23,8 +23,8 @@ PATIENCE = timedelta(hours=2)
 """How long a process waits for the others: the first one may look through a data set, or compute measures."""
 
 _LOST = re.compile(
-    r"[Cc]onnection (closed|reset|refused)|Broken pipe|Socket closed|Read error|recv error|Timed out waiting|"
-    r"[Rr]emote process|NCCL (communicator|error)|connectFullMesh|store|heartbeat|Rank .* failed to pass"
+    r"Connection (closed|reset) by peer|connectFullMesh failed|Timed out waiting \d+ ?ms|ncclRemoteError|"
+    r"NCCL communicator was aborted|remote process exit"
 )
 
 
@@ -87,9 +87,12 @@ def talking() -> Iterator[None]:
     except (RuntimeError, ConnectionError) as error:
         if isinstance(error, UserError) or launch().world == 1:
             raise
-        if not isinstance(error, distributed.DistError | ConnectionError) and not _LOST.search(str(error)):
+        said = (str(error).splitlines() or [""])[0]
+        if isinstance(error, distributed.DistNetworkError | distributed.DistStoreError):
+            raise UserError(f"the {launch().world} processes do not find each other: {said}") from error
+        if not _LOST.search(str(error)):
             raise
-        text = f"another of the {launch().world} processes has ended, and says itself why"
+        text = f"another of the {launch().world} processes has ended, and says itself why unless it was killed ({said})"
         raise LostProcessError(text) from error
 
 
@@ -158,6 +161,19 @@ def from_main(value: T) -> T:
     return box[0]
 
 
+@torch.no_grad()
+def follow_main(tensors: Sequence[Tensor]) -> None:
+    """Give tensors the values that they have in the first process, all of one dtype at once."""
+    if not _joined():
+        return
+    for dtype in {tensor.dtype for tensor in tensors}:
+        alike = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.flatten() for tensor in alike])
+        distributed.broadcast(flat, 0)
+        for tensor, values in zip(alike, flat.split([tensor.numel() for tensor in alike]), strict=True):
+            tensor.copy_(values.view_as(tensor))
+
+
 def gathered(value: T) -> list[T]:
     """What every process has, in their order; to the first one, the others have nothing."""
     if not _joined():
@@ -174,12 +190,10 @@ def wrap(model: torch.nn.Module, *, unused: bool = False) -> torch.nn.Module:
     """
     if not _joined():
         return model
-    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
-    # Norms that each process measures by itself: the statistics of the first one count.
-    measured = any(not getattr(m, "synchronised", False) for m in norms)
     names = inspect.signature(DistributedDataParallel.__init__).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"  # until torch 2.13
-    options: dict[str, Any] = {name: measured, "find_unused_parameters": unused}
+    # Buffers are equal already, or are made so after a step: before the next one would be too late for a test.
+    options: dict[str, Any] = {name: False, "find_unused_parameters": unused}
     return DistributedDataParallel(model, **options)
 
 

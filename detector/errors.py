@@ -28,7 +28,10 @@ class UserError(ValueError):
     """A person's mistake, or the state of their machine; the message names file, record or key, and the remedy.
 
     The commands print it as one line. Whatever else is raised is a bug, ours or a plugin's, and keeps its traceback.
+    at_the_beginning: whether it came before the first step.
     """
+
+    at_the_beginning = False
 
     def __str__(self) -> str:
         """The message alone, whatever a built-in base would make of it."""

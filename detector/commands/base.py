@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +36,9 @@ AMP = ("off", "bf16", "fp16")
 """The precisions of `detector.engine.device.AMP`, which needs torch."""
 
 WEIGHT = "MODEL.WEIGHT"
+
+ALONE = 15.0
+"""Seconds after which a process that stops while others wait for it says why itself."""
 
 LAYOUT = "\n\t"
 """Control characters of messages themselves."""
@@ -202,11 +206,16 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
 
 
 def _said_by_another(error: Exception) -> bool:
-    """Whether the first process, or the one that ended, says the same: all read the same config and losses."""
+    """Whether the first process, or the one that ended, says the same.
+
+    Before the first step all may make the same mistake, or one alone; the latter is heard after ALONE.
+    """
     if isinstance(error, LostProcessError | NonFiniteError):
         return True
     together = "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized()
-    return not together and launch().local_rank > 0
+    if not together or getattr(error, "at_the_beginning", False):
+        time.sleep(ALONE)  # torchrun ends this process meanwhile if the first one ends too
+    return False
 
 
 def _system_text(error: OSError) -> str:

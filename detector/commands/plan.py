@@ -4,7 +4,7 @@ import argparse
 import math
 from collections.abc import Sequence
 
-from detector.commands.base import run, show, split_words, tool_parser
+from detector.commands.base import add_config_file, run, show, split_words, tool_parser
 from detector.config import load_config
 from detector.plugins import load_plugins
 
@@ -19,13 +19,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--memory", type=_gibibytes, default=8.0, metavar="GIB",
         help="memory of the card, or with MODEL.DEVICE cpu of the machine",
     )  # fmt: skip
+    add_config_file(parser, note=", in place of CONFIG")
     parser.add_argument(
         "words", nargs="*", metavar="CONFIG",
         help="YAML file, or the name of a shipped one; KEY VALUE: overrides, e.g. MODEL.BACKBONE.NAME sreresnet50",
     )  # fmt: skip
     args = parser.parse_intermixed_args(argv)
-    (file,), args.opts = split_words(parser, args.words, ["CONFIG"])
-    run(lambda: begin(args, file), log=False)
+    named = args.config_file  # as the other commands have it
+    words, args.opts = split_words(parser, args.words, [] if named else ["CONFIG"])
+    run(lambda: begin(args, named or words[0]), log=False)
 
 
 def begin(args: argparse.Namespace, file: str) -> None:
@@ -38,7 +40,10 @@ def begin(args: argparse.Namespace, file: str) -> None:
 
 
 def _gibibytes(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not 0 < number < math.inf:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of GiB above 0, such as 8")
     return number

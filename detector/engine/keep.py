@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from detector.distributed import follow_main
 from detector.engine.run import Run
 from detector.errors import UserError
 
@@ -15,6 +16,8 @@ class Statistics:
         norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
         moved = [(norm.running_mean, norm.running_var, norm.num_batches_tracked) for norm in norms]
         self.buffers = [[b for b in same if b is not None] for same in zip(*moved, strict=True)]
+        apart = [norm for norm in norms if not getattr(norm, "synchronised", False)]
+        self.apart = [b for norm in apart for b in norm.buffers(recurse=False)]
         self.copies: list[list[Tensor]] = [[b.clone() for b in same] for same in self.buffers]
 
     def note(self) -> None:
@@ -24,6 +27,10 @@ class Statistics:
     def restore(self) -> None:
         """Put the copies back."""
         _copy(self.buffers, self.copies)
+
+    def share(self) -> None:
+        """Take those of the first process, as each measured its own images: what is tested and kept is one model."""
+        follow_main(self.apart)
 
 
 @torch.no_grad()

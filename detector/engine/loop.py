@@ -150,7 +150,9 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
             raise
         kept = keep_unharmed(run, start, plan)
         if told and not is_main():  # the first process says what was kept
-            raise
+            if isinstance(error, UserError):
+                raise
+            raise UserError(told) from error
         if not told:  # a bug
             log.error("%s", kept)
             raise
@@ -217,7 +219,7 @@ def run_steps(run: Run, task: Task, plan: Plan, report: TrainLog | Silent) -> No
             stop_if_asked()
             statistics.note()
             try:
-                values, rate = update(run, task, plan, batch, parameters)
+                values, rate = update(run, task, plan, batch, parameters, statistics)
             finally:
                 if run.step == step:
                     statistics.restore()
@@ -229,7 +231,7 @@ def run_steps(run: Run, task: Task, plan: Plan, report: TrainLog | Silent) -> No
 
 
 def update(
-    run: Run, task: Task, plan: Plan, batch: NamedTuple, parameters: Sequence[nn.Parameter]
+    run: Run, task: Task, plan: Plan, batch: NamedTuple, parameters: Sequence[nn.Parameter], statistics: Statistics
 ) -> tuple[dict[str, float], float]:
     """One step: losses, gradients, update. Returns the numbers to log, and the rate of the first group."""
     step, scaler, device = run.step, run.scaler, parameters[0].device
@@ -248,6 +250,7 @@ def update(
     run.whole = False
     scaler.step(run.optimizer)
     scaler.update()
+    statistics.share()
     if run.average is not None:
         run.average.update_parameters(run.model)
     run.step, run.whole = step + 1, True

@@ -145,7 +145,8 @@ class Run:
         self.metrics, self.evaluated = metrics, self.step
         missing = bool(self.kept) and is_main() and not (self.folder / self.kept).exists()
         (missing_there,) = largest([missing])  # to the first process, which all follow
-        self.stale = 0 if score > self.best else self.stale + 1
+        again = self.best_step == self.step  # the best one itself is measured once more
+        self.stale = 0 if score > self.best or again else self.stale + 1
         if score > self.best or missing_there:
             self.best, self.best_step = score, self.step
             if self.kept and is_main():

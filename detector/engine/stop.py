@@ -11,6 +11,7 @@ from typing import Any
 
 from detector.console import in_notebook
 from detector.distributed import largest, world_size
+from detector.errors import UserError
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 if hasattr(signal, "SIGHUP"):
@@ -128,6 +129,9 @@ def beginning(what: str = "nothing was written") -> Iterator[None]:
     except Stopped as stopped:
         text = f"stopped by {stopped.signal} before the first step: {what}"
         raise Stopped(stopped.number, text) from None
+    except UserError as error:
+        error.at_the_beginning = True  # where several processes make the same mistakes
+        raise
 
 
 def stop_if_asked() -> None:

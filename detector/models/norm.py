@@ -1,7 +1,7 @@
 """Normalisation layers by name: frozen_bn, bn, sync_bn, gn."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -225,21 +225,24 @@ def pooled_norm(norm: Norm, channels: int) -> nn.Module:
     return module
 
 
-def check_batch(model: nn.Module, images: int, from_scratch: bool = False) -> str:
+def check_batch(model: nn.Module, images: int, from_scratch: bool = False, ways: Sequence[str] = ()) -> str:
     """A warning about batch norms that are trained on few images a step, or "".
 
-    images: of a step, in one process; from_scratch: whether there are no weights whose statistics could be frozen.
+    images: that they measure together; from_scratch: whether there are no weights whose statistics could be frozen;
+    ways: what else would let them measure more.
     Raises ValueError when a norm of pooled maps would see a single value a channel.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     pooled = [m for m in norms if getattr(m, "pooled", False)]
     other = "gn" if from_scratch else "frozen_bn"  # a frozen norm of random weights would do nothing
-    remedy = f"take a larger SOLVER.IMS_PER_BATCH, or MODEL.BACKBONE.NORM {other}"
+    remedy = ", ".join(["take a larger SOLVER.IMS_PER_BATCH", *ways])
+    if not from_scratch or len(pooled) < len(norms):  # group norm leaves those of attention as they are
+        remedy += f", or MODEL.BACKBONE.NORM {other}"
     if pooled and images == 1:
         raise UserError(f"the backbone's attention normalises over the batch, which has a single image: {remedy}")
     if not norms or images >= (FEW_FROM_SCRATCH if from_scratch else FEW):
         return ""
-    what = f"{len(norms)} batch norms measure their statistics on {images} images a step"
+    what = f"{len(norms)} batch norms measure their statistics on {images} image{'s' * (images != 1)} at a time"
     if pooled:
         what += f", {len(pooled)} of them (attention) on {images} values a channel"
     return f"{what}: {remedy} if training is unsteady"

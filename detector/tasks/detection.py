@@ -88,7 +88,8 @@ class DetectionTask:
         """
         device = pick_device(cfg.MODEL.DEVICE)
         check_names(cfg)
-        check_shares(cfg.SOLVER)
+        if not auto_batch:
+            check_shares(cfg.SOLVER)
         with first_here():
             train_set = build_train_dataset(cfg, pixel_statistics(cfg).rgb_mean())
             tests = build_test_datasets(cfg, train_set) if cfg.DATASETS.TEST else {}
@@ -96,6 +97,7 @@ class DetectionTask:
             train_set, tests = check_training(train_set, tests, cfg.DATALOADER.BROKEN)
         if auto_batch:
             cfg = fitting_batch(cfg, device, train_set)
+            check_shares(cfg.SOLVER)
         cfg = resolve(cfg, len(train_set.classes), batches_per_epoch(cfg, train_set))
         check_memory(cfg, train_set, tests.values())
         return cls(cfg, device, train_set, tests)
@@ -220,9 +222,9 @@ def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
             )
     tested = {"TEST.AMP": cfg.TEST.AMP} if task.tests else {}
     say_slow_precisions(task.device, {"SOLVER.AMP": cfg.SOLVER.AMP, **tested})
-    images = images_together(model.train(), cfg)
-    few = check_batch(model, images, from_scratch=not cfg.MODEL.WEIGHT)
-    run.wrapped = wrap(model, unused=world_size() > 1 and bool(unreached(task.losses, model)))
+    images, ways = images_together(model.train(), cfg)
+    few = check_batch(model, images, from_scratch=not cfg.MODEL.WEIGHT, ways=ways)
+    run.wrapped = wrap(model, unused=world_size() > 1 and bool(unreached(task.losses, model, cfg)))
     for warning in filter(None, [few, *idle_schedule(cfg.SOLVER)]):
         log.warning("%s", warning)
     return run
@@ -258,7 +260,10 @@ def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") 
 
 
 def _test(cfg: CfgNode, device: torch.device, weight: str | Path | None, which: str) -> Metrics:
-    found = find_trained(cfg, weight, which)
+    # Another training may write into the folder: what the first process finds counts.
+    chosen = find_trained(cfg, weight, which) if is_main() else None
+    path = from_main(None if chosen is None else chosen.file.path)
+    found = chosen or find_trained(cfg, path)
     cfg = found.resolve(cfg)
     check_folder(Path(cfg.OUTPUT_DIR))
     with first_here():

@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 from detector.config import config_from_text
 from detector.data.coco import CocoDetection, JoinedDataset
 from detector.data.loader import build_train_dataset, largest_input
-from detector.distributed import from_main, world_size
+from detector.distributed import largest, world_size
 from detector.engine.memory import GIB, Overhead, free_memory, overhead
 from detector.errors import UserError
 from detector.launch import launch
@@ -67,9 +67,10 @@ def fitting_batch(cfg: CfgNode, device: torch.device, data: CocoDetection | Join
     """The frozen config whose SOLVER.IMS_PER_BATCH is the largest that the free memory of a device allows.
 
     It is at most SOLVER.REFERENCE_BATCH, or MOST where that is 0; then what the config had becomes the reference.
-    Several processes take what the first one finds. Raises ValueError where nothing fits, or nobody knows what is free.
+    Several processes take what fits for all. Raises ValueError where nothing fits, or nobody knows what is free.
     """
     free = free_memory(device)
+    several = f" in each of {world_size()} processes" * (world_size() > 1)
     if free is not None and device.type == "cpu":  # which the processes of a machine share
         free //= launch().local_world
     if free is None:
@@ -79,7 +80,8 @@ def fitting_batch(cfg: CfgNode, device: torch.device, data: CocoDetection | Join
     solver, allowed = cfg.SOLVER, overhead(device.type).allowed(free)
     limit = min(solver.REFERENCE_BATCH or MOST, len(data))
     share = solver.ACCUM_ITERS * world_size()
-    found = from_main(largest_batch(footprint, step, allowed, max(limit // share, 1)))
+    (most,) = largest([-largest_batch(footprint, step, allowed, max(limit // share, 1))])
+    found = -most
     if not found:
         needed = overhead(device.type).needed(footprint.peak(step._replace(images=footprint.least * step.parts)).total)
         raise UserError(
@@ -89,8 +91,8 @@ def fitting_batch(cfg: CfgNode, device: torch.device, data: CocoDetection | Join
     images = found * share
     peak = footprint.peak(step._replace(images=found * step.parts)).total
     log.info(
-        "--batch auto: SOLVER.IMS_PER_BATCH %d, whose tensors take %s of %s that are free on %s",
-        *(images, _gib(peak), _gib(free), device),
+        "--batch auto: SOLVER.IMS_PER_BATCH %d, whose tensors take %s of %s that are free on %s%s",
+        *(images, _gib(peak), _gib(free), device, several),
     )
     return _with_batch(cfg, images)
 

@@ -35,20 +35,27 @@ def to_device(target: Target, device: torch.device) -> Target:
     return moved  # type: ignore[return-value]
 
 
-def images_together(model: nn.Module, cfg: CfgNode) -> int:
-    """The images that a trained batch norm measures together: of a micro-batch, and with sync_bn of all processes."""
-    parts = cfg.SOLVER.ACCUM_ITERS
-    if any(type(module) is nn.BatchNorm2d for module in model.modules()):
+def images_together(model: nn.Module, cfg: CfgNode) -> tuple[int, list[str]]:
+    """The images that a trained batch norm measures together, and what would make them more, but for a larger batch.
+
+    They are those of a micro-batch, and with sync_bn those of all processes.
+    """
+    parts, ways = cfg.SOLVER.ACCUM_ITERS, []
+    if parts > 1:
+        ways.append("a smaller SOLVER.ACCUM_ITERS")
+    if world_size() > 1 and any(type(module) is nn.BatchNorm2d for module in model.modules()):
         parts *= world_size()
-    return max(1, cfg.SOLVER.IMS_PER_BATCH // parts)
+        ways += ["MODEL.BACKBONE.NORM sync_bn"] * (cfg.MODEL.BACKBONE.NORM == "bn")
+    return max(1, cfg.SOLVER.IMS_PER_BATCH // parts), ways
 
 
-def unreached(losses: Callable[[nn.Module, Batch], dict[str, Tensor]], model: nn.Module) -> list[str]:
+def unreached(losses: Callable[[nn.Module, Batch], dict[str, Tensor]], model: nn.Module, cfg: CfgNode) -> list[str]:
     """Names of trained parameters that no loss depends on, such as those of a level that the neck does not take.
 
-    losses: as a task gives them of a batch.
+    losses: as a task gives them of a batch; cfg: resolved.
     """
-    side, state = 128, deepcopy(model.state_dict())
+    step, state = cfg.DATALOADER.SIZE_DIVISIBILITY, deepcopy(model.state_dict())
+    side = -(-(cfg.INPUT.SQUARE_SIZE or 128) // step) * step
     target = Target(
         boxes=torch.tensor([[8.0, 8.0, 72.0, 72.0]]),
         labels=torch.zeros(1, dtype=torch.int64),

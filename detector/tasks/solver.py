@@ -76,6 +76,13 @@ def idle_schedule(solver: CfgNode) -> list[str]:
             f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} with SOLVER.MAX_ITER {last}: the warm-up outlasts training, "
             f"which never has its full rate; write SOLVER.WARMUP_ITERS {last // 10}"
         )
+    reach = round(1 / (1 - solver.EMA_DECAY))
+    if 3 * reach > last and solver.EMA_DECAY:
+        found.append(
+            f"SOLVER.EMA_DECAY {solver.EMA_DECAY:g} with SOLVER.MAX_ITER {last}: the average is mostly of the last "
+            f"{reach:,} steps or older ones, so the first steps weigh on it to the end; write SOLVER.EMA_DECAY "
+            f"{max(0.0, 1 - 10 / last):.3g}"
+        )
     beyond = [step for step in solver.CHECKPOINT_MILESTONES if step > last]
     if beyond:
         unreached = " and ".join(map(str, beyond))

@@ -208,7 +208,7 @@ def trainings(monkeypatch, called):
     """What `train` asks of the tasks; every checkpoint's config is that of its run."""
     monkeypatch.setitem(
         sys.modules, "detector.tasks.detection",
-        SimpleNamespace(train=lambda cfg, resume: called.append(("train", cfg, resume))),
+        SimpleNamespace(train=lambda cfg, resume, auto_batch: called.append(("train", cfg, resume))),
     )  # fmt: skip
     return called
 

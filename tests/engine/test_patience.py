@@ -191,3 +191,14 @@ def test_a_checkpoint_of_before_counts_from_zero(train, tmp_path):
     torch.save(content, tmp_path / "model_0000003.pth")
     _, task, _ = train(2, saves=3, resume=True)
     assert task.evaluated == [4, 5]
+
+
+def test_the_best_one_measured_once_more_is_no_worse(tmp_path):
+    """As on a resume by another measure, when the step of the best checkpoint is tested again."""
+    run = Run.__new__(Run)
+    run.folder, run.kept, run.step, run.best, run.best_step, run.stale = tmp_path, "", 4, 0.5, 4, 0
+    run.keep_best({}, 0.5, {})
+    assert run.stale == 0
+    run.step = 6
+    run.keep_best({}, 0.5, {})
+    assert run.stale == 1

@@ -131,7 +131,7 @@ def test_training_on_few_images_is_warned_of():
         return nn.ModuleList([norm_factory(norm)(8), pooled_norm(norm_factory(norm), 8)])
 
     assert check_batch(build("bn"), 2) == (
-        "2 batch norms measure their statistics on 2 images a step, 1 of them (attention) on 2 values a channel: "
+        "2 batch norms measure their statistics on 2 images at a time, 1 of them (attention) on 2 values a channel: "
         "take a larger SOLVER.IMS_PER_BATCH, or MODEL.BACKBONE.NORM frozen_bn if training is unsteady"
     )
     assert check_batch(build("gn"), 2).startswith("1 batch norms")
@@ -212,3 +212,11 @@ def test_group_norm_of_full_precision_is_torchs():
     assert torch.equal(norm(x), plain(x))
     assert type(norm(x).grad_fn) is type(plain(x).grad_fn)
     assert type(norm(x.bfloat16()).grad_fn) is not type(plain(x.bfloat16()).grad_fn)
+
+
+def test_other_ways_to_measure_more_images_are_named():
+    model = nn.Sequential(norm_factory("bn")(4))
+    found = check_batch(model, 1, ways=["a smaller SOLVER.ACCUM_ITERS", "MODEL.BACKBONE.NORM sync_bn"])
+    assert "on 1 image at a time: take a larger SOLVER.IMS_PER_BATCH, a smaller SOLVER.ACCUM_ITERS, " in found
+    attention = nn.Sequential(pooled_norm(group_norm, 4))
+    assert "NORM" not in check_batch(attention, 2, from_scratch=True)  # group norm is what it has

@@ -62,7 +62,11 @@ def test_two_processes_make_the_steps_of_one(small, tmp_path):
     tested = small("tested", "fcos", "gn", "TEST.IMS_PER_BATCH", 1, "MODEL.FCOS.INFERENCE_TH", 0.005)
     weights = tmp_path / "weights.pth"
     torch.save({"model": build_detector(resolve_parts(tested)).state_dict(), "classes": ["dark", "light"]}, weights)
-    kinds = {name: (cfg, True) for name, cfg in jobs.items()} | {"tested": (tested, str(weights))}
+    low = ("MODEL.FCOS.INFERENCE_TH", 0.005, "TEST.IMS_PER_BATCH", 1)
+    last = ("SOLVER.MAX_ITER", 3, "SOLVER.STEPS", "()", "SOLVER.EMA_DECAY", 0.5)
+    apart = small("apart", "fcos", "bn", *low, *last)
+    kinds = {name: (cfg, True) for name, cfg in jobs.items()}
+    kinds |= {"tested": (tested, str(weights)), "apart": (apart, False)}
     two = courses(tmp_path / "two", kinds)
     for name, cfg in jobs.items():
         if name != "turns":
@@ -76,6 +80,11 @@ def test_two_processes_make_the_steps_of_one(small, tmp_path):
     assert two["tested"] == [want, want]
     one, both = ((tmp_path / place / "tested" / "results.json").read_bytes() for place in ("one", "two"))
     assert one == both
+    # Norms that each process measures by itself: what the training tested is what it kept.
+    within = json.loads((tmp_path / "two" / "apart" / "results.json").read_bytes())
+    detection.test(small("afterwards", "fcos", "bn", *low), tmp_path / "two" / "apart" / "model_final.pth")
+    after = next((tmp_path / "one" / "afterwards").glob("results*.json"))
+    assert json.loads(after.read_bytes()) == within != []
     assert len(json.loads(one)) > 10
 
 

@@ -107,3 +107,19 @@ def test_what_is_never_reached_is_said(words, said):
     found = idle_schedule(solver("SOLVER.MAX_ITER", "100", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0", *words))
     assert len(found) == len(said)
     assert all(re.search(words, text) for words, text in zip(said, found))
+
+
+@pytest.mark.parametrize(
+    ("decay", "last", "advice"), [("0.999", 120, "0.917"), ("0.9998", 9000, "0.999"), ("0.9", 29, "0.655")]
+)
+def test_an_average_longer_than_the_training_is_told(decay, last, advice):
+    keys = ("SOLVER.MAX_ITER", str(last), "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0", "SOLVER.EMA_DECAY", decay)
+    (found,) = idle_schedule(solver(*keys))
+    assert f"EMA_DECAY {decay} with SOLVER.MAX_ITER {last}" in found
+    assert found.endswith(f"write SOLVER.EMA_DECAY {advice}")
+
+
+def test_an_average_that_fits_is_silent():
+    keys = ("SOLVER.MAX_ITER", "3000", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0")
+    assert idle_schedule(solver(*keys, "SOLVER.EMA_DECAY", "0.999")) == []
+    assert idle_schedule(solver(*keys, "SOLVER.EMA_DECAY", "0")) == []

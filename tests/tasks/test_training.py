@@ -145,7 +145,7 @@ def test_the_precision_may_change_on_resuming(tiny, tmp_path, before, after):
 def test_few_images_a_step_under_batch_norm_are_warned_of(tiny, caplog):
     with caplog.at_level("WARNING"):
         train(tiny("SOLVER.MAX_ITER", 1, "MODEL.BACKBONE.NORM", "bn"))
-    assert "batch norms measure their statistics on 2 images a step" in caplog.text
+    assert "batch norms measure their statistics on 2 images at a time" in caplog.text
 
 
 @pytest.mark.parametrize(

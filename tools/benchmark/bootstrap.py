@@ -38,12 +38,18 @@ class Judged(NamedTuple):
     objects: np.ndarray
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """`--config-file FILE --results FIRST SECOND [--draws 2000] [KEY VALUE ...]`."""
     parser = config_parser((__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("--results", nargs=2, required=True, metavar="FILE", help="results.json of either detector")
-    add("--draws", type=int, default=2000, metavar="N", help="of test sets")
+    add("--draws", type=_count, default=2000, metavar="N", help="of test sets")
     run(lambda: report(parser.parse_intermixed_args(argv)))
 
 
