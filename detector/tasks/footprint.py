@@ -90,6 +90,26 @@ class Footprint:
             self._found[step] = self._run(step)
         return self._found[step]
 
+    def test(self, images: int, size: Size, precision: str) -> int:
+        """Bytes of a test in the middle of a training: all that stays of it, a copy of the weights, a batch's maps.
+
+        precision: as TEST.AMP. Of the head only its layers are counted: what is selected from their outputs is small.
+        """
+        model = self._model.eval()
+        with self._fake, Ledger() as ledger, torch.no_grad():
+            self._note(ledger, several=True)  # gradients stay until the next step
+            ledger.part = "average"
+            copy = [torch.empty_like(x) for x in (*model.parameters(), *model.buffers())]
+            ledger.part = "images"
+            pictures = torch.empty(images, 3, *size, dtype=torch.uint8)
+            ledger.restart()
+            with autocast(torch.device("cpu"), precision):
+                features = model.neck(model.backbone(model.normalize(pictures, [size] * images)))
+                getattr(model.head, "fixed_forward", model.head)(features)
+            del copy
+        model.train()
+        return ledger.peak
+
     def _stages(self, frozen: int) -> list[int]:
         """The stages whose activations are kept, as they are trained, and could be computed again."""
         try:

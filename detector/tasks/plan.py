@@ -49,6 +49,7 @@ def plan(cfg: CfgNode, memory: float) -> str:
     allowed = extra.allowed(room)
     peak = footprint.peak(_at_least(step, footprint))
     lines = [_heading(cfg, step), *_table(peak), *_verdict(peak, extra, room)]
+    lines += _of_test(footprint, cfg, extra, room)
     most = largest_batch(footprint, step, allowed)
     lines += ["", f"what fits into {memory:g} GiB with the other settings as they are:"]
     lines.append(f"  the largest batch: SOLVER.IMS_PER_BATCH {most * step.parts}" if most else "  not a single image")
@@ -258,6 +259,21 @@ def _verdict(peak: Memory, extra: Overhead, room: int) -> list[str]:
         f"{extra.share:.0%} for workspaces and fragments {_gib(needed)}",
         f"  {'fits' if needed <= room else 'does not fit'} into {_gib(room)}",
     ]
+
+
+def _of_test(footprint: Footprint, cfg: CfgNode, extra: Overhead, room: int) -> list[str]:
+    """A line of the test that comes in the middle or at the end of a training, and what makes it fit."""
+    if not cfg.DATASETS.TEST:
+        return []
+    images, size = cfg.TEST.IMS_PER_BATCH, largest_input(cfg, None, train=False)
+    needed = extra.needed(footprint.test(images, size, cfg.TEST.AMP))
+    text = f"  a test meanwhile, of {images} images {size[0]} x {size[1]} at a time: {_gib(needed)}"
+    if needed <= room:
+        return [f"{text}, fits"]
+    while images > 1 and needed > room:
+        images //= 2
+        needed = extra.needed(footprint.test(images, size, cfg.TEST.AMP))
+    return [f"{text}, does not fit" + (f": write TEST.IMS_PER_BATCH {images}" if needed <= room else "")]
 
 
 def _sides(cfg: CfgNode, side: Size, now: Size) -> str:

@@ -121,3 +121,20 @@ def test_stages_that_are_frozen_save_nothing():
 def test_attention_needs_two_images_where_its_norms_are_trained():
     assert Footprint(config("fcos", "resnest50", "MODEL.BACKBONE.NORM", "bn")).least == 2
     assert Footprint(config("fcos", "resnest50")).least == 1
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_test_holds_what_stays_a_copy_and_its_maps(head):
+    cfg = config(head, "resnet10", "SOLVER.OPTIMIZER", "adamw")
+    model = build_detector(cfg).eval()
+    weights = [*model.parameters(), *model.buffers()]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    with Ledger() as ledger, torch.no_grad():
+        for tensor in weights:
+            ledger.note(tensor)
+        standing = [w.clone() for w in (*weights, *trained, *trained, *trained)]
+        images = torch.zeros(2, 3, *SIZE, dtype=torch.uint8)
+        features = model.neck(model.backbone(model.normalize(images, [SIZE] * 2)))
+        getattr(model.head, "fixed_forward", model.head)(features)
+    assert len(standing) == len(weights) + 3 * len(trained)  # the copy; gradients, and two moments
+    assert Footprint(cfg).test(2, SIZE, "off") == pytest.approx(ledger.peak, rel=0.01)

@@ -24,6 +24,9 @@ class Line:
     def __init__(self, fixed=100, bend=0, unit=1):
         self.fixed, self.bend, self.unit, self.asked = fixed, bend, unit, []
 
+    def test(self, images, size, precision):
+        return round((self.fixed + 10 * images) * self.unit)
+
     def peak(self, step):
         self.asked.append(step)
         images = -(-step.images // step.parts)
@@ -119,6 +122,23 @@ def check_words_that_fit(memory):
 
 def test_the_batch_and_the_side_that_are_named_fit(lines):
     check_words_that_fit(CARD.needed(600 * 2**20) / GIB)
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "opts", "said"),
+    [
+        (200, (), "a test meanwhile, of 8 images 800 x 1344 at a time: 0.69 GiB, fits"),
+        (150, (), "0.69 GiB, does not fit: write TEST.IMS_PER_BATCH 4"),
+        (105, (), "0.69 GiB, does not fit"),
+        (150, ("TEST.IMS_PER_BATCH", "4", "INPUT.SQUARE_SIZE", "64"), "of 4 images 64 x 64 at a time: 0.65 GiB, fits"),
+    ],
+)
+def test_the_report_tells_whether_a_test_fits(lines, mebibytes, opts, said):
+    text = plan(load_config("base/fcos", [*BASE, *opts]), CARD.needed(mebibytes * 2**20) / GIB)
+    (line,) = [line for line in text.splitlines() if "a test meanwhile" in line]
+    assert line.endswith(said)
+    none = plan(load_config("base/fcos", [*BASE, "DATASETS.TEST", "()"]), 8)
+    assert "a test meanwhile" not in none
 
 
 @pytest.mark.slow
