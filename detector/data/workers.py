@@ -68,7 +68,9 @@ def received(loader: DataLoader, key: str = "DATALOADER.NUM_WORKERS", timeout: f
         _hear_no_ends()
         many = f"{key} (now {loader.num_workers})"
         if isinstance(error, EOFError | ConnectionError) and not (watch and watch.over):
-            raise UserError(f"a process that reads pictures broke off, as it does of {_open_files(many)}") from error
+            end = _end_of(watch.workers) if watch else None
+            broken = f"a process that reads pictures broke off, as it does of {_open_files(many)}"
+            raise UserError(worker_trouble(end, many) if end else broken) from error
         text = _hangs(timeout, many) if watch and watch.over else worker_trouble(error, many)
         if not text:
             raise
@@ -76,6 +78,15 @@ def received(loader: DataLoader, key: str = "DATALOADER.NUM_WORKERS", timeout: f
     finally:
         if watch:
             watch.end()
+
+
+def _end_of(workers: Sequence[Any]) -> RuntimeError | None:
+    """What torch says of a worker that was ended by a signal, for where the end of its connections is noticed first."""
+    for worker in workers:
+        worker.join(0.2)  # its connections end a moment before it does
+        if worker.exitcode is not None and worker.exitcode < 0:
+            return RuntimeError(f"DataLoader worker is killed by signal: {signal.strsignal(-worker.exitcode)}. ")
+    return None
 
 
 class _Watch:

@@ -1,15 +1,17 @@
 """Workers of every start method, and those that break off."""
 
 import multiprocessing
+import re
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from helpers import environment
 
 from detector.data import workers
-from detector.data.workers import make_loader, received
+from detector.data.workers import _end_of, make_loader, received, worker_trouble
 from detector.errors import UserError
 
 SCRIPT = """
@@ -73,3 +75,15 @@ def test_workers_are_known_until_they_end():
         assert worker.exitcode == -9
     batches.close()
     signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(-9, "was killed, which the system does when memory runs out"), (-11, r"ended \(Segmentation fault\)"), (1, "")],
+)
+def test_the_end_of_a_worker_is_known_where_its_connections_end_first(code, said):
+    ends = [SimpleNamespace(exitcode=one, join=lambda wait: None) for one in (None, code)]
+    end = _end_of(ends)
+    assert (end is None) == (not said)
+    if end:
+        assert re.search(said, worker_trouble(end, "NUM_WORKERS"))
