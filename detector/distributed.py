@@ -166,7 +166,7 @@ def follow_main(tensors: Sequence[Tensor]) -> None:
     """Give tensors the values that they have in the first process, all of one dtype at once."""
     if not _joined():
         return
-    for dtype in {tensor.dtype for tensor in tensors}:
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):  # a set's order is not the same in all processes
         alike = [tensor for tensor in tensors if tensor.dtype == dtype]
         flat = torch.cat([tensor.flatten() for tensor in alike])
         distributed.broadcast(flat, 0)
