@@ -161,11 +161,9 @@ _C.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True  # train without the images that h
 # ---------------------------------------------------------------------------- solver and test
 _C.SOLVER = CfgNode()
 _C.SOLVER.IMS_PER_BATCH = 16  # images a step
-_C.SOLVER.ACCUM_ITERS = (
-    1  # micro-batches of a step in each process, whose gradients add up: less memory, the same step.
-)
-#                            What predictions decide, the number of RoI samples and RefineDet's ODM positives, divides
-#                            the losses of its own micro-batch; so do trained batch norms measure each by itself
+_C.SOLVER.ACCUM_ITERS = 1  # micro-batches of a step in each process, whose gradients add up: less memory, the same
+#                            step. What predictions decide, the number of RoI samples and RefineDet's ODM positives,
+#                            divides the losses of its own micro-batch; trained batch norms measure each by itself
 _C.SOLVER.REFERENCE_BATCH = 0  # images a step that BASE_LR, STEPS and MAX_ITER are meant for; 0: as they stand
 _C.SOLVER.MAX_ITER = 90000  # steps
 _C.SOLVER.EPOCHS = 0  # times that every image is seen; above 0 it counts instead of MAX_ITER, of which STEPS and

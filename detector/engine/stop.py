@@ -4,14 +4,16 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from detector.console import in_notebook
 from detector.distributed import largest, world_size
 from detector.errors import UserError
+
+T = TypeVar("T")
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 if hasattr(signal, "SIGHUP"):
@@ -132,6 +134,20 @@ def beginning(what: str = "nothing was written") -> Iterator[None]:
     except UserError as error:
         error.at_the_beginning = True  # where several processes make the same mistakes
         raise
+
+
+def stoppable(items: Iterable[T], loader: Any) -> Iterator[T]:  # noqa: ANN401 - a length is needed among several only
+    """Items with a `stop_if_asked` before each, in all processes together.
+
+    loader: whose items they are, and whose length counts them; other processes may have more.
+    """
+    rounds = largest([len(loader)])[0] if world_size() > 1 else 0
+    for item in items:
+        stop_if_asked()
+        rounds -= 1
+        yield item
+    for _ in range(rounds):
+        stop_if_asked()  # at the places of the others
 
 
 def stop_if_asked() -> None:

@@ -6,9 +6,8 @@ import torch
 
 from detector.console import progress
 from detector.data.loader import BatchLoader
-from detector.distributed import largest, world_size
 from detector.engine.device import autocast
-from detector.engine.stop import stop_if_asked
+from detector.engine.stop import stoppable
 from detector.models.detector import Detector
 from detector.ops.boxes import rescale_boxes
 from detector.structures import Batch, Detection, Target, real_outputs
@@ -39,15 +38,10 @@ def detect_all(model: Detector, batches: BatchLoader, precision: str) -> Iterato
     Of several processes, each of which has batches of its own, one may have fewer of them.
     """
     mode = model.training
-    rounds, done = (largest([len(batches)])[0] if world_size() > 1 else 0), 0
     model.eval()
     try:
-        for batch in progress(batches, desc="evaluate", unit="batch", leave=False):
-            stop_if_asked()
-            done += 1
+        for batch in stoppable(progress(batches, desc="evaluate", unit="batch", leave=False), batches):
             yield detect(model, batch, precision), batch.targets
-        for _ in range(done, rounds):
-            stop_if_asked()  # at the places of the others
     finally:
         model.train(mode)
 

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from detector.console import progress
 from detector.data.capacity import check_shared_memory
 from detector.data.image_folder import FolderLoader, ImageFolder, default_resize, eval_loader, eval_transform
-from detector.distributed import largest, sum_over, world_size
+from detector.distributed import largest, sum_over
 from detector.engine.device import autocast, pick_device, say_slow_precisions
-from detector.engine.stop import stop_if_asked
+from detector.engine.stop import stoppable
 from detector.errors import NonFiniteError, UserError
 from detector.models.backbones import BACKBONES, Classifier, build_backbone, find_weights
 from detector.tasks.classifier_weights import check_norm, load_trained, read_facts
@@ -131,11 +131,8 @@ def evaluate(model: nn.Module, batches: FolderLoader, prepare: PixelInput, amp: 
     training = model.training
     model.eval()
     images, hits1, hits5, loss, k = 0, 0.0, 0.0, 0.0, 1
-    rounds, done = (largest([len(batches)])[0] if world_size() > 1 else 0), 0
     bar = progress(batches, desc="evaluate", unit="batch", leave=False)
-    for batch in bar:
-        stop_if_asked()
-        done += 1
+    for batch in stoppable(bar, batches):
         labels = batch.labels.to(prepare.device, non_blocking=True)
         with autocast(prepare.device, amp):
             logits = model(prepare(batch.images))
@@ -146,8 +143,6 @@ def evaluate(model: nn.Module, batches: FolderLoader, prepare: PixelInput, amp: 
         first, any_of_k, total = sums.tolist()  # one transfer for all, as each waits for the device
         images, hits1, hits5, loss = images + len(labels), hits1 + first, hits5 + any_of_k, loss + total
         bar.set_postfix_str(f"top-1 {100 * hits1 / images:.2f} top-{k} {100 * hits5 / images:.2f}", refresh=False)
-    for _ in range(done, rounds):
-        stop_if_asked()  # at the places of the other processes
     (k,) = largest([k])  # 1 where no batch was left
     images, hits1, hits5, loss = sum_over(torch.tensor([images, hits1, hits5, loss], dtype=torch.float64)).tolist()
     model.train(training)

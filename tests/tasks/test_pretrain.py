@@ -17,7 +17,7 @@ from detector.models.backbones import BACKBONES, BGR_255, RGB_UNIT, Weights, bui
 from detector.models.backbones.base import BackboneEntry
 from detector.models.build import build_detector
 from detector.tasks.accuracy import PixelInput
-from detector.tasks.classification import train_classifier
+from detector.tasks.classification import prepare, train_classifier
 from detector.tasks.recipe import Recipe
 from detector.tasks.trained import load_weights
 
@@ -357,3 +357,12 @@ def test_stages_that_are_computed_again_change_no_bit(recipe, tmp_path):
     assert [r["loss"] for r in records(tmp_path / "a") if "loss" in r] == [
         r["loss"] for r in records(tmp_path / "b") if "loss" in r
     ]
+
+
+def test_parts_of_a_batch_are_all_of_it(recipe, data, tmp_path):
+    task, _ = prepare(recipe(), tmp_path / "out", resume=False)
+    batch = next(iter(task.batches(0, 1)))
+    assert task.parts(batch, 1) == [batch]
+    one, two, three = task.parts(batch, 3)
+    assert torch.equal(torch.cat([one.labels, two.labels, three.labels]), batch.labels[[0, 3, 1, 2]])
+    assert torch.equal(two.images[0], batch.images[1])

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from peers import random_target
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from yacs.config import CfgNode
@@ -20,8 +21,8 @@ from yacs.config import CfgNode
 from detector.config import load_config
 from detector.engine.device import autocast, peak_memory_mb
 from detector.models.build import build_detector, resolve_parts
-from detector.structures import Size, Target
-from detector.tasks.footprint import BOXES, Footprint, Step
+from detector.structures import Size
+from detector.tasks.footprint import Footprint, Step
 from detector.tasks.solver import build_optimizer
 
 HEADS = ("fcos", "faster_rcnn", "refinedet")
@@ -162,21 +163,6 @@ def real_step(cfg: CfgNode, step: Step, device: torch.device) -> int:
         total += change
         most = max(most, total)
     return most
-
-
-def random_target(size: Size, device: torch.device) -> Target:
-    """Boxes of 5 to 45 % of the sides."""
-    sides = torch.tensor([size[1], size[0]])
-    corner = torch.rand(BOXES, 2) * sides * 0.55
-    boxes = torch.cat([corner, corner + (0.05 + 0.4 * torch.rand(BOXES, 2)) * sides], dim=1)
-    return Target(
-        boxes=boxes.to(device),
-        labels=torch.randint(80, (BOXES,), device=device),
-        ignore=torch.zeros(0, 4, device=device),
-        image_id=0,
-        original=size,
-        draw=1,
-    )
 
 
 if __name__ == "__main__":

@@ -18,10 +18,13 @@ from tqdm import tqdm
 from detector.conversion import convert
 from detector.models.build import build_detector
 from detector.models.detector import Detector
+from detector.structures import Target
 from detector.tasks.trained import load_weights
 
 Foreign = Any
 """A network of another project, or a part of one, whose attributes are not declared."""
+
+BOXES = 8  # of each image
 
 PAIRS = (
     ("ours fp32", "torchvision fp32", "fp32 to fp32"),
@@ -137,3 +140,18 @@ def matmul_rate(dtype: torch.dtype, device: torch.device, side: int = 3072) -> f
     """Multiply-adds a second of a large matrix product: what the arithmetic can do at most."""
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return side**3 / statistics.median(clock(lambda: a @ b, device) for _ in range(7))
+
+
+def random_target(size: tuple[int, int], device: torch.device) -> Target:
+    """Boxes of 5 to 45 % of the sides."""
+    sides = torch.tensor([size[1], size[0]])
+    corner = torch.rand(BOXES, 2) * sides * 0.55
+    boxes = torch.cat([corner, corner + (0.05 + 0.4 * torch.rand(BOXES, 2)) * sides], dim=1)
+    return Target(
+        boxes=boxes.to(device),
+        labels=torch.randint(80, (BOXES,), device=device),
+        ignore=torch.zeros(0, 4, device=device),
+        image_id=0,
+        original=size,
+        draw=0,
+    )

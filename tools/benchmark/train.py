@@ -13,7 +13,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from peers import PAIRS, build_pair, clock, matmul_rate, share, take_turns
+from peers import BOXES, PAIRS, build_pair, clock, matmul_rate, random_target, share, take_turns
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import roi_align, sigmoid_focal_loss
@@ -23,9 +23,6 @@ from detector.models.detector import Detector
 from detector.models.heads.faster_rcnn import FasterRCNN
 from detector.models.heads.fcos import FCOS
 from detector.ops.losses import sigmoid_focal_sum
-from detector.structures import Target
-
-BOXES = 8  # of each image
 
 
 def main() -> None:
@@ -104,21 +101,6 @@ def compare(head: str, number: int, size: tuple[int, int], rounds: int, device: 
     print("  " + ", ".join(f"{name} {statistics.median(times):.3f} s" for name, times in by_step.items()))
     print("  " + (region_trick if head == "faster_rcnn" else loss_trick)(ours, images, size, device))
     print(f"  peak memory of the process {peak_memory_mb(device):.0f} MiB")
-
-
-def random_target(size: tuple[int, int], device: torch.device) -> Target:
-    """Boxes of 5 to 45 % of the sides."""
-    sides = torch.tensor([size[1], size[0]])
-    corner = torch.rand(BOXES, 2) * sides * 0.55
-    boxes = torch.cat([corner, corner + (0.05 + 0.4 * torch.rand(BOXES, 2)) * sides], dim=1)
-    return Target(
-        boxes=boxes.to(device),
-        labels=torch.randint(80, (BOXES,), device=device),
-        ignore=torch.zeros(0, 4, device=device),
-        image_id=0,
-        original=size,
-        draw=0,
-    )
 
 
 def region_trick(model: Detector, images: Tensor, size: tuple[int, int], device: torch.device) -> str:

@@ -45,6 +45,16 @@ def tower(channels: int, num_convs: int, norm: str) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def positives_of(match: Tensor, targets: list[Target]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The positive locations of a match [N, P]: image and location [K], with their boxes [K, 4] and labels [K]."""
+    image, location = (match > BACKGROUND).nonzero(as_tuple=True)
+    # Counted through all images, since a mask for each of them would make the host wait for the device each time.
+    before = [0, *accumulate(len(t["labels"]) for t in targets)]
+    owner = torch.stack([m + start for m, start in zip(match, before, strict=False)])[image, location]
+    boxes, labels = (torch.cat([t[key] for t in targets])[owner] for key in ("boxes", "labels"))  # type: ignore[literal-required]
+    return image, location, boxes, labels
+
+
 class FCOS(Head):
     """Class, centerness and four distances at every location of a pyramid. Tian et al. 2019, sec. 3.
 
@@ -166,9 +176,7 @@ class FCOS(Head):
     def normalisers(self, features: Features, targets: list[Target], parts: int) -> Tensor:
         """The number of positive locations, and the sum of their weights in the IoU loss."""
         points = self.points(features)
-        match = self.assign(points, targets)
-        _, location = (match > BACKGROUND).nonzero(as_tuple=True)
-        boxes = torch.cat([t["boxes"][m[m > BACKGROUND]] for t, m in zip(targets, match, strict=True)])
+        _, location, boxes, _ = positives_of(self.assign(points, targets), targets)
         boxes = boxes.to(torch.promote_types(features[next(iter(self.strides))].dtype, torch.float32))
         return self.divisors(centerness_targets(boxes_to_distances(torch.cat(points)[location], boxes)), parts)
 
@@ -190,11 +198,7 @@ class FCOS(Head):
         points, *by_level = self(features)
         logits, distances, centerness = (torch.cat(level, dim=1) for level in by_level)
         match = self.assign(points, targets)
-        image, location = (match > BACKGROUND).nonzero(as_tuple=True)
-        # Counted through all images, since a mask for each of them would make the host wait for the device each time.
-        before = [0, *accumulate(len(t["labels"]) for t in targets)]
-        owner = torch.stack([m + start for m, start in zip(match, before, strict=False)])[image, location]
-        boxes, labels = (torch.cat([t[key] for t in targets])[owner] for key in ("boxes", "labels"))  # type: ignore[literal-required]
+        image, location, boxes, labels = positives_of(match, targets)
         if any(len(t["ignore"]) for t in targets):
             # A logit of -inf has neither loss nor gradient.
             logits = logits.masked_fill((match == IGNORED)[..., None], -math.inf)
