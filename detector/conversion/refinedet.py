@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from detector.conversion.base import SOURCES, Converted, set_aside, used_categories
-from detector.data.voc import CLASSES
+from detector.data.formats.voc import CLASSES
 from detector.errors import UserError
 from detector.weights.read import read_file
 from detector.weights.record import Pixels

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from detector.data.formats.voc import ALL, ANNOTATIONS, CLASSES, DIVISION, LISTS, PICTURES, load_voc
 from detector.data.index import PackedIndex, load_index
 from detector.data.shapes import ensure_shapes
-from detector.data.voc import ALL, ANNOTATIONS, CLASSES, DIVISION, LISTS, PICTURES, load_voc
 from detector.errors import MissingFileError, UnknownNameError, UserError
 from detector.files import user_path
 from detector.registry import Registry

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from detector.console import progress
-from detector.data.coco import CocoDetection, JoinedDataset
+from detector.data.dataset import CocoDetection, JoinedDataset
 from detector.data.endings import JPEG, JPEG_END, PNG, PNG_END, has_end
 from detector.data.headers import declared_size
 from detector.data.images import other_size, read_rgb

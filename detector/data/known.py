@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from detector.data.coco import CocoDetection
+from detector.data.dataset import CocoDetection
 from detector.files import cache_folder, write_atomic
 
 KEPT = 100  # data sets that are remembered; each is a file of some 50 bytes a picture

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
 
 from detector.data.capacity import check_shared_memory, usable_workers
-from detector.data.coco import CocoDetection, JoinedDataset, RecordError
+from detector.data.dataset import CocoDetection, JoinedDataset, RecordError
 from detector.data.pipeline import Colour, build_transforms
 from detector.data.samplers import Draw, TrainBatches, eval_batches
 from detector.data.sources import find_sources, to_train_on

@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 from detector.config import config_text, save_config
 from detector.console import show_log
 from detector.data.check import check_tests, check_training
-from detector.data.coco import CocoDetection, JoinedDataset
+from detector.data.dataset import CocoDetection, JoinedDataset
 from detector.data.loader import (
     batches_per_epoch,
     build_test_datasets,

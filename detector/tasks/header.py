@@ -9,7 +9,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from detector.data.capacity import workers_text
-from detector.data.coco import CocoDetection, JoinedDataset
+from detector.data.dataset import CocoDetection, JoinedDataset
 from detector.distributed import world_size
 from detector.engine.run import Run
 from detector.tasks.best import best_by

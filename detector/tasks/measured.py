@@ -14,7 +14,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from detector.config import changed_keys
-from detector.data.coco import CocoDetection
+from detector.data.dataset import CocoDetection
 from detector.errors import FileAccessError
 from detector.evaluation.base import Evaluator
 from detector.evaluation.report import headline, summary_text

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from yacs.config import CfgNode
 
-from detector.data.coco import CocoDetection, RecordError
+from detector.data.dataset import CocoDetection, RecordError
 from detector.data.loader import collate
 from detector.inference.detect import detect
 from detector.models.detector import Detector

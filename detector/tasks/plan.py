@@ -9,7 +9,7 @@ import torch
 from yacs.config import CfgNode
 
 from detector.config import config_from_text
-from detector.data.coco import CocoDetection, JoinedDataset
+from detector.data.dataset import CocoDetection, JoinedDataset
 from detector.data.loader import build_train_dataset, largest_input
 from detector.distributed import largest, world_size
 from detector.engine.memory import GIB, Overhead, free_memory, overhead

@@ -14,7 +14,7 @@ from detector.config import load_config
 from detector.data import check
 from detector.data.catalog import load_dataset
 from detector.data.check import check_tests, check_training, look_at
-from detector.data.coco import CocoDetection, JoinedDataset
+from detector.data.dataset import CocoDetection, JoinedDataset
 from detector.data.known import KEPT, Known
 from detector.data.transforms import Compose
 from detector.errors import UserError

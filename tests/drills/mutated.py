@@ -26,9 +26,9 @@ from PIL import Image
 from torch import nn
 
 from detector.config import load_config, save_config
+from detector.data.formats.voc import load_voc
 from detector.data.images import read_rgb
 from detector.data.index import load_index
-from detector.data.voc import load_voc
 from detector.engine.ema import average_weights
 from detector.engine.optim import make_optimizer
 from detector.engine.run import Run

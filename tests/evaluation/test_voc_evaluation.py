@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from detector.config import get_defaults
+from detector.data.formats.voc import load_voc
 from detector.data.index import PackedIndex
-from detector.data.voc import load_voc
 from detector.evaluation.build import build_evaluators
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.report import VOC_MEASURES, of_class, summary_text

@@ -13,7 +13,7 @@ import torch
 from helpers import environment
 from helpers.runs import read, records, same_bits
 
-from detector.data.coco import CocoDetection
+from detector.data.dataset import CocoDetection
 from detector.engine.stop import Stopped
 from detector.errors import UserError
 from detector.evaluation.coco import CocoEvaluator

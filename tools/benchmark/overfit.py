@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from detector.commands.base import config_parser, read_config, run
 from detector.data.catalog import load_dataset
-from detector.data.coco import CocoDetection
+from detector.data.dataset import CocoDetection
 from detector.data.images import read_rgb
 from detector.data.loader import build_test_datasets, test_loader
 from detector.engine.device import autocast

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from detector.data.catalog import load_dataset
-from detector.data.coco import CocoDetection, JoinedDataset, RecordError
+from detector.data.dataset import CocoDetection, JoinedDataset, RecordError
 from detector.data.samplers import Draw
 from detector.data.transforms import Compose, HorizontalFlip, Resize
 

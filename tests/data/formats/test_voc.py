@@ -9,8 +9,8 @@ from PIL import Image
 
 from detector.data import catalog
 from detector.data.catalog import load_dataset
+from detector.data.formats.voc import CLASSES, divide, load_voc, read_annotation
 from detector.data.loader import build_test_datasets, build_train_dataset, test_loader, train_loader
-from detector.data.voc import CLASSES, divide, load_voc, read_annotation
 from detector.errors import UserError
 
 test_loader.__test__ = False  # a function of the library, no test
@@ -379,9 +379,9 @@ def test_an_orientation_tag_turns_the_picture_only_if_the_size_says_so(voc, cfg)
 def test_a_file_larger_than_any_annotation_is_refused(voc, monkeypatch):
     voc.add("a", [thing("x", (1, 1, 5, 5))])
     path = voc.annotations / "a.xml"
-    monkeypatch.setattr("detector.data.voc.MAX_BYTES", path.stat().st_size)
+    monkeypatch.setattr("detector.data.formats.voc.MAX_BYTES", path.stat().st_size)
     assert len(load_voc(voc.folder, "all")[1]) == 1
-    monkeypatch.setattr("detector.data.voc.MAX_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr("detector.data.formats.voc.MAX_BYTES", path.stat().st_size - 1)
     with pytest.raises(ValueError, match=r"a\.xml: more than \d+ bytes, which no annotation of VOC needs"):
         load_voc(voc.folder, "all")
 

@@ -1,0 +1,1 @@
+"""Formats of annotations: each file reads one into a PackedIndex and writes one from it."""
