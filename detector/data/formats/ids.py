@@ -124,12 +124,11 @@ def matched(
     else:
         found, alike = _positions_of_both(ids, known)
         if len(alike):
-            texts, numbers = ("annotations", key) if known.dtype.kind == "i" else (key, "annotations")
+            ours, theirs = _kind(ids[alike[0]]), _kind(known[0])
             problems.note(
                 TEXT,
-                f"{path}: {len(alike)} annotations have {field} as {_kind(ids[alike[0]])}, where `{key}` has its id as "
-                f"{_kind(known[found[alike[0]]])} ({ids[alike[0]]!r} of annotations[{place(int(alike[0]))}]): the side "
-                f"of `{texts}` is text, that of `{numbers}` is not; taken as the same",
+                f"{path}: {len(alike)} annotations have {field} as {ours}, where an id of `{key}` is {theirs} (the "
+                f"first: {ids.tolist()[alike[0]]!r} of annotations[{place(int(alike[0]))}]); taken as the same",
             )
     missing = np.flatnonzero(found < 0)
     if lost:

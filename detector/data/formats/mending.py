@@ -57,6 +57,15 @@ class _Fields(msgspec.Struct, gc=False):
     name: Any = msgspec.UNSET
 
 
+class _Taken(msgspec.Struct):
+    """Records with a value that was taken: the first one and its value, the last one, and how many."""
+
+    place: int
+    value: object
+    last: int = -1
+    count: int = 0
+
+
 _fields = msgspec.json.Decoder(_Fields)
 _values = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -70,7 +79,7 @@ class Mending:
     def __init__(self, path: Path, problems: Problems) -> None:
         self.path, self.problems = path, problems
         self.lost: dict[str, set[Any]] = {"images": set(), "annotations": set(), "categories": set()}
-        self.taken: dict[tuple[str, str, str], tuple[int, int, Any]] = {}
+        self.taken: dict[tuple[str, str, str], _Taken] = {}
         self.key, self.place = "", 0
 
     def records(self, piece: Piece) -> tuple[list[Any], list[int]]:
@@ -91,10 +100,10 @@ class Mending:
 
     def tell(self) -> None:
         """One line for each field that was taken though it is not of COCO's type."""
-        words = {FLOAT: "whole numbers as floats", TEXT: "numbers as texts", NAME: "numbers as names"}
-        for (kind, key, field), (count, place, value) in self.taken.items():
-            where = f"{key}[{place}].{field} is {cut(value)}"
-            line = f"{self.path}: {count} of `{key}` hold {words[kind]} in {field} (the first: {where}); taken"
+        words = {FLOAT: "whole numbers as floats", TEXT: "numbers as texts", NAME: "numbers"}
+        for (kind, key, field), taken in self.taken.items():
+            where = f"{key}[{taken.place}].{field} is {cut(taken.value)}"
+            line = f"{self.path}: {taken.count} of `{key}` hold {words[kind]} in {field} (the first: {where}); taken"
             self.problems.note(kind, line)
 
     # ------------------------------------------------------------------------ records
@@ -203,8 +212,9 @@ class Mending:
 
     def _take(self, kind: str, field: str, value: object) -> None:
         where = kind, self.key, field
-        count, place, first = self.taken.get(where, (0, self.place, value))
-        self.taken[where] = count + 1, place, first
+        taken = self.taken.setdefault(where, _Taken(self.place, value))
+        taken.count += taken.last != self.place  # a box has four numbers
+        taken.last = self.place
 
     # ------------------------------------------------------------------------ what cannot be taken
 
