@@ -288,6 +288,7 @@ def _images(
     from detector.data.sizes import measured  # loads Pillow, which most files do not need
 
     heights[lacking], widths[lacking] = measured(folder, real_names(folder, names[lacking])[0].tolist()).T
+    problems.lasting = False
     sized = (heights > 0) & (widths > 0)
     found = lacking[sized[lacking]].tolist()
     what = "images have no height and width; they are measured from the pictures"
