@@ -33,7 +33,17 @@ def test_factors_by_hand():
 
 @pytest.mark.parametrize(
     "factors",
-    [[1, 1, 1], [1, 2, 3.0], [1.4, 1.4], [1, 1.2], [1.25, 1, 2.5, 1.25], [1.9], [1 / 3 + 1] * 31, [1.001] * 7],
+    [
+        [1, 1, 1],
+        [1, 2, 3.0],
+        [1.4, 1.4],
+        [1.1, 1.6],
+        [1, 1.2],
+        [1.25, 1, 2.5, 1.25],
+        [1.9],
+        [1 / 3 + 1] * 31,
+        [1.001] * 7,
+    ],
 )
 def test_every_epoch_has_as_many_entries_and_images_keep_to_their_factors(factors):
     factors = np.array(factors, float)
