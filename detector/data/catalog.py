@@ -1,5 +1,6 @@
 """Names of data sets, and where their pictures and annotations lie."""
 
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -8,8 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from detector.data.formats.voc import ALL, ANNOTATIONS, CLASSES, DIVISION, LISTS, PICTURES, load_voc
-from detector.data.index import PackedIndex, load_index
+from detector.data.formats import voc
+from detector.data.formats.voc import ALL, ANNOTATIONS, CLASSES, DIVISION, LISTS, PICTURES
+from detector.data.index import load_index
+from detector.data.packed import PackedIndex
+from detector.data.problems import Problems
 from detector.data.shapes import ensure_shapes
 from detector.errors import MissingFileError, UnknownNameError, UserError
 from detector.files import user_path
@@ -56,6 +60,7 @@ class Source:
 DATASETS: Registry[Callable[[Path], Location | VocLocation]] = Registry("dataset", "datasets")
 """Catalog name -> function of the root folder."""
 
+_log = logging.getLogger("detector")
 _VOC = "voc:"
 FORMS = "IMAGE_FOLDER:ANNOTATIONS.json or voc:FOLDER:SPLIT"
 
@@ -92,14 +97,21 @@ for _year, _splits in ((2007, ("train", "val", "trainval", "test")), (2012, ("tr
         DATASETS.register(f"voc_{_year}_{_part}")(partial(_voc, _year, _part))
 
 
-def load_dataset(entry: str, root: str | Path) -> Source:
+def load_dataset(entry: str, root: str | Path, problems: Problems | None = None) -> Source:
     """Finds and reads a data set.
 
     entry: a name of the catalog, or "IMAGE_FOLDER:ANNOTATIONS.json", or "voc:FOLDER:SPLIT" for a folder in VOC's
     layout, with paths relative to the working directory or, failing that, to root. The generated set "shapes" is
     written under root when it is first asked for.
+    problems: what the reader finds goes there; without it, a line of the log is written for each kind.
     Raises KeyError with the nearest names for an unknown name, FileNotFoundError when folder or file is missing.
     """
+    if problems is None:
+        problems = Problems()
+        source = load_dataset(entry, root, problems)
+        for line in problems.lines:
+            _log.warning("%s", line)
+        return source
     root = Path(root)
     place = _find(entry, root)
     if isinstance(place, Location) and place.make:
@@ -110,12 +122,14 @@ def load_dataset(entry: str, root: str | Path) -> Source:
     named = entry in DATASETS
     if isinstance(place, VocLocation):
         name = entry if named else f"{place.folder.resolve().name}_{place.split}"
-        return Source(name, *load_voc(place.folder, place.split, place.classes), place.difficult)
+        index = voc.read(place.folder, place.split, place.classes, problems)
+        return Source(name, index.folder or place.folder, index, place.difficult)
     if not place.annotations.is_file():
         raise MissingFileError(
             f"dataset {entry!r}: its annotation file is expected at {place.annotations}; {_hint(entry, root)}"
         )
-    return Source(entry if named else place.annotations.stem, place.folder, load_index(place.annotations))
+    index = load_index(place.annotations, place.folder, problems)
+    return Source(entry if named else place.annotations.stem, place.folder, index)
 
 
 def check_inside(source: Source) -> None:

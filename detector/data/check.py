@@ -12,7 +12,7 @@ from PIL import Image
 from detector.console import progress
 from detector.data.dataset import CocoDetection, JoinedDataset
 from detector.data.endings import JPEG, JPEG_END, PNG, PNG_END, has_end
-from detector.data.headers import declared_size
+from detector.data.headers import ORIENTATION, TURNED, declared_size
 from detector.data.images import other_size, read_rgb
 from detector.data.known import Known
 from detector.data.missing import lost_text
@@ -31,9 +31,6 @@ _ENDS = {JPEG: JPEG_END, PNG: PNG_END}
 
 _PLAIN = {"BMP", "PPM", "TIFF", "WEBP"}
 """Formats of which Pillow reads the header and OpenCV the picture."""
-
-_ORIENTATION, _TURNED = 0x0112, {5, 6, 7, 8}
-"""The EXIF tag, and its values that swap height and width."""
 
 _UNENDED = "lacks only its end marker"
 _MISSING = "there is no such picture"
@@ -228,7 +225,7 @@ def _decode(path: str, size: Size) -> Look:
 def _is_turned(path: str) -> bool:
     """Whether the EXIF tag says that height and width are to be swapped."""
     with Image.open(path) as image:
-        return image.getexif().get(_ORIENTATION) in _TURNED
+        return image.getexif().get(ORIENTATION) in TURNED
 
 
 def _plain_size(path: str) -> Size | None:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from detector.data.catalog import Source
 from detector.data.images import read_rgb
-from detector.data.index import PackedIndex, check_same_classes
+from detector.data.packed import PackedIndex, check_same_classes
 from detector.data.samplers import Draw
 from detector.data.transforms import Sample, Transform
 from detector.errors import UserError

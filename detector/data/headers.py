@@ -2,20 +2,26 @@
 
 import io
 import struct
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from detector.errors import UserError
-from detector.structures import Size
+
+if TYPE_CHECKING:  # without torch
+    from detector.structures import Size
 
 MAX_PIXELS = 1 << 28
 """The largest picture that is decoded: 16384 x 16384, of which the RGB values take 768 MiB."""
+
+ORIENTATION, TURNED = 0x0112, frozenset((5, 6, 7, 8))
+"""The EXIF tag, and its values that swap height and width."""
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a JPEG that give its size
 _LONE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a segment
 
 
-def declared_size(data: bytes) -> Size | None:
+def declared_size(data: bytes) -> "Size | None":
     """(height, width) that the head of a picture file declares, not turned by an EXIF tag; None where it says nothing.
 
     JPEG, PNG, BMP and TIFF are read here, as that takes microseconds, other formats by Pillow. Raises ValueError for a
@@ -44,7 +50,40 @@ def declared_size(data: bytes) -> Size | None:
         return None
 
 
-def _jpeg(data: bytes) -> Size | None:
+def upright_size(data: bytes) -> "Size | None":
+    """(height, width) of a picture file as viewers show it: `declared_size`, turned by the EXIF tag.
+
+    Turned is what OpenCV turns: JPEG, TIFF, and PNG whose tag stands before the pixels.
+    """
+    size = declared_size(data)
+    return size[::-1] if size and _orientation(data) in TURNED else size
+
+
+def _orientation(data: bytes) -> int:
+    """The value of the EXIF tag in a JPEG, PNG or TIFF, 1 where there is none."""
+    if data.startswith(b"\xff\xd8"):
+        at = data.find(b"Exif\0\0")
+        at = at + 6 if at >= 4 and data[at - 4 : at - 2] == b"\xff\xe1" else -1
+    elif data.startswith(b"\x89PNG"):
+        at = data.find(b"eXIf", 0, data.find(b"IDAT")) + 4 if b"eXIf" in data else -1
+    else:
+        at = 0  # a TIFF, or nothing
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[at : at + 4]) if at >= 0 else None
+    if order is None:
+        return 1
+    try:
+        entry = at + struct.unpack_from(f"{order}I", data, at + 4)[0]
+        for _ in range(struct.unpack_from(f"{order}H", data, entry)[0]):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", data, entry + 2)
+            if tag == ORIENTATION:
+                return value
+            entry += 12
+    except struct.error:
+        pass
+    return 1
+
+
+def _jpeg(data: bytes) -> "Size | None":
     """The size in a JPEG's frame header, found as decoders find it: whatever is no marker is passed over."""
     at = 2
     while (at := data.find(b"\xff", at)) >= 0:
@@ -63,7 +102,7 @@ def _jpeg(data: bytes) -> Size | None:
     return None
 
 
-def _tiff(data: bytes) -> Size | None:
+def _tiff(data: bytes) -> "Size | None":
     """The size in the tags of a TIFF's first picture; None where they are of another type than is usual."""
     order = "<" if data.startswith(b"II") else ">"
     start = struct.unpack_from(f"{order}I", data, 4)[0]

@@ -8,7 +8,7 @@ import numpy as np
 from yacs.config import CfgNode
 
 from detector.data.catalog import FORMS, Source, check_inside, load_dataset
-from detector.data.index import PackedIndex, check_same_classes
+from detector.data.packed import PackedIndex, check_same_classes
 from detector.errors import MissingFileError, UnknownNameError, UserError
 from detector.structures import real_outputs
 

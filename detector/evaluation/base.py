@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from detector.data.index import PackedIndex
+from detector.data.packed import PackedIndex
 from detector.errors import UserError
 from detector.files import json_bytes, write_atomic
 from detector.structures import Detection, Target

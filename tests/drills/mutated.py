@@ -26,7 +26,7 @@ from PIL import Image
 from torch import nn
 
 from detector.config import load_config, save_config
-from detector.data.formats.voc import load_voc
+from detector.data.formats.voc import read
 from detector.data.images import read_rgb
 from detector.data.index import load_index
 from detector.engine.ema import average_weights
@@ -167,7 +167,7 @@ def voc(rng, folder):
         (home / "Annotations/1.xml").write_text(f"<annotation>{'<a>' * depth}{'</a>' * depth}</annotation>")
     else:
         path.write_bytes(bytes_of(rng, files[path], text=path.suffix != ".png"))
-    valid_index(load_voc(home, "train")[1])
+    valid_index(read(home, "train"))
 
 
 def config(rng, folder):

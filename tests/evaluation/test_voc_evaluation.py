@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from detector.config import get_defaults
-from detector.data.formats.voc import load_voc
-from detector.data.index import PackedIndex
+from detector.data.formats.voc import read
+from detector.data.packed import PackedIndex
 from detector.evaluation.build import build_evaluators
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.report import VOC_MEASURES, of_class, summary_text
@@ -121,7 +121,7 @@ def test_pixels_of_voc_files_give_vocs_own_iou(tmp_path):
     text = f"<annotation>{size}<object><name>cat</name>{box}</object></annotation>"
     (tmp_path / "Annotations" / "a.xml").write_text(text)
     (tmp_path / "JPEGImages" / "a.jpg").touch()
-    index = load_voc(tmp_path, "all")[1]
+    index = read(tmp_path, "all")
     inclusive = np.array([11, 21, 20, 25])  # as a results file of VOC would have it
     continuous = inclusive - [1, 1, 0, 0]
     assert measured(index, [[(0, 0.5, *continuous)]])["VOC/AP50"] == 1

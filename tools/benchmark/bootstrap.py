@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 
 from detector.commands.base import config_parser, read_config, run
-from detector.data.index import PackedIndex
 from detector.data.loader import build_test_datasets
+from detector.data.packed import PackedIndex
 from detector.errors import UserError
 
 IOUS = np.linspace(0.5, 0.95, 10)

@@ -6,14 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.parsers import expat
 
 import numpy as np
 
 from detector.data.headers import declared_size
-from detector.data.index import LARGEST, PackedIndex, clip_to_images
+from detector.data.packed import LARGEST, PackedIndex, clip_to_images
+from detector.data.problems import Problems
 from detector.errors import MissingFileError, UserError, cut
-from detector.structures import Size
+
+if TYPE_CHECKING:  # without torch
+    from detector.structures import Size
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -63,8 +67,10 @@ class Annotation:
         return UserError(f"{self.path}: object {number + 1} ({cut(name)}): {text}")
 
 
-def load_voc(folder: str | Path, split: str, classes: Sequence[str] | None = None) -> tuple[Path, PackedIndex]:
-    """Reads one split of a folder; returns the folder of its pictures, and its annotations.
+def read(
+    folder: str | Path, split: str = ALL, classes: Sequence[str] | None = None, problems: Problems | None = None
+) -> PackedIndex:
+    """Reads one split of a folder.
 
     classes: the names in the order of their labels. Without them the lines of classes.txt count, or else the sorted
     names of all objects in all annotation files, so that the splits of a folder agree; without any object, none.
@@ -76,7 +82,7 @@ def load_voc(folder: str | Path, split: str, classes: Sequence[str] | None = Non
     Raises FileNotFoundError for a missing folder, split, annotation file or picture; ValueError naming file, object
     and remedy for a broken file, an unknown class, or a value that is no number.
     """
-    folder = Path(folder)
+    folder, problems = Path(folder), problems or Problems()
     pictures, annotations = _child(folder, PICTURES, "pictures"), _child(folder, ANNOTATIONS, "annotation files")
     known = {path.stem: path for path in _files(annotations, {".xml"})}
     if not known:
@@ -95,7 +101,7 @@ def load_voc(folder: str | Path, split: str, classes: Sequence[str] | None = Non
         classes = sorted({text for one in every.values() for text in _texts(one, "object/name")})
     else:
         found = [read_annotation(known[name]) for name in names]
-    return pictures, _pack(annotations, pictures, found, classes)
+    return _pack(annotations, pictures, found, classes, problems)
 
 
 def split_names(folder: Path, split: str, known: Sequence[str]) -> list[str]:
@@ -294,7 +300,7 @@ def _file_names(found: Sequence[Annotation], pictures: Path) -> list[str]:
     return chosen
 
 
-def _size(one: Annotation, picture: Path) -> Size:
+def _size(one: Annotation, picture: Path) -> "Size":
     sides = [one.image.get(f"size/{side}", "") or "0" for side in ("height", "width")]
     try:
         height, width = (int(float(side)) for side in sides)
@@ -314,7 +320,9 @@ def _size(one: Annotation, picture: Path) -> Size:
     return size
 
 
-def _pack(path: Path, pictures: Path, found: Sequence[Annotation], classes: Sequence[str]) -> PackedIndex:
+def _pack(
+    path: Path, pictures: Path, found: Sequence[Annotation], classes: Sequence[str], problems: Problems
+) -> PackedIndex:
     places = {name: label for label, name in enumerate(classes)}
     file_names = _file_names(found, pictures)
     sizes = [_size(one, pictures / name) for one, name in zip(found, file_names, strict=True)]
@@ -328,7 +336,11 @@ def _pack(path: Path, pictures: Path, found: Sequence[Annotation], classes: Sequ
     labels = np.array([label for one in found for label in _labels(one, places)], np.int64)
     difficult = np.array([flag for one in found for flag in _difficult(one)], bool)
     limits = np.stack([widths, heights], 1)[image_of]
-    boxes, kept = clip_to_images(path, boxes_xywh, limits, ids, "dropped")
+
+    def where(row: int) -> tuple[str, str]:
+        return file_names[image_of[row]], f"{path / ids[row].item()}"
+
+    boxes, kept = clip_to_images(path, boxes_xywh, limits, ids, where, problems, "dropped")
     return PackedIndex(
         path=path,
         classes=list(classes),
@@ -347,4 +359,5 @@ def _pack(path: Path, pictures: Path, found: Sequence[Annotation], classes: Sequ
         usable=np.ones(int(kept.sum()), bool),
         difficult=difficult[kept],
         kind="voc",
+        folder=pictures,
     )

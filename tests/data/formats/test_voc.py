@@ -9,8 +9,9 @@ from PIL import Image
 
 from detector.data import catalog
 from detector.data.catalog import load_dataset
-from detector.data.formats.voc import CLASSES, divide, load_voc, read_annotation
+from detector.data.formats.voc import CLASSES, divide, read, read_annotation
 from detector.data.loader import build_test_datasets, build_train_dataset, test_loader, train_loader
+from detector.data.problems import Problems
 from detector.errors import UserError
 
 test_loader.__test__ = False  # a function of the library, no test
@@ -58,8 +59,8 @@ def test_a_split_by_hand(voc):
     voc.add("empty")
     voc.add("other", [thing("a new one", (1, 1, 9, 9))])
     voc.split("train", "b", "empty", "a")
-    folder, index = load_voc(voc.folder, "train")
-    assert (folder, index.path, index.kind) == (voc.pictures, voc.annotations, "voc")
+    index = read(voc.folder, "train")
+    assert (index.folder, index.path, index.kind) == (voc.pictures, voc.annotations, "voc")
     assert index.classes == ["a new one", "blue", "red"]  # of all splits, so that they agree
     assert index.category_ids == [1, 2, 3]
     assert index.image_ids.tolist() == ["b", "empty", "a"]
@@ -74,7 +75,7 @@ def test_a_split_by_hand(voc):
     assert index.annotation_ids.tolist() == ["b.xml#1", "b.xml#2", "a.xml#1"]
     assert not index.crowd.any()
     assert (index.num_boxes().tolist(), index.num_boxes(difficult=True).tolist()) == ([1, 0, 1], [2, 0, 1])
-    assert load_voc(voc.folder, "all")[1].image_ids.tolist() == ["a", "b", "empty", "other"]
+    assert read(voc.folder, "all").image_ids.tolist() == ["a", "b", "empty", "other"]
 
 
 def test_hidden_files_do_not_count_and_suffixes_have_any_case(voc):
@@ -82,7 +83,7 @@ def test_hidden_files_do_not_count_and_suffixes_have_any_case(voc):
     (voc.annotations / "a.xml").rename(voc.annotations / "a.XML")
     (voc.annotations / "._a.xml").write_bytes(b"\x00\x05\x16\x07")
     (voc.pictures / "._a.png").write_bytes(b"\x00\x05\x16\x07")
-    assert load_voc(voc.folder, "all")[1].file_names.tolist() == ["a.png"]
+    assert read(voc.folder, "all").file_names.tolist() == ["a.png"]
 
 
 @pytest.mark.parametrize("annotations", ["Annotations", "annotations", "annots"])
@@ -90,30 +91,36 @@ def test_hidden_files_do_not_count_and_suffixes_have_any_case(voc):
 def test_folders_may_have_any_of_their_names(tmp_path, pictures, annotations):
     voc = VocFolder(tmp_path / "own", pictures, annotations)
     voc.add("1", [thing("x", (1, 1, 5, 5))])
-    folder, index = load_voc(voc.folder, "all")
-    assert (folder.name, index.path.name, len(index)) == (pictures, annotations, 1)
+    index = read(voc.folder, "all")
+    assert (index.folder.name, index.path.name, len(index)) == (pictures, annotations, 1)
 
 
-def test_broken_boxes_are_dropped_counted_and_named(voc, caplog):
+def test_broken_boxes_are_dropped_counted_and_named(voc):
     good = thing("x", (0, 0, 60, 40))  # tools that count from 0 write such edges
     voc.add("a", [thing("x", (5, 5, 5, 9)), good, thing("x", (9, 9, 3, 20)), thing("x", (61, 3, 80, 9))])
     voc.add("b", [thing("x", (5, 9, 8, 9)), thing("x", (50, 30, 90, 45))])
-    _, index = load_voc(voc.folder, "all")
+    problems = Problems(everything=True)
+    index = read(voc.folder, "all", problems=problems)
     assert index.annotation_ids.tolist() == ["a.xml#2", "b.xml#2"]
     assert index.boxes.tolist() == [[0, 0, 60, 40], [49, 29, 60, 40]]
     assert index.offsets.tolist() == [0, 1, 2]
-    flat, outside, beyond = caplog.messages
+    flat, outside, beyond = problems.lines
     assert "3 boxes have a width or height of zero or less and are dropped (annotation ids: a.xml#1, a.xml#3" in flat
     assert "1 boxes lie outside their image and are dropped (annotation ids: a.xml#4)" in outside
     assert "1 boxes reach out" in beyond
+    kinds = ["flat-box"] * 3 + ["box-outside", "box-beyond-edge"]
+    assert [one.kind for one in problems.findings] == kinds
+    assert problems.findings[3].picture == "a.png"
+    assert problems.findings[3].record == str(voc.annotations / "a.xml#4")
+    assert problems.findings[3].box == (60, 2, 20, 7)
 
 
 def test_the_two_broken_boxes_of_bccd(bccd, caplog):
-    _, index = load_voc(bccd, "all")
+    index = load_dataset(f"voc:{bccd}:all", "").index
     assert (len(index), len(index.labels), index.classes) == (364, 4886, ["Platelets", "RBC", "WBC"])
     assert "2 boxes" in caplog.text
     assert "BloodImage_00338.xml#13, BloodImage_00343.xml#4" in caplog.text
-    parts = {split: set(load_voc(bccd, split)[1].image_ids.tolist()) for split in ("trainval", "test")}
+    parts = {split: set(read(bccd, split).image_ids.tolist()) for split in ("trainval", "test")}
     assert (len(parts["trainval"]), len(parts["test"])) == (292, 72)
     assert not parts["trainval"] & parts["test"]
 
@@ -142,27 +149,27 @@ def test_a_folder_without_lists_is_divided():
 def test_splits_of_a_folder_without_lists(voc):
     for i in range(8):
         voc.add(f"{i}", [thing("x", (1, 1, 5, 5))])
-    parts = {split: load_voc(voc.folder, split)[1].image_ids.tolist() for split in ("train", "val", "test", "all")}
+    parts = {split: read(voc.folder, split).image_ids.tolist() for split in ("train", "val", "test", "all")}
     assert [len(part) for part in parts.values()] == [6, 1, 1, 8]
     with pytest.raises(FileNotFoundError, match=r"dev\.txt: there is no such split; a folder without lists is divided"):
-        load_voc(voc.folder, "dev")
+        read(voc.folder, "dev")
     for i in range(2, 8):
         (voc.annotations / f"{i}.xml").unlink()
     with pytest.raises(ValueError, match="2 pictures are too few to be divided; write split 'all'"):
-        load_voc(voc.folder, "test")
+        read(voc.folder, "test")
 
 
 def test_classes_may_be_listed(voc):
     voc.add("a", [thing("cat", (1, 1, 5, 5)), thing("dog", (1, 1, 5, 5))])
     (voc.folder / "classes.txt").write_text("\ufeffdog\ncat\n\nbird\n", encoding="utf-8")
-    _, index = load_voc(voc.folder, "all")
+    index = read(voc.folder, "all")
     assert (index.classes, index.labels.tolist()) == (["dog", "cat", "bird"], [1, 0])
     (voc.folder / "classes.txt").write_text("dog\n")
     with pytest.raises(ValueError, match=r"a\.xml: object 1 \('cat'\): unknown class; the classes are dog"):
-        load_voc(voc.folder, "all")
+        read(voc.folder, "all")
     (voc.folder / "classes.txt").write_text("dog\ndog\n")
     with pytest.raises(ValueError, match=r"classes\.txt: write the name of each class once"):
-        load_voc(voc.folder, "all")
+        read(voc.folder, "all")
 
 
 LAUGHS = (
@@ -218,7 +225,7 @@ def test_broken_files_name_themselves_and_the_object(voc, text, problem):
     voc.add("bad")
     (voc.annotations / "bad.xml").write_text(text)
     with pytest.raises(ValueError, match=rf"bad\.xml: {problem}"):
-        load_voc(voc.folder, "all")
+        read(voc.folder, "all")
 
 
 def test_broken_bytes_and_other_encodings(voc):
@@ -226,7 +233,7 @@ def test_broken_bytes_and_other_encodings(voc):
     text = (voc.annotations / "a.xml").read_text(encoding="utf-8")
     for encoding in ("latin-1", "utf-16"):
         (voc.annotations / "a.xml").write_text(f'<?xml version="1.0" encoding="{encoding}"?>{text}', encoding=encoding)
-        assert load_voc(voc.folder, "all")[1].classes == ["Öre"]
+        assert read(voc.folder, "all").classes == ["Öre"]
     (voc.annotations / "a.xml").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=r"a\.xml: not an XML file: not well-formed"):
         read_annotation(voc.annotations / "a.xml")
@@ -234,9 +241,9 @@ def test_broken_bytes_and_other_encodings(voc):
 
 def test_what_is_missing_is_named(voc, tmp_path):
     with pytest.raises(ValueError, match="Annotations: there are no XML files"):
-        load_voc(voc.folder, "all")
+        read(voc.folder, "all")
     voc.add("a")
-    assert load_voc(voc.folder, "all")[1].classes == []
+    assert read(voc.folder, "all").classes == []
     voc.add("a", [thing("x", (1, 1, 5, 5))])
     voc.split("train", "a", "lost")
     voc.split("twice", "a", "b", "a")
@@ -244,19 +251,19 @@ def test_what_is_missing_is_named(voc, tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"lost\.xml: there is no such annotation file, but split 'train' names"
     ):
-        load_voc(voc.folder, "train")
+        read(voc.folder, "train")
     with pytest.raises(FileNotFoundError, match=r"val\.txt: there is no such split; there are none, train, twice, all"):
-        load_voc(voc.folder, "val")
+        read(voc.folder, "val")
     with pytest.raises(ValueError, match=r"twice\.txt: 'a' stands twice"):
-        load_voc(voc.folder, "twice")
+        read(voc.folder, "twice")
     with pytest.raises(ValueError, match=r"none\.txt: this list of pictures is empty"):
-        load_voc(voc.folder, "none")
+        read(voc.folder, "none")
     (voc.pictures / "a.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"a\.xml: .*JPEGImages has no picture a\.jpg .*\('a\.png'\)"):
-        load_voc(voc.folder, "all")
+        read(voc.folder, "all")
     (tmp_path / "plain").mkdir()
     with pytest.raises(FileNotFoundError, match=r"plain: its pictures are expected in JPEGImages/ or images/"):
-        load_voc(tmp_path / "plain", "all")
+        read(tmp_path / "plain", "all")
 
 
 def test_pictures_are_found_by_name_then_by_filename(voc):
@@ -264,20 +271,20 @@ def test_pictures_are_found_by_name_then_by_filename(voc):
     voc.add("a", objects, filename="stale.png")
     voc.add("b", objects, suffix=None, filename="of another name.png")
     cv2.imwrite(str(voc.pictures / "of another name.png"), np.zeros((40, 60, 3), np.uint8))
-    assert load_voc(voc.folder, "all")[1].file_names.tolist() == ["a.png", "of another name.png"]
+    assert read(voc.folder, "all").file_names.tolist() == ["a.png", "of another name.png"]
     cv2.imwrite(str(voc.pictures / "a.bmp"), np.zeros((40, 60, 3), np.uint8))
     with pytest.raises(ValueError, match=r"a\.xml: a\.bmp and a\.png in .* have its name; say which in <filename>"):
-        load_voc(voc.folder, "all")
+        read(voc.folder, "all")
     voc.add("a", objects, filename="a.bmp")
-    assert load_voc(voc.folder, "all")[1].file_names[0] == "a.bmp"
+    assert read(voc.folder, "all").file_names[0] == "a.bmp"
 
 
 def test_a_missing_size_is_taken_from_the_picture(voc):
     voc.add("a", [thing("x", (1, 1, 5, 5))], (33, 44), written_size=(0, 0))
-    assert load_voc(voc.folder, "all")[1].size(0) == (33, 44)
+    assert read(voc.folder, "all").size(0) == (33, 44)
     (voc.pictures / "a.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"a\.xml: it has no size, and .*a\.png cannot be read"):
-        load_voc(voc.folder, "all")
+        read(voc.folder, "all")
 
 
 def test_a_wrong_size_names_picture_and_file(voc, cfg):
@@ -380,10 +387,10 @@ def test_a_file_larger_than_any_annotation_is_refused(voc, monkeypatch):
     voc.add("a", [thing("x", (1, 1, 5, 5))])
     path = voc.annotations / "a.xml"
     monkeypatch.setattr("detector.data.formats.voc.MAX_BYTES", path.stat().st_size)
-    assert len(load_voc(voc.folder, "all")[1]) == 1
+    assert len(read(voc.folder, "all")) == 1
     monkeypatch.setattr("detector.data.formats.voc.MAX_BYTES", path.stat().st_size - 1)
     with pytest.raises(ValueError, match=r"a\.xml: more than \d+ bytes, which no annotation of VOC needs"):
-        load_voc(voc.folder, "all")
+        read(voc.folder, "all")
 
 
 def test_lists_that_are_no_text_are_named(voc):
@@ -391,16 +398,16 @@ def test_lists_that_are_no_text_are_named(voc):
     voc.split("train", "a")
     (voc.folder / "ImageSets/Main/train.txt").write_bytes(b"a\n\xff\n")
     with pytest.raises(UserError, match=r"train\.txt: byte 3 is not UTF-8; write one name a line"):
-        load_voc(voc.folder, "train")
+        read(voc.folder, "train")
     (voc.folder / "classes.txt").write_bytes(b"\xfe")
     with pytest.raises(UserError, match=r"classes\.txt: byte 1 is not UTF-8"):
-        load_voc(voc.folder, "all")
+        read(voc.folder, "all")
 
 
 def test_a_size_that_is_missing_is_learned_without_decoding(voc, monkeypatch):
     voc.add("a", [thing("x", (1, 1, 5, 5))], written_size=(0, 0))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow's own reader would refuse
-    assert load_voc(voc.folder, "all")[1].size(0) == (40, 60)
+    assert read(voc.folder, "all").size(0) == (40, 60)
     (voc.pictures / "a.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"a\.xml: it has no size, and .*a\.png cannot be read to learn it"):
-        load_voc(voc.folder, "all")
+        read(voc.folder, "all")

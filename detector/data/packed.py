@@ -1,0 +1,177 @@
+"""Annotations packed into flat arrays: what every format is read into and written from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from detector.data.mapped import MappedFile, Place
+from detector.data.problems import Finding, Problems, declare, named
+from detector.errors import UserError
+
+if TYPE_CHECKING:  # without torch
+    from detector.structures import Size
+
+LARGEST = 2**31 - 1
+"""The largest side of a picture and coordinate of a box, pixels."""
+
+FLAT = declare("flat-box", "error", "boxes have a width or height of zero or less", "Delete them or draw them anew.")
+OUTSIDE = declare("box-outside", "error", "boxes lie outside their image", "Mend or delete them.")
+BEYOND = declare(
+    "box-beyond-edge",
+    "warning",
+    "boxes reach out of their image by more than a pixel",
+    "They are clipped; mend them, or the size in the record, where that is not what was meant.",
+)
+FAR = declare("box-far", "error", f"boxes have a coordinate beyond {LARGEST} pixels", "Mend or remove them.")
+
+
+@dataclass(frozen=True, eq=False)
+class PackedIndex:
+    """The annotations of a data set as flat arrays, which worker processes share. N images, M annotations, C classes.
+
+    Images stand in the file's order; the annotations of image i are the rows offsets[i]:offsets[i + 1], in the file's
+    order. Annotations with a negative side are left out; all others are here as pycocotools would count them.
+
+    path: the file, or the folder of the files; classes, category_ids [C]: names and original ids, sorted by id, so
+    label k is category_ids[k]; image_ids [N] int64 or text: original ids; file_names [N] text; heights, widths [N]
+    int64, pixels; offsets [N + 1] int64; annotation_ids [M] int64 or text: original ids; labels [M] int64, 0..C-1;
+    boxes_xywh [M, 4] float64: x, y, width, height as in the file; areas [M] float64: the file's, else width * height;
+    crowd [M] bool; boxes [M, 4] float32 xyxy, clipped to the image; usable [M] bool: the clipped box has an area;
+    difficult [M] bool: an object of VOC that evaluation leaves out; kind: the format of the annotations; folder: of the
+    pictures, where the format says it (COCO's does not); mapped: the file in which arrays lie, of which only the places
+    are pickled.
+    """
+
+    path: Path
+    classes: list[str]
+    category_ids: list[int]
+    image_ids: np.ndarray
+    file_names: np.ndarray
+    heights: np.ndarray
+    widths: np.ndarray
+    offsets: np.ndarray
+    annotation_ids: np.ndarray
+    labels: np.ndarray
+    boxes_xywh: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+    boxes: np.ndarray
+    usable: np.ndarray
+    difficult: np.ndarray
+    kind: Literal["coco", "voc", "yolo"] = "coco"
+    folder: Path | None = None
+    mapped: MappedFile | None = None
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getstate__(self) -> dict[str, Any]:
+        def stored(value: object) -> object:
+            return (self.mapped and isinstance(value, np.ndarray) and self.mapped.place(value)) or value
+
+        return {name: value if value is None else stored(value) for name, value in vars(self).items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        mapped = state["mapped"]
+        vars(self).update({k: mapped.array(v) if isinstance(v, Place) else v for k, v in state.items()})
+
+    def rows(self, image: int) -> slice:
+        """The rows of the annotations of the image at position `image`."""
+        return slice(int(self.offsets[image]), int(self.offsets[image + 1]))
+
+    def image_id(self, image: int) -> int | str:
+        """The original id of the image at position `image`, as a Python number or text."""
+        return self.image_ids[image].item()
+
+    def size(self, image: int) -> "Size":
+        """(height, width) of the image at position `image`, pixels."""
+        return int(self.heights[image]), int(self.widths[image])
+
+    def record(self, image: int) -> str:
+        """The record of the image at position `image`, for messages."""
+        if self.kind == "voc":
+            return f"{self.path / self.image_id(image)}.xml"  # type: ignore[operator]
+        return f"images[{image}], id {self.image_id(image)!r} of {self.path}"
+
+    def trainable(self, difficult: bool = False, rows: slice = slice(None)) -> np.ndarray:
+        """Bool for each of the rows: a box to train on. No crowd region is, a difficult object only if asked for."""
+        return self.usable[rows] & ~self.crowd[rows] & (~self.difficult[rows] | difficult)
+
+    def num_boxes(self, difficult: bool = False) -> np.ndarray:
+        """[N] int64: the boxes of each image that are `trainable`."""
+        images = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        return np.bincount(images[self.trainable(difficult)], minlength=len(self))
+
+
+def check_same_classes(first: PackedIndex, other: PackedIndex) -> None:
+    """Raises ValueError when two files do not list the same categories (ids and names), and so would mix labels."""
+    ours = list(zip(first.category_ids, first.classes, strict=True))
+    theirs = list(zip(other.category_ids, other.classes, strict=True))
+    if ours == theirs:
+        return
+    label = next((k for k, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+
+    def describe(categories: list[tuple[int, str]]) -> str:
+        return "id {} {!r}".format(*categories[label]) if label < len(categories) else "nothing"
+
+    raise UserError(
+        f"{first.path} and {other.path} list different categories ({len(ours)} and {len(theirs)}); sorted by id, the "
+        f"first difference is label {label}: {describe(ours)} against {describe(theirs)}; "
+        "give both files the same `categories`"
+    )
+
+
+Where = Callable[[int], tuple[str, str]]
+"""The picture and the record of the annotation in a row, for messages."""
+
+
+def check_coordinates(boxes: np.ndarray, where: Where, problems: Problems) -> np.ndarray:
+    """Which of the boxes [M, 4] are within what any picture can hold: [M] bool. The others are errors."""
+    far = np.abs(boxes).max(1, initial=0) > LARGEST
+    for row in np.flatnonzero(far).tolist():
+        picture, record = where(row)
+        box = boxes[row].tolist()
+        problems.error(
+            Finding(FAR, f"{record}: its box {box} is beyond {LARGEST} pixels; mend or remove it", picture, record, box)
+        )
+    return ~far
+
+
+def clip_to_images(
+    path: Path,
+    boxes_xywh: np.ndarray,
+    limits: np.ndarray,
+    ids: np.ndarray,
+    where: Where,
+    problems: Problems,
+    fate: str = "left out of training",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes [M, 4] float32 xyxy inside limits [M, 2] (width, height), and which of them [M] have an area there.
+
+    Those that have none, or reach out, are told to `problems`; fate: what becomes of the former.
+    """
+    low, high = boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]
+    boxes = np.concatenate([np.clip(low, 0, limits), np.clip(high, 0, limits)], 1).astype(np.float32)
+    flat = np.any(boxes_xywh[:, 2:] <= 0, axis=1)
+    usable = np.all(boxes[:, 2:] > boxes[:, :2], axis=1) & ~flat
+    outside = ~usable & ~flat
+    beyond = usable & (np.maximum(-low, high - limits).max(1, initial=0) > 1)
+    for kind, chosen, what, one in (
+        (FLAT, flat, f"have a width or height of zero or less and are {fate}", "has a width or height of zero or less"),
+        (OUTSIDE, outside, f"lie outside their image and are {fate}", "lies outside its image"),
+        (BEYOND, beyond, "reach out of their image by more than a pixel and are clipped to it", "reaches out of it"),
+    ):
+        rows = np.flatnonzero(chosen)
+
+        def example(row: int, kind: str = kind, one: str = one) -> Finding:
+            picture, record = where(row)
+            box = boxes_xywh[row].tolist()
+            width, height = limits[row].tolist()
+            text = f"{record}: its box {box} {one} ({width} wide, {height} high)"
+            return Finding(kind, text, picture, record, tuple(box))
+
+        problems.several(named(path, len(rows), f"boxes {what}", ids[rows].tolist()), rows.tolist(), example)
+    return boxes, usable

@@ -1,0 +1,94 @@
+"""What is wrong with a data set: the table of kinds, and what readers and checks found of each."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from detector.errors import UserError
+
+SHOWN = 5
+"""Examples of a kind that a message names."""
+
+Severity = Literal["error", "warning", "note"]
+Box = tuple[float, float, float, float]
+
+
+class Kind(NamedTuple):
+    """A kind of problem.
+
+    severity: an error cannot be used as it stands, a warning is likely to be a mistake, a note is worth to be known;
+    what: a clause that follows a number, e.g. "boxes have a width or height of zero or less"; remedy: a sentence.
+    """
+
+    severity: Severity
+    what: str
+    remedy: str
+
+
+KINDS: dict[str, Kind] = {}
+"""Every kind by its id, lower-case words with hyphens; filled by the files that look for them."""
+
+
+def declare(id_: str, severity: Severity, what: str, remedy: str) -> str:
+    """Files a kind in the table under its id, which is returned. Raises ValueError for one that is there."""
+    if id_ in KINDS:
+        raise UserError(f"kind of problem {id_!r} is declared twice")
+    KINDS[id_] = Kind(severity, what, remedy)
+    return id_
+
+
+class Finding(NamedTuple):
+    """One example of a kind.
+
+    text: a sentence that names file, record and value; picture: its file; record: as in `PackedIndex.record`, or of an
+    annotation; box: x, y, width, height as in the file, pixels.
+    """
+
+    kind: str
+    text: str
+    picture: str = ""
+    record: str = ""
+    box: Box | None = None
+
+
+class Problems:
+    """What a reader found in one data set.
+
+    everything: for the doctor. Then `error` keeps the finding and the reader goes on without that record, and all
+    examples are kept. Else, for the loader, the first error is raised as a UserError, and of what can be read in spite
+    of it a line each is kept in `lines`, to be logged.
+    """
+
+    def __init__(self, everything: bool = False) -> None:
+        self.everything = everything
+        self.findings: list[Finding] = []
+        self.lines: list[str] = []
+        self.lasting = True
+
+    def error(self, finding: Finding) -> None:
+        """A record that cannot be used. Raises ValueError with the finding's text unless everything is wanted."""
+        if not self.everything:
+            raise UserError(finding.text)
+        self.findings.append(finding)
+
+    def several(self, line: str, rows: Sequence[int], example: Callable[[int], Finding]) -> None:
+        """Records that a reader takes, mends or leaves out: `line`, one sentence for all, and an example a row.
+
+        Nothing happens without rows.
+        """
+        if len(rows):
+            self.lines.append(line)
+            if self.everything:
+                self.findings += [example(int(row)) for row in rows]
+
+    def note(self, kind: str, line: str, examples: Sequence[Finding] = ()) -> None:
+        """What was said of the whole data set; without examples the line itself is the finding."""
+        self.lines.append(line)
+        if self.everything:
+            self.findings += examples or [Finding(kind, line)]
+
+
+def named(path: Path, count: int, what: str, ids: Sequence[object], word: str = "annotation ids") -> str:
+    """The line of a kind: file, number, clause and the first ids."""
+    first = ", ".join(str(value) for value in ids[:SHOWN])
+    return f"{path}: {count} {what} ({word}: {first}{', ..' if len(ids) > SHOWN else ''})"
