@@ -385,3 +385,15 @@ def test_coco_tiny_is_nearly_all_in_reach(coco_tiny):
     found = reach(cfg, index, most=10)
     assert len(found.images) == 10
     assert found.recall[0.5] > 0.9
+
+
+def test_what_fits_best_comes_first_among_the_candidates(index_of):
+    """Of two a class, although the first box has many anchors, which would otherwise fill them."""
+    boxes = [(80 - 64, 80 - 64, 128, 128), (176 - 30, 176 - 30, 60, 62)]
+    found = reach(config("refinedet", "MODEL.REFINEDET.PRE_NMS_TOP_N", "2"), index_of(boxes))
+    assert found.found.all()
+
+
+def test_sides_are_scaled_each_by_its_own(index_of):
+    index = index_of([(0, 0, 40, 9), (0, 0, 14, 40)], size=(256, 512))
+    assert reach(config("refinedet"), index).small.tolist() == [1]  # 20 x 9, 7 x 40
