@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 
 from detector.data.catalog import FORMS, Source, check_inside, load_dataset
 from detector.data.packed import PackedIndex, check_same_classes
+from detector.data.plausible import check_plausible
 from detector.errors import MissingFileError, UnknownNameError, UserError
 from detector.structures import real_outputs
 
@@ -37,6 +38,7 @@ def find_sources(
     if not cfg.DATASETS.ALLOW_OUTSIDE:
         for source in sources:
             check_inside(source)
+    check_plausible(part, sources, crowds=cfg.DATASETS.get("CROWDS") != "objects")
     first = train if train is not None else next((source.index for source in sources if source.index.classes), None)
     if first is None:
         paths = ", ".join(str(source.index.path) for source in sources)
