@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from detector.data.catalog import check_inside, load_dataset
+from detector.data.formats import voc
 from detector.data.names import ELSEWHERE, readings, real_names
 from detector.data.problems import Problems
 from detector.errors import UserError
@@ -102,3 +103,13 @@ def test_names_that_mean_nothing_here_are_still_refused(coco):
     path = coco.annotate([{"image_id": 0, "bbox": [1, 2, 3, 4]}], records("/home/me/9.png"))
     with pytest.raises(UserError, match="lies outside the folder of pictures"):
         check_inside(load_dataset(f"{coco.images}:{path}", "."))
+
+
+@pytest.mark.parametrize("name", ["1.png", "D:\\set\\1.png", "/home/me/1.png", "JPEGImages/1.png"])
+def test_file_names_in_voc_are_read_alike(tmp_path, name):
+    for place in ("JPEGImages", "Annotations"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "JPEGImages" / "1.png").touch()
+    text = f"<annotation><filename>{name}</filename><size><width>9</width><height>9</height></size></annotation>"
+    (tmp_path / "Annotations" / "other.xml").write_text(text)
+    assert voc.read(tmp_path).file_names.tolist() == ["1.png"]
