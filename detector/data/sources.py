@@ -20,7 +20,7 @@ SHOWN = 5  # classes that a message names
 
 
 class Origin(NamedTuple):
-    """Whose outputs data are mapped to. name: of the weights; remedy: what to do where the data have other classes."""
+    """Whose outputs data are mapped to. name: of the weights' file; remedy: what to do where the data have other classes."""
 
     name: str = "the model"
     remedy: str = "evaluate on data with the classes of its training"
@@ -108,9 +108,9 @@ def _in_outputs(part: str, indexes: Sequence[PackedIndex], outputs: Sequence[str
     for index in indexes:
         if names := lacking(index, classes):
             raise UserError(
-                f"DATASETS.{part}: {index.path} has {len(index.classes)} classes, and {_shown(names)} of them "
-                f"{'is' if len(names) == 1 else 'are'} not among the {len(classes)} of {origin.name} "
-                f"({_shown(classes)}): {origin.remedy}"
+                f"DATASETS.{part}: {index.path} has {len(index.classes)} classes ({_shown(index.classes)}), and "
+                f"{origin.name} was trained on {len(classes)} ({_shown(classes)}), without {_shown(names)}: "
+                f"{origin.remedy}"
             )
     numbers = range(1, len(classes) + 1)
     found = [in_classes(index, classes, None if index.listed else numbers) for index in indexes]

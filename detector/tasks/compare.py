@@ -112,7 +112,7 @@ def classes_to_resume(file: WeightFile | None) -> tuple[list[str], Origin]:
     if file is None:
         return [], Origin()
     return list(file.content.get("classes") or ()), Origin(
-        f"the run of {file.path}",
+        str(file.path),
         f"write the DATASETS of that training to resume it, or start anew from its weights: MODEL.WEIGHT {file.path} "
         "OUTPUT_DIR another/folder",
     )
