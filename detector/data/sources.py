@@ -20,7 +20,7 @@ SHOWN = 5  # classes that a message names
 
 
 class Origin(NamedTuple):
-    """Whose outputs data are mapped to. name: of the weights' file; remedy: what to do where the data have other classes."""
+    """Whose outputs data are mapped to. name: of the file; remedy: what to do where the data have other classes."""
 
     name: str = "the model"
     remedy: str = "evaluate on data with the classes of its training"

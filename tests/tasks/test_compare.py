@@ -186,7 +186,7 @@ def test_a_resume_with_other_data_names_both_lists(tiny, tmp_path, write_images)
     other = ("DATASETS.TRAIN", three, "DATASETS.TEST", three, "MODEL.NUM_CLASSES", 0)
     with pytest.raises(
         ValueError,
-        match=r"TRAIN: .*3 classes \('a', 'b', 'c'\), and .*final\.pth was trained on 2 \('dark', 'light'\), without 'a',",
+        match=r"3 classes \('a', 'b', 'c'\), and .*final\.pth was trained on 2 \('dark', 'light'\), without 'a',",
     ):
         train(tiny("SOLVER.MAX_ITER", 2, *other), resume=True)
     train(
