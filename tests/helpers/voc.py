@@ -41,3 +41,15 @@ class VocFolder:
         lists = self.folder / "ImageSets" / "Main"
         lists.mkdir(parents=True, exist_ok=True)
         (lists / f"{name}.txt").write_text("".join(f"{stem}\n" for stem in stems))
+
+
+def picture(path, size=(40, 60)):
+    """Write a grey picture."""
+    assert cv2.imwrite(str(path), np.full((*size, 3), 90, np.uint8))
+
+
+def write_xml(path, *names, size=(40, 60)):
+    """Write an annotation file with an object of each class, "x" without names."""
+    objects = "".join(thing(name, (2, 3, 20, 30)) for name in names or ("x",))
+    sides = f"<size><width>{size[1]}</width><height>{size[0]}</height></size>"
+    path.write_text(f"<annotation>{sides}{objects}</annotation>", encoding="utf-8")

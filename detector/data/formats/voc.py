@@ -115,6 +115,8 @@ def _pictures(files: Files, names: Sequence[str], problems: Problems) -> list[_P
             files.fault(BROKEN, str(size), "".join(files.pictures.get(name, [])[:1]), str(path))
             continue
         file, found = files.file(name, one.image.get("filename", "")), read_objects(one, size)
+        if not file:
+            continue
         for number, text in found.faults:
             files.fault(OBJECT, f"{path}: {text}", file, f"{path}#{number}")
         for kind, number, text in found.taken:

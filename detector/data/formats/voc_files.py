@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from detector.data.formats.voc_layout import ALL, SUFFIXES, Place, last_part, lists_of, match, scan
-from detector.data.formats.voc_splits import Names, divided, pick_list, plain, read_lines, without_suffix
+from detector.data.formats.voc_layout import ALL, SUFFIXES, Place, last_part, lists_of, match, scan, without_suffix
+from detector.data.formats.voc_splits import Names, divided, pick_list, plain, read_lines
 from detector.data.formats.voc_xml import Annotation, read_annotation
 from detector.data.problems import KINDS, Finding, Problems, declare, named
 from detector.errors import MissingFileError, UserError
@@ -87,7 +87,10 @@ class Files:
         self.faults.append((Finding(kind, text, picture, record), error))
 
     def file(self, name: str, said: str) -> str:
-        """The picture of an annotation file, below the root of the pictures; a likely name where there is none."""
+        """The picture of an annotation file, below the root of the pictures.
+
+        A likely name where there is none; "", and a fault, where several come into question.
+        """
         files = self.pictures.get(name, [])
         if len(files) > 1:
             alike = [file for file in files if os.path.basename(file) == os.path.basename(plain(said))]
@@ -95,7 +98,8 @@ class Files:
                 what = " and ".join(os.path.basename(file) for file in sorted(files))
                 text = f"{what} in {self.place.pictures} have its name; say which in <filename>, or delete the others"
                 self.fault(DOUBTFUL, f"{self.path(name)}: {text}", files[0], str(self.path(name)))
-            return (alike or files)[0]
+                return ""
+            return alike[0]
         if files:
             return files[0]
         suffix = os.path.splitext(plain(said))[1].lower()
@@ -130,10 +134,11 @@ def split_names(files: Files, split: str, problems: Problems) -> list[str]:
     passed: list[str] = []
     unlisted: list[str] = []
     if path is None:
-        names = divided(place, split, [*found.annotations, *left] if place.beside else [*found.annotations])
+        homes = {os.path.dirname(name) for name in found.annotations} if place.beside else set()
+        names = divided(place, split, [*found.annotations, *(name for name in left if os.path.dirname(name) in homes)])
         # Where only the annotation files are divided into folders, pictures of other splits are no news.
         whole = place.annotations in (place.every, place.home) or place.annotations.name == place.pictures.name
-        passed = [*left] if whole and not place.beside else []
+        passed = [name for name in left if whole and os.path.dirname(name) not in homes]
     else:
         names = _listed(files, path, split)
         if split != ALL:

@@ -165,10 +165,11 @@ def match(found: Scan) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
         for name in left:
             pictures.setdefault(short(name), []).append(name)
         lonely = [name for name in found.annotations if name not in chosen]
-        wanted = Counter(map(short, lonely))
+        wanted = Counter(short(without_suffix(name)) for name in lonely)
         for name in lonely:
-            names = pictures.get(short(name), [])
-            if len(names) == wanted[short(name)] == 1:
+            key = short(without_suffix(name))
+            names = pictures.get(key, [])
+            if len(names) == wanted[key] == 1:
                 chosen[name] = left.pop(names[0])
     return chosen, left
 
@@ -199,6 +200,12 @@ def alike(split: str, names: Iterable[str]) -> list[str]:
 def last_part(name: str) -> str:
     """A name without the folders above it."""
     return name.rpartition("/")[2]
+
+
+def without_suffix(name: str) -> str:
+    """A name without the suffix of a picture or an annotation file."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in SUFFIXES or suffix.lower() in (".xml", ".gif", ".avif") else name
 
 
 def _place(folder: Path) -> Place | None:

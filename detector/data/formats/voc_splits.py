@@ -1,6 +1,5 @@
 """The splits of a folder in VOC's layout: lists of pictures, however they write the names, and lists of classes."""
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
@@ -11,12 +10,12 @@ from detector.data.formats.voc_layout import (
     DIVISION,
     LISTS,
     SHELVES,
-    SUFFIXES,
     Place,
     alike,
     last_part,
     lists_of,
     parts_of,
+    without_suffix,
 )
 from detector.data.formats.voc_xml import read_bytes
 from detector.errors import MissingFileError, UserError
@@ -101,9 +100,13 @@ class Names:
         annotation file, or numbers, behind the picture.
         """
         flagged = all(_FLAG.fullmatch(line) for line in lines)
-        return [line if line in self._names else self._meant(line, flagged) for line in lines]
+        return [self._meant(line, flagged) for line in lines]
 
     def _meant(self, line: str, flagged: bool) -> str | None:
+        if line in self._names:
+            return line
+        if flagged and (name := line.rsplit(None, 1)[0]) in self._names:
+            return name
         texts = [line]
         for form in (*([_FLAG] if flagged else []), _PAIR, _NUMBERED):
             if found := form.fullmatch(line):
@@ -158,9 +161,3 @@ def plain(text: str) -> str:
             text = text[1:-1]
     text = text.replace("\\", "/").strip()
     return text.removeprefix("./")
-
-
-def without_suffix(name: str) -> str:
-    """A name without the suffix of a picture or an annotation file."""
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in SUFFIXES or suffix.lower() in (".xml", ".gif", ".avif") else name

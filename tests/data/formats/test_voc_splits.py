@@ -2,7 +2,9 @@
 
 import hashlib
 
-from detector.data.formats.voc_splits import divide
+import pytest
+
+from detector.data.formats.voc_splits import Names, divide
 
 
 def test_a_folder_without_lists_is_divided():
@@ -24,3 +26,47 @@ def test_a_folder_without_lists_is_divided():
         "test": 1,
     }
     assert divide("ab") == {"train": ["a", "b"], "val": [], "trainval": ["a", "b"], "test": []}
+
+
+NAMES = ["cam1/a", "cam1/b 1", "cam2/a", "top", "top 1", "last"]
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("cam1/a", "cam1/a"),
+        ('"cam1/a"', "cam1/a"),
+        ("'cam1/b 1'", "cam1/b 1"),
+        ("cam1/a.jpg", "cam1/a"),
+        ("cam1/a.JFIF", "cam1/a"),
+        ("cam1/a.xml", "cam1/a"),
+        (r"cam1\a.png", "cam1/a"),
+        (r".\cam1\a", "cam1/a"),
+        ("JPEGImages/cam1/a.jpg", "cam1/a"),
+        ("VOC2007/JPEGImages/top", "top"),
+        ("cells/cam2/a", "cam2/a"),
+        ("/home/me/data/cam2/a.jpg", "cam2/a"),
+        (r"D:\data\cam2\a.jpg", "cam2/a"),
+        ("b 1", "cam1/b 1"),
+        ("b 1.jpg", "cam1/b 1"),
+        ("images/top.jpg Annotations/top.xml", "top"),
+        ("top 4 1 2", "top"),
+        ("top 1", "top 1"),
+        # What might mean something else is lost
+        ("a", None),
+        ("cam3/a", None),
+        ("cam3/top", None),
+        ("top 2", None),
+        ("last 1", None),
+        ("cam1", None),
+        ("a.b/top.jpg", None),
+    ],
+)
+def test_names_in_lists_however_they_are_written(line, name):
+    assert Names(NAMES, "cells").meant(["top", line]) == ["top", name]
+
+
+def test_lists_of_one_class_end_in_flags():
+    assert Names(NAMES).meant(["cam1/a  1", "top -1", "cam1/b 1  0", "top 1 -1", '"cam2/a" 0', "last 1"]) == [
+        "cam1/a", "top", "cam1/b 1", "top 1", "cam2/a", "last",
+    ]  # fmt: skip

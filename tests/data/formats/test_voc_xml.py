@@ -1,10 +1,13 @@
 """One annotation file: broken ones, and objects however tools write them."""
 
+import math
+
+import numpy as np
 import pytest
 from helpers.voc import thing
 
 from detector.data.formats.voc import read
-from detector.data.formats.voc_xml import read_annotation
+from detector.data.formats.voc_xml import COMMA, EMPTY, SHAPE, THIN, WORD, read_annotation, read_objects, read_size
 
 LAUGHS = (
     '<?xml version="1.0"?><!DOCTYPE l [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
@@ -81,3 +84,157 @@ def test_a_file_larger_than_any_annotation_is_refused(voc, monkeypatch):
     monkeypatch.setattr("detector.data.formats.voc_xml.MAX_BYTES", path.stat().st_size - 1)
     with pytest.raises(ValueError, match=r"a\.xml: more than \d+ bytes, which no annotation of VOC needs"):
         read(voc.folder, "all")
+
+
+BOX = "<bndbox><xmin>11</xmin><ymin>21</ymin><xmax>60</xmax><ymax>70</ymax></bndbox>"
+
+
+@pytest.fixture
+def objects(tmp_path):
+    """objects(text, size): what is read of the <object>s in a text."""
+
+    def build(text, size=(96, 128)):
+        path = tmp_path / "a.xml"
+        path.write_text(f"<annotation>{text}</annotation>")
+        return read_objects(read_annotation(path), size)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("edges", "box", "kinds"),
+    [
+        ((11, 21, 60, 70), (10, 20, 50, 50), []),
+        (("11.0", "2.1e1", "60.25", 70), (10, 20, 50.25, 50), []),
+        ((0, 0, 127, 95), (-1, -1, 128, 96), []),
+        ((11, 21, 11, 70), (10, 20, 1, 50), [THIN]),
+        ((11, 21, 60, 21), (10, 20, 50, 1), [THIN]),
+        ((11.5, 21, 11.5, 70), (10.5, 20, 1, 50), [THIN]),
+        ((11, 21, 11, 21), (10, 20, 0, 0), []),  # a click: dropped as broken
+        ((60, 21, 11, 70), (59, 20, -49, 50), []),
+        ((60, 21, 11, 21), (59, 20, -49, 1), []),
+        (("10,75", 21, "60,25", "70,5"), (9.75, 20, 50.5, 50.5), [COMMA]),
+        (("0,125", 21, "60,1250", 70), (-0.875, 20, 61, 50), [COMMA]),
+        ((1, 21, "1,250", 70), (0, 20, 1.25, 50), [COMMA]),  # 1250 lies beyond 128
+    ],
+)
+def test_edges_count_pixels_from_one(objects, edges, box, kinds):
+    found = objects(thing("x", edges))
+    assert found.objects[0].box == pytest.approx(box)
+    assert [one[0] for one in found.taken] == kinds
+    assert not found.faults
+
+
+@pytest.mark.parametrize("size", [(96, 1500), (0, 0)])
+def test_a_comma_that_may_part_thousands_is_refused(objects, size):
+    (fault,) = objects(thing("x", (1, 21, "1,250", 70)), size).faults
+    assert fault == (
+        1,
+        "object 1 ('x'): xmax is '1,250', which may mean a thousand or a fraction; write a decimal point",
+    )
+    assert not objects(thing("x", (1, "1,250", 9, 70)), (96, 1500)).faults  # below the picture's 96 rows
+
+
+@pytest.mark.parametrize("text", ["1,2,3", "1.234,5", "1,", ",5", "1, 5"])
+def test_other_commas_are_no_numbers(objects, text):
+    (fault,) = objects(thing("x", (1, 21, text, 70))).faults
+    assert "which is no number" in fault[1]
+
+
+@pytest.mark.parametrize(
+    ("flag", "difficult", "said"),
+    [
+        ("0", False, False), ("1", True, False), ("", False, False), (None, False, False),
+        *((word, False, True) for word in ("Unspecified", "False", "NO", "None", "0.0", "-0", "unknown")),
+        *((word, True, True) for word in ("True", "yes", "2", "-1", "1.0", "0.5")),
+    ],
+)  # fmt: skip
+def test_words_for_difficult(objects, flag, difficult, said):
+    found = objects(thing("x", (1, 1, 5, 5), flag))
+    assert found.objects[0].difficult is difficult
+    assert found.taken == ([(WORD, 1, f"its <difficult> is {flag!r}")] if said else [])
+
+
+@pytest.mark.parametrize("flag", ["maybe", "nan", "inf", "0 1"])
+def test_other_words_for_difficult_are_refused(objects, flag):
+    assert objects(thing("x", (1, 1, 5, 5), flag)).faults == [
+        (1, f"object 1 ('x'): difficult is {flag!r}; it has to be 0 or 1")
+    ]
+
+
+EMPTY_BOX = "<bndbox><xmin/><ymin/><xmax/><ymax/></bndbox>"
+
+
+@pytest.mark.parametrize(
+    "text", ["<object/>", "<object><pose>Left</pose></object>", f"<object><name/>{EMPTY_BOX}</object>"]
+)
+def test_an_empty_object_is_passed_over(objects, text):
+    found = objects(f"{text}<object><name>x</name>{BOX}</object>{text}")
+    assert ([one.number for one in found.objects], found.faults) == ([2], [])
+    assert found.taken == [(EMPTY, n, "it has neither a class nor a box") for n in (1, 3)]
+
+
+def test_parts_are_not_the_object(objects):
+    part = "<part><name>head</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax></bndbox></part>"
+    for text in (f"{part}<name>x</name>{BOX}", f"<name>x</name>{BOX}{part}"):
+        (one,) = objects(f"<object>{text}</object>").objects
+        assert (one.name, one.box) == ("x", (10, 20, 50, 50))
+    assert objects(f"<object>{part}</object>").taken == [(EMPTY, 1, "it has neither a class nor a box")]
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        "<x1>10</x1><y1>10</y1><x2>50</x2><y2>12.5</y2><x3>30</x3><y3>60</y3>",
+        "<pt><x>10</x><y>10</y></pt><pt><x>50</x><y>12.5</y></pt><pt><x>30</x><y>60</y></pt>",
+        "<point><x>30</x><y>60</y></point><point><x>50</x><y>10</y></point><point><x>10</x><y>11</y></point>",
+    ],
+)
+def test_a_polygon_counts_as_the_box_around_it(objects, points):
+    found = objects(f"<object><name>x</name><polygon>{points}</polygon></object>")
+    assert found.objects[0].box == (10, 10, 40, 50)
+    assert found.taken == [(SHAPE, 1, "it is a polygon")]
+    whole = objects(f"<object><name>x</name><polygon>{points}</polygon>{BOX}</object>")
+    assert (whole.objects[0].box, whole.taken) == ((10, 20, 50, 50), [])
+
+
+def test_a_polygon_of_unequal_halves_is_refused(objects):
+    (fault,) = objects("<object><name>x</name><polygon><x1>1</x1><y1>2</y1><x2>3</x2></polygon></object>").faults
+    assert fault[1] == "object 1 ('x'): its polygon has 2 x and 1 y"
+
+
+def turned(*values):
+    sides = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("cx", "cy", "w", "h", "angle"), values))
+    return f"<object><type>robndbox</type><name>x</name><robndbox>{sides}</robndbox></object>"
+
+
+@pytest.mark.parametrize("angle", [0, 0.3, math.pi / 2, 2.5, -0.3])
+def test_a_turned_box_counts_as_the_upright_box_around_it(objects, angle):
+    found = objects(turned(40, 45, 30, 20, angle))
+    corners = np.array([(x, y) for x in (-15, 15) for y in (-10, 10)])
+    corners = corners @ np.array([(math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))]) + (40, 45)
+    low, high = corners.min(0), corners.max(0)
+    np.testing.assert_allclose(found.objects[0].box, (*low, *(high - low)))
+    assert found.taken == [(SHAPE, 1, "it is a robndbox")]
+
+
+def test_an_angle_in_degrees_is_refused(objects):
+    (fault,) = objects(turned(40, 45, 30, 20, 45)).faults
+    assert fault[1] == "object 1 ('x'): its angle is 45; it is in radians, at most 6.28"
+
+
+@pytest.mark.parametrize(
+    ("sides", "size"),
+    [
+        ("<width>128.0</width><height>96.0</height>", (96, 128)),
+        ("<width>128,0</width><height>96</height>", (96, 128)),
+        ("<width/><height/>", (0, 0)),
+        ("<width>128</width>", (0, 0)),
+        ("<width>0</width><height>96</height>", (0, 0)),
+        ("<width>-1</width><height>-1</height>", (0, 0)),
+        ("<width>None</width><height>Unspecified</height>", (0, 0)),
+    ],
+)
+def test_sizes_and_what_stands_for_none(tmp_path, sides, size):
+    (tmp_path / "a.xml").write_text(f"<annotation><size>{sides}</size></annotation>")
+    assert read_size(read_annotation(tmp_path / "a.xml")) == size
