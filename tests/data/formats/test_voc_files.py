@@ -110,7 +110,7 @@ def test_all_that_is_broken_is_found_in_one_pass(voc):
     voc.add("a", [thing("x", (1, "wide", 5, 5)), *X, thing("", (1, 1, 5, 5))])
     voc.add("b", X)
     (voc.annotations / "c.xml").write_text("<annotation>")
-    voc.add("d", X)
+    voc.add("d", X, filename="e.png")
     picture(voc.pictures / "d.bmp")
     voc.add("f", X, written_size=("tall", 3))
     voc.split("train", "a", "b", "c", "lost", "d", "b.png", "f")
