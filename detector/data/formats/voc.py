@@ -7,7 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from detector.data.formats.voc_files import Files, split_names
-from detector.data.formats.voc_layout import ALL, ANNOTATIONS, DIVISION, LISTS, PICTURES, files_below, find_place
+from detector.data.formats.voc_layout import (
+    ALL,
+    ANNOTATIONS,
+    DIVISION,
+    LISTS,
+    PICTURES,
+    files_below,
+    find_place,
+    splits,
+)
 from detector.data.formats.voc_splits import divide, listed_classes
 from detector.data.formats.voc_xml import (
     COMMA,
@@ -27,7 +36,18 @@ from detector.data.problems import KINDS, SHOWN, Finding, Problems, declare, nam
 from detector.data.sizes import measured
 from detector.errors import UserError, cut
 
-__all__ = ["ALL", "ANNOTATIONS", "CLASSES", "DIVISION", "LISTS", "PICTURES", "divide", "read", "read_annotation"]
+__all__ = [
+    "ALL",
+    "ANNOTATIONS",
+    "CLASSES",
+    "DIVISION",
+    "LISTS",
+    "PICTURES",
+    "divide",
+    "read",
+    "read_annotation",
+    "splits",
+]
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",

@@ -94,6 +94,16 @@ def find_place(folder: Path, split: str) -> tuple[Place, str]:
     return place, split
 
 
+def splits(folder: Path) -> list[str]:
+    """The splits that a folder has, as far as they have a name; empty where it is not in VOC's layout."""
+    place = _place(folder)
+    if place is None and not any((folder / name).is_dir() for name in (*ANNOTATIONS, *PICTURES)):
+        return []
+    parts = parts_of(place) if place else {}
+    named = [name for known in OTHER_NAMES for name in alike(known, parts)]
+    return [*(lists_of(folder) or named or DIVISION), ALL]
+
+
 def lists_of(folder: Path) -> dict[str, Path]:
     """The lists of a folder's splits by name."""
     for home in (folder / LISTS, folder / Path(LISTS).parent):
