@@ -103,7 +103,8 @@ def test_what_filename_says_is_not_another_files_picture(voc):
     voc.add("c", X, suffix=None, filename="a.png")  # left over from a copy
     voc.add("e", X, suffix=None, filename="C:\\photos\\d.png")
     picture(voc.pictures / "d.png")
-    assert read(voc.folder, "all").file_names.tolist() == ["a.png", "c.png", "d.png"]
+    voc.add("f", X, suffix=None, filename="d.png")
+    assert read(voc.folder, "all").file_names.tolist() == ["a.png", "c.png", "d.png", "f.png"]
 
 
 def test_all_that_is_broken_is_found_in_one_pass(voc):
