@@ -8,6 +8,7 @@ from PIL import Image
 
 from detector.data import catalog
 from detector.data.catalog import load_dataset
+from detector.data.check import check_training
 from detector.data.formats.voc import CLASSES, read
 from detector.data.loader import build_test_datasets, build_train_dataset, test_loader, train_loader
 from detector.data.problems import Problems
@@ -113,6 +114,56 @@ def test_classes_may_be_listed(voc):
     (voc.folder / "classes.txt").write_text("dog\ndog\n")
     with pytest.raises(ValueError, match=r"classes\.txt: write the name of each class once"):
         read(voc.folder, "all")
+
+
+def test_the_label_map_of_annotation_tools_lists_classes(voc):
+    voc.add("a", [thing("cat", (1, 1, 5, 5)), thing("a: dog", (1, 1, 5, 5))])
+    lines = (
+        "# label:color_rgb:parts:actions",
+        "background:0,0,0::",
+        "cat:1,2,3::",
+        "bird:1,2,3:wing,tail:",
+        "a: dog:1,2,3::",
+    )
+    (voc.folder / "labelmap.txt").write_text("".join(f"{line}\n" for line in lines))
+    index = read(voc.folder, "all")
+    assert (index.classes, index.labels.tolist(), index.listed) == (["cat", "bird", "a: dog"], [0, 2], True)
+    (voc.folder / "labelmap.txt").write_text("background:0,0,0::\nbird:1,2,3::\n")
+    with pytest.raises(
+        ValueError, match=r"object 1 \('cat'\): unknown class; the classes are bird \(listed in .*map\.txt\)"
+    ):
+        read(voc.folder, "all")
+    problems = Problems(everything=True)
+    assert len(read(voc.folder, "all", problems=problems).labels) == 0
+    assert [one.record for one in problems.findings] == [str(voc.annotations / f"a.xml#{n}") for n in (1, 2)]
+    (voc.folder / "classes.txt").write_text("a: dog\ncat\n")
+    assert read(voc.folder, "all").classes == ["a: dog", "cat"]
+    (voc.folder / "classes.txt").unlink()
+    (voc.folder / "labelmap.txt").unlink()
+    assert not read(voc.folder, "all").listed
+    assert read(voc.folder, "all", ["cat", "a: dog"]).listed
+
+
+def test_missing_pictures_are_listed_before_the_first_step(voc, cfg):
+    for name in "abcd":
+        voc.add(name, [thing("x", (1, 1, 5, 5))], suffix=None if name in "bd" else ".png")
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST, cfg.MODEL.NUM_CLASSES = ("voc:cells:all",), (), 1
+    dataset = build_train_dataset(cfg)
+    with pytest.raises(
+        UserError, match=r"2 of 4 pictures cannot be used:\n.*b\.jpg: there is no such picture\n.*d\.jpg"
+    ):
+        check_training(dataset, {}, "stop")
+    assert check_training(dataset, {}, "skip")[0].image_ids == ["a", "c"]
+
+
+def test_one_pixel_is_an_object_and_a_point_is_none(voc):
+    voc.add("a", [thing("x", (5, 5, 5, 9)), thing("x", (5, 5, 5, 5)), thing("x", (60, 40, 60, 30))])
+    problems = Problems(everything=True)
+    index = read(voc.folder, "all", problems=problems)
+    assert (index.boxes.tolist(), index.areas.tolist()) == ([[4, 4, 5, 9]], [5])
+    assert [(one.kind, one.record[-3:]) for one in problems.findings] == [
+        ("voc-one-pixel", "l#1"), ("flat-box", "l#2"), ("flat-box", "l#3"),
+    ]  # fmt: skip
 
 
 def test_what_is_missing_is_named(voc, tmp_path):
