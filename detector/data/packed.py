@@ -152,8 +152,12 @@ def check_same_classes(first: PackedIndex, other: PackedIndex) -> None:
         if (names := lacking(one, others.classes))
     ]
     differences.append(f"the first difference is label {label}: {describe(ours)} against {describe(theirs)}")
-    remedies = {"voc": "list the same classes in a classes.txt of each folder", "yolo": "give both the same `names`"}
-    remedy = remedies.get(other.kind if other.kind == first.kind else "", "give both files the same `categories`")
+    remedies = {
+        "coco": "give both files the same `categories`",
+        "voc": "list the same classes in a classes.txt of each folder",
+        "yolo": "give both the same `names`",
+    }
+    remedy = remedies[other.kind] if other.kind == first.kind else "give both the same classes"
     raise UserError(
         f"{first.path} and {other.path} list different categories ({len(ours)} and {len(theirs)}): "
         f"{'; '.join(differences)}; {remedy}, in the same order: a class may be listed that has no object"

@@ -61,7 +61,10 @@ def find_sources(
         if first is None:
             first = next((index for index in indexes if index.listed), None) or _agreed(cfg, part, indexes)
         # Lists that differ come first: a number of classes that fits one of them would be refused for the other.
-        indexes = [_beside(first, index) for index in indexes]
+        try:
+            indexes = [_beside(first, index) for index in indexes]
+        except UserError as error:
+            raise UserError(f"DATASETS.{part}: {error}") from None
     check_number(cfg, indexes[0], outputs)
     return [replace(source, index=index) for source, index in zip(sources, indexes, strict=True)]
 
@@ -69,16 +72,18 @@ def find_sources(
 def _agreed(cfg: CfgNode, part: str, indexes: Sequence[PackedIndex]) -> PackedIndex:
     """One of the indexes under the list of all, which nobody wrote in this part of DATASETS.
 
-    It is that of the other part, or else the union of both. What is missing there is none of this part's business.
+    It is that of the other part where that has all their classes, or else the union of what nobody listed. What is
+    missing in the other part, or does not fit, is told when that is read.
     """
-    others: list[Source] = []
+    every = list(indexes)
     for entry in cfg.DATASETS.TEST if part == "TRAIN" else cfg.DATASETS.TRAIN:
         with suppress(MissingFileError):
-            others.append(load_dataset(entry, cfg.DATASETS.ROOT, Problems()))
-    for other in others:
-        if other.index.listed:
-            return other.index
-    names = sorted({name for index in (*indexes, *(other.index for other in others)) for name in index.classes})
+            other = load_dataset(entry, cfg.DATASETS.ROOT, Problems()).index
+            if not other.listed:
+                every.append(other)
+            elif not any(lacking(index, other.classes) for index in indexes):
+                return other
+    names = sorted({name for index in every for name in index.classes})
     if not names:
         paths = ", ".join(str(index.path) for index in indexes)
         raise UserError(
