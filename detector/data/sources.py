@@ -77,7 +77,7 @@ def _agreed(cfg: CfgNode, part: str, indexes: Sequence[PackedIndex]) -> PackedIn
     """
     every = list(indexes)
     for entry in cfg.DATASETS.TEST if part == "TRAIN" else cfg.DATASETS.TRAIN:
-        with suppress(MissingFileError):
+        with suppress(UserError):
             other = load_dataset(entry, cfg.DATASETS.ROOT, Problems()).index
             if not other.listed:
                 every.append(other)

@@ -150,7 +150,7 @@ def test_the_classes_of_folders_are_those_of_training_and_test_together(rare, vo
 
 
 def test_what_is_missing_in_the_other_part_is_no_matter(rare):
-    rare.DATASETS.TEST += ("voc:gone:all",)
+    rare.DATASETS.TEST += ("voc:gone:all", "no_such_name")
     train = build_train_dataset(rare)
     assert train.classes == ["blue", "red", "white"]
     with pytest.raises(FileNotFoundError, match=r"DATASETS\.TEST: dataset 'voc:gone:all'"):
