@@ -6,9 +6,10 @@ import shutil
 import pytest
 
 from detector.data import missing
-from detector.data.catalog import load_dataset
+from detector.data.catalog import Source, load_dataset
 from detector.data.check import check_tests, check_training
 from detector.data.dataset import CocoDetection, JoinedDataset
+from detector.data.index import load_index
 from detector.data.transforms import Compose
 from detector.errors import UserError
 
@@ -19,14 +20,14 @@ def _empty_cache(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def named(coco, tmp_path):
+def named(coco):
     """named("images/{}"): three pictures 1.png, .. in the folder images whose records name them so."""
     coco.dataset([(20, 30)] * 3)
 
     def build(form, name="val", folder=coco.images):
         images = [{"id": i, "file_name": form.format(f"{i}.png"), "height": 20, "width": 30} for i in (1, 2, 3)]
         path = coco.annotate([{"bbox": [2, 3, 10, 8]}], images, name=f"{name}.json")
-        return CocoDetection(load_dataset(f"{folder}:{path}", tmp_path), Compose([]))
+        return CocoDetection(Source(name, folder, load_index(path)), Compose([]))  # names as they stand
 
     return build
 
