@@ -130,7 +130,7 @@ class Boxes(Dataset[int]):
         return len(self.dataset)
 
     def __getitem__(self, item: int) -> int:
-        sample = self.dataset._sample(item)
+        sample = sample_of(self.dataset.index, int(self.dataset.positions[item]))
         return len(sample.boxes) + len(sample.ignore)
 
 
