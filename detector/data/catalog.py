@@ -12,6 +12,7 @@ from typing import NamedTuple
 from detector.data.formats import voc
 from detector.data.formats.voc import ALL, ANNOTATIONS, CLASSES, DIVISION, LISTS, PICTURES
 from detector.data.index import load_index
+from detector.data.names import leads_out, with_real_names
 from detector.data.packed import PackedIndex
 from detector.data.problems import Problems
 from detector.data.shapes import ensure_shapes
@@ -128,7 +129,7 @@ def load_dataset(entry: str, root: str | Path, problems: Problems | None = None)
         raise MissingFileError(
             f"dataset {entry!r}: its annotation file is expected at {place.annotations}; {_hint(entry, root)}"
         )
-    index = load_index(place.annotations, place.folder, problems)
+    index = with_real_names(load_index(place.annotations, place.folder, problems), place.folder, problems)
     return Source(entry if named else place.annotations.stem, place.folder, index)
 
 
@@ -139,18 +140,13 @@ def check_inside(source: Source) -> None:
     """
     names = source.index.file_names.tolist()
     doubtful = [i for i, name in enumerate(names) if ".." in name or ":" in name or name[:1] in ("/", "\\", "~")]
-    outside = [i for i in doubtful if _leads_out(names[i])]
+    outside = [i for i in doubtful if leads_out(names[i])]
     if outside:
         raise UserError(
             f"{names[outside[0]]!r} ({source.index.record(outside[0])}) lies outside the folder of pictures "
             f"{source.folder} ({len(outside)} such records): name files relative to it, or write "
             "DATASETS.ALLOW_OUTSIDE True if you trust the annotations"
         )
-
-
-def _leads_out(name: str) -> bool:
-    drive, path = os.path.splitdrive(name)
-    return bool(drive) or os.path.isabs(path) or os.path.normpath(path).split(os.sep)[0] == os.pardir
 
 
 def _find(entry: str, root: Path) -> Location | VocLocation:

@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from detector.data.capacity import check_shared_memory, usable_workers
 from detector.data.dataset import CocoDetection, JoinedDataset, RecordError
 from detector.data.pipeline import Colour, build_transforms
+from detector.data.plausible import check_apart
 from detector.data.repeats import Repeats, repeat_factors
 from detector.data.samplers import Draw, TrainBatches, eval_batches
 from detector.data.sources import find_sources, to_train_on
@@ -108,6 +109,8 @@ def build_test_datasets(
             copies += 1
             name = f"{source.name}_{copies}"
         datasets[name] = CocoDetection(replace(source, name=name), transforms, cfg.SEED)
+    if train:
+        check_apart(train.datasets if isinstance(train, JoinedDataset) else [train], list(datasets.values()))
     return datasets
 
 

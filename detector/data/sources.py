@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 
 from detector.data.catalog import FORMS, Source, check_inside, load_dataset
 from detector.data.packed import PackedIndex, check_same_classes
+from detector.data.plausible import check_plausible
 from detector.errors import MissingFileError, UnknownNameError, UserError
 from detector.structures import real_outputs
 
@@ -38,6 +39,7 @@ def find_sources(
     if not cfg.DATASETS.ALLOW_OUTSIDE:
         for source in sources:
             check_inside(source)
+    check_plausible(part, sources, crowds=cfg.DATASETS.CROWDS != "objects")
     if cfg.DATASETS.CROWDS == "objects":
         sources = [_with_crowds(source) for source in sources]
     first = train if train is not None else next((source.index for source in sources if source.index.classes), None)
