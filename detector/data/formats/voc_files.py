@@ -115,8 +115,9 @@ class Files:
                 continue
             one = self.annotation(self.path(name))
             said = plain(one.image.get("filename", "")) if isinstance(one, Annotation) else ""
-            here = name[: -len(last_part(name))] + last_part(said)
-            for file in (said, here):
+            parts = said.split("/")
+            ends = ["/".join(parts[i:]) for i in range(len(parts))]  # a path of another machine may end in ours
+            for file in (said, name[: -len(last_part(name))] + last_part(said), *ends):
                 if file in by_file and by_file[file] in self.left:
                     self.pictures[name] = [file]
                     del self.left[by_file[file]]
