@@ -17,7 +17,7 @@ from detector.data.formats.voc_layout import (
     find_place,
     splits,
 )
-from detector.data.formats.voc_splits import divide, listed_classes
+from detector.data.formats.voc_splits import CLASS_FILE, divide, listed_classes
 from detector.data.formats.voc_xml import (
     COMMA,
     EMPTY,
@@ -40,6 +40,7 @@ __all__ = [
     "ALL",
     "ANNOTATIONS",
     "CLASSES",
+    "CLASS_FILE",
     "DIVISION",
     "LISTS",
     "PICTURES",

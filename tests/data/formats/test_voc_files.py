@@ -98,6 +98,23 @@ def test_a_missing_picture_gets_a_likely_name(voc):
     assert read(voc.folder, "all").file_names.tolist() == ["a.png", "b.jpg", "c.jpg"]
 
 
+@pytest.mark.parametrize("said", ["1.png", "D:\\set\\1.png", "/home/me/1.png", "JPEGImages/1.png", "./1.png"])
+@pytest.mark.parametrize("home", ["", "cam1/"])
+def test_what_filename_says_may_be_a_path_of_another_machine(tmp_path, said, home):
+    for place in ("JPEGImages", "Annotations"):
+        (tmp_path / place / home).mkdir(parents=True)
+    picture(tmp_path / "JPEGImages" / f"{home}1.png")
+    text = f"<annotation><filename>{said}</filename></annotation>"
+    (tmp_path / "Annotations" / f"{home}other.xml").write_text(text)
+    assert read(tmp_path).file_names.tolist() == [f"{home}1.png"]
+    text = text.replace("1.png", "cam2/1.png")
+    (tmp_path / "Annotations" / f"{home}other.xml").write_text(text)
+    (tmp_path / "JPEGImages" / "cam2").mkdir()
+    picture(tmp_path / "JPEGImages" / "cam2" / "1.png")
+    (tmp_path / "JPEGImages" / f"{home}1.png").unlink()
+    assert read(tmp_path).file_names.tolist() == ["cam2/1.png"]
+
+
 def test_what_filename_says_is_not_another_files_picture(voc):
     voc.add("a", X, filename="b.png")
     voc.add("c", X, suffix=None, filename="a.png")  # left over from a copy
