@@ -1,0 +1,26 @@
+"""Sentences that say what a format cannot hold of an index."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from detector.data.packed import PackedIndex
+
+
+def counted(rows: np.ndarray, what: str) -> list[str]:
+    """A sentence that begins with the number of true values; none where there are none."""
+    return [f"{int(rows.sum())} {what}"] if rows.any() else []
+
+
+def lost_ids(index: PackedIndex, natural: Sequence[int]) -> list[str]:
+    """What a format that knows classes by name, and pictures by file, loses of a COCO file.
+
+    natural: [C] the ids that classes have there.
+    """
+    if index.kind != "coco":
+        return []
+    losses = [f"{len(index)} pictures and {len(index.labels)} boxes lose their ids: a picture is known by its name"]
+    if number := sum(a != b for a, b in zip(index.category_ids, natural, strict=True)):
+        losses.append(f"{number} classes lose their ids: their order alone is kept")
+    other = ~np.isclose(index.areas, index.boxes_xywh[:, 2:].prod(1), rtol=1e-6)
+    return [*losses, *counted(other, "areas that are not the box's, such as those of masks, are not kept")]
