@@ -107,15 +107,15 @@ def read_layers(path: Path) -> list[Layer]:
     return layers
 
 
-def parse(text: str | bytes, source: str, nodes: int = MAX_NODES) -> dict[str, Any]:
+def parse(text: str | bytes, source: str, nodes: int | None = None) -> dict[str, Any]:
     """A YAML text as nested dicts of texts; an empty text is an empty dict. Errors as `read_layers` has them.
 
-    nodes: how many keys and values it may have.
+    nodes: how many keys and values it may have, None for MAX_NODES.
     """
     if len(text) > MAX_BYTES:
         raise UserError(f"{source}: more than {MAX_BYTES} bytes, which no config needs; is it another file?")
     try:
-        tree = _Loader(_decoded(text, source), nodes).get_single_data()
+        tree = _Loader(_decoded(text, source), MAX_NODES if nodes is None else nodes).get_single_data()
     except _LimitError as error:
         raise UserError(f"{source}, line {error.mark.line + 1}: {error}") from None
     except yaml.MarkedYAMLError as error:

@@ -53,23 +53,30 @@ def find_label_files(folder: str, names: Sequence[str], scanned: Sequence[str]) 
     """
     stems: dict[str, set[str]] = {}
     homes: dict[str, str] = {}
+    used: dict[str, set[str]] = {}
     labels, expected = [], ""
     for name in names:
         place, _, base = name.rpartition("/")
         if place not in homes:
-            homes[place] = label_folder(os.path.join(folder, place) if place else folder)
-            stems.setdefault(homes[place], _stems(homes[place]))
+            home = homes[place] = label_folder(os.path.join(folder, place) if place else folder)
+            stems.setdefault(home, _stems(home))
+            used.setdefault(home, set())
         home, stem = homes[place], os.path.splitext(base)[0]
-        there = stem in stems[home]
-        labels.append(os.path.join(home, f"{stem}.txt") if there else "")
-        expected = expected or ("" if there else os.path.join(home, f"{stem}.txt"))
-    used = {os.path.abspath(path) for path in labels if path}
-    every: dict[str, None] = {}
+        path = f"{home}{os.sep}{stem}.txt"
+        if stem in stems[home]:
+            labels.append(path)
+            used[homes[place]].add(stem)
+        else:
+            labels.append("")
+            expected = expected or path
+    taken: dict[str, set[str]] = {}
+    for home, some in used.items():
+        taken.setdefault(os.path.abspath(home), set()).update(some)
+    stray: dict[str, None] = {}
     for one in dict.fromkeys(map(label_folder, scanned)):
         for place, _, _ in os.walk(one):
-            found = stems[place] if place in stems else _stems(place)
-            every |= dict.fromkeys(os.path.join(place, f"{stem}.txt") for stem in sorted(found - _OTHERS))
-    stray = [path for path in every if os.path.abspath(path) not in used]
+            others = _stems(place) - taken.get(os.path.abspath(place), set()) - _OTHERS
+            stray |= dict.fromkeys(f"{place}{os.sep}{stem}.txt" for stem in sorted(others))
     return LabelFiles(labels, expected, [path for path in stray if not os.path.basename(path).startswith("README")])
 
 

@@ -59,12 +59,12 @@ def read(path: str | Path, split: str = "train", problems: Problems | None = Non
     layout = find_layout(Path(path))
     pictures = find_pictures(layout, split, problems)
     folder = home_of(layout, pictures)
-    names = [relative(folder, path) for path in pictures.paths]
+    names = relative(folder, pictures.paths)
+    files = find_label_files(str(folder), names, pictures.folders)
     sizes = _sizes(folder, names, problems)
     seen = np.flatnonzero(sizes.all(1)).tolist()
-    if len(seen) < len(names):
-        names, sizes = [names[i] for i in seen], sizes[seen]
-    files = find_label_files(str(folder), names, pictures.folders)
+    names, sizes = [names[i] for i in seen], sizes[seen]
+    files = files._replace(labels=[files.labels[i] for i in seen])
     ids = _image_ids(layout, names, problems)
     _tell_files(layout, names, files, problems)
     return _pack(layout, folder, names, ids, sizes, files.labels, problems)
@@ -128,7 +128,7 @@ def _pack(
     limits = sizes[:, ::-1][images]
     sides = values[:, 3:] * limits
     boxes_xywh = np.concatenate([values[:, 1:3] * limits - sides / 2, sides], 1)
-    short = [relative(layout.roots[0], label) for label in labels]
+    short = relative(layout.roots[0], labels)
     ids = np.array([f"{short[i]}:{n}" for i, n in zip(images.tolist(), numbers.tolist(), strict=True)], np.str_)
 
     def where(row: int) -> tuple[str, str]:

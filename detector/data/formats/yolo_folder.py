@@ -372,7 +372,14 @@ def home_of(layout: Layout, pictures: Pictures) -> Path:
         return root
 
 
-def relative(folder: Path, path: str) -> str:
-    """A path from a folder, with slashes; one outside of it whole."""
-    home, whole = os.path.join(os.path.abspath(folder), ""), os.path.abspath(path) if path else ""
-    return (whole.removeprefix(home) if whole.startswith(home) else whole).replace(os.sep, "/")
+def relative(folder: Path, paths: Sequence[str]) -> list[str]:
+    """Paths from a folder, with slashes; those outside of it whole."""
+    near, home = os.path.join(folder, ""), os.path.join(os.path.abspath(folder), "")
+
+    def one(path: str) -> str:
+        if path.startswith(near):
+            return path[len(near) :].replace(os.sep, "/")
+        whole = os.path.abspath(path)
+        return (whole.removeprefix(home) if whole.startswith(home) else whole).replace(os.sep, "/")
+
+    return [one(path) if path else "" for path in paths]
