@@ -8,7 +8,7 @@ import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Literal, get_args
@@ -18,6 +18,7 @@ from detector.data.catalog import Source, check_inside
 from detector.data.endings import JPEG, PNG
 from detector.data.formats import write_coco, write_voc, write_yolo
 from detector.data.packed import check_same_classes
+from detector.data.turning import as_stored, upright
 from detector.errors import FileAccessError, MissingFileError, UserError
 from detector.files import user_path
 
@@ -78,10 +79,21 @@ def write_datasets(sources: Mapping[str, Source], form: Form, folder: str | Path
     _check_empty(folder)
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / f".unfinished.{secrets.token_hex(4)}"
+    placed: list[Path] = []
     try:
         written = _write(sources, form, folder, aside, link)
+        # Whoever looks meanwhile, or after a crash, finds no data set: of each form, this is what makes it one.
+        last = {"coco": write_coco.ANNOTATIONS, "voc": write_voc.ANNOTATIONS, "yolo": write_yolo.YAML}[form]
+        for path in sorted(aside.iterdir(), key=lambda path: path.name == last):
+            placed.append(folder / path.name)
+            os.rename(path, placed[-1])
+        aside.rmdir()
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        for path in (aside, *placed):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         if new:
             _remove_empty(folder)
         raise
@@ -95,7 +107,9 @@ def _write(sources: Mapping[str, Source], form: Form, folder: Path, aside: Path,
     boxes = 0
     for split, source in sources.items():
         place = Path(writer.IMAGES) / ("" if form == "voc" else split)
+        source, turned = _framed(source, form)
         names, said = new_names(source, form, taken if form == "voc" else Counter())
+        said += [f"{turned} pictures are turned by their EXIF tag, and so are their boxes now"] if turned else []
         _bring(source, aside / place, names, link)
         said += writer.write(source.index, aside, split, names)
         boxes += int(writer.held(source.index).sum())
@@ -103,17 +117,20 @@ def _write(sources: Mapping[str, Source], form: Form, folder: Path, aside: Path,
     if form == "yolo":
         splits = {split: f"{write_yolo.IMAGES}/{split}" for split in sources}
         write_yolo.write_yaml(aside, splits, next(iter(sources.values())).index.classes)
-    # Whoever looks meanwhile, or after a crash, finds no data set: of each form, this is what makes it one.
-    last = {"coco": write_coco.ANNOTATIONS, "voc": write_voc.ANNOTATIONS, "yolo": write_yolo.YAML}[form]
-    for path in sorted(aside.iterdir(), key=lambda path: path.name == last):
-        os.rename(path, folder / path.name)
-    aside.rmdir()
     return Written(
         entries=[_entry(form, folder, split) for split in sources],
         losses=losses,
         pictures=sum(len(source.index) for source in sources.values()),
         boxes=boxes,
     )
+
+
+def _framed(source: Source, form: Form) -> tuple[Source, int]:
+    """The source with the boxes where the format wants them in pictures that an EXIF tag turns, and their number."""
+    if (form == "yolo") == (source.index.kind == "yolo"):
+        return source, 0
+    index, number = (upright if form == "yolo" else as_stored)(source.index, source.folder)
+    return replace(source, index=index), number
 
 
 def _entry(form: Form, folder: Path, split: str) -> str:
