@@ -17,6 +17,7 @@ from detector.console import progress
 from detector.data.catalog import Source, check_inside
 from detector.data.endings import JPEG, PNG
 from detector.data.formats import write_coco, write_voc, write_yolo
+from detector.data.formats.losses import one_line
 from detector.data.packed import check_same_classes
 from detector.data.turning import as_stored, upright
 from detector.errors import FileAccessError, MissingFileError, UserError
@@ -208,7 +209,7 @@ def _portable(name: str, drop: Sequence[str]) -> str:
     """A name with slashes that can stand in a text file; without the folders `drop`."""
     parts = os.path.normpath(name).replace(os.sep, "/").split("/")
     parts = [part for part in parts[:-1] if part.lower() not in {one.lower() for one in drop}] + parts[-1:]
-    return "/".join("".join(c if c.isprintable() else "_" for c in part) for part in parts)
+    return one_line("/".join(parts), "_")
 
 
 def _visible(name: str) -> str:

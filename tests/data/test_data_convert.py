@@ -230,6 +230,24 @@ def test_one_stem_one_picture(tmp_path, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_names_that_no_text_can_hold(tmp_path, form):
+    """A Latin-1 name of an old archive, and one with a line break."""
+    folder = tmp_path / "yolo"
+    draw(folder / "x.png")
+    for name in (b"caf\xe9.png", b"a\nb.png"):
+        with open(os.fsencode(folder) + b"/" + name, "wb") as file:
+            file.write((folder / "x.png").read_bytes())
+        with open(os.fsencode(folder) + b"/" + name.replace(b"png", b"txt"), "w") as file:
+            file.write("0 0.5 0.5 0.5 0.5")
+    (folder / "data.yaml").write_text("names: [x]\ntrain: .\n")
+    written = write_dataset(load_dataset(f"yolo:{folder}:train", ""), form, tmp_path / "out")
+    index = load_dataset(written.entry, "").index
+    assert sorted(index.file_names.tolist()) == ["a_b.png", "caf_.png", "x.png"]
+    assert len(index.labels) == 2
+    assert "2 pictures have another name here" in " ".join(written.losses)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_two_records_of_one_picture(tmp_path, form):
     source = coco(tmp_path / "source", ["a.png", "b.png"], [(0, 3, [1, 1, 5, 5], {}), (1, 7, [9, 9, 9, 9], {})])
     names = source.index.file_names.copy()
@@ -257,6 +275,7 @@ CLASSES = [
     "a\tb",
     "0x1f",
     "~",
+    "a\xa0  b",
 ]
 
 
@@ -416,3 +435,30 @@ def test_missing_and_outside_pictures_are_said_before_anything_is_written(source
     with pytest.raises(UserError, match="lies outside the folder of pictures"):
         write_dataset(outside, "voc", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------------------- real data
+
+
+def coco_tiny_val(coco_tiny):
+    source = load_dataset(f"{coco_tiny / 'val2017'}:{coco_tiny / 'annotations' / 'instances_val2017.json'}", "")
+    return without_crowds(source)
+
+
+@pytest.mark.parametrize("second", FORMS)
+@pytest.mark.parametrize("first", FORMS)
+@pytest.mark.parametrize("data", ["coco_tiny", "bccd"])
+def test_real_data_go_everywhere_and_back(coco_tiny, bccd, tmp_path, data, first, second):
+    source = coco_tiny_val(coco_tiny) if data == "coco_tiny" else load_dataset(f"voc:{bccd}:test", "")
+    one = write_dataset(source, first, tmp_path / "1")
+    two = write_dataset(load_dataset(one.entry, ""), second, tmp_path / "2", link=True)
+    for written in (one, two):
+        problems = Problems(everything=True)
+        index = load_dataset(written.entry, "", problems).index
+        assert problems.findings == []
+        assert (written.pictures, written.boxes) == (len(source.index), int(source.index.usable.sum()))
+        assert index.classes == source.index.classes
+        assert_same(index, source.index, 1e-6)
+    stems = {os.path.splitext(name)[0] for name in source.index.file_names.tolist()}
+    if second != "coco":
+        assert set(index.image_ids.tolist()) == stems  # which are the ids in VOC's layout

@@ -1,10 +1,20 @@
-"""Sentences that say what a format cannot hold of an index."""
+"""What a format cannot hold of an index: sentences that say so, and names that fit on a line."""
 
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 
 from detector.data.packed import PackedIndex
+
+_UNFIT = ("Cc", "Cs", "Zl", "Zp")  # Unicode: control characters, surrogates, line and paragraph separators
+
+
+def one_line(text: str, instead: str) -> str:
+    """The text with `instead` in place of each character that breaks a line or has no encoding."""
+    if text.isprintable():
+        return text
+    return "".join(instead if unicodedata.category(c) in _UNFIT else c for c in text)
 
 
 def counted(rows: np.ndarray, what: str) -> list[str]:

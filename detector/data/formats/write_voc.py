@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from detector.data.formats.losses import counted, lost_ids
+from detector.data.formats.losses import counted, lost_ids, one_line
 from detector.data.packed import PackedIndex
 from detector.files import write_atomic
 
@@ -65,7 +65,7 @@ def plain_classes(classes: Sequence[str]) -> tuple[list[str], list[str]]:
     counts: Counter[str] = Counter()
     taken = set(classes)
     for name in classes:
-        plain = " ".join("".join(c if c.isprintable() else " " for c in name).split()) or "unnamed"
+        plain = one_line(name, " ").strip() or "unnamed"
         counts[plain] += 1
         new = plain
         while counts[plain] > 1 and (new := f"{plain}_{counts[plain]}") in taken:

@@ -377,6 +377,22 @@ def test_sizes_are_those_of_upright_pictures(root):
     assert index.boxes_xywh[0].tolist() == [15, 20, 10, 40]
 
 
+@pytest.mark.parametrize("tag", [3, 6])
+def test_labels_mark_pictures_as_viewers_show_them(root, cfg, tag):
+    pixels = np.zeros((40, 80, 3), np.uint8)
+    pixels[:20, :40] = 255  # lower right once it is turned by 180 degrees, upper right by 90
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    Image.fromarray(pixels).save(root / "images" / "val" / "c.png", exif=exif)
+    cfg.DATASETS.TEST, cfg.INPUT.MIN_SIZE_TEST = (f"yolo:{root}:val",), 40
+    (test,) = build_test_datasets(cfg).values()
+    image, _ = test[0]
+    white = image[0] > 128
+    right, lower = white[:, white.shape[1] // 2 :].sum(), white[white.shape[0] // 2 :].sum()
+    assert right == white.sum() == 800
+    assert lower == (800 if tag == 3 else 0)
+
+
 def test_a_picture_without_size_is_an_error(root):
     (root / "images" / "train" / "b.png").write_text("no picture")
     with pytest.raises(UserError, match=r"b\.png: its size cannot be read"):
