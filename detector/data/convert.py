@@ -28,6 +28,7 @@ Form = Literal["coco", "voc", "yolo"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
 _WRITERS: dict[Form, ModuleType] = {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}
+_ASIDE = ".unfinished."
 _RESERVED = {"names", "nc", "path", "download", "channels", "kpt_shape", "flip_idx", "yaml_file", "all"}
 _KNOWN = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # suffixes that every reader takes
 _STARTS = {JPEG: ".jpg", PNG: ".png", b"BM": ".bmp", b"II*\0": ".tif", b"MM\0*": ".tif"}
@@ -79,7 +80,7 @@ def write_datasets(sources: Mapping[str, Source], form: Form, folder: str | Path
     new = not folder.exists()
     _check_empty(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".unfinished.{secrets.token_hex(4)}"
+    aside = folder / f"{_ASIDE}{secrets.token_hex(4)}"
     placed: list[Path] = []
     try:
         written = _write(sources, form, folder, aside, link)
@@ -149,6 +150,8 @@ def _check_empty(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; name a new folder, or an empty one")
     there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if there and there[-1].startswith(_ASIDE):
+        raise UserError(f"{folder / there[-1]} is what an interrupted conversion left; delete it, or name a new folder")
     if there:
         more = ", .." if len(there) > 1 else ""
         raise UserError(f"{folder} is not empty (it holds {there[0]}{more}); name a new folder, or an empty one")

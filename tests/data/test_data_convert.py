@@ -417,6 +417,11 @@ def test_folders_that_are_refused(source, tmp_path):
     with pytest.raises(UserError, match=r"full is not empty \(it holds x\); name a new folder"):
         write_dataset(source, "coco", tmp_path / "full")
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["x"]
+    (tmp_path / "killed" / ".unfinished.0a1b2c3d").mkdir(parents=True)
+    with pytest.raises(
+        UserError, match=r"killed/\.unfinished\.0a1b2c3d is what an interrupted conversion left; delete"
+    ):
+        write_dataset(source, "coco", tmp_path / "killed")
     with pytest.raises(UserError, match="is a file"):
         write_dataset(source, "coco", tmp_path / "full" / "x")
     for split in ("", "a b", "../x", "names", ".x"):

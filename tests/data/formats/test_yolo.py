@@ -399,6 +399,10 @@ def test_a_picture_without_size_is_an_error(root):
         read(root)
     index, kinds, _ = told(root)
     assert (index.image_ids.tolist(), kinds) == (["a"], ["yolo-unreadable-picture"])
+    (root / "images" / "train" / "a.png").write_text("no picture")
+    with pytest.raises(UserError, match=r"a\.png: its size cannot be read.*\(2 such pictures\)"):
+        read(root)
+    assert len(told(root)[0]) == 0
 
 
 # ---------------------------------------------------------------------------- lines
@@ -506,6 +510,8 @@ def test_entries(root, cfg):
     for entry in ("yolo:pets", "yolo:pets:", "yolo::train"):
         with pytest.raises(UserError, match="write yolo:FOLDER:SPLIT"):
             load_dataset(entry, root.parent)
+    with pytest.raises(MissingFileError, match=r"nothing is at C:.pets; "):
+        load_dataset(r"yolo:C:\pets:train", root.parent)
     with pytest.raises(MissingFileError, match=r"'yolo:nowhere:train': nothing is at nowhere; .*DATASETS\.ROOT"):
         load_dataset("yolo:nowhere:train", root.parent)
     with pytest.raises(UserError, match=r"write yolo:.*data\.yaml:train"):
