@@ -150,8 +150,8 @@ def _check_empty(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; name a new folder, or an empty one")
     there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    if there and there[-1].startswith(_ASIDE):
-        raise UserError(f"{folder / there[-1]} is what an interrupted conversion left; delete it, or name a new folder")
+    if left := next((name for name in there if name.startswith(_ASIDE)), None):
+        raise UserError(f"{folder / left} is what an interrupted conversion left; delete it, or name a new folder")
     if there:
         more = ", .." if len(there) > 1 else ""
         raise UserError(f"{folder} is not empty (it holds {there[0]}{more}); name a new folder, or an empty one")

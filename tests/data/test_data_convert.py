@@ -168,12 +168,24 @@ def test_boxes_that_reach_out_are_flat_or_narrow(tmp_path, form):
 
 
 def test_whole_edges_are_whole_numbers_also_after_fractions(tmp_path):
-    source = coco(tmp_path / "source", ["a.png"], [(0, 3, [x, 1, 7, 11], {}) for x in range(60)])
-    yolo = write_dataset(source, "yolo", tmp_path / "yolo")
-    write_dataset(load_dataset(yolo.entry, ""), "voc", tmp_path / "voc")
+    source = coco(tmp_path / "source", ["a.png"], [(0, 3, [x, 1, 7, 11], {}) for x in range(0, 9000, 150)])
+    draw(source.folder / "a.png", 9001, 41)
+    sizes = {"widths": np.array([9001]), "heights": np.array([41])}
+    yolo = write_dataset(replace(source, index=replace(source.index, **sizes)), "yolo", tmp_path / "yolo")
+    read = load_dataset(yolo.entry, "")
+    assert (read.index.boxes_xywh != source.index.boxes_xywh).any()
+    np.testing.assert_allclose(read.index.boxes_xywh, source.index.boxes_xywh, rtol=0, atol=1e-8)
+    write_dataset(read, "voc", tmp_path / "voc")
     text = (tmp_path / "voc" / "Annotations" / "a.xml").read_text()
     assert "." not in text.replace("a.png", "")
-    assert "<xmin>60</xmin><ymin>2</ymin><xmax>66</xmax><ymax>12</ymax>" in text
+    assert "<xmin>8851</xmin><ymin>2</ymin><xmax>8857</xmax><ymax>12</ymax>" in text
+
+
+def test_a_yaml_file_has_what_ultralytics_wants(source, tmp_path):
+    write_dataset(source, "yolo", tmp_path / "out", "test")
+    lines = (tmp_path / "out" / "data.yaml").read_text().splitlines()
+    assert lines[:4] == ["train: null", "val: null", "test: images/test", "nc: 2"]
+    assert not any(line.startswith("path") for line in lines)  # it would be looked for among all its data sets
 
 
 # ---------------------------------------------------------------------------- names

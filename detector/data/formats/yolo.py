@@ -49,7 +49,8 @@ def read(path: str | Path, split: str = "train", problems: Problems | None = Non
     The label file of a picture has its name, in the folder that has `labels` for the last `images` of its path or else
     beside it; without one, or with an empty one, it is a picture without objects. A line is a class and a box (centre
     x, centre y, width, height, fractions of the upright picture) or the corners of a polygon, which becomes the box
-    around it; with kpt_shape in the YAML file a box and points, which are passed over. Lines that stand twice count once.
+    around it; with kpt_shape in the YAML file a box and points, which are passed over. Lines that stand twice count
+    once.
     Pictures are sorted by path; their ids are their paths from the folder of the split, without suffix; those of boxes
     are FILE:LINE. Sizes are measured.
     problems: what is told of lines, pictures and files. Raises FileNotFoundError for what is not there, ValueError

@@ -284,9 +284,7 @@ def _place(layout: Layout, value: str, problems: Problems) -> str:
                 text = f"{layout.path}: {value} is taken to be {os.path.normpath(plain)}, while {within} is there too"
                 problems.note(TWO_PLACES, text)
             return os.path.normpath(plain)
-        if os.path.exists(within):  # as Roboflow writes it
-            return os.path.normpath(within)
-        parts = _parts(inner)
+        parts = _parts(inner)  # without ../, which Roboflow writes
         absolute = value.startswith("/") or value[1:2] == ":"
         for start in range(len(parts) - 1 if absolute else 1):
             found = os.path.join(root, *parts[start:])

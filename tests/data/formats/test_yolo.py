@@ -307,11 +307,13 @@ def test_folders_and_links_are_walked_once(root):
     draw(root / "images" / "train" / "deep" / "er" / "d.png")
     put(root, labels__train__deep__er__d_txt="0 0.5 0.5 0.5 0.5\n")
     os.symlink(root / "images" / "train", root / "images" / "train" / "loop")
+    draw(root.parent / "elsewhere" / "e.png")
+    os.symlink(root.parent / "elsewhere", root / "images" / "train" / "link")
     draw(root / "images" / "train" / "._a.png")
     draw(root / "images" / "train" / "__MACOSX" / "a.png")
     index = read(root)
-    assert index.file_names.tolist() == ["a.png", "b.png", "deep/er/d.png"]
-    assert index.image_ids.tolist()[-1] == "deep/er/d"
+    assert index.file_names.tolist() == ["a.png", "b.png", "deep/er/d.png", "link/e.png"]
+    assert index.image_ids.tolist()[2] == "deep/er/d"
     assert index.annotation_ids.tolist()[-1] == "labels/train/deep/er/d.txt:1"
 
 
