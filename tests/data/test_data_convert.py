@@ -24,12 +24,12 @@ def draw(path, width=80, height=40, seed=0):
     assert cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
 
-def coco(folder, names, annotations, classes=((3, "cat"), (7, "dog & <co>"))):
-    """A source of pictures 80 wide and 40 high; annotations: (picture, category, box, more)."""
+def coco(folder, names, annotations, classes=((3, "cat"), (7, "dog & <co>")), width=80):
+    """A source of pictures 40 high; annotations: (picture, category, box, more)."""
     for i, name in enumerate(names):
-        draw(folder / "pictures" / name, seed=i)
+        draw(folder / "pictures" / name, width, seed=i)
     content = {
-        "images": [{"id": 10 + i, "file_name": name, "height": 40, "width": 80} for i, name in enumerate(names)],
+        "images": [{"id": 10 + i, "file_name": name, "height": 40, "width": width} for i, name in enumerate(names)],
         "annotations": [
             {"id": 100 + i, "image_id": 10 + picture, "category_id": category, "bbox": box, **more}
             for i, (picture, category, box, more) in enumerate(annotations)
@@ -168,10 +168,9 @@ def test_boxes_that_reach_out_are_flat_or_narrow(tmp_path, form):
 
 
 def test_whole_edges_are_whole_numbers_also_after_fractions(tmp_path):
-    source = coco(tmp_path / "source", ["a.png"], [(0, 3, [x, 1, 7, 11], {}) for x in range(0, 9000, 150)])
-    draw(source.folder / "a.png", 9001, 41)
-    sizes = {"widths": np.array([9001]), "heights": np.array([41])}
-    yolo = write_dataset(replace(source, index=replace(source.index, **sizes)), "yolo", tmp_path / "yolo")
+    boxes = [(0, 3, [x, 1, 7, 11], {}) for x in range(0, 9000, 150)]
+    source = coco(tmp_path / "source", ["a.png"], boxes, width=9001)
+    yolo = write_dataset(source, "yolo", tmp_path / "yolo")
     read = load_dataset(yolo.entry, "")
     assert (read.index.boxes_xywh != source.index.boxes_xywh).any()
     np.testing.assert_allclose(read.index.boxes_xywh, source.index.boxes_xywh, rtol=0, atol=1e-8)
