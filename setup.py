@@ -41,5 +41,6 @@ setup(
         "log": ["tensorboard>=2.14"],
         "timm": ["timm>=1.0"],
         "safetensors": ["safetensors>=0.4"],
+        "peers": ["ultralytics>=8.3"],  # AGPL: only a test asks it to read what we write
     },
 )

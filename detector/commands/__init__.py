@@ -9,6 +9,7 @@ VERBS = {
     "test": "test",
     "predict": "predict",
     "convert": "convert",
+    "convert-data": "convert_data",
     "info": "info",
     "analyze": "analyze",
     "pretrain": "pretrain",

@@ -92,13 +92,13 @@ def show_heads(imports: Sequence[str]) -> None:
 
 def show_datasets(imports: Sequence[str], root: Path) -> None:
     """Each with its place under `root`, and whether it is there."""
-    from detector.data.catalog import DATASETS, FORMS, Location, VocLocation
+    from detector.data.catalog import DATASETS, FORMS, Location
 
     load_plugins(imports)
     rows = []
     for name, locate in sorted(DATASETS.items()):
         place = locate(root)
-        file = place.folder if isinstance(place, VocLocation) else place.annotations
+        file = place.folder if not isinstance(place, Location) else place.annotations
         state = "there" if place.folder.is_dir() and file.exists() else "missing"
         if isinstance(place, Location) and place.make and state == "missing":
             state = "made when first used"

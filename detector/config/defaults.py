@@ -145,7 +145,7 @@ _C.INPUT.AUGMENTATION = "flip"  # flip | ssd: before the sizes and the flip, col
 
 _C.DATASETS = CfgNode()
 _C.DATASETS.ROOT = os.environ.get("DETECTOR_DATASETS", "datasets")  # folder that the catalog's names live under
-_C.DATASETS.TRAIN = ("coco_2017_train",)  # catalog names, "IMAGE_FOLDER:FILE.json" or "voc:FOLDER:SPLIT"; joined
+_C.DATASETS.TRAIN = ("coco_2017_train",)  # catalog names, IMAGES:FILE.json, voc:FOLDER:SPLIT, yolo:FOLDER:SPLIT; joined
 _C.DATASETS.TEST = ("coco_2017_val",)  # likewise; each is evaluated by itself
 _C.DATASETS.ALLOW_OUTSIDE = False  # records may name pictures outside their folder: absolute paths, or by ".."
 _C.DATASETS.TRAIN_DIFFICULT = "auto"  # train on VOC's difficult objects: yes | no (ignored, as crowds are) | auto: 2007

@@ -122,7 +122,8 @@ MOVED: tuple[tuple[str, str, str], ...] = (
     (
         "PATHS_CATALOG",
         "*",
-        "write DATASETS.ROOT, or the files themselves in DATASETS.TRAIN: IMAGE_FOLDER:FILE.json or voc:FOLDER:SPLIT",
+        "write DATASETS.ROOT, or in DATASETS.TRAIN the files themselves: IMAGE_FOLDER:FILE.json, voc:FOLDER:SPLIT or "
+        "yolo:FOLDER:SPLIT",
     ),
 )
 

@@ -53,8 +53,9 @@ class _Loader(yaml.BaseLoader):
     Counts while it composes: an alias is one node in memory, and as many as it stands for to all who walk the tree.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, nodes: int) -> None:
         super().__init__(text)
+        self.most = nodes
         self.level = self.composed = 0
         self.extents: dict[int, tuple[int, int]] = {}
         """id of a finished node -> (nodes, depth) of what it comes to."""
@@ -63,7 +64,7 @@ class _Loader(yaml.BaseLoader):
         mark = self.peek_event().start_mark
         alias = self.check_event(yaml.AliasEvent)
         self.level, self.composed = self.level + 1, self.composed + 1
-        self._limit(self.composed, MAX_NODES, "keys and values", mark)
+        self._limit(self.composed, self.most, "keys and values", mark)
         self._limit(self.level, MAX_DEPTH, "levels deep", mark)
         node = super().compose_node(parent, index)
         self.level -= 1
@@ -75,7 +76,7 @@ class _Loader(yaml.BaseLoader):
             extents = [self.extents[id(part)] for part in inner]
             self.extents[id(node)] = (1 + sum(n for n, _ in extents), 1 + max((d for _, d in extents), default=0))
         nodes, depth = self.extents[id(node)]
-        self._limit(nodes, MAX_NODES, "keys and values", mark)
+        self._limit(nodes, self.most, "keys and values", mark)
         self._limit(depth, MAX_DEPTH, "levels deep", mark)
         return node
 
@@ -106,12 +107,15 @@ def read_layers(path: Path) -> list[Layer]:
     return layers
 
 
-def parse(text: str | bytes, source: str) -> dict[str, Any]:
-    """A YAML text as nested dicts; an empty text is an empty dict. Errors as `read_layers` has them."""
+def parse(text: str | bytes, source: str, nodes: int | None = None) -> dict[str, Any]:
+    """A YAML text as nested dicts of texts; an empty text is an empty dict. Errors as `read_layers` has them.
+
+    nodes: how many keys and values it may have, None for MAX_NODES.
+    """
     if len(text) > MAX_BYTES:
         raise UserError(f"{source}: more than {MAX_BYTES} bytes, which no config needs; is it another file?")
     try:
-        tree = yaml.load(_decoded(text, source), _Loader)
+        tree = _Loader(_decoded(text, source), MAX_NODES if nodes is None else nodes).get_single_data()
     except _LimitError as error:
         raise UserError(f"{source}, line {error.mark.line + 1}: {error}") from None
     except yaml.MarkedYAMLError as error:

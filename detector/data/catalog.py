@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from detector.data.formats import voc
-from detector.data.formats.voc import ANNOTATIONS, CLASSES, LISTS, PICTURES
+from detector.data.formats import voc, yolo
+from detector.data.formats.voc import ALL, ANNOTATIONS, CLASSES, LISTS, PICTURES
+from detector.data.formats.yolo_folder import find_layout, yaml_of
 from detector.data.index import load_index
 from detector.data.names import leads_out, with_real_names
 from detector.data.packed import PackedIndex
@@ -44,12 +45,19 @@ class VocLocation(NamedTuple):
     difficult: bool = False
 
 
+class YoloLocation(NamedTuple):
+    """A split of a folder in YOLO's layout, or of its YAML file."""
+
+    folder: Path
+    split: str
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """A data set that was found and read; folder: of its pictures.
 
-    name: the catalog's name, or the stem of a COCO file, or FOLDER_SPLIT of VOC's layout; difficult: whether its
-    difficult objects are meant to be trained on.
+    name: the catalog's name, or the stem of a COCO file, or FOLDER_SPLIT of VOC's and YOLO's layout; difficult: whether
+    its difficult objects are meant to be trained on.
     """
 
     name: str
@@ -58,12 +66,12 @@ class Source:
     difficult: bool = False
 
 
-DATASETS: Registry[Callable[[Path], Location | VocLocation]] = Registry("dataset", "datasets")
+DATASETS: Registry[Callable[[Path], Location | VocLocation | YoloLocation]] = Registry("dataset", "datasets")
 """Catalog name -> function of the root folder."""
 
 _log = logging.getLogger("detector")
-_VOC = "voc:"
-FORMS = "IMAGE_FOLDER:ANNOTATIONS.json or voc:FOLDER:SPLIT"
+_VOC, _YOLO = "voc:", "yolo:"
+FORMS = "IMAGE_FOLDER:ANNOTATIONS.json, voc:FOLDER:SPLIT or yolo:FOLDER:SPLIT"
 
 
 def _coco(images: str, annotations: str, root: Path) -> Location:
@@ -102,8 +110,8 @@ def load_dataset(entry: str, root: str | Path, problems: Problems | None = None)
     """Finds and reads a data set.
 
     entry: a name of the catalog, or "IMAGE_FOLDER:ANNOTATIONS.json", or "voc:FOLDER:SPLIT" for a folder in VOC's
-    layout, with paths relative to the working directory or, failing that, to root. The generated set "shapes" is
-    written under root when it is first asked for.
+    layout, or "yolo:FOLDER:SPLIT" for one in YOLO's or for its YAML file, with paths relative to the working directory
+    or, failing that, to root. The generated set "shapes" is written under root when it is first asked for.
     problems: what the reader finds goes there; without it, a line of the log is written for each kind.
     Raises KeyError with the nearest names for an unknown name, FileNotFoundError when folder or file is missing.
     """
@@ -117,6 +125,8 @@ def load_dataset(entry: str, root: str | Path, problems: Problems | None = None)
     place = _find(entry, root)
     if isinstance(place, Location) and place.make:
         place.make()
+    if isinstance(place, YoloLocation):
+        return _load_yolo(entry, place, root, problems)
     if not place.folder.is_dir():
         what = "folder" if isinstance(place, VocLocation) else "folder of pictures"
         raise MissingFileError(f"dataset {entry!r}: its {what} is expected at {place.folder}; {_hint(entry, root)}")
@@ -131,6 +141,15 @@ def load_dataset(entry: str, root: str | Path, problems: Problems | None = None)
         )
     index = with_real_names(load_index(place.annotations, place.folder, problems), place.folder, problems)
     return Source(entry if named else place.annotations.stem, place.folder, index)
+
+
+def _load_yolo(entry: str, place: YoloLocation, root: Path, problems: Problems) -> Source:
+    if not place.folder.exists():
+        raise MissingFileError(f"dataset {entry!r}: nothing is at {place.folder}; {_hint(entry, root)}")
+    index = yolo.read(place.folder, place.split, problems)
+    home = place.folder if place.folder.is_dir() else place.folder.parent
+    name = entry if entry in DATASETS else f"{home.resolve().name}_{place.split}"
+    return Source(name, index.folder or home, index)
 
 
 def check_inside(source: Source) -> None:
@@ -149,7 +168,7 @@ def check_inside(source: Source) -> None:
         )
 
 
-def _find(entry: str, root: Path) -> Location | VocLocation:
+def _find(entry: str, root: Path) -> Location | VocLocation | YoloLocation:
     pair = split_entry(entry)
     if pair is None or entry in DATASETS:
         try:
@@ -157,11 +176,19 @@ def _find(entry: str, root: Path) -> Location | VocLocation:
         except UnknownNameError as error:
             raise UnknownNameError(_folder_hint(entry, root) or f"{error.args[0]}; own data: {FORMS}") from None
     if entry.startswith(_VOC) and not entry.endswith(".json"):
-        pair = split_entry(entry.removeprefix(_VOC))
-        if pair is None or not all(pair):
-            raise UserError(f"dataset {entry!r}: write voc:FOLDER:SPLIT, e.g. {entry.rstrip(':')}:trainval")
-        return VocLocation(_resolve(pair[0], root), pair[1])
+        return VocLocation(*_folder_and_split(entry, _VOC, "trainval", root))
+    if entry.startswith(_YOLO) and not entry.endswith(".json"):
+        return YoloLocation(*_folder_and_split(entry, _YOLO, "train", root))
+    if pair[0].endswith((".yaml", ".yml")):
+        raise UserError(f"dataset {entry!r}: write yolo:{entry} for a split of a YAML file of YOLO")
     return Location(_resolve(pair[0], root), _resolve(pair[1], root))
+
+
+def _folder_and_split(entry: str, form: str, split: str, root: Path) -> tuple[Path, str]:
+    pair = split_entry(entry.removeprefix(form))
+    if pair is None or not all(pair):
+        raise UserError(f"dataset {entry!r}: write {form}FOLDER:SPLIT, e.g. {entry.rstrip(':')}:{split}")
+    return _resolve(pair[0], root), pair[1]
 
 
 def split_entry(entry: str) -> tuple[str, str] | None:
@@ -184,8 +211,15 @@ def _resolve(part: str, root: Path) -> Path:
 def _folder_hint(entry: str, root: Path) -> str:
     """What to write instead of a bare folder; "" where the entry is none."""
     folder = _resolve(entry, root)
+    if folder.suffix in (".yaml", ".yml") and folder.is_file():
+        return f"dataset {entry!r} is a file: write yolo:{entry}:SPLIT, with SPLIT one of its splits"
     if not folder.is_dir():
         return ""
+    if splits := _yolo_splits(folder):
+        return (
+            f"dataset {entry!r} is a folder in YOLO's layout: write yolo:{entry}:SPLIT, with SPLIT one of "
+            f"{', '.join([*splits, ALL])}"
+        )
     files = sorted(path.relative_to(folder) for pattern in ("*.json", "*/*.json") for path in folder.glob(pattern))
     if files and not (folder / PICTURES[0]).is_dir():
         place = os.path.join(entry, files[0])
@@ -200,15 +234,27 @@ def _folder_hint(entry: str, root: Path) -> str:
         )
     return (
         f"dataset {entry!r} is a folder without annotations: expected is {FORMS}, where FOLDER holds JPEGImages/ and "
-        "Annotations/, or pictures and their XML files side by side"
+        "Annotations/, or pictures and their XML files side by side, or data.yaml"
     )
+
+
+def _yolo_splits(folder: Path) -> list[str]:
+    """The splits of a folder in YOLO's layout; none where it is another folder."""
+    try:
+        if not yaml_of(folder) and not (folder / "labels").is_dir():
+            return []
+        return list(find_layout(folder).splits)
+    except UserError:  # of a config, for instance
+        return []
 
 
 def _hint(entry: str, root: Path) -> str:
     if entry not in DATASETS:
         return f"write {FORMS} with paths from here or from DATASETS.ROOT (now {root})"
     place = DATASETS[entry](root)
-    if isinstance(place, VocLocation):
+    if isinstance(place, YoloLocation):
+        layout = "(data.yaml, images/, labels/)"
+    elif isinstance(place, VocLocation):
         layout = f"({PICTURES[0]}/*.jpg, {ANNOTATIONS[0]}/*.xml, {LISTS}/{place.split}.txt)"
     else:
         layout = f"(the pictures in {place.folder}, their records in {place.annotations})"

@@ -11,11 +11,11 @@ from detector.errors import MissingFileError, UserError
 from detector.structures import Size
 
 
-def read_rgb(path: str | Path, expected: Size | None = None) -> np.ndarray:
+def read_rgb(path: str | Path, expected: Size | None = None, upright: bool = False) -> np.ndarray:
     """The picture as uint8 [H, W, 3] RGB, whatever its channels and bit depth.
 
     expected: (height, width) of the annotation file. The picture is turned by its EXIF tag only if that is how it gets
-    this size. Without an expected size it is always turned, as viewers do.
+    this size, or if upright. Without an expected size it is always turned, as viewers do.
     Raises FileNotFoundError, or ValueError when the file is empty, cut short, no picture, of another size, or larger
     than `headers.MAX_PIXELS`; what it declares of its size is looked at before it is decoded. A JPEG that lacks nothing
     but its end marker is read.
@@ -36,7 +36,7 @@ def read_rgb(path: str | Path, expected: Size | None = None) -> np.ndarray:
     if expected is None:
         return _decode(path, data, cv2.IMREAD_COLOR)
     image = _decode(path, data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image.shape[:2] == expected:
+    if image.shape[:2] == expected and not upright:
         return image
     turned = _decode(path, data, cv2.IMREAD_COLOR)
     if turned.shape[:2] == expected:

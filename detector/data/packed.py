@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from detector.data.label_files import label_file
 from detector.data.mapped import MappedFile, Place
 from detector.data.problems import SHOWN, Finding, Problems, declare, named
 from detector.errors import UserError
@@ -97,6 +98,8 @@ class PackedIndex:
         """The record of the image at position `image`, for messages."""
         if self.kind == "voc":
             return f"{self.path / self.image_id(image)}.xml"  # type: ignore[operator]
+        if self.kind == "yolo" and self.folder:
+            return str(label_file(self.folder / str(self.file_names[image])))
         return f"images[{image}], id {self.image_id(image)!r} of {self.path}"
 
     def trainable(self, difficult: bool = False, rows: slice = slice(None)) -> np.ndarray:

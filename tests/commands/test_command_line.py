@@ -42,7 +42,7 @@ def helped(how, *words):
 
 def test_the_verbs_are_those_that_users_know():
     assert list(VERBS) == [
-        *("train", "plan", "test", "predict", "convert", "info", "analyze", "pretrain", "classify"),
+        *("train", "plan", "test", "predict", "convert", "convert-data", "info", "analyze", "pretrain", "classify"),
         *("config", "configs", "backbones", "necks", "heads", "datasets"),
     ]
 
@@ -50,7 +50,7 @@ def test_the_verbs_are_those_that_users_know():
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
 def test_every_verb_has_a_line(argv, capsys):
     main(argv)
-    listed = dict(re.findall(r"^  (\w+) +(\S.*)$", capsys.readouterr().out, re.MULTILINE))
+    listed = dict(re.findall(r"^  ([\w-]+) +(\S.*)$", capsys.readouterr().out, re.MULTILINE))
     assert [verb for verb in listed if verb in VERBS] == list(VERBS)
     for verb in VERBS:
         assert listed[verb].endswith(".")

@@ -26,6 +26,7 @@ from PIL import Image
 from torch import nn
 
 from detector.config import load_config, save_config
+from detector.data.formats import yolo as yolo_format
 from detector.data.formats.voc import read
 from detector.data.images import read_rgb
 from detector.data.index import load_index
@@ -168,6 +169,30 @@ def voc(rng, folder):
     else:
         path.write_bytes(bytes_of(rng, files[path], text=path.suffix != ".png"))
     valid_index(read(home, "train"))
+
+
+def yolo(rng, folder):
+    home = folder / "yolo"
+    for name in ("images/train", "labels/train"):
+        (home / name).mkdir(parents=True, exist_ok=True)
+    files = {
+        home
+        / "data.yaml": b"path: .\ntrain: [train.txt, images/train]\nval: images/val\nnames: {0: cat, 1: dog}\nnc: 2\n",
+        home / "train.txt": b"./images/train/0.png\nimages/train/1.png\n",
+        home / "labels/train/0.txt": b"0 0.5 0.5 0.25 0.5\n1 0.3 0.3 0.1 0.1\n" * 3,
+        home / "labels/train/1.txt": b"1 0.1 0.1 0.5 0.1 0.5 0.5\n0 0.5 0.5 0.2 0.2\n",
+    }
+    for i in range(3):
+        files[home / f"images/train/{i}.png"] = cv2.imencode(".png", np.zeros((40, 60, 3), np.uint8))[1].tobytes()
+    for path, data in files.items():
+        path.write_bytes(data)
+    path = rng.choice(list(files))
+    if rng.random() < 0.15:
+        path.unlink()
+    else:
+        path.write_bytes(bytes_of(rng, files[path], text=path.suffix != ".png"))
+    for place in (home, home / "data.yaml"):
+        valid_index(yolo_format.read(place, rng.choice(("train", "all"))))
 
 
 def config(rng, folder):
@@ -350,7 +375,18 @@ def plain(file):
 
 KINDS = {
     one.__name__: one
-    for one in (coco, voc, config, picture, own_checkpoint, flipped_bit, torch_file, safetensors_file, pickle_file)
+    for one in (
+        coco,
+        voc,
+        yolo,
+        config,
+        picture,
+        own_checkpoint,
+        flipped_bit,
+        torch_file,
+        safetensors_file,
+        pickle_file,
+    )
 }
 
 

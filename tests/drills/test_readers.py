@@ -11,6 +11,7 @@ from helpers import ROOT, environment
 CASES = {
     "coco": 300,
     "voc": 300,
+    "yolo": 300,
     "config": 300,
     "picture": 100,
     "own_checkpoint": 200,

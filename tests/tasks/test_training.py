@@ -257,6 +257,35 @@ def test_data_in_vocs_layout_is_trained_and_evaluated(tiny, tmp_path, evaluator)
     assert run_test(cfg) == {"cells_all": metrics}
 
 
+def yolo_folder(folder):
+    """Two pictures with a box each and one without label file, as a split of Roboflow's export."""
+    for name in ("train/images", "train/labels"):
+        (folder / name).mkdir(parents=True)
+    for i, fill in enumerate((10, 245, 120)):
+        image = np.full((64, 96, 3), 120, np.uint8)
+        image[10:40, 20:60] = fill
+        cv2.imwrite(str(folder / "train" / "images" / f"{i}.png"), image)
+        if i < 2:
+            label = f"{i} {40 / 96} {25 / 64} {40 / 96} {30 / 64}\n"
+            (folder / "train" / "labels" / f"{i}.txt").write_text(label)
+    (folder / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['dark', 'light']\n")
+    return f"yolo:{folder}:train"
+
+
+def test_data_in_yolos_layout_is_trained_and_evaluated(tiny, tmp_path):
+    entry = yolo_folder(tmp_path / "cells")
+    steps = ("SOLVER.MAX_ITER", 3, "SOLVER.STEPS", "(2,)", "MODEL.FCOS.INFERENCE_TH", 0, "MODEL.NUM_CLASSES", 0)
+    cfg = tiny("DATASETS.TRAIN", entry, "DATASETS.TEST", entry, *steps, "TEST.EVALUATOR", "[coco, voc]")
+    (metrics,) = train(cfg).values()
+    assert {"AP", "AP/dark", "VOC/AP50"} < set(metrics)
+    final = torch.load(tmp_path / "out" / "model_final.pth", weights_only=True)
+    assert (final["classes"], final["category_ids"]) == (["dark", "light"], [0, 1])
+    assert final["metrics"] == {"cells_train": metrics}
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {row["image_id"] for row in rows} == {"0", "1", "2"}
+    assert run_test(cfg) == {"cells_train": metrics}
+
+
 @pytest.mark.parametrize("part", ["BACKBONE", "NECK", "HEAD"])
 def test_names_of_parts_are_checked_before_the_data_are_read(tiny, tmp_path, part):
     (tmp_path / "train.json").unlink()  # whoever reads it says so

@@ -1,0 +1,383 @@
+"""A folder in YOLO's layout: its data.yaml or what stands for it, and the pictures of its splits."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from detector.config.reading import MAX_BYTES, parse
+from detector.data.problems import Finding, Problems, declare, named
+from detector.errors import MissingFileError, UserError, cut
+from detector.files import user_path
+
+MISSING = declare(
+    "yolo-missing-picture",
+    "error",
+    "pictures that a list names are not there",
+    "Fetch them, or delete their lines from the list.",
+)
+PASSED = declare(
+    "yolo-passed-over",
+    "note",
+    "files in the folders of the pictures are no pictures that can be read",
+    "Convert them to JPEG or PNG if they are pictures.",
+)
+TWO_PLACES = declare(
+    "yolo-two-places",
+    "warning",
+    "a split names a folder outside, while one of the same name is beside the file",
+    "Delete the leading ../ in the file, or the folder that is not meant.",
+)
+
+MOVED = declare(
+    "yolo-moved",
+    "note",
+    "paths of another machine are found by their ends",
+    "Write paths from the folder of the file, so that it can be moved.",
+)
+NO_SPLIT = declare(
+    "yolo-missing-split",
+    "warning",
+    "splits of the file are not there",
+    "Fetch their pictures, or delete their lines.",
+)
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm")
+)
+ALL = "all"
+"""The split of every picture that another split has."""
+
+NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
+
+MAX_LIST = 1 << 28
+"""Bytes of a list of pictures."""
+
+_WORDS = {
+    "val": ("val", "valid", "validation"),
+    "valid": ("valid", "val", "validation"),
+    "validation": ("validation", "val", "valid"),
+}
+_SPLITS = ("train", "val", "valid", "validation", "test")
+_CLASS_FILES = ("classes.txt", "obj.names", "*.names", "labels/classes.txt", "*/_darknet.labels", "*/classes.txt")
+_SILENT = (".txt", ".cache", ".npy", ".xml", ".json", ".yaml", ".yml", ".csv", ".names", ".data", ".labels", ".md")
+_NOTHING = ("", "null", "Null", "NULL", "~")
+_OTHER = {"path", "names", "nc", "download", "kpt_shape", "flip_idx", "channels", "roboflow"}
+_NODES = 100_000  # the names of twenty thousand classes
+
+
+class Layout(NamedTuple):
+    """What a data set says of itself.
+
+    path: its YAML file, or the folder where there is none; root: what its paths start from, in order of preference;
+    splits: name -> what stands there, folders or lists of pictures; pose: numbers in a line of a pose, 0 for none.
+    """
+
+    path: Path
+    roots: tuple[Path, ...]
+    classes: list[str]
+    splits: dict[str, list[str]]
+    pose: int = 0
+
+
+def find_layout(place: Path) -> Layout:
+    """The layout of a folder, or of a YAML file.
+
+    Raises FileNotFoundError where there is neither, ValueError naming file, key and remedy for what cannot be used.
+    """
+    if place.is_file():
+        return _from_yaml(place)
+    if not place.is_dir():
+        raise MissingFileError(f"{place}: there is no such folder, nor a YAML file of this name")
+    if path := yaml_of(place):
+        return _from_yaml(path)
+    return _from_folder(place)
+
+
+def yaml_of(folder: Path) -> Path | None:
+    """The YAML file of a folder: data.yaml, dataset.yaml or its only one. Raises ValueError where there are several."""
+    if path := next((folder / name for name in NAMES if (folder / name).is_file()), None):
+        return path
+    found = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml") and path.is_file())
+    if len(found) > 1:
+        raise UserError(
+            f"{folder} has {len(found)} YAML files ({', '.join(path.name for path in found[:5])}); name the one that "
+            f"is meant: yolo:{found[0]}:SPLIT"
+        )
+    return found[0] if found else None
+
+
+def _from_yaml(path: Path) -> Layout:
+    with path.open("rb") as file:
+        tree = parse(file.read(MAX_BYTES + 1), str(path), nodes=_NODES)
+    beside, said = path.parent, tree.get("path")
+    roots = [beside]
+    if isinstance(said, str) and said not in _NOTHING:
+        # A relative one is meant from the file, or from a folder of all data sets that we do not know.
+        roots = [root for root in (beside / user_path(said), user_path(said)) if root.is_dir()][:1] + roots
+    splits = {key: _texts(path, key, tree[key]) for key in _keys(tree, roots)}
+    return Layout(path, tuple(dict.fromkeys(roots)), _classes(path, tree, roots), splits, _pose(path, tree))
+
+
+def _keys(tree: dict[str, Any], roots: Sequence[Path]) -> list[str]:
+    """The keys that name pictures: those of YOLO, and others that name what is there."""
+    return [
+        key
+        for key, value in tree.items()
+        if (key in _SPLITS and value not in _NOTHING)
+        or (key not in _OTHER and isinstance(value, str) and value and any((root / value).exists() for root in roots))
+    ]
+
+
+def _texts(path: Path, key: str, value: object) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    found = [one for one in values if isinstance(one, str) and one]
+    if not found or len(found) < len(values):
+        raise UserError(f"{path}: {key} is {cut(value)}; write a folder, a list of folders, or a text file of pictures")
+    return found
+
+
+def _classes(path: Path, tree: dict[str, Any], roots: Sequence[Path]) -> list[str]:
+    names, number = tree.get("names"), tree.get("nc")
+    if isinstance(names, str) and names not in _NOTHING:
+        file = next((root / names for root in roots if (root / names).is_file()), None)
+        if file is None:
+            raise UserError(f"{path}: names is {cut(names)}; write the names as a list, or as a map from numbers")
+        names = read_lines(file)
+    if names is None or (isinstance(names, str) and number is not None):
+        if not isinstance(number, str) or not number.isdecimal() or not 0 < int(number) < _NODES:
+            raise UserError(f"{path}: there are no names; list the classes: names: [cat, dog]")
+        return [f"class_{i}" for i in range(int(number))]
+    if isinstance(names, dict):
+        names = _listed(path, names)
+    found = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    if not found or len(found) != len(names):
+        raise UserError(f"{path}: names is {cut(names)}; write the names as a list, or as a map from numbers")
+    if number not in (None, *_NOTHING, str(len(found)), f"{len(found)}.0"):
+        raise UserError(f"{path}: nc is {cut(number)}, but names has {len(found)}; mend the one or the other")
+    return found
+
+
+def _listed(path: Path, names: dict[str, object]) -> list[object]:
+    """The values of a map from numbers, which have to be 0, 1, .. in any order."""
+    numbers = {int(key): value for key, value in names.items() if key.isascii() and key.isdecimal()}
+    missing = next((i for i in range(len(names)) if i not in numbers), None)
+    if missing is not None:
+        raise UserError(
+            f"{path}: names has {len(names)} entries, but none for class {missing}; number the classes 0, 1, .. "
+            "without gaps, as their lines in the label files do"
+        )
+    return [numbers[i] for i in range(len(names))]
+
+
+def _pose(path: Path, tree: dict[str, Any]) -> int:
+    shape = tree.get("kpt_shape")
+    if shape is None or shape in _NOTHING:
+        return 0
+    if not (isinstance(shape, list) and len(shape) == 2 and all(str(n).isdecimal() for n in shape)):
+        raise UserError(
+            f"{path}: kpt_shape is {cut(shape)}; write the number of points and of values each, e.g. [17, 3]"
+        )
+    return 5 + int(shape[0]) * int(shape[1])
+
+
+def _from_folder(folder: Path) -> Layout:
+    """A folder without YAML file, as darknet, CVAT and labelImg have it: a text file names the classes."""
+    file = next((path for pattern in _CLASS_FILES for path in sorted(folder.glob(pattern)) if path.is_file()), None)
+    if file is None:
+        raise UserError(
+            f"{folder} has neither data.yaml nor classes.txt, so its classes have no names; write classes.txt with the "
+            "name of each class in the order of their numbers, one a line"
+        )
+    classes = read_lines(file)
+    if not classes:
+        raise UserError(f"{file}: this list of classes is empty")
+    splits = {}
+    for split in _SPLITS:
+        places = (f"images/{split}", f"{split}/images", f"{split}.txt", f"obj_{split}_data", split)
+        if found := next((place for place in places if (folder / place).exists()), None):
+            splits[split] = [found]
+    if not splits:
+        splits[ALL] = ["images" if (folder / "images").is_dir() else "."]
+    return Layout(folder, (folder,), classes, splits)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that hold anything. Raises ValueError naming the file when it is no text."""
+    with path.open("rb") as file:
+        data = file.read(MAX_LIST + 1)
+    if len(data) > MAX_LIST:
+        raise UserError(f"{path}: more than {MAX_LIST} bytes, which no list of pictures or classes has")
+    try:
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start + 1} is not UTF-8; write one name a line, as text") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+# ---------------------------------------------------------------------------- pictures
+
+
+class Pictures(NamedTuple):
+    """The pictures of a split: sorted paths; folders: those that were walked; lists: folders of the lists."""
+
+    paths: list[str]
+    folders: list[str]
+    lists: list[str]
+
+
+def find_pictures(layout: Layout, split: str, problems: Problems) -> Pictures:
+    """The pictures of a split. Folders are walked, hidden files passed over, links followed once.
+
+    Raises FileNotFoundError for a split, folder or list that is not there, ValueError for one without any picture.
+    """
+    paths: dict[str, None] = {}
+    folders, lists = [], []
+    other: list[str] = []
+    places = _places(layout, split, problems)
+    for place in places:
+        if os.path.isdir(place):
+            folders.append(place)
+            found, passed = _walk(place)
+            paths |= dict.fromkeys(found)
+            other += passed
+        else:
+            lists.append(os.path.dirname(place) or ".")
+            paths |= dict.fromkeys(_listed_pictures(Path(place), layout, problems))
+    if other:
+        line = named(layout.path, len(other), "files are passed over: no pictures that can be read", other, "e.g.")
+        problems.several(line, range(len(other)), lambda i: Finding(PASSED, f"{other[i]}: no picture", other[i]))
+    if not paths and not problems.everything:
+        raise UserError(
+            f"{layout.path}: split {split!r} has no picture in {', '.join(places)}; it takes "
+            f"{', '.join(sorted(SUFFIXES))}"
+        )
+    return Pictures(sorted(paths), folders, lists)
+
+
+def _places(layout: Layout, split: str, problems: Problems) -> list[str]:
+    """The folders and lists of a split; of `all`, those that are there."""
+    if split != ALL or ALL in layout.splits:
+        key = next((word for word in _WORDS.get(split, (split,)) if word in layout.splits), None)
+        if key is None:
+            there = ", ".join([*layout.splits, ALL] if layout.splits else ["none"])
+            raise MissingFileError(f"{layout.path}: there is no split {split!r}; there are {there}")
+        return [_place(layout, value, problems) for value in layout.splits[key]]
+    found: dict[str, None] = {}
+    for value in dict.fromkeys(value for values in layout.splits.values() for value in values):
+        try:
+            found[_place(layout, value, problems)] = None
+        except MissingFileError as error:
+            problems.note(NO_SPLIT, str(error))
+    return list(found)
+
+
+def _place(layout: Layout, value: str, problems: Problems) -> str:
+    """The folder or list that a split names, wherever the file was written."""
+    value = os.path.expanduser(value)
+    inner = re.sub(r"^(?:\.\.[/\\])+", "", value)
+    for root in layout.roots:
+        plain, within = os.path.join(root, value), os.path.join(root, inner)
+        if os.path.exists(plain):
+            if within != plain and os.path.exists(within):
+                text = f"{layout.path}: {value} is taken to be {os.path.normpath(plain)}, while {within} is there too"
+                problems.note(TWO_PLACES, text)
+            return os.path.normpath(plain)
+        parts = _parts(inner)  # without ../, which Roboflow writes
+        absolute = value.startswith("/") or value[1:2] == ":"
+        for start in range(len(parts) - 1 if absolute else 1):
+            found = os.path.join(root, *parts[start:])
+            if os.path.exists(found):
+                if start or absolute:
+                    problems.note(MOVED, f"{layout.path}: {value} is not there and is taken to be {found}")
+                return os.path.normpath(found)
+    raise MissingFileError(
+        f"{layout.path}: {value} is expected at {os.path.normpath(layout.roots[0] / value)}, where nothing is; mend "
+        "`path` or the split in this file"
+    )
+
+
+def _parts(path: str) -> list[str]:
+    """The parts of a path, with either slash."""
+    return [part for part in re.split(r"[/\\]", path) if part not in ("", ".")]
+
+
+def _walk(folder: str) -> tuple[list[str], list[str]]:
+    """The pictures below a folder, and the other files that somebody may take for pictures."""
+    pictures, other, seen = [], [], set()
+    for place, below, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = sorted(name for name in below if not name.startswith((".", "__MACOSX")))
+        for name in files:
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith("."):
+                continue
+            if suffix in SUFFIXES:
+                pictures.append(os.path.join(place, name))
+            elif suffix not in _SILENT:
+                other.append(os.path.join(place, name))
+    return pictures, sorted(other)
+
+
+def _listed_pictures(path: Path, layout: Layout, problems: Problems) -> list[str]:
+    """The pictures that a text file names, from its own folder, from the root, or from another machine's folder."""
+    found: list[str] = []
+    missing: list[str] = []
+    moved: list[str] = []
+    roots = list(dict.fromkeys((path.parent, *layout.roots)))
+    for line in read_lines(path):
+        tried = (os.path.join(root, line) for root in roots)
+        place = next((one for one in tried if os.path.isfile(one)), None)
+        if place is None and ".." not in (parts := _parts(line)):
+            tried = (os.path.join(root, *parts[start:]) for start in range(len(parts)) for root in roots)
+            place = next((one for one in tried if os.path.isfile(one)), None)
+            moved += [line] if place else []
+        if place is None:
+            missing.append(line)
+        else:
+            found.append(os.path.normpath(place))
+    for line in missing:
+        text = f"{path}: {line} is not there ({len(missing)} of its pictures are missing); fetch it or delete the line"
+        problems.error(Finding(MISSING, text, line, str(path)))
+    if moved:
+        line = named(path, len(moved), "pictures are found by the end of their paths only", moved, "e.g.")
+        problems.several(
+            line, range(len(moved)), lambda i: Finding(MOVED, f"{path}: {moved[i]} is elsewhere", moved[i])
+        )
+    return found
+
+
+def home_of(layout: Layout, pictures: Pictures) -> Path:
+    """The folder that names of pictures are relative to: the only one that was named.
+
+    Else the root if all lie in it, else what they share.
+    """
+    folders = [*pictures.folders, *pictures.lists]
+    root = layout.roots[0]
+    if len(folders) == 1 and not pictures.lists:
+        return Path(folders[0])
+    home = os.path.abspath(root)
+    places = [os.path.abspath(folder) for folder in folders]
+    if all(place == home or place.startswith(os.path.join(home, "")) for place in places):
+        return root
+    try:
+        return Path(os.path.commonpath(places))
+    except ValueError:  # on several drives
+        return root
+
+
+def relative(folder: Path, paths: Sequence[str]) -> list[str]:
+    """Paths from a folder, with slashes; those outside of it whole."""
+    near, home = os.path.join(folder, ""), os.path.join(os.path.abspath(folder), "")
+
+    def one(path: str) -> str:
+        if path.startswith(near):
+            return path[len(near) :].replace(os.sep, "/")
+        whole = os.path.abspath(path)
+        return (whole.removeprefix(home) if whole.startswith(home) else whole).replace(os.sep, "/")
+
+    return [one(path) if path else "" for path in paths]
