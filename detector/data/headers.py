@@ -56,11 +56,11 @@ def upright_size(data: bytes) -> "Size | None":
     Turned is what OpenCV turns: JPEG, TIFF, and PNG whose tag stands before the pixels.
     """
     size = declared_size(data)
-    return size[::-1] if size and _orientation(data) in TURNED else size
+    return size[::-1] if size and orientation(data) in TURNED else size
 
 
-def _orientation(data: bytes) -> int:
-    """The value of the EXIF tag in a JPEG, PNG or TIFF, 1 where there is none."""
+def orientation(data: bytes) -> int:
+    """The value of the EXIF tag in a JPEG, PNG or TIFF, 1 (upright) where there is none."""
     if data.startswith(b"\xff\xd8"):
         at = data.find(b"Exif\0\0")
         at = at + 6 if at >= 4 and data[at - 4 : at - 2] == b"\xff\xe1" else -1
