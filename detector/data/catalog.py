@@ -139,7 +139,7 @@ def check_inside(source: Source) -> None:
     """
     names = source.index.file_names.tolist()
     doubtful = [i for i, name in enumerate(names) if ".." in name or ":" in name or name[:1] in ("/", "\\", "~")]
-    outside = [i for i in doubtful if _leads_out(names[i])]
+    outside = [i for i in doubtful if leads_out(names[i])]
     if outside:
         raise UserError(
             f"{names[outside[0]]!r} ({source.index.record(outside[0])}) lies outside the folder of pictures "
@@ -148,7 +148,8 @@ def check_inside(source: Source) -> None:
         )
 
 
-def _leads_out(name: str) -> bool:
+def leads_out(name: str) -> bool:
+    """Whether the name of a picture leads out of the folder that it is relative to."""
     drive, path = os.path.splitdrive(name)
     return bool(drive) or os.path.isabs(path) or os.path.normpath(path).split(os.sep)[0] == os.pardir
 

@@ -42,7 +42,7 @@ def helped(how, *words):
 
 def test_the_verbs_are_those_that_users_know():
     assert list(VERBS) == [
-        *("train", "plan", "test", "predict", "convert", "info", "analyze", "pretrain", "classify"),
+        *("train", "check", "plan", "test", "predict", "convert", "info", "analyze", "pretrain", "classify"),
         *("config", "configs", "backbones", "necks", "heads", "datasets"),
     ]
 

@@ -213,9 +213,7 @@ def test_files_nested_too_deep_are_one_line(coco):
 @pytest.mark.parametrize("box", [[2**31, 1, 5, 5], [1, -(2.0**31), 5, 5], [1, 1, 5, 1e300]])
 def test_boxes_beyond_all_pictures_name_their_record(coco, box):
     path = coco.annotate([{"bbox": [1, 1, 2**31 - 1, 5]}, {"bbox": box}])
-    with pytest.raises(
-        ValueError, match=r"train\.json: annotations\[1\], id 2: its box .* is beyond 2147483647"
-    ):
+    with pytest.raises(ValueError, match=r"train\.json: annotations\[1\], id 2: its box .* is beyond 2147483647"):
         load_index(path)
 
 
