@@ -48,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--charts", type=user_path, metavar="FILE", help="draw sizes, aspects, counts and places of the boxes (PNG)"
     )
+    parser.add_argument("--kinds", action="store_true", help="print what is looked for as a Markdown table, and end")
     args = parser.parse_intermixed_args(argv)
+    if args.kinds:
+        return run(show_kinds, log=False)
     first = next((place for place, word in enumerate(args.words) if _KEY.fullmatch(word)), len(args.words))
     args.entries, args.opts = args.words[:first], args.words[first:]
     if args.opts and not args.config_file:
@@ -57,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"{args.opts[-1]!r} has no value: write ENTRY ... KEY VALUE")
     if not args.entries and not args.config_file:
         parser.error("name data sets, or give --config-file FILE")
-    run(lambda: begin(args), {"DATASETS.ROOT": "--root"} if not args.config_file else {}, log=False)
+    return run(lambda: begin(args), {} if args.config_file else {"DATASETS.ROOT": "--root"}, log=False)
 
 
 def begin(args: argparse.Namespace) -> None:
@@ -84,6 +87,13 @@ def begin(args: argparse.Namespace) -> None:
         show(text(diagnosis, fixes))
     if diagnosis.number("error"):
         sys.exit(1)
+
+
+def show_kinds() -> None:
+    """The table of docs/check.md."""
+    from detector.tasks.doctor_text import kinds_table
+
+    show(kinds_table())
 
 
 def ascii_json(obj: object) -> str:

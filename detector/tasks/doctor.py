@@ -11,6 +11,7 @@ from detector.data.catalog import Source
 from detector.data.doctor import balance, mend
 from detector.data.doctor.balance import Numbers, Sides
 from detector.data.doctor.checks import CHECKS
+from detector.data.doctor.folder import entries_in
 from detector.data.doctor.part import Part, Role
 from detector.data.doctor.pictures import LEAK
 from detector.data.doctor.sets import LISTS_DIFFER, UNREADABLE, Pictures, read_sets, with_pictures
@@ -21,6 +22,8 @@ VERSION = 1
 """Of the JSON document."""
 
 SEVERITIES = ("error", "warning", "note")
+
+SPLITS = ("train", "val", "valid", "trainval", "test")
 
 _STAYS = {LEAK, LISTS_DIFFER, UNREADABLE}
 """Errors that are neither mended, nor of records that the reader left out."""
@@ -67,11 +70,12 @@ def examine(
 ) -> Diagnosis:
     """Reads and examines data sets, together.
 
-    entries: as in DATASETS; none: those of the config, which then have the roles that it gives them; pictures: how
-    closely they are looked at; cfg: the detector that is meant to be trained, to say what its head can reach.
+    entries: as in DATASETS, or folders, see `entries_in`; none: those of the config; pictures: how closely they are
+    looked at; cfg: of the detector that is meant to be trained, to say what its head can reach.
     Raises ValueError where there are no entries.
     """
-    named: list[tuple[str, Role]] = [(entry, _role(entry, cfg)) for entry in entries]
+    every = [one for entry in entries for one in entries_in(entry, root)]
+    named: list[tuple[str, Role]] = [(entry, _role(entry, cfg)) for entry in every]
     if not named and cfg is not None:
         named = [*((entry, "train") for entry in cfg.DATASETS.TRAIN), *((entry, "test") for entry in cfg.DATASETS.TEST)]
     if not named:
@@ -103,10 +107,16 @@ def _sides(cfg: CfgNode | None) -> tuple[Sides, str]:
 
 
 def _reach(cfg: CfgNode, parts: Sequence[Part]) -> list[Finding]:
-    """What the head of the config cannot reach, of the data that it is trained on."""
-    from detector.analysis.reach import reach_findings
+    """What the head of the config cannot reach, of what it is trained on."""
+    from detector.analysis.reach import reach
+    from detector.analysis.reach_findings import reach_findings
 
-    return [finding for part in parts if part.role != "test" for finding in reach_findings(cfg, part.index)]
+    found, choice = list[Finding](), cfg.DATASETS.TRAIN_DIFFICULT
+    for part in parts:
+        if part.role != "test" and part.objects.any():
+            difficult = part.source.difficult if choice == "auto" else choice == "yes"
+            found += reach_findings(reach(cfg, part.index, difficult=difficult))
+    return found
 
 
 def fix(diagnosis: Diagnosis, folder: Path) -> list[Fix]:
@@ -123,7 +133,7 @@ def fix(diagnosis: Diagnosis, folder: Path) -> list[Fix]:
     names, fixes = short_names(diagnosis.parts), []
     for place, (part, (source, done)) in enumerate(zip(diagnosis.parts, mended, strict=True)):
         there = folder if len(mended) == 1 else folder / names[place]
-        written = write_dataset(source, source.index.kind, there)
+        written = write_dataset(source, source.index.kind, there, _split(part))
         fixes.append(Fix(part.entry, written.entry, done, list(written.losses)))
     return fixes
 
@@ -136,6 +146,12 @@ def check_new(folder: Path, sources: Sequence[Source] = ()) -> None:
         for place in (source.folder, source.index.path if source.index.path.is_dir() else source.folder):
             if folder.resolve().is_relative_to(place.resolve()):
                 raise UserError(f"--fix {folder} lies in {place}, which stays as it is; name a folder elsewhere")
+
+
+def _split(part: Part) -> str:
+    """The split that a copy is: that of the entry, where it is named as splits are."""
+    said = part.entry.rpartition(":")[2] if part.index.kind != "coco" else part.role
+    return said if said in SPLITS else "train"
 
 
 def short_names(parts: Sequence[Part]) -> list[str]:

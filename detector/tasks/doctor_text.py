@@ -8,6 +8,8 @@ from detector.data.problems import KINDS, SHOWN, Finding
 from detector.tasks.doctor import SEVERITIES, Diagnosis, Fix, not_mended, short_names, verdict
 from detector.text import printable
 
+SAYS = "| kind | severity | what is counted | remedy |\n|---|---|---|---|"
+
 MOST_CLASSES = 20
 """Rows of the table of classes."""
 
@@ -36,6 +38,14 @@ def example(finding: Finding) -> str:
     if finding.box is not None and "box [" not in finding.text and "box (" not in finding.text:
         parts.append(f"box {list(finding.box)}")
     return "; ".join(parts)
+
+
+def kinds_table() -> str:
+    """The kinds in Markdown, errors first."""
+    import detector.analysis.reach_findings  # noqa: F401 - declares its kinds
+
+    rows = sorted(KINDS.items(), key=lambda item: (SEVERITIES.index(item[1].severity), item[0]))
+    return "\n".join([SAYS, *(f"| `{kind}` | {' | '.join(one)} |" for kind, one in rows)])
 
 
 def _findings(diagnosis: Diagnosis) -> Iterator[str]:

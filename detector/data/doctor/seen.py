@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from detector.console import progress
-from detector.data.endings import has_end
+from detector.data.endings import completed, has_end
 from detector.data.headers import MAX_PIXELS, TURNED, declared_size, orientation
 from detector.data.look import look_at_file, reason
 from detector.data.packed import PackedIndex
@@ -141,11 +141,11 @@ def _look_at(path: str, size: tuple[int, int], image: int, seen: Seen, deep: boo
     if not deep:
         return None
     seen.digests[image] = np.frombuffer(hashlib.blake2b(data, digest_size=DIGEST).digest(), np.uint8)
-    grey = _small_grey(data, declared or size)
+    grey = _small_grey(data if has_end(data) else completed(data) or data, declared or size)
     if grey is not None:
         seen.hashes[image], seen.thumbs[image] = fingerprint(grey)
         seen.decoded[image] = True
-    elif not _can_be_read(data):
+    elif not found.fault and not _can_be_read(data):
         fault(UNREADABLE, f"{path} cannot be decoded; it is damaged or of a format that OpenCV cannot read")
     return None
 

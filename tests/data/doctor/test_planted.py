@@ -1,0 +1,234 @@
+"""One defect of every kind, planted into data sets without any: it is found, and nothing else is."""
+
+import importlib
+import pkgutil
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from helpers import ROOT
+from PIL import Image
+
+import detector.data
+from detector.data.problems import KINDS
+from detector.tasks.doctor import examine
+
+ELSEWHERE: dict[str, str] = {}
+"""Kind -> the test file in which the reader that declares it is tested with it."""
+
+PLANTERS = {}
+
+
+def plants(kind, number=1):
+    def add(function):
+        PLANTERS[kind] = function, number
+        return function
+
+    return add
+
+
+def declared():
+    """The kinds that files of the package declare, whatever tests declared."""
+    names = [found.name for found in pkgutil.walk_packages(detector.data.__path__, "detector.data.")]
+    modules = [importlib.import_module(name) for name in names]
+    return {value for module in modules for value in vars(module).values() if isinstance(value, str)} & set(KINDS)
+
+
+def test_every_kind_has_a_planter():
+    assert declared() - set(PLANTERS) - set(ELSEWHERE) == set()
+    assert set(PLANTERS) | set(ELSEWHERE) <= declared()
+    assert all((ROOT / path).is_file() for path in ELSEWHERE.values())
+
+
+def test_clean_sets_have_no_finding(sets):
+    assert examine(sets.write(), sets.folder).findings == []
+
+
+@pytest.mark.parametrize("kind", PLANTERS)
+def test_what_is_planted_is_found_and_nothing_else(sets, kind):
+    plant, number = PLANTERS[kind]
+    more = plant(sets) or []
+    diagnosis = examine([*sets.write(), *more], sets.folder)
+    assert diagnosis.counts == {kind: number}, [finding.text for finding in diagnosis.findings]
+    for finding in diagnosis.findings:
+        assert str(sets.folder) in finding.text or "class" in finding.record
+        assert finding.box is not None or not kind.startswith(("box-", "flat-", "crowd-"))
+        assert finding.picture or not kind.startswith(("box-", "flat-", "crowd-", "picture-"))
+
+
+# ---------------------------------------------------------------------------- pictures
+
+
+@plants("picture-missing")
+def _(sets):
+    sets.picture("train").unlink()
+
+
+@plants("picture-unreadable")
+def _(sets):
+    sets.picture("train").write_bytes(b"no picture")
+
+
+@plants("picture-cut-short")
+def _(sets):
+    path = sets.picture("train")
+    path.write_bytes(path.read_bytes()[:-400])
+
+
+@plants("picture-without-end")
+def _(sets):
+    path = sets.picture("train")
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+@plants("picture-wrong-size")
+def _(sets):
+    sets.content["train"]["images"][0]["width"] += 9
+
+
+@plants("picture-turned")
+def _(sets):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(sets.picture("train")) as image:
+        image.save(sets.picture("train"), exif=exif)
+
+
+@plants("picture-outside-folder")
+def _(sets):
+    shutil.move(sets.picture("train"), sets.folder / "outside.jpg")
+    sets.content["train"]["images"][0]["file_name"] = "../outside.jpg"
+
+
+@plants("picture-twice")
+def _(sets):
+    shutil.copy(sets.picture("train", 0), sets.picture("train", 1))
+
+
+@plants("picture-in-two-sets")
+def _(sets):
+    shutil.copy(sets.picture("train", 0), sets.picture("val", 1))
+
+
+def save_anew(source, target):
+    image = cv2.resize(cv2.imread(str(source)), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    image = np.clip(cv2.resize(image, (128, 96)).astype(int) + 9, 0, 255).astype(np.uint8)
+    cv2.imwrite(str(target), image, [cv2.IMWRITE_JPEG_QUALITY, 60])
+
+
+@plants("picture-alike")
+def _(sets):
+    save_anew(sets.picture("train", 2), sets.picture("train", 5))
+
+
+@plants("picture-alike-in-two-sets")
+def _(sets):
+    save_anew(sets.picture("train", 2), sets.picture("val", 5))
+
+
+# ---------------------------------------------------------------------------- boxes
+
+
+@plants("flat-box")
+def _(sets):
+    sets.box("train", [60, 70, 0, 5])
+
+
+@plants("box-outside")
+def _(sets):
+    sets.box("train", [130, 10, 20, 20])
+
+
+@plants("box-beyond-edge")
+def _(sets):
+    sets.box("train", [110, 10, 25, 20])
+
+
+@plants("box-far")
+def _(sets):
+    sets.box("train", [10, 10, 1e12, 20])
+
+
+@plants("box-repeated")
+def _(sets):
+    rows = sets.content["train"]["annotations"]
+    sets.box("train", rows[0]["bbox"], rows[0]["category_id"])
+
+
+@plants("box-twice")
+def _(sets):
+    x, y, width, height = sets.content["train"]["annotations"][0]["bbox"]
+    sets.box("train", [x + 0.25, y, width, height])
+
+
+@plants("box-of-two-classes")
+def _(sets):
+    sets.box("train", sets.content["train"]["annotations"][0]["bbox"], 2)
+
+
+@plants("box-of-whole-picture")
+def _(sets):
+    sets.box("train", [0, 0, 128, 96])
+
+
+@plants("box-one-pixel")
+def _(sets):
+    sets.box("train", [60, 70, 1, 8])
+
+
+@plants("crowd-region")
+def _(sets):
+    sets.box("train", [50, 40, 30, 30], iscrowd=1)
+
+
+# ---------------------------------------------------------------------------- classes
+
+
+@plants("class-unused")
+def _(sets):
+    sets.category("fox")
+
+
+@plants("class-with-one-object")
+def _(sets):
+    sets.box("train", [60, 70, 9, 9], sets.category("fox"))
+
+
+@plants("class-names-alike")
+def _(sets):
+    number = sets.category("Cats ")
+    for part in ("train", "val"):
+        sets.box(part, [60, 70, 9, 9], number)
+
+
+@plants("class-missing-in-a-set")
+def _(sets):
+    number = sets.category("fox")
+    for image in (0, 1):
+        sets.box("val", [60, 70, 9, 9], number, image)
+
+
+@plants("class-skew")
+def _(sets):
+    sets.grow("train", 40, (1, 2))
+    sets.grow("val", 40)
+
+
+# ---------------------------------------------------------------------------- data sets
+
+
+@plants("class-lists-differ")
+def _(sets):
+    first, second, _ = sets.content["val"]["categories"]
+    first["name"], second["name"] = second["name"], first["name"]
+
+
+@plants("set-unreadable")
+def _(sets):
+    sets.content["val"] = "[1, 2"
+
+
+@plants("set-named-twice")
+def _(sets):
+    return [sets.entries[0]]
