@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from detector.data.mapped import MappedFile, Place
 from detector.data.problems import Finding, Problems, declare, named
 from detector.errors import UserError
 
@@ -40,7 +41,8 @@ class PackedIndex:
     boxes_xywh [M, 4] float64: x, y, width, height as in the file; areas [M] float64: the file's, else width * height;
     crowd [M] bool; boxes [M, 4] float32 xyxy, clipped to the image; usable [M] bool: the clipped box has an area;
     difficult [M] bool: an object of VOC that evaluation leaves out; kind: the format of the annotations; folder: of the
-    pictures, where the format says it (COCO's does not).
+    pictures, where the format says it (COCO's does not); mapped: the file in which arrays lie, of which only the places
+    are pickled.
     """
 
     path: Path
@@ -61,9 +63,20 @@ class PackedIndex:
     difficult: np.ndarray
     kind: Literal["coco", "voc", "yolo"] = "coco"
     folder: Path | None = None
+    mapped: MappedFile | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def __getstate__(self) -> dict[str, Any]:
+        def stored(value: object) -> object:
+            return (self.mapped and isinstance(value, np.ndarray) and self.mapped.place(value)) or value
+
+        return {name: value if value is None else stored(value) for name, value in vars(self).items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        mapped = state["mapped"]
+        vars(self).update({k: mapped.array(v) if isinstance(v, Place) else v for k, v in state.items()})
 
     def rows(self, image: int) -> slice:
         """The rows of the annotations of the image at position `image`."""

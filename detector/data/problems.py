@@ -63,6 +63,7 @@ class Problems:
         self.everything = everything
         self.findings: list[Finding] = []
         self.lines: list[str] = []
+        self.lasting = True
 
     def error(self, finding: Finding) -> None:
         """A record that cannot be used. Raises ValueError with the finding's text unless everything is wanted."""
