@@ -1,7 +1,6 @@
 """Pictures that look alike, found without comparing each with each."""
 
 from collections.abc import Iterator
-from itertools import pairwise
 
 import numpy as np
 
@@ -29,13 +28,19 @@ def alike(hashes: np.ndarray, thumbs: np.ndarray) -> np.ndarray:
     rows = np.flatnonzero(np.concatenate([*spread, np.empty(0, np.float32)]) >= MIN_CONTRAST)
     some = hashes[rows]
     found = [np.empty((0, 2), np.int64)]
-    edges = np.linspace(0, 64, _BANDS + 1).astype(int).tolist()
-    for low, high in pairwise(edges):
-        band = (some >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
-        for pairs in _equal(band):
+    for band in range(_BANDS):
+        for pairs in _equal(_band(some, band)):
             near = pairs[_distance(some[pairs[:, 0]], some[pairs[:, 1]]) <= MAX_DISTANCE]
             found.append(near[_correlation(thumbs[rows[near[:, 0]]], thumbs[rows[near[:, 1]]]) >= MIN_CORRELATION])
     return rows[np.unique(np.concatenate(found), axis=0)].reshape(-1, 2)
+
+
+def _band(hashes: np.ndarray, band: int) -> np.ndarray:
+    """Every so many-th bit of hashes: bars at an edge, equal in all pictures, then take a share of each band only."""
+    value = np.zeros_like(hashes)
+    for bit in range(band, 64, _BANDS):
+        value = (value << np.uint64(1)) | ((hashes >> np.uint64(bit)) & np.uint64(1))
+    return value
 
 
 def _equal(values: np.ndarray) -> Iterator[np.ndarray]:

@@ -82,7 +82,7 @@ def _same_objects(part: Part) -> Iterator[Finding]:
         equal, alike = (boxes[one] == boxes[other]).all(1), labels[one] == labels[other]
         for kind, chosen in ((REPEATED, equal & alike), (OVERLAID, ~equal & alike), (OTHER_CLASS, ~alike)):
             for first, second in zip(one[chosen].tolist(), other[chosen].tolist(), strict=True):
-                before[kind].setdefault(second, first)
+                before[kind][second] = min(first, before[kind].get(second, first))
     for kind, found in before.items():
         for second, first in sorted(found.items()):
             if kind == OVERLAID and second in before[REPEATED]:

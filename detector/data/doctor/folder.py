@@ -67,8 +67,8 @@ def _yolo(folder: Path) -> list[str]:
 def _voc(folder: Path) -> Iterator[str]:
     if any((folder / name).is_dir() for name in ANNOTATIONS) and any((folder / name).is_dir() for name in PICTURES):
         lists = {path.stem for path in (folder / LISTS).glob("*.txt")}
-        known = [[name for name in names if name in lists] for names in SPLITS]
-        yield from (f"voc:{folder}:{split}" for split in next(filter(None, known), [ALL]))
+        names = next((names for names in SPLITS if names[0] in lists), ())
+        yield from (f"voc:{folder}:{split}" for split in [name for name in names if name in lists] or [ALL])
         return
     for place in _folders(folder):
         if any(path.suffix.lower() == ".xml" and path.is_file() for path in place.iterdir()):
@@ -79,16 +79,18 @@ def _coco(folder: Path) -> Iterator[str]:
     folders = _folders(folder)
     files = [path for place in folders for path in sorted(place.glob("*.json"))]
     for path in files[:_MANY]:
-        if names := _names(path):
+        if (names := _names(path)) is not None:
             places = [path.parent, *folders]
             there = [sum(os.path.isfile(place / name) for name in names) for place in places]
             yield f"{places[there.index(max(there))]}:{path}"
 
 
-def _names(path: Path) -> list[str]:
-    """The first names of pictures in a COCO file; none where it is another file."""
+def _names(path: Path) -> list[str] | None:
+    """The first names of pictures in a COCO file; none of a broken file, None for one that is of another kind."""
     try:
         images = msgspec.json.decode(path.read_bytes(), type=_Images).images[:_TRIED]
-    except (OSError, ValueError):  # msgspec's errors are ValueErrors
+    except msgspec.ValidationError:
+        return None
+    except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors; the reader says what is wrong
         return []
     return [image.file_name.replace("\\", "/") for image in images]
