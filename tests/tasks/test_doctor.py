@@ -139,7 +139,7 @@ def test_a_config_gives_roles_sizes_and_head(sets, tiny, reached):
     assert examine(entries[1:], "", cfg=cfg).parts[0].role == "train"
     cfg = tiny("DATASETS.TRAIN", entries[0], "DATASETS.TEST", entries[0])
     assert "set-named-twice" in examine([], "", cfg=cfg).counts
-    with pytest.raises(UserError, match="DATASETS.TRAIN and DATASETS.TEST are empty"):
+    with pytest.raises(UserError, match=r"DATASETS\.TRAIN and DATASETS\.TEST are empty"):
         examine([], "", cfg=tiny("DATASETS.TRAIN", (), "DATASETS.TEST", ()))
 
 

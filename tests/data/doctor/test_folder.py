@@ -18,9 +18,10 @@ def write(path, *names):
 def test_files_of_coco_find_their_pictures(sets):
     sets.write()
     (sets.folder / "other.json").write_text('{"a": 1}')
-    assert entries_in(str(sets.folder), ".") == [
-        f"{sets.images}:{sets.folder / name}.json" for name in ("train", "val")
-    ]
+    wanted = [f"{sets.images}:{sets.folder / name}.json" for name in ("train", "val")]
+    assert entries_in(str(sets.folder), ".") == wanted
+    (sets.folder / "broken.json").write_text('{"images": [')  # which is said
+    assert entries_in(str(sets.folder), ".") == [f"{sets.folder}:{sets.folder / 'broken.json'}", *wanted]
 
 
 def test_annotations_beside_their_pictures_or_in_a_folder_of_their_own(tmp_path):
