@@ -2,10 +2,11 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, environment
 
 from detector.commands import check
 from detector.tasks import doctor
@@ -96,12 +97,20 @@ def test_charts_are_a_picture(sets, tmp_path, capsys):
 
 
 def test_no_torch_is_loaded_without_a_config(sets):
-    import subprocess
-
-    from helpers import environment
-
     code = (
         f"from detector.commands import check; check.main({sets.write()!r}); import sys; print('torch' in sys.modules)"
     )
     told = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True)
     assert told.stdout.splitlines()[-1] == "False", told.stderr
+
+
+def test_the_table_of_the_page_is_that_of_the_kinds():
+    """Of a process of its own, as tests declare kinds too. `detector check --kinds` prints what is to stand there."""
+    told = subprocess.run(
+        [sys.executable, "-m", "detector", "check", "--kinds"],
+        env=environment(), cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    page = (ROOT / "docs" / "check.md").read_text()
+    assert page.endswith(f"\n\n{told.stdout}")
+    assert "| `flat-box` | error | boxes have a width or height of zero or less |" in told.stdout
