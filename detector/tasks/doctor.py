@@ -74,13 +74,18 @@ def examine(
     looked at; cfg: of the detector that is meant to be trained, to say what its head can reach.
     Raises ValueError where there are no entries.
     """
-    every = [one for entry in entries for one in entries_in(entry, root)]
-    named: list[tuple[str, Role]] = [(entry, _role(entry, cfg)) for entry in every]
+    named: list[tuple[str, Role]] = []
+    passed_over: list[Finding] = []
+    for entry in entries:
+        inside, others = entries_in(entry, root)
+        named += [(one, _role(one, cfg)) for one in inside]
+        passed_over += others
     if not named and cfg is not None:
         named = [*((entry, "train") for entry in cfg.DATASETS.TRAIN), *((entry, "test") for entry in cfg.DATASETS.TEST)]
     if not named:
         raise UserError("DATASETS.TRAIN and DATASETS.TEST are empty; name a data set")
     parts, found = read_sets(named, root)
+    found += passed_over
     parts = with_pictures(parts, pictures, cfg is not None and cfg.DATASETS.ALLOW_OUTSIDE)
     sides, sides_from = _sides(cfg)
     if parts:

@@ -6,16 +6,24 @@ from pathlib import Path
 
 import msgspec
 
-from detector.data.catalog import DATASETS, split_entry
+from detector.data.catalog import DATASETS, leads_out, split_entry
 from detector.data.formats.voc import ALL, ANNOTATIONS, LISTS, PICTURES
+from detector.data.problems import Finding, declare
 from detector.errors import UserError
 from detector.files import user_path
+
+PASSED_OVER = declare(
+    "file-passed-over",
+    "note",
+    "JSON files of the folder are passed over",
+    "Name them, as IMAGE_FOLDER:FILE.json, if they are what is to be examined.",
+)
 
 SPLITS = (("train", "val", "valid", "test"), ("trainval", "test"))
 """Names of lists that have no picture in common, the finest division first."""
 
 _TRIED = 20  # names of pictures that say which folder they are in
-_MANY = 500  # folders, or JSON files, that are looked at
+_MANY = 500  # folders that are looked at
 _YAMLS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
@@ -27,24 +35,26 @@ class _Images(msgspec.Struct):
     images: list[_Image]
 
 
-def entries_in(entry: str, root: str | Path) -> list[str]:
+def entries_in(entry: str, root: str | Path) -> tuple[list[str], list[Finding]]:
     """The entry itself, or where it is a folder, those of the data sets in it: a YOLO export, VOC's layout, COCO files.
 
-    root: where a folder is looked for that is not in the working directory. Raises ValueError for a folder in which
-    there is none.
+    Also a finding for each JSON file there that is passed over. root: where a folder is looked for that is not in the
+    working directory. Raises ValueError for a folder in which there is none.
     """
     if entry in DATASETS or split_entry(entry) is not None:
-        return [entry]
+        return [entry], []
     folder = next((path for path in (user_path(entry), Path(root) / entry) if path.is_dir()), None)
     if folder is None:
-        return [entry]  # whose reader says what is wrong
-    found = _yolo(folder) or [*_voc(folder)] or [*_coco(folder)]
+        return [entry], []  # whose reader says what is wrong
+    if found := _yolo(folder) or [*_voc(folder)]:
+        return found, []
+    found, passed_over = _coco(folder)
     if not found:
         raise UserError(
             f"{folder}: no data set is found in this folder: neither a data.yaml with its labels, nor XML files of "
             "VOC, nor a JSON file with `images`; write IMAGE_FOLDER:FILE.json, voc:FOLDER:SPLIT or yolo:FOLDER:SPLIT"
         )
-    return found
+    return found, passed_over
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -75,22 +85,44 @@ def _voc(folder: Path) -> Iterator[str]:
             yield f"voc:{place}:{ALL}"
 
 
-def _coco(folder: Path) -> Iterator[str]:
+def _coco(folder: Path) -> tuple[list[str], list[Finding]]:
+    """An entry for each file of annotations; of several for the same pictures for the one with instances, or the first.
+
+    Other files of COCO describe the same pictures in other ways.
+    """
     folders = _folders(folder)
-    files = [path for place in folders for path in sorted(place.glob("*.json"))]
-    for path in files[:_MANY]:
-        if (names := _names(path)) is not None:
-            places = [path.parent, *folders]
-            there = [sum(os.path.isfile(place / name) for name in names) for place in places]
-            yield f"{places[there.index(max(there))]}:{path}"
+    entries: dict[object, str] = {}
+    passed_over = []
+    files = [path for place in folders for path in place.glob("*.json")]
+    for path in sorted(
+        files, key=lambda path: (not path.name.startswith("instances"), folders.index(path.parent), path)
+    ):
+        names = _names(path)
+        places = [path.parent, *folders]
+        there = [sum(os.path.isfile(place / name) for name in names or ()) for place in places]
+        place = places[there.index(max(there))]
+        key = (place, *names) if names else path
+        if names is None or key in entries:
+            why = "it has no images with boxes" if names is None else f"{entries[key]} has the same pictures"
+            passed_over.append(Finding(PASSED_OVER, f"{path} is passed over: {why}", record=str(path)))
+        else:
+            entries[key] = f"{place}:{path}"
+    return sorted(entries.values()), passed_over
 
 
 def _names(path: Path) -> list[str] | None:
-    """The first names of pictures in a COCO file; none of a broken file, None for one that is of another kind."""
+    """The first names of pictures in a COCO file; none of a broken file, None for one that is of another kind.
+
+    Those that lead out of a folder, as other machines write them, without their folders.
+    """
     try:
-        images = msgspec.json.decode(path.read_bytes(), type=_Images).images[:_TRIED]
+        data = path.read_bytes()
+        images = msgspec.json.decode(data, type=_Images).images[:_TRIED]
     except msgspec.ValidationError:
         return None
     except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors; the reader says what is wrong
         return []
-    return [image.file_name.replace("\\", "/") for image in images]
+    if b'"bbox"' not in data or not images:
+        return None
+    names = [image.file_name.replace("\\", "/") for image in images]
+    return [name.rpartition("/")[2] if leads_out(name) else name for name in names]

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from detector.data import doctor, packed
+from detector.data.doctor import folder
 from detector.data.problems import KINDS
 from detector.tasks.doctor import examine
 
@@ -45,7 +46,8 @@ def test_clean_sets_have_no_finding(sets):
 def test_what_is_planted_is_found_and_nothing_else(sets, kind):
     plant, number = PLANTERS[kind]
     more = plant(sets) or []
-    diagnosis = examine([*sets.write(), *more], sets.folder)
+    entries = sets.write()
+    diagnosis = examine([str(sets.folder)] if kind == folder.PASSED_OVER else [*entries, *more], sets.folder)
     assert diagnosis.counts == {kind: number}, [finding.text for finding in diagnosis.findings]
     for finding in diagnosis.findings:
         assert str(sets.folder) in finding.text or "class" in finding.record
@@ -223,6 +225,11 @@ def _(sets):
 @plants("set-unreadable")
 def _(sets):
     sets.content["val"] = "[1, 2"
+
+
+@plants("file-passed-over")
+def _(sets):
+    (sets.folder / "notes.json").write_text("{}")
 
 
 @plants("set-named-twice")
