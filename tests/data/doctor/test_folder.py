@@ -36,7 +36,7 @@ def test_files_of_coco_find_their_pictures(sets):
     for name in ("captions", "instances", "keypoints"):
         (sets.folder / f"{name}.json").unlink()
     (sets.folder / "broken.json").write_text('{"images": [')  # which is said
-    assert entries(str(sets.folder), ".") == [f"{sets.folder}:{sets.folder / 'broken.json'}", *wanted]
+    assert entries(str(sets.folder), ".") == [*wanted, f"{sets.folder}:{sets.folder / 'broken.json'}"]
 
 
 def test_annotations_beside_their_pictures_or_in_a_folder_of_their_own(tmp_path):
