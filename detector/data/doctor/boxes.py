@@ -80,7 +80,7 @@ def _same_objects(part: Part) -> Iterator[Finding]:
         near = iou(boxes[one], boxes[other]) > SAME_IOU
         one, other = one[near], other[near]
         equal, alike = (boxes[one] == boxes[other]).all(1), labels[one] == labels[other]
-        for kind, chosen in ((REPEATED, equal & alike), (OVERLAID, ~equal & alike), (OTHER_CLASS, ~alike)):
+        for kind, chosen in ((REPEATED, equal & alike), (OVERLAID, alike), (OTHER_CLASS, ~alike)):
             for first, second in zip(one[chosen].tolist(), other[chosen].tolist(), strict=True):
                 before[kind][second] = min(first, before[kind].get(second, first))
     for kind, found in before.items():

@@ -59,6 +59,8 @@ def test_brightness_and_contrast_do_not_matter_and_one_grey_says_nothing():
     thumbs[1] = thumbs[0] + 60
     thumbs[2] = 200
     assert alike(hashes, thumbs).tolist() == [[0, 1]]
+    thumbs[1:] = 200 + thumbs[0] % 7  # noise of a few levels
+    assert alike(hashes, thumbs).tolist() == []
     assert alike(hashes[:0], thumbs[:0]).shape == (0, 2)
 
 

@@ -1,12 +1,13 @@
 """Boxes that lie on others, and boxes of odd sizes."""
 
+import cv2
 import numpy as np
 import pytest
 
 from detector.data.doctor import boxes, pictures
 from detector.data.doctor.checks import CHECKS
 from detector.data.doctor.part import apart
-from detector.data.doctor.sets import read_sets
+from detector.data.doctor.sets import read_sets, with_pictures
 
 
 def parts_of(sets, roles=("", "")):
@@ -89,3 +90,20 @@ def test_every_check_takes_sets_without_a_box_or_a_class(sets):
         part["annotations"] = []
     for check in CHECKS:
         assert check(parts_of(sets)) == []
+
+
+def test_of_three_pictures_that_look_alike_two_are_told(sets):
+    image = cv2.imread(str(sets.picture("train", 2)))
+    for place, quality in ((5, 70), (7, 50)):
+        cv2.imwrite(str(sets.picture("train", place)), image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    found = pictures.look_alikes(with_pictures(parts_of(sets), "all"))
+    assert [finding.picture for finding in found] == ["train5.jpg", "train7.jpg"]
+    assert all(str(sets.picture("train", 2)) in finding.text for finding in found)
+
+
+def test_a_box_that_is_equal_to_one_and_near_another_is_told_once(sets):
+    x, y, width, height = sets.content["train"]["annotations"][0]["bbox"]
+    sets.box("train", [x + 0.2, y, width, height])
+    sets.box("train", [x, y, width, height])
+    found = boxes.same_objects(parts_of(sets))
+    assert [finding.kind for finding in found] == [boxes.REPEATED, boxes.OVERLAID]

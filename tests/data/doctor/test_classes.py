@@ -77,6 +77,26 @@ def test_random_splits_have_no_skew():
     assert told <= 2
 
 
+def test_of_many_classes_one_may_be_odd(sets):
+    """30 and 57 of 100 pictures: a chance of 2e-4, which is less than 0.001, and of 20 classes is not."""
+    assert 0.001 / 20 < balance.chance((30, 57), (100, 100)) < 0.001
+    for part, number in (("train", 30), ("val", 57)):
+        sets.content[part].update(images=[], annotations=[])
+        sets.grow(part, number, (1, 2))
+        sets.grow(part, 100 - number, (2,))
+    assert [finding.record for finding in balance.skew(parts_of(sets))] == ["class 'cat'"]
+    for name in range(18):
+        number = sets.category(str(name))
+        for part in sets.content:
+            sets.box(part, [60, 70, 9, 9], number)
+    assert balance.skew(parts_of(sets)) == []
+
+
+def test_pictures_with_a_class_are_counted_and_not_its_objects(sets):
+    sets.box("train", [60, 70, 9, 9])
+    assert balance.pictures_with(parts_of(sets)[0]) == {"cat": 10, "dog": 10, "bird": 10}
+
+
 def test_a_skew_that_is_sure_and_small_is_left_alone(sets):
     sets.grow("train", 60, (1, 2))
     sets.grow("train", 130)

@@ -19,6 +19,8 @@ def part_of(sets, pictures="all"):
 def test_what_is_whole_stays_as_it_is(sets):
     sets.box("train", [1.1, 2.2, 126.9, 93.8], area=17.5)
     sets.box("train", [50, 40, 30, 30], iscrowd=1)
+    for crowd in (0, 1):  # as an object and as a region
+        sets.box("train", [60, 70, 9, 9], image=9, iscrowd=crowd)
     part = part_of(sets)
     source, done = mend(part)
     assert done == []
