@@ -27,7 +27,6 @@ setup(
         "yacs>=0.1.8",
         "pyyaml>=6",
         "pycocotools>=2.0.7",
-        "faster-coco-eval>=1.6.5",
         "msgspec>=0.18",
         "opencv-python>=4.8",
         "pillow>=10",

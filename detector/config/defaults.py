@@ -149,6 +149,7 @@ _C.DATASETS.TRAIN = ("coco_2017_train",)  # catalog names, "IMAGE_FOLDER:FILE.js
 _C.DATASETS.TEST = ("coco_2017_val",)  # likewise; each is evaluated by itself
 _C.DATASETS.ALLOW_OUTSIDE = False  # records may name pictures outside their folder: absolute paths, or by ".."
 _C.DATASETS.TRAIN_DIFFICULT = "auto"  # train on VOC's difficult objects: yes | no (ignored, as crowds are) | auto: 2007
+_C.DATASETS.CROWDS = "ignore"  # COCO's crowd regions: ignore, in training and test as COCO does | objects, like others
 
 _C.DATALOADER = CfgNode()
 _C.DATALOADER.NUM_WORKERS = 4  # processes that read and augment, at most one a core; 0: the training process itself
@@ -157,6 +158,8 @@ _C.DATALOADER.TIMEOUT = 300  # seconds without a batch after which a run with wo
 _C.DATALOADER.SIZE_DIVISIBILITY = 0  # batches are padded right and bottom to a multiple of this, pixels; 0: the head's
 _C.DATALOADER.ASPECT_RATIO_GROUPING = True  # wide and tall images go into different batches
 _C.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True  # train without the images that have no box
+_C.DATALOADER.REPEAT_THRESHOLD = 0.0  # share f of the images below which a class is rare: an epoch shows the images
+#                                       that hold it sqrt(REPEAT_THRESHOLD / f) times (Gupta et al. 2019); 0: once
 
 # ---------------------------------------------------------------------------- solver and test
 _C.SOLVER = CfgNode()

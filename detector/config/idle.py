@@ -50,6 +50,13 @@ def _checkpoints_frozen_stages(cfg: CfgNode) -> bool:
     return 0 < len(node.CHECKPOINT_STAGES) and max(node.CHECKPOINT_STAGES) < node.FREEZE_CONV_BODY_AT
 
 
+def _has_no_crowds(cfg: CfgNode) -> bool:
+    """Whether all data are in formats that know no crowd regions."""
+    entries = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    forms = ("voc:", "voc_2007_", "voc_2012_", "yolo:")
+    return len(entries) > 0 and all(entry.startswith(forms) and not entry.endswith(".json") for entry in entries)
+
+
 _RULES = (
     *(
         Idle(keys, "MODEL.HEAD.NAME", lambda cfg, of=head: cfg.MODEL.HEAD.NAME in {*_SECTIONS} - {of})  # type: ignore[misc]
@@ -112,6 +119,7 @@ _RULES = (
         "INPUT.MIN_SIZE_RANGE_TRAIN",
         lambda cfg: cfg.INPUT.MIN_SIZE_RANGE_TRAIN != (-1, -1),
     ),
+    Idle(("DATASETS.CROWDS",), "data without crowds", _has_no_crowds),
     Idle(("DATALOADER.TIMEOUT",), "DATALOADER.NUM_WORKERS", lambda cfg: cfg.DATALOADER.NUM_WORKERS == 0),
     Idle(("SOLVER.MOMENTUM",), "SOLVER.OPTIMIZER", lambda cfg: cfg.SOLVER.OPTIMIZER == "adamw"),
     Idle(("SOLVER.STEPS", "SOLVER.GAMMA"), "SOLVER.SCHEDULE", lambda cfg: cfg.SOLVER.SCHEDULE == "cosine"),

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from detector.data.formats import voc
 from detector.data.formats.voc import ALL, ANNOTATIONS, CLASSES, DIVISION, LISTS, PICTURES
 from detector.data.index import load_index
+from detector.data.names import leads_out, with_real_names
 from detector.data.packed import PackedIndex
 from detector.data.problems import Problems
 from detector.data.shapes import ensure_shapes
@@ -128,7 +129,7 @@ def load_dataset(entry: str, root: str | Path, problems: Problems | None = None)
         raise MissingFileError(
             f"dataset {entry!r}: its annotation file is expected at {place.annotations}; {_hint(entry, root)}"
         )
-    index = load_index(place.annotations, place.folder, problems)
+    index = with_real_names(load_index(place.annotations, place.folder, problems), place.folder, problems)
     return Source(entry if named else place.annotations.stem, place.folder, index)
 
 
@@ -146,12 +147,6 @@ def check_inside(source: Source) -> None:
             f"{source.folder} ({len(outside)} such records): name files relative to it, or write "
             "DATASETS.ALLOW_OUTSIDE True if you trust the annotations"
         )
-
-
-def leads_out(name: str) -> bool:
-    """Whether the name of a picture leads out of the folder that it is relative to."""
-    drive, path = os.path.splitdrive(name)
-    return bool(drive) or os.path.isabs(path) or os.path.normpath(path).split(os.sep)[0] == os.pardir
 
 
 def _find(entry: str, root: Path) -> Location | VocLocation:

@@ -11,6 +11,7 @@ from detector.console import progress
 from detector.data.dataset import CocoDetection, JoinedDataset
 from detector.data.known import Known
 from detector.data.look import UNENDED, Look, look_at_file, reason
+from detector.data.missing import lost_text
 from detector.errors import UserError
 
 _log = logging.getLogger("detector")
@@ -19,6 +20,8 @@ NAMED = 20  # pictures that a message lists by name
 
 _THREADS = 16  # on a disk of the network they wait side by side; on a local one they cost and save little
 _CHUNK = 256  # pictures a task of the pool
+
+_MISSING = "there is no such picture"
 
 
 class Found(NamedTuple):
@@ -31,6 +34,12 @@ class Found(NamedTuple):
         """Path -> what is wrong, of the pictures that can be read in spite of it, or of the others."""
         faulty = {item: look.fault for item, look in self.looks.items() if look.usable is usable}
         return {_path(self.dataset, item): fault for item, fault in faulty.items()}
+
+    @property
+    def lost(self) -> bool:
+        """Whether not one of the pictures is there."""
+        missing = sum(look.fault == _MISSING for look in self.looks.values())
+        return 0 < missing == len(self.dataset)
 
     def rest(self) -> CocoDetection:
         """The data set without the pictures that cannot be read."""
@@ -47,7 +56,8 @@ def check_training(
     tag, and with an end. JPEGs that lack nothing but their end marker are named in a warning. Results are kept in the
     cache folder: pictures whose size and time are as they were are not opened again.
     broken: "stop" raises ValueError listing the pictures that cannot be read; "skip" returns data sets that leave them
-    out, with a warning. In a test they count as images without detections.
+    out, with a warning. In a test they count as images without detections; a test without any picture is an error.
+    A set of which no picture is there has one line, which says where they are if they are near.
     """
     parts = train.datasets if isinstance(train, JoinedDataset) else [train]
     kept, rest = _check(parts, tests, broken)
@@ -75,21 +85,27 @@ def _check(
             "pictures that can be read though their files end too soon: %d; write them anew some day:\n%s",
             *(len(endless), _listed(endless)),
         )
-    bad = _merged(every, usable=False)
-    if not bad:
+    if not _merged(every, usable=False):
         return list(parts), dict(tests)
-    if broken == "stop":
+    lost = list(dict.fromkeys(lost_text(one.dataset) for one in every if one.lost))
+    bad = _merged([one for one in every if not one.lost], usable=False)
+    if broken == "stop" or any(one.lost for one in tested.values()):
+        if not bad or broken == "skip":
+            raise UserError("\n".join(lost))
         total = len({_path(one.dataset, item) for one in every for item in range(len(one.dataset))})
         raise UserError(
-            f"{len(bad)} of {total} pictures cannot be used:\n{_listed(bad)}\nFetch them again or mend their records, "
-            "or write DATALOADER.BROKEN skip to do without them"
+            "\n".join([*lost, f"{len(bad)} of {total} pictures cannot be used:\n{_listed(bad)}"])
+            + "\nFetch them again or mend their records, or write DATALOADER.BROKEN skip to do without them"
         )
+    for text in lost:
+        _log.warning("%s", text)
     fates = (
-        (_merged(trained, usable=False), "left out of training"),
+        (_merged([one for one in trained if not one.lost], usable=False), "left out of training"),
         (_merged([*tested.values()], usable=False), "in the tests, where they count as images without detections"),
     )
     what = ", ".join(f"{len(files)} {fate}" for files, fate in fates if files)
-    _log.warning("pictures that cannot be used: %d (%s):\n%s", len(bad), what, _listed(bad))
+    if bad:
+        _log.warning("pictures that cannot be used: %d (%s):\n%s", len(bad), what, _listed(bad))
     return [one.rest() for one in trained], {name: one.rest() for name, one in tested.items()}
 
 
@@ -124,7 +140,7 @@ def _look_at_some(dataset: CocoDetection, known: Known, items: Sequence[int]) ->
         try:
             state = os.stat(path)
         except FileNotFoundError:
-            looks[item] = Look("there is no such picture", usable=False)
+            looks[item] = Look(_MISSING, usable=False)
             continue
         except (OSError, ValueError) as error:  # ValueError: no name that a file can have
             looks[item] = Look(reason(error), usable=False)

@@ -115,7 +115,8 @@ class CocoDetection(Dataset):
             position = int(self.positions[key])
             rng, draw = np.random.default_rng([self.seed, position]), 0
         size = self.index.size(position)
-        image, sample = self.transforms(self._read(position), self._sample(position), rng)
+        sample = sample_of(self.index, position, self.difficult)
+        image, sample = self.transforms(self._read(position), sample, rng)
         target = Target(
             boxes=torch.from_numpy(sample.boxes),
             labels=torch.from_numpy(sample.labels),
@@ -133,11 +134,16 @@ class CocoDetection(Dataset):
         except (OSError, UserError) as error:
             raise RecordError(f"{error} ({self.index.record(position)})") from None
 
-    def _sample(self, position: int) -> Sample:
-        rows = self.index.rows(position)
-        boxes, usable = self.index.boxes[rows], self.index.usable[rows]
-        trained = self.index.trainable(self.difficult, rows)
-        return Sample(boxes[trained], self.index.labels[rows][trained], boxes[usable & ~trained])
+
+def sample_of(index: PackedIndex, position: int, difficult: bool = False) -> Sample:
+    """The boxes of the image at a position of an index: those to train on, and regions to ignore.
+
+    difficult: whether VOC's difficult objects are boxes like others.
+    """
+    rows = index.rows(position)
+    boxes, usable = index.boxes[rows], index.usable[rows]
+    trained = index.trainable(difficult, rows)
+    return Sample(boxes[trained], index.labels[rows][trained], boxes[usable & ~trained])
 
 
 class JoinedDataset(Dataset):

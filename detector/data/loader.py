@@ -1,5 +1,6 @@
 """From config to batches: the datasets of training and evaluation, and the loaders that read them."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,12 +14,16 @@ from yacs.config import CfgNode
 from detector.data.capacity import check_shared_memory, usable_workers
 from detector.data.dataset import CocoDetection, JoinedDataset, RecordError
 from detector.data.pipeline import Colour, build_transforms
+from detector.data.plausible import check_apart
+from detector.data.repeats import Repeats, repeat_factors
 from detector.data.samplers import Draw, TrainBatches, eval_batches
 from detector.data.sources import find_sources, to_train_on
 from detector.data.workers import make_loader, received
 from detector.distributed import rank, world_size
 from detector.errors import UserError
 from detector.structures import Batch, Size, Target
+
+_log = logging.getLogger("detector")
 
 Item = tuple[Tensor, Target]
 
@@ -104,6 +109,8 @@ def build_test_datasets(
             copies += 1
             name = f"{source.name}_{copies}"
         datasets[name] = CocoDetection(replace(source, name=name), transforms, cfg.SEED)
+    if train:
+        check_apart(train.datasets if isinstance(train, JoinedDataset) else [train], list(datasets.values()))
     return datasets
 
 
@@ -116,13 +123,45 @@ def train_loader(
     """
     ratios = dataset.aspect_ratios if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
     share = rank(), world_size()
-    batches = TrainBatches(len(dataset), cfg.SOLVER.IMS_PER_BATCH, cfg.SEED, ratios, start_step, stop_step, *share)
+    repeats = repeats_of(cfg, dataset)
+    batches = TrainBatches(
+        len(dataset), cfg.SOLVER.IMS_PER_BATCH, cfg.SEED, ratios, start_step, stop_step, *share, repeats
+    )
     return _loader(cfg, dataset, batches)
 
 
 def batches_per_epoch(cfg: CfgNode, dataset: CocoDetection | JoinedDataset) -> int:
-    """Steps of SOLVER.IMS_PER_BATCH images in which training sees every image."""
-    return TrainBatches(len(dataset), cfg.SOLVER.IMS_PER_BATCH).batches_per_epoch
+    """Steps of SOLVER.IMS_PER_BATCH images in which training sees every image, as often as it is repeated.
+
+    Logs how often that is.
+    """
+    repeats = repeats_of(cfg, dataset)
+    if repeats is not None:
+        _log.info(
+            "DATALOADER.REPEAT_THRESHOLD %g: factors from %.3g to %.3g, an epoch of %d entries instead of %d",
+            *(cfg.DATALOADER.REPEAT_THRESHOLD, repeats.factors.min(), repeats.factors.max()),
+            *(repeats.draws, len(dataset)),
+        )
+    return TrainBatches(len(dataset), cfg.SOLVER.IMS_PER_BATCH, repeats=repeats).batches_per_epoch
+
+
+def repeats_of(cfg: CfgNode, dataset: CocoDetection | JoinedDataset) -> Repeats | None:
+    """How often an epoch shows each image by DATALOADER.REPEAT_THRESHOLD; None where that is 0: once.
+
+    The share of images that hold a class is that of all parts of a joined set; only boxes that are trained on count.
+    """
+    if not cfg.DATALOADER.REPEAT_THRESHOLD:
+        return None
+    found, start = [], 0
+    for part in dataset.datasets if isinstance(dataset, JoinedDataset) else [dataset]:
+        item = np.full(len(part.index), -1)
+        item[part.positions] = np.arange(start, start + len(part))
+        items = np.repeat(item, np.diff(part.index.offsets))
+        used = part.index.trainable(part.difficult) & (items >= 0)
+        found.append((items[used], part.index.labels[used]))
+        start += len(part)
+    images, labels = map(np.concatenate, zip(*found, strict=True))
+    return Repeats.of(repeat_factors(cfg.DATALOADER.REPEAT_THRESHOLD, images, labels, start))
 
 
 def test_loader(cfg: CfgNode, dataset: CocoDetection) -> BatchLoader:

@@ -124,12 +124,16 @@ def check_same_classes(first: PackedIndex, other: PackedIndex) -> None:
     )
 
 
+_BLOCK = 1 << 16  # boxes that are clipped at once: of millions, what is made on the way is not
+
 Where = Callable[[int], tuple[str, str]]
 """The picture and the record of the annotation in a row, for messages."""
 
 
 def check_coordinates(boxes: np.ndarray, where: Where, problems: Problems) -> np.ndarray:
     """Which of the boxes [M, 4] are within what any picture can hold: [M] bool. The others are errors."""
+    if boxes.max(initial=0) <= LARGEST and boxes.min(initial=0) >= -LARGEST:
+        return np.ones(len(boxes), bool)
     far = np.abs(boxes).max(1, initial=0) > LARGEST
     for row in np.flatnonzero(far).tolist():
         picture, record = where(row)
@@ -153,12 +157,20 @@ def clip_to_images(
 
     Those that have none, or reach out, are told to `problems`; fate: what becomes of the former.
     """
-    low, high = boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]
-    boxes = np.concatenate([np.clip(low, 0, limits), np.clip(high, 0, limits)], 1).astype(np.float32)
-    flat = np.any(boxes_xywh[:, 2:] <= 0, axis=1)
-    usable = np.all(boxes[:, 2:] > boxes[:, :2], axis=1) & ~flat
-    outside = ~usable & ~flat
-    beyond = usable & (np.maximum(-low, high - limits).max(1, initial=0) > 1)
+    boxes, usable = np.empty((len(boxes_xywh), 4), np.float32), np.empty(len(boxes_xywh), bool)
+    flat, beyond = usable.copy(), usable.copy()
+    for start in range(0, len(boxes), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        sides, edges = boxes_xywh[part].T, limits[part].T
+        flat[part] = (sides[2] <= 0) | (sides[3] <= 0)
+        usable[part], beyond[part] = ~flat[part], False
+        for axis in (0, 1):
+            low, edge = sides[axis], edges[axis]
+            high = low + sides[axis + 2]
+            boxes[part, axis], boxes[part, axis + 2] = np.clip(low, 0, edge), np.clip(high, 0, edge)
+            usable[part] &= boxes[part, axis + 2] > boxes[part, axis]
+            beyond[part] |= (low < -1) | (high - edge > 1)
+    outside, beyond = ~usable & ~flat, usable & beyond
     for kind, chosen, what, one in (
         (FLAT, flat, f"have a width or height of zero or less and are {fate}", "has a width or height of zero or less"),
         (OUTSIDE, outside, f"lie outside their image and are {fate}", "lies outside its image"),

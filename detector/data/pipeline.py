@@ -3,8 +3,9 @@
 from yacs.config import CfgNode
 
 from detector.data.ssd import ANY_INTERPOLATION, Expand, MinIoUCrop, PhotometricDistort
-from detector.data.transforms import Compose, HorizontalFlip, Resize, Transform, Warp
+from detector.data.transforms import Compose, HorizontalFlip, Resize, Transform, Warp, resized
 from detector.errors import UserError
+from detector.structures import Size
 
 Colour = tuple[float, float, float]  # red, green, blue in 0..255
 
@@ -33,3 +34,9 @@ def build_transforms(cfg: CfgNode, train: bool, fill: Colour | None = None) -> C
         min_sizes = node.MIN_SIZE_TRAIN if low == -1 else range(low, high + 1)
         steps.append(Resize(min_sizes, node.MAX_SIZE_TRAIN))
     return Compose([*steps, HorizontalFlip(node.HORIZONTAL_FLIP_PROB_TRAIN)])
+
+
+def tested_size(cfg: CfgNode, size: Size) -> Size:
+    """The (height, width) that the transforms of evaluation give a picture of this size, before it is padded."""
+    node = cfg.INPUT
+    return (node.SQUARE_SIZE,) * 2 if node.SQUARE_SIZE else resized(size, node.MIN_SIZE_TEST, node.MAX_SIZE_TEST)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detector.data.repeats import Repeats
 from detector.errors import UserError
 
 
@@ -28,7 +29,8 @@ class TrainBatches:
     Each epoch of ceil(n / batch_size) full batches shows every image; what the last batch lacks is filled up with
     images shown before. Wide and tall images stay apart, but for one batch an epoch.
     aspect_ratios [n]: width / height; None does not group. rank, world: of several processes each takes the slots rank,
-    rank + world, .. of every batch. Raises ValueError for no images, no batch, and fewer slots than processes.
+    rank + world, .. of every batch. repeats: how often an epoch shows each image, None: once; with them an epoch has
+    ceil(repeats.draws / batch_size) batches. Raises ValueError for no images, no batch, and fewer slots than processes.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class TrainBatches:
         stop_step: int | None = None,
         rank: int = 0,
         world: int = 1,
+        repeats: Repeats | None = None,
     ) -> None:
         if num_images < 1 or batch_size < 1:
             raise UserError(f"training needs at least one image and one a batch, not {num_images} and {batch_size}")
@@ -53,11 +56,13 @@ class TrainBatches:
         self.start_step = start_step
         self.stop_step = stop_step
         self.rank, self.world = rank, world
+        self.repeats = repeats
+        self.draws = num_images if repeats is None else repeats.draws
 
     @property
     def batches_per_epoch(self) -> int:
         """Steps in which every image is seen."""
-        return -(-self.num_images // self.batch_size)
+        return -(-self.draws // self.batch_size)
 
     def __len__(self) -> int:
         if self.stop_step is None:
@@ -79,10 +84,11 @@ class TrainBatches:
     def _epoch(self, epoch: int) -> np.ndarray:
         """[batches_per_epoch, batch_size] image indices."""
         rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(self.num_images)
+        entries = self.num_images if self.repeats is None else self.repeats.entries(rng)
+        order = rng.permutation(entries)
         second = self.tall[order] != self.tall[order[0]]
         order = np.concatenate([order[~second], order[second]])
-        missing = self.batches_per_epoch * self.batch_size - self.num_images
+        missing = self.batches_per_epoch * self.batch_size - self.draws
         rest = order[(self.batches_per_epoch - 1) * self.batch_size :]
         alike = order[self.tall[order] == self.tall[rest[-1]]]
         one_form = (self.tall[rest] == self.tall[rest[-1]]).all()

@@ -4,10 +4,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 from yacs.config import CfgNode
 
 from detector.data.catalog import FORMS, Source, check_inside, load_dataset
 from detector.data.packed import PackedIndex, check_same_classes
+from detector.data.plausible import check_plausible
 from detector.errors import MissingFileError, UnknownNameError, UserError
 from detector.structures import real_outputs
 
@@ -37,6 +39,9 @@ def find_sources(
     if not cfg.DATASETS.ALLOW_OUTSIDE:
         for source in sources:
             check_inside(source)
+    check_plausible(part, sources, crowds=cfg.DATASETS.CROWDS != "objects")
+    if cfg.DATASETS.CROWDS == "objects":
+        sources = [_with_crowds(source) for source in sources]
     first = train if train is not None else next((source.index for source in sources if source.index.classes), None)
     if first is None:
         paths = ", ".join(str(source.index.path) for source in sources)
@@ -96,6 +101,16 @@ def to_train_on(cfg: CfgNode, sources: Sequence[Source]) -> list[tuple[Source, b
                 *(source.index.path, len(source.index)),
             )
     return [one for one, has in zip(chosen, boxed, strict=True) if has]
+
+
+def _with_crowds(source: Source) -> Source:
+    """A source whose crowd regions are objects like others; says how many they are."""
+    index = source.index
+    number = int(index.crowd.sum())
+    _log.info(
+        "%s: %d of %d annotations are crowds; by DATASETS.CROWDS they are objects", index.path, number, len(index.crowd)
+    )
+    return replace(source, index=replace(index, crowd=np.zeros_like(index.crowd))) if number else source
 
 
 def _with_classes(source: Source, other: PackedIndex) -> Source:

@@ -38,8 +38,7 @@ class Compose:
         """Applies all of them."""
         for transform in self.transforms:
             image, sample = transform(image, sample, rng)
-        size = (image.shape[0], image.shape[1])
-        return image, sample._replace(boxes=_keep_sides(sample.boxes, size), ignore=_keep_sides(sample.ignore, size))
+        return image, keep_sides(sample, (image.shape[0], image.shape[1]))
 
 
 class Resize:
@@ -117,9 +116,19 @@ def resized(size: Size, min_size: int, max_size: int) -> Size:
 
 def resize(image: np.ndarray, sample: Sample, height: int, width: int, how: int) -> tuple[np.ndarray, Sample]:
     """The picture and its boxes at another size; how: OpenCV's interpolation."""
-    scale = np.array([width / image.shape[1], height / image.shape[0]] * 2, np.float32)
-    image = cv2.resize(image, (width, height), interpolation=how)
-    return image, sample._replace(boxes=sample.boxes * scale, ignore=sample.ignore * scale)
+    sample = rescale(sample, (image.shape[0], image.shape[1]), (height, width))
+    return cv2.resize(image, (width, height), interpolation=how), sample
+
+
+def rescale(sample: Sample, old: Size, new: Size) -> Sample:
+    """The boxes of a picture that goes from one size to another."""
+    scale = np.array([new[1] / old[1], new[0] / old[0]] * 2, np.float32)
+    return sample._replace(boxes=sample.boxes * scale, ignore=sample.ignore * scale)
+
+
+def keep_sides(sample: Sample, size: Size) -> Sample:
+    """Boxes with sides of at least MIN_SIDE inside the picture."""
+    return sample._replace(boxes=_keep_sides(sample.boxes, size), ignore=_keep_sides(sample.ignore, size))
 
 
 def _mirror(boxes: np.ndarray, width: int) -> np.ndarray:

@@ -73,6 +73,13 @@ def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
     return common.div_(union)
 
 
+def paired_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union of each box with the other one of the same place: [P, 4] and [P, 4] -> [P] in 0..1."""
+    low, high = torch.maximum(boxes[:, :2], others[:, :2]), torch.minimum(boxes[:, 2:], others[:, 2:])
+    common = (high - low).clamp(min=0).prod(dim=1)
+    return common / (box_areas(boxes) + box_areas(others) - common)
+
+
 def clip_boxes(boxes: Tensor, size: Size) -> Tensor:
     """Boxes [..., 4] xyxy limited to an image of `size` (height, width): x to 0..width, y to 0..height."""
     height, width = size

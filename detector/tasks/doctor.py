@@ -13,8 +13,8 @@ from detector.data.doctor.balance import Numbers, Sides
 from detector.data.doctor.checks import CHECKS
 from detector.data.doctor.folder import entries_in
 from detector.data.doctor.part import Part, Role
-from detector.data.doctor.pictures import LEAK
-from detector.data.doctor.sets import LISTS_DIFFER, UNREADABLE, Pictures, read_sets, with_pictures
+from detector.data.doctor.sets import Pictures, read_sets, with_pictures, without_crowds
+from detector.data.plausible import FRACTIONS, fractions
 from detector.data.problems import KINDS, Finding
 from detector.errors import UserError
 
@@ -24,9 +24,6 @@ VERSION = 1
 SEVERITIES = ("error", "warning", "note")
 
 SPLITS = ("train", "val", "valid", "trainval", "test")
-
-_STAYS = {LEAK, LISTS_DIFFER, UNREADABLE}
-"""Errors that are neither mended, nor of records that the reader left out."""
 
 
 class Fix(NamedTuple):
@@ -86,6 +83,8 @@ def examine(
         raise UserError("DATASETS.TRAIN and DATASETS.TEST are empty; name a data set")
     parts, found = read_sets(named, root)
     found += passed_over
+    if cfg is not None and cfg.DATASETS.CROWDS == "objects":
+        parts = [without_crowds(part) for part in parts]
     parts = with_pictures(parts, pictures, cfg is not None and cfg.DATASETS.ALLOW_OUTSIDE)
     sides, sides_from = _sides(cfg)
     if parts:
@@ -167,8 +166,12 @@ def short_names(parts: Sequence[Part]) -> list[str]:
 
 def not_mended(diagnosis: Diagnosis) -> list[str]:
     """The kinds that were found and are in the cleaned copies too."""
-    left = mend.left_alone(list(diagnosis.counts))
-    return [kind for kind in left if KINDS[kind].severity != "error" or kind in _STAYS]
+    partly = any(fractions(part.index) and not mend.are_fractions(part.index) for part in diagnosis.parts)
+    return [
+        kind
+        for kind in diagnosis.counts
+        if kind in mend.STAYS or kind.startswith("reach-") or (kind == FRACTIONS and partly)
+    ]
 
 
 def document(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from detector.data.capacity import workers_text
 from detector.data.dataset import CocoDetection, JoinedDataset
+from detector.data.loader import repeats_of
 from detector.distributed import world_size
 from detector.engine.run import Run
 from detector.tasks.best import best_by
@@ -44,7 +45,8 @@ def detection_header(
         periods.append(f"the best by {printable(best_by(cfg))}")
         if solver.PATIENCE:
             periods.append(f"the end after {_many(solver.PATIENCE, 'test')} without a better one")
-    epochs = solver.MAX_ITER * solver.IMS_PER_BATCH / len(train)
+    repeats = repeats_of(cfg, train)
+    epochs = solver.MAX_ITER * solver.IMS_PER_BATCH / (len(train) if repeats is None else repeats.draws)
     rows = [
         ("device", device_text(device, solver.AMP)),
         ("model", f"{parts}; from {start if run.source is None else run.source.name}"),

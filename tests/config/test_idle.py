@@ -55,6 +55,18 @@ def lines(caplog, path, *opts):
             "INPUT.MIN_SIZE_RANGE_TRAIN [6, 8]",
         ),
         (["DATASETS.TEST", "()", "SOLVER.TEST_PERIOD", "5"], "SOLVER.TEST_PERIOD", "DATASETS.TEST []"),
+        (
+            [
+                "DATASETS.TRAIN",
+                "('voc:a:train', 'voc_2007_train')",
+                "DATASETS.TEST",
+                "()",
+                "DATASETS.CROWDS",
+                "objects",
+            ],
+            "DATASETS.CROWDS",
+            "data without crowds",
+        ),
         (["SOLVER.PATIENCE", "2"], "SOLVER.PATIENCE", "SOLVER.TEST_PERIOD 0"),
         (["TEST.BEST_BY", "AP50"], "TEST.BEST_BY", "SOLVER.TEST_PERIOD 0"),
         (["DATASETS.TEST", "()", "SOLVER.PATIENCE", "2"], "SOLVER.PATIENCE", "DATASETS.TEST []"),

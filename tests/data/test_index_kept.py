@@ -172,3 +172,13 @@ def test_no_torch_is_imported_for_an_index():
         [sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_an_index_with_measured_sizes_is_not_kept(coco, decoded):
+    coco.picture("1.png", 30, 40)
+    path = coco.annotate([{"bbox": [1, 2, 3, 4]}], [{"id": 1, "file_name": "1.png"}])
+    assert load_index(path, coco.images).size(0) == (30, 40)
+    coco.picture("1.png", 50, 60)
+    assert load_index(path, coco.images).size(0) == (50, 60)
+    assert decoded == [path, path]
+    assert not kept(path).exists()

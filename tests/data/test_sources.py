@@ -5,8 +5,10 @@ import logging
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from detector.data.loader import build_test_datasets, build_train_dataset, train_loader
+from detector.evaluation.build import EVALUATORS
 
 ANIMALS = [{"id": 1, "name": "cat"}, {"id": 9, "name": "dog"}]
 
@@ -51,7 +53,7 @@ def test_background_is_left_out_with_a_word_where_they_are_not(coco, cfg, backgr
     with caplog.at_level(logging.WARNING, "detector"):
         dataset = build_train_dataset(cfg)
     assert (len(dataset), dataset.name) == (1, "cats")
-    (said,) = caplog.messages
+    (said,) = [message for message in caplog.messages if "1.png" not in message]  # which both files name
     assert "background.json: none of its 2 images has a box, so all are left out; DATALOADER.FILTER_EMPTY" in said
 
 
@@ -122,3 +124,52 @@ def test_a_number_is_no_remedy_where_the_model_has_another_one(coco, cfg):
         build_test_datasets(cfg, outputs=["cat", "dog"])
     # whoever loads a model of three classes says what it was trained on: 2 would be refused in its turn
     assert list(build_test_datasets(cfg, outputs=["cat", "dog", "cow"])) == ["two"]
+
+
+@pytest.fixture
+def masks(coco):
+    """One picture with an object, two crowds, and a crowd without area, as CVAT writes masks."""
+    coco.picture("1.png", 60, 80)
+    boxes = [2, 3, 10, 8], [20, 3, 10, 8], [40, 30, 20, 20], [40, 3, 0, 8]
+    annotations = [{"bbox": box, "iscrowd": int(k > 0), "category_id": 1 + k % 2} for k, box in enumerate(boxes)]
+    return f"{coco.images}:{coco.annotate(annotations)}"
+
+
+def test_crowds_are_objects_where_the_config_says_so(cfg, masks, caplog):
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (masks,)
+    dataset = build_train_dataset(cfg)
+    assert (dataset.num_boxes, len(dataset[0][1]["boxes"]), len(dataset[0][1]["ignore"])) == (1, 1, 2)
+    cfg.DATASETS.CROWDS = "objects"
+    with caplog.at_level(logging.INFO, "detector"):
+        dataset = build_train_dataset(cfg)
+    assert any(
+        "train.json: 3 of 4 annotations are crowds; by DATASETS.CROWDS they are obj" in m for m in caplog.messages
+    )
+    assert (dataset.num_boxes, len(dataset[0][1]["ignore"])) == (3, 0)
+    assert dataset[0][1]["labels"].tolist() == [0, 1, 0]
+
+
+def test_evaluation_counts_such_crowds(cfg, masks):
+    """One object and two crowds, all found: without them a third of what is found is what there is to find."""
+    cfg.DATASETS.TEST = (masks,)
+    for crowds, label, measure in (("ignore", 1, -1.0), ("objects", 1, 0.0), ("objects", 0, 1.0)):
+        cfg.DATASETS.CROWDS = crowds
+        (dataset,) = build_test_datasets(cfg).values()
+        for name in ("coco", "voc"):
+            evaluator = EVALUATORS[name](dataset)
+            boxes = torch.tensor([[2.0, 3, 12, 11], [40, 30, 60, 50]])
+            found = {"boxes": boxes, "labels": torch.zeros(2, dtype=torch.int64), "scores": torch.tensor([0.9, 0.8])}
+            evaluator.update([found], [{"image_id": 1}])
+            numbers = evaluator.compute()
+            key = "AP/" if name == "coco" else "VOC/AP50/"
+            assert numbers[key + ("cat", "dog")[label]] == pytest.approx(measure)
+            assert all("iscrowd" not in record for record in evaluator.results())
+
+
+def test_a_file_of_crowds_alone_can_be_trained_on(coco, cfg):
+    coco.picture("1.png", 60, 80)
+    cfg.DATASETS.TRAIN = (f"{coco.images}:{coco.annotate([{'bbox': [2, 3, 10, 8], 'iscrowd': 1}])}",)
+    with pytest.raises(ValueError, match="no image has a box to train on"):
+        build_train_dataset(cfg)
+    cfg.DATASETS.CROWDS = "objects"
+    assert build_train_dataset(cfg).num_boxes == 1

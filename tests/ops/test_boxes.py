@@ -14,6 +14,7 @@ from detector.ops.boxes import (
     distances_to_boxes,
     encode_deltas,
     intersections,
+    paired_iou,
     pairwise_iou,
     rescale_boxes,
 )
@@ -102,3 +103,10 @@ def test_iou_equals_torchvisions_to_the_last_bit():
     )
     assert found.tolist() == want
     assert box_areas(boxes).shape == (30,)
+
+
+def test_paired_iou_is_the_diagonal_of_all_pairs():
+    corners = torch.rand(2, 40, 2, generator=torch.Generator().manual_seed(1)) * 30
+    first, second = torch.cat([corners, corners + 5 + corners.flip(1)], dim=2)
+    assert torch.equal(paired_iou(first, second), pairwise_iou(first, second).diag())
+    assert paired_iou(first[:0], second[:0]).shape == (0,)

@@ -130,7 +130,7 @@ def test_a_config_gives_roles_sizes_and_head(sets, tiny, reached):
     cfg = tiny("DATASETS.TRAIN", entries[0], "DATASETS.TEST", entries[1], "INPUT.MIN_SIZE_TEST", "96")
     diagnosis = examine([], "", cfg=cfg)
     assert [part.role for part in diagnosis.parts] == ["train", "test"]
-    assert diagnosis.counts == {"picture-in-two-sets": 1, "box-one-pixel": 1}
+    assert diagnosis.counts == {"file-in-both": 1, "box-one-pixel": 1}
     assert reached == [("fcos", 10, False)]  # what is trained on
     assert diagnosis.sides[:2] == (96, 96)
     assert document(diagnosis)["resize"]["from"] == "the config's INPUT"
@@ -168,7 +168,7 @@ def test_what_is_not_mended_is_listed(sets):
     sets.box("train", [60, 70, 0, 5])
     sets.box("train", [60, 70, 1, 5])
     diagnosis = examine(sets.write(), sets.folder)
-    assert not_mended(diagnosis) == ["picture-in-two-sets", "box-one-pixel"]
+    assert not_mended(diagnosis) == ["file-in-both", "box-one-pixel"]
 
 
 @pytest.fixture

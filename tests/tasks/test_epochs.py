@@ -51,3 +51,21 @@ def test_milestones_are_steps_in_a_run_of_epochs_too(tiny, tmp_path):
     )
     found = sorted(path.name for path in (tmp_path / "out").glob("model_*"))
     assert found == ["model_0000001.pth", "model_0000004.pth", "model_0000005.pth", "model_final.pth"]
+
+
+def test_an_epoch_is_as_long_as_its_repeats_make_it(tiny, tmp_path, write_images, caplog):
+    """Of six pictures with an object of one class and one with another, that one comes sqrt(1 / (1 / 7)) times."""
+    entry = write_images(tmp_path / "rare", (1,) * 7)
+    path = tmp_path / "rare.json"
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 7 if annotation["image_id"] == 4 else 3
+    path.write_text(json.dumps(content))
+    opts = [*OPEN, "DATALOADER.REPEAT_THRESHOLD", "1.0", "DATASETS.TRAIN", entry, "DATASETS.TEST", "()"]
+    with caplog.at_level("INFO", "detector"):
+        train(config_from_text(config_text(tiny("SOLVER.STEPS", "()")), opts=opts))
+    # 6 * sqrt(7 / 6) + sqrt(7) = 9.13 entries, two a step
+    content = torch.load(tmp_path / "out" / "model_final.pth", weights_only=True)
+    assert (content["step"], config_from_text(content["config"]).SOLVER.MAX_ITER) == (10, 10)
+    (header,) = (text for text in caplog.messages if text.startswith("training\n"))
+    assert "10 steps of 2 pictures: 2.22 epochs" in header

@@ -23,7 +23,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from detector.data.catalog import Source
-from detector.data.dataset import CocoDetection
+from detector.data.dataset import CocoDetection, sample_of
 from detector.data.index import load_index
 from detector.data.transforms import Compose
 
@@ -130,7 +130,7 @@ class Boxes(Dataset[int]):
         return len(self.dataset)
 
     def __getitem__(self, item: int) -> int:
-        sample = self.dataset._sample(item)
+        sample = sample_of(self.dataset.index, item, difficult=False)
         return len(sample.boxes) + len(sample.ignore)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from detector.data.doctor.part import Part
+from detector.data.plausible import corners, fractions, many_crowds
 from detector.data.problems import Finding, declare
 
 REPEATED = declare("box-repeated", "warning", "boxes repeat another one of the same class exactly", "Keep one of each.")
@@ -99,8 +100,9 @@ def _each(kind: str, parts: Sequence[Part], chosen: Callable[[Part], np.ndarray]
 
 
 def crowds(parts: Sequence[Part]) -> list[Finding]:
-    """Crowd regions."""
-    return _each(CROWD, parts, lambda part: part.index.crowd, "is a crowd region")
+    """Crowd regions, unless they are so many that the whole data set is told of."""
+    some = [part for part in parts if not many_crowds(part.index)]
+    return _each(CROWD, some, lambda part: part.index.crowd, "is a crowd region")
 
 
 def whole_picture(parts: Sequence[Part]) -> list[Finding]:
@@ -112,6 +114,15 @@ def whole_picture(parts: Sequence[Part]) -> list[Finding]:
         return part.objects & ((index.boxes[:, 2:] - index.boxes[:, :2]) >= WHOLE_SHARE * sides).all(1)
 
     return _each(WHOLE, parts, chosen, "is as large as its picture")
+
+
+def other_units(parts: Sequence[Part]) -> list[Finding]:
+    """Boxes that are fractions or corners, and crowds where objects are meant; an example for each data set."""
+    return [
+        finding
+        for part in parts
+        for finding in (*fractions(part.index), *corners(part.index), *many_crowds(part.index))
+    ]
 
 
 def one_pixel(parts: Sequence[Part]) -> list[Finding]:

@@ -9,8 +9,10 @@ from detector.data.problems import Finding
 CHECKS: list[Callable[[Sequence[Part]], list[Finding]]] = [
     pictures.faults,
     pictures.outside_folder,
+    pictures.several_records,
     pictures.copies,
     pictures.look_alikes,
+    boxes.other_units,
     boxes.same_objects,
     boxes.whole_picture,
     boxes.one_pixel,

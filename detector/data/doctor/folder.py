@@ -6,8 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from detector.data.catalog import DATASETS, leads_out, split_entry
+from detector.data.catalog import DATASETS, split_entry
 from detector.data.formats.voc import ALL, ANNOTATIONS, LISTS, PICTURES
+from detector.data.names import leads_out
 from detector.data.problems import Finding, declare
 from detector.errors import UserError
 from detector.files import user_path

@@ -1,21 +1,30 @@
 """A cleaned copy of annotations: what can be mended without looking at pictures with one's own eyes."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from detector.data.catalog import Source
-from detector.data.doctor import boxes, pictures, seen
+from detector.data.doctor import balance, boxes, classes, folder, pictures, seen, sets
 from detector.data.doctor.part import Part
-from detector.data.packed import BEYOND, FLAT, OUTSIDE, PackedIndex
+from detector.data.packed import BEYOND, FAR, FLAT, OUTSIDE, PackedIndex
+from detector.data.plausible import CORNERS, CROWDS, FRACTIONS, TWICE
 from detector.errors import UserError
 
 MENDED = {
-    FLAT, OUTSIDE, BEYOND, boxes.REPEATED, pictures.OUTSIDE, seen.MISSING, seen.UNREADABLE, seen.CUT, seen.RESIZED,
+    FLAT, OUTSIDE, BEYOND, FAR, TWICE, FRACTIONS, boxes.REPEATED, pictures.OUTSIDE,
+    seen.MISSING, seen.UNREADABLE, seen.CUT, seen.RESIZED,
 }  # fmt: skip
-"""The kinds that a cleaned copy is free of."""
+"""The kinds that a cleaned copy is free of, as it is of what readers leave out or take as something else."""
+
+STAYS = {
+    CORNERS, CROWDS, boxes.OVERLAID, boxes.OTHER_CLASS, boxes.WHOLE, boxes.ONE_PIXEL, boxes.CROWD,
+    pictures.TWICE, pictures.LEAK, pictures.ALIKE, pictures.LEAK_ALIKE, seen.UNENDED, seen.TURNED_BY_TAG,
+    classes.UNUSED, classes.SINGLE, classes.ALIKE, classes.ONE_SIDED, balance.SKEWED,
+    sets.UNREADABLE, sets.TWICE, sets.LISTS_DIFFER, folder.PASSED_OVER,
+}  # fmt: skip
+"""The kinds that only a person can mend."""
 
 
 def mend(part: Part) -> tuple[Source, list[str]]:
@@ -36,6 +45,7 @@ def mend(part: Part) -> tuple[Source, list[str]]:
         if number:
             done.append(f"{number} {what}")
 
+    note(part.uncrowded, "crowd regions are objects, by DATASETS.CROWDS")
     limits = np.stack([index.widths, index.heights], 1)[part.image_of].astype(np.float64)
     sides, areas = index.boxes_xywh, index.areas
     if are_fractions(index):
@@ -123,8 +133,3 @@ def _chosen(
         usable=np.ones(len(rows), bool),
         difficult=index.difficult[rows],
     )
-
-
-def left_alone(kinds: Sequence[str]) -> list[str]:
-    """Those of the kinds that a cleaned copy still has."""
-    return [kind for kind in kinds if kind not in MENDED]

@@ -22,13 +22,14 @@ class Part:
     """One of the data sets that are examined together. N images, M annotations.
 
     entry: as in DATASETS; role: what a config uses it for, "" where nothing says so; seen: of its pictures, None where
-    they were not looked at.
+    they were not looked at; uncrowded: crowd regions that are objects here, by DATASETS.CROWDS.
     """
 
     entry: str
     source: Source
     role: Role = ""
     seen: Seen | None = None
+    uncrowded: int = 0
 
     @property
     def index(self) -> PackedIndex:

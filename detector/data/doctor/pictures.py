@@ -5,9 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detector.data.catalog import leads_out
+from detector.data.catalog import Source
 from detector.data.doctor.alike import alike
 from detector.data.doctor.part import Part, apart
+from detector.data.names import leads_out
+from detector.data.plausible import SHARED, named_twice
 from detector.data.problems import Finding, declare
 
 OUTSIDE = declare(
@@ -22,12 +24,9 @@ TWICE = declare(
     "pictures are copies of another one in their data set",
     "Keep one of each: copies count twice in training, and with other boxes they contradict each other.",
 )
-LEAK = declare(
-    "picture-in-two-sets",
-    "error",
-    "pictures are in two data sets",
-    "Take them out of one: what was trained on measures nothing.",
-)
+LEAK = SHARED
+"""Copies of a picture are as bad as the picture itself."""
+
 ALIKE = declare(
     "picture-alike",
     "note",
@@ -112,6 +111,14 @@ def copies(parts: Sequence[Part]) -> list[Finding]:
             if part == other and (number, one) in first:
                 found.append(pictures.finding(LEAK, place, "is the same picture as", first[number, one]))
     return found
+
+
+def several_records(parts: Sequence[Part]) -> list[Finding]:
+    """Pictures that several records name: of one data set, or of several that a config uses for the same."""
+    groups: dict[object, list[Source]] = {}
+    for place, part in enumerate(parts):
+        groups.setdefault(part.role or place, []).append(part.source)
+    return [finding for sources in groups.values() for finding in named_twice(sources)]
 
 
 def look_alikes(parts: Sequence[Part]) -> list[Finding]:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from detector.data.catalog import load_dataset
 from detector.data.doctor import seen
 from detector.data.doctor.part import Part, Role
@@ -66,6 +68,13 @@ def _other_lists(parts: Sequence[Part]) -> list[Finding]:
         except UserError as error:
             found.append(Finding(LISTS_DIFFER, str(error), record=part.entry))
     return found
+
+
+def without_crowds(part: Part) -> Part:
+    """The data set with its crowd regions as objects."""
+    index, number = part.index, int(part.index.crowd.sum())
+    source = replace(part.source, index=replace(index, crowd=np.zeros_like(index.crowd)))
+    return replace(part, source=source, uncrowded=number) if number else part
 
 
 def with_pictures(parts: Sequence[Part], pictures: Pictures, allow_outside: bool = False) -> list[Part]:

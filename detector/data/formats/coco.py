@@ -1,171 +1,306 @@
-"""Files in COCO's format: decoded into typed records, checked and packed."""
+"""Files in COCO's format: read in pieces, checked and packed."""
 
-import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import msgspec
 import numpy as np
-from msgspec import Meta
 
-from detector.data.packed import LARGEST, PackedIndex, check_coordinates, clip_to_images
-from detector.data.problems import Problems
+from detector.data.formats.ids import TEXT, check_unique, joined, matched, unified, whole_number
+from detector.data.formats.mending import FIELD, Mending
+from detector.data.formats.pieces import read_pieces
+from detector.data.formats.records import DECODERS, LAYOUT, Annotation
+from detector.data.names import real_names
+from detector.data.packed import PackedIndex, check_coordinates, clip_to_images
+from detector.data.problems import Finding, Problems, declare, named
 from detector.errors import UserError
 
-_LAYOUT = (
-    "images need id, file_name, height and width; annotations need id, image_id, category_id and "
-    "bbox [x, y, width, height]; categories need id and name"
+NO_SIZE = declare(
+    "size-missing",
+    "note",
+    "pictures have no size in their record",
+    "It is measured from the picture; write it into the record for other readers.",
 )
-_BOM = b"\xef\xbb\xbf"
-_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # what a numpy array of ids holds
-# Names stand in arrays that give every name the space of the longest one.
-_Name = Annotated[str, Meta(max_length=1024)]
-_Id = _Int64 | Annotated[str, Meta(max_length=256)]
-_Side = Annotated[int, Meta(ge=1, le=LARGEST)]
+UNMEASURED = declare(
+    "size-unknown",
+    "error",
+    "pictures have no size in their record, and it cannot be measured",
+    "Write height and width into the record, or bring the picture.",
+)
 
 
-class _Image(msgspec.Struct, gc=False):
-    id: _Id
-    file_name: _Name
-    height: _Side
-    width: _Side
+class _Columns:
+    """What the pieces of a list of records hold, as arrays.
 
+    seen: records so far; dropped: places of those that were left out; listed: whether the file has the list.
+    """
 
-class _Annotation(msgspec.Struct, gc=False):
-    id: _Id
-    image_id: int | str
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    area: float | None = None
-    iscrowd: int | bool = 0
+    def __init__(self) -> None:
+        self.parts: dict[str, list[np.ndarray]] = {}
+        self.seen = 0
+        self.dropped: list[int] = []
+        self.listed = False
 
+    def add(self, **arrays: np.ndarray) -> None:
+        for name, array in arrays.items():
+            self.parts.setdefault(name, []).append(array)
 
-class _Category(msgspec.Struct, gc=False):
-    id: _Int64
-    name: str
+    def take(self, name: str) -> np.ndarray:
+        """One array of all pieces, which are let go."""
+        return joined(self.parts.pop(name))
 
-
-class _File(msgspec.Struct, gc=False):
-    images: list[_Image]
-    categories: list[_Category]
-    annotations: list[_Annotation] = []  # test-dev files have none
+    def place(self, row: int) -> int:
+        """Where a row's record stands in the file's list."""
+        if not self.dropped:
+            return int(row)
+        before = np.array(self.dropped) - np.arange(len(self.dropped))  # rows before each that was left out
+        return int(row + np.searchsorted(before, row, side="right"))
 
 
 def read(path: str | Path, folder: Path | None = None, problems: Problems | None = None) -> PackedIndex:
-    """Reads an annotation file in COCO format.
+    """Reads an annotation file in COCO format, in pieces.
 
-    folder: of the pictures; problems: what is told of boxes that cannot be trained on, or reach out of their image by
-    more than a pixel. Raises ValueError, naming file, record and remedy, when the file is no JSON, a field is
+    folder: of the pictures, of which a size that is missing, null or 0 is measured; problems: what is told of values
+    that are taken though they are not of COCO's type, and of boxes that cannot be trained on, or reach out of their
+    image by more than a pixel. Raises ValueError, naming file, record and remedy, when the file is no JSON, a field is
     missing or of the wrong type, an id occurs twice, or an annotation names an image or category that is not there.
     """
     path, problems = Path(path), problems or Problems()
-    data = _decode(path)
-    if not data.images:
-        raise UserError(f"{path}: `images` is empty; a data set needs at least one image")
-    if not data.categories:
-        raise UserError(f"{path}: `categories` is empty; list every class as {{'id': .., 'name': ..}}")
-    _check_unique(path, "images", [image.id for image in data.images])
-    _check_unique(path, "annotations", [annotation.id for annotation in data.annotations])
-    _check_unique(path, "categories", [category.id for category in data.categories])
-    return _pack(path, data, problems)
+    mending = Mending(path, problems)
+    lists = {key: _Columns() for key in DECODERS}
+    for piece in read_pieces(path, DECODERS):
+        columns, records = lists[piece.key], piece.records
+        if records is None:
+            records, dropped = mending.records(piece)
+            columns.dropped += dropped
+        columns.listed = True
+        columns.seen += max(len(records), len(piece.raw))
+        _ADD[piece.key](columns, records)
+        del piece, records  # before the next one is decoded
+    mending.tell()
+    for key, remedy in (
+        ("images", "a data set needs at least one image"),
+        ("categories", "list every class as {'id': .., 'name': ..}"),
+    ):
+        if not lists[key].listed:
+            raise UserError(f"{path}: Object missing required field `{key}`; {LAYOUT}")
+        if lists[key].seen == len(lists[key].dropped):
+            raise UserError(f"{path}: `{key}` is empty; {remedy}")
+    if not lists["annotations"].listed:  # test-dev files have none
+        _add_annotations(lists["annotations"], [])
+    return _pack(path, lists, folder, mending, problems)
 
 
-def _decode(path: Path) -> _File:
-    data = path.read_bytes()
-    start = len(_BOM) if data.startswith(_BOM) else 0
+# ---------------------------------------------------------------------------- from records to arrays
+
+
+def _column(records: Sequence[Any], name: str, kind: type = np.int64) -> np.ndarray:
+    return np.fromiter(map(attrgetter(name), records), kind, len(records))
+
+
+def _ids(records: Sequence[Any], name: str) -> np.ndarray:
+    """int64 or text, or objects where both occur."""
+    values = list(map(attrgetter(name), records))
+    kinds = set(map(type, values))
+    if kinds <= {int}:
+        return np.array(values, np.int64)
+    return np.array(values) if kinds == {str} else np.array(values, object)
+
+
+def _add_images(columns: _Columns, records: Sequence[Any]) -> None:
+    columns.add(
+        id=_ids(records, "id"),
+        file_name=np.array(list(map(attrgetter("file_name"), records)), np.str_),
+        height=_column(records, "height"),
+        width=_column(records, "width"),
+    )
+
+
+def _add_annotations(columns: _Columns, records: Sequence[Any]) -> None:
+    ids = _column if not records or type(records[0]) is Annotation else _ids  # all are of one type
+    numbers = chain.from_iterable(map(attrgetter("bbox"), records))
     try:
-        return msgspec.json.decode(memoryview(data)[start:], type=_File)
-    except msgspec.ValidationError as error:
-        raise UserError(f"{path}: {error}; {_LAYOUT}") from None
-    except RecursionError:
-        raise UserError(f"{path}: its lists or objects are nested too deep for a file of annotations") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        found = re.search(r"byte (\d+)\)", str(error))
-        position = start + int(found[1]) if found else _first_not_utf8(data)
-        line = data.count(b"\n", 0, position) + 1
-        column = position - (data.rfind(b"\n", 0, position) + 1) + 1
-        reason = re.sub(r" \(byte \d+\)", "", str(error))
-        raise UserError(
-            f"{path}: not a JSON file: line {line}, column {column} (byte {position}): {reason}; "
-            "mend that place or write the file anew (NaN and Infinity are no JSON)"
-        ) from None
+        areas = _column(records, "area", np.float64)
+    except TypeError:  # some are null
+        areas = np.array(list(map(attrgetter("area"), records)), np.float64)
+    columns.add(
+        id=ids(records, "id"),
+        image_id=ids(records, "image_id"),
+        category_id=ids(records, "category_id"),
+        bbox=np.fromiter(numbers, np.float64, 4 * len(records)).reshape(-1, 4),
+        area=areas,
+        iscrowd=_column(records, "iscrowd", bool),
+    )
 
 
-def _first_not_utf8(data: bytes) -> int:
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        return error.start
-    return len(data)
+def _add_categories(columns: _Columns, records: Sequence[Any]) -> None:
+    columns.add(id=_ids(records, "id"), name=np.array([record.name for record in records], object))
 
 
-def _check_unique(path: Path, kind: str, ids: Sequence[Hashable]) -> None:
-    if len({type(value) for value in ids}) > 1:
-        raise UserError(f"{path}: the ids of `{kind}` are partly numbers, partly texts; write all of them in one way")
-    if len(set(ids)) == len(ids):
-        return
-    seen: dict[Hashable, int] = {}
-    for i, value in enumerate(ids):
-        if value in seen:
-            raise UserError(f"{path}: {kind}[{seen[value]}] and {kind}[{i}] both have id {value!r}; ids must differ")
-        seen[value] = i
+_ADD = {"images": _add_images, "annotations": _add_annotations, "categories": _add_categories}
 
 
-def _positions(path: Path, field: str, values: list[int | str], known: list[int | str]) -> np.ndarray:
-    """[M] int64: the place of each value among `known`."""
-    place = {value: i for i, value in enumerate(known)}
-    found = np.fromiter((place.get(value, -1) for value in values), np.int64, len(values))
-    if (found < 0).any():
-        i = int(np.argmax(found < 0))
-        kind = "images" if field == "image_id" else "categories"
-        raise UserError(
-            f"{path}: annotations[{i}] has {field} {values[i]!r}, which no record of `{kind}` has as its id "
-            f"({int((found < 0).sum())} such annotations); remove them or add the missing {kind}"
-        )
-    return found
+# ---------------------------------------------------------------------------- from arrays to an index
 
 
-def _pack(path: Path, data: _File, problems: Problems) -> PackedIndex:
-    images, annotations = data.images, data.annotations
-    categories = sorted(data.categories, key=lambda category: category.id)
-    category_ids = [category.id for category in categories]
-    image_of = _positions(path, "image_id", [a.image_id for a in annotations], [image.id for image in images])
-    labels = _positions(path, "category_id", [a.category_id for a in annotations], list(category_ids))
-    ids = np.array([a.id for a in annotations] or np.empty(0, np.int64))
-    boxes_xywh = np.array([a.bbox for a in annotations], np.float64).reshape(-1, 4)
+def _pack(
+    path: Path, lists: dict[str, _Columns], folder: Path | None, mending: Mending, problems: Problems
+) -> PackedIndex:
+    category_ids, keys, classes = _categories(path, lists["categories"], mending, problems)
+    image_ids, file_names, heights, widths, sized = _images(path, lists["images"], folder, problems)
+    rows = lists["annotations"]
+
+    def match(field: str, key: str, known: np.ndarray) -> np.ndarray:
+        return matched(path, field, rows.take(field), known, rows.place, problems, mending.lost[key])
+
+    ids = unified(path, "annotations", rows.take("id"), rows.place, problems)
+    keep = check_unique(path, "annotations", ids, rows.place, problems)
+    arrays = {
+        "image_of": match("image_id", "images", image_ids),
+        "annotation_ids": ids,
+        "labels": match("category_id", "categories", keys),
+        "boxes_xywh": rows.take("bbox"),
+        "areas": rows.take("area"),
+        "crowd": rows.take("iscrowd"),
+    }
+    del ids
+    kept: np.ndarray | None = None  # where some rows are left out
 
     def where(row: int) -> tuple[str, str]:
-        return images[image_of[row]].file_name, f"{path}: annotations[{row}], id {ids[row].item()!r}"
+        image, place = arrays["image_of"][row], rows.place(row if kept is None else kept[row])
+        record = f"{path}: annotations[{place}], id {arrays['annotation_ids'][row].item()!r}"
+        return str(file_names[image]) if image >= 0 else "", record
 
-    check_coordinates(boxes_xywh, where, problems)
-    areas = np.array([np.nan if a.area is None else a.area for a in annotations], np.float64)
-    areas = np.where(np.isnan(areas), boxes_xywh[:, 2] * boxes_xywh[:, 3], areas)
-    crowd = np.array([a.iscrowd for a in annotations], bool)
-    heights = np.array([image.height for image in images], np.int64)
-    widths = np.array([image.width for image in images], np.int64)
-
-    limits = np.stack([widths, heights], 1)[image_of]
-    boxes, usable = clip_to_images(path, boxes_xywh, limits, ids, where, problems)
-
-    rows = np.argsort(image_of, kind="stable")
-    rows = rows[(boxes_xywh[rows, 2:] >= 0).all(1)]
-    counts = np.bincount(image_of[rows], minlength=len(images))
+    keep &= check_coordinates(arrays["boxes_xywh"], where, problems)
+    keep &= (arrays["image_of"] >= 0) & (arrays["labels"] >= 0)
+    if not sized.all():
+        keep &= sized[arrays["image_of"]]
+        arrays["image_of"] = (np.cumsum(sized) - 1)[arrays["image_of"]]
+        image_ids, file_names, heights, widths = (x[sized] for x in (image_ids, file_names, heights, widths))
+    if not keep.all():
+        kept = np.flatnonzero(keep)
+        _select(arrays, kept)
+    unknown = np.flatnonzero(np.isnan(arrays["areas"]))
+    arrays["areas"][unknown] = arrays["boxes_xywh"][unknown, 2:].prod(1)
+    limits = np.stack([widths, heights], 1)[arrays["image_of"]]
+    arrays["boxes"], arrays["usable"] = clip_to_images(
+        path, arrays["boxes_xywh"], limits, arrays["annotation_ids"], where, problems
+    )
+    del limits
+    negative = arrays["boxes_xywh"][:, 2:].min(initial=0) < 0
+    order = _order(arrays["image_of"])
+    if order is not None or negative:
+        order = np.arange(len(arrays["labels"])) if order is None else order
+        _select(arrays, order[(arrays["boxes_xywh"][order, 2:] >= 0).all(1)] if negative else order)
+    counts = np.bincount(arrays["image_of"], minlength=len(image_ids))
     return PackedIndex(
         path=path,
-        classes=[category.name for category in categories],
-        category_ids=category_ids,
-        image_ids=np.array([image.id for image in images]),
-        file_names=np.array([image.file_name for image in images]),
+        classes=classes,
+        category_ids=category_ids.tolist(),
+        image_ids=image_ids,
+        file_names=file_names,
         heights=heights,
         widths=widths,
         offsets=np.concatenate([[0], np.cumsum(counts)]),
-        annotation_ids=ids[rows],
-        labels=labels[rows],
-        boxes_xywh=boxes_xywh[rows],
-        areas=areas[rows],
-        crowd=crowd[rows],
-        boxes=boxes[rows],
-        usable=usable[rows],
-        difficult=np.zeros(len(rows), bool),
+        difficult=np.zeros(len(arrays["labels"]), bool),
+        annotation_ids=arrays["annotation_ids"],
+        labels=arrays["labels"],
+        boxes_xywh=arrays["boxes_xywh"],
+        areas=arrays["areas"],
+        crowd=arrays["crowd"],
+        boxes=arrays["boxes"],
+        usable=arrays["usable"],
     )
+
+
+def _select(arrays: dict[str, np.ndarray], rows: np.ndarray) -> None:
+    """Some rows of all arrays; one after the other, so that of millions of boxes there is no second copy of all."""
+    for name in arrays:
+        arrays[name] = arrays[name].take(rows, 0)
+
+
+def _order(image_of: np.ndarray) -> np.ndarray | None:
+    """The rows by image, then as they stand; None where they stand so."""
+    if (image_of[1:] >= image_of[:-1]).all():
+        return None
+    bits = len(image_of).bit_length()
+    if bits + int(image_of.max()).bit_length() > 62:
+        return np.argsort(image_of, kind="stable")
+    keys = (image_of << bits) | np.arange(len(image_of))  # sorted in a fifth of the time of a stable argsort
+    keys.sort()
+    return keys & ((1 << bits) - 1)
+
+
+def _categories(
+    path: Path, columns: _Columns, mending: Mending, problems: Problems
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Ids [C] int64 and as they stand in the file, and names; sorted by id."""
+    keys, names = unified(path, "categories", columns.take("id"), columns.place, problems), columns.take("name")
+    numbers = [whole_number(key) if isinstance(key, str) else key for key in keys.tolist()]
+    rows = np.array([row for row, number in enumerate(numbers) if number is not None], np.int64)
+
+    def record(row: int) -> str:
+        return f"{path}: categories[{columns.place(row)}]"
+
+    for row in sorted({*range(len(keys))} - {*rows.tolist()}):
+        mending.lost["categories"].add(keys[row].item())
+        text = (
+            f"{record(row)} has the text {keys[row].item()!r} as its id; number the classes, here and in `annotations`"
+        )
+        problems.error(Finding(FIELD, text, record=record(row)))
+    if keys.dtype.kind == "U":
+        line = f"{path}: {len(rows)} ids of `categories` are texts; taken as the numbers that they are"
+        problems.several(
+            line, rows.tolist(), lambda row: Finding(TEXT, f"{record(row)} has a text as its id", record=record(row))
+        )
+    ids = np.array([numbers[row] for row in rows.tolist()], np.int64)
+    keep = check_unique(path, "categories", ids, lambda row: columns.place(rows[row]), problems)
+    rows, ids = rows[keep], ids[keep]
+    if not len(ids):
+        raise UserError(f"{path}: no record of `categories` can be used; {LAYOUT}")
+    order = np.argsort(ids)
+    rows, ids = rows[order], ids[order]
+    return ids, keys[rows], names[rows].tolist()
+
+
+def _images(
+    path: Path, columns: _Columns, folder: Path | None, problems: Problems
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Ids, names, heights, widths, and which have a size: [N] each."""
+    ids = unified(path, "images", columns.take("id"), columns.place, problems)
+    kept = np.flatnonzero(check_unique(path, "images", ids, columns.place, problems))
+    ids, names, heights, widths = ids[kept], *(columns.take(name)[kept] for name in ("file_name", "height", "width"))
+    sized = (heights > 0) & (widths > 0)
+    lacking = np.flatnonzero(~sized)
+    if not len(lacking):
+        return ids, names, heights, widths, sized
+
+    def record(row: int) -> str:
+        return f"{path}: images[{columns.place(kept[row])}], id {ids[row].item()!r}"
+
+    if folder is None:
+        raise UserError(
+            f"{record(lacking[0])}: {str(names[lacking[0]])!r} has no height and width ({len(lacking)} such images); "
+            "name the folder of the pictures, where they can be measured, or write them into the record"
+        )
+    from detector.data.sizes import measured  # loads Pillow, which most files do not need
+
+    heights[lacking], widths[lacking] = measured(folder, real_names(folder, names[lacking])[0].tolist()).T
+    problems.lasting = False
+    sized = (heights > 0) & (widths > 0)
+    found = lacking[sized[lacking]].tolist()
+    what = "images have no height and width; they are measured from the pictures"
+    problems.several(
+        named(path, len(found), what, ids[found].tolist(), "image ids"),
+        found,
+        lambda row: Finding(NO_SIZE, f"{record(row)} has no height and width", str(names[row]), record(row)),
+    )
+    for row in np.flatnonzero(~sized).tolist():
+        text = (
+            f"{record(row)} has no height and width, and they cannot be measured: {folder / str(names[row])} is "
+            "missing or no picture; bring it, or write them into the record"
+        )
+        problems.error(Finding(UNMEASURED, text, str(names[row]), record(row)))
+    return ids, names, heights, widths, sized

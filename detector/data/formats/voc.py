@@ -12,6 +12,7 @@ from xml.parsers import expat
 import numpy as np
 
 from detector.data.headers import declared_size
+from detector.data.names import readings
 from detector.data.packed import LARGEST, PackedIndex, clip_to_images
 from detector.data.problems import Problems
 from detector.errors import MissingFileError, UserError, cut
@@ -283,6 +284,7 @@ def _file_names(found: Sequence[Annotation], pictures: Path) -> list[str]:
     chosen = []
     for one in found:
         alike, said = by_stem.get(one.path.stem, []), one.image.get("filename", "")
+        said = next((name for name in readings(said) if name in files), said)
         if len(alike) == 1:
             chosen.append(alike[0])
         elif said in (alike or files):

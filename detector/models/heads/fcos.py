@@ -159,15 +159,19 @@ class FCOS(Head):
 
     def assign(self, points: list[Tensor], targets: list[Target]) -> Tensor:
         """The box of every location: [N, P] index into the image's boxes, BACKGROUND or IGNORED. Sec. 3.1."""
-        strides, ranges = [], []
-        for level, stride, bounds in zip(points, self.strides.values(), self.ranges, strict=True):
-            strides.append(level.new_full((len(level),), stride))
-            ranges.append(torch.stack([level.new_full((len(level),), bound) for bound in bounds], dim=1))
-        place = torch.cat(points), torch.cat(strides), torch.cat(ranges)
+        place = self.places(points)
         matches = [
             match_points(*place, t["boxes"], t["ignore"], self.radius, open_ranges=self.open_ranges) for t in targets
         ]
         return torch.stack(matches)
+
+    def places(self, points: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What `match_points` takes of all locations: points [P, 2], strides [P], ranges [P, 2]."""
+        strides, ranges = [], []
+        for level, stride, bounds in zip(points, self.strides.values(), self.ranges, strict=True):
+            strides.append(level.new_full((len(level),), stride))
+            ranges.append(torch.stack([level.new_full((len(level),), bound) for bound in bounds], dim=1))
+        return torch.cat(points), torch.cat(strides), torch.cat(ranges)
 
     def answered(self, features: Features, targets: list[Target]) -> list[Tensor]:
         """The boxes of each image that some location answers for, see `assign`."""

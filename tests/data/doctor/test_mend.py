@@ -5,7 +5,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from detector.data.doctor.mend import MENDED, are_fractions, mend
+from detector.data.doctor.mend import MENDED, STAYS, are_fractions, mend
 from detector.data.doctor.sets import read_sets, with_pictures
 from detector.data.problems import KINDS
 from detector.errors import UserError
@@ -107,4 +107,5 @@ def test_fractions_become_pixels_where_all_boxes_are(sets):
 
 
 def test_the_kinds_that_are_mended_are_kinds():
-    assert set(KINDS) >= MENDED
+    assert set(KINDS) >= MENDED | STAYS
+    assert not MENDED & STAYS

@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.data import doctor, packed
-from detector.data.doctor import folder
+from detector.data import doctor, packed, plausible
+from detector.data.doctor import folder, mend
 from detector.data.problems import KINDS
 from detector.tasks.doctor import examine
 
 PLANTERS = {}
 
 
-def plants(kind, number=1):
+def plants(kind, *also):
+    """also: kinds that cannot but come with it."""
+
     def add(function):
-        PLANTERS[kind] = function, number
+        PLANTERS[kind] = function, also
         return function
 
     return add
@@ -28,7 +30,7 @@ def plants(kind, number=1):
 def declared():
     """The kinds that the doctor declares, or all readers share. Those of one reader may have a planter here too."""
     names = [found.name for found in pkgutil.iter_modules(doctor.__path__, "detector.data.doctor.")]
-    modules = [packed, *map(importlib.import_module, names)]
+    modules = [packed, plausible, *map(importlib.import_module, names)]
     return {value for module in modules for value in vars(module).values() if isinstance(value, str)} & set(KINDS)
 
 
@@ -38,17 +40,23 @@ def test_every_kind_has_a_planter():
     assert len(declared()) > 25
 
 
+def test_every_kind_is_mended_or_not():
+    assert declared() == mend.MENDED | mend.STAYS
+
+
 def test_clean_sets_have_no_finding(sets):
     assert examine(sets.write(), sets.folder).findings == []
 
 
 @pytest.mark.parametrize("kind", PLANTERS)
 def test_what_is_planted_is_found_and_nothing_else(sets, kind):
-    plant, number = PLANTERS[kind]
+    plant, also = PLANTERS[kind]
     more = plant(sets) or []
     entries = sets.write()
     diagnosis = examine([str(sets.folder)] if kind == folder.PASSED_OVER else [*entries, *more], sets.folder)
-    assert diagnosis.counts == {kind: number}, [finding.text for finding in diagnosis.findings]
+    own = {one: number for one, number in diagnosis.counts.items() if one not in also}
+    assert own == {kind: 1}, [finding.text for finding in diagnosis.findings]
+    assert set(diagnosis.counts) == {kind, *also}
     for finding in diagnosis.findings:
         assert str(sets.folder) in finding.text or "class" in finding.record
         assert finding.box is not None or not kind.startswith(("box-", "flat-", "crowd-"))
@@ -104,7 +112,7 @@ def _(sets):
     shutil.copy(sets.picture("train", 0), sets.picture("train", 1))
 
 
-@plants("picture-in-two-sets")
+@plants("file-in-both")
 def _(sets):
     shutil.copy(sets.picture("train", 0), sets.picture("val", 1))
 
@@ -125,7 +133,33 @@ def _(sets):
     save_anew(sets.picture("train", 2), sets.picture("val", 5))
 
 
+@plants("file-twice")
+def _(sets):
+    sets.content["train"]["images"][1]["file_name"] = "train0.jpg"
+    sets.content["train"]["annotations"][3:6] = []
+
+
 # ---------------------------------------------------------------------------- boxes
+
+
+@plants("boxes-as-fractions")
+def _(sets):
+    for row in sets.content["train"]["annotations"]:
+        x, y, width, height = row["bbox"]
+        row["bbox"] = [x / 128, y / 96, width / 128, height / 96]
+
+
+@plants("many-crowds")
+def _(sets):
+    for row in sets.content["train"]["annotations"][:12:3]:
+        row["iscrowd"] = 1
+
+
+@plants("boxes-as-corners", "box-beyond-edge")
+def _(sets):
+    for row in sets.content["train"]["annotations"]:
+        x, y, width, height = row["bbox"]
+        row["bbox"] = [x, y, x + width, y + height]
 
 
 @plants("flat-box")

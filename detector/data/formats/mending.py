@@ -1,0 +1,283 @@
+"""Records of a COCO file that are not quite COCO's: taken where their meaning is plain, else explained."""
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from detector.data.formats.ids import whole_number
+from detector.data.formats.pieces import Piece
+from detector.data.formats.records import LAYOUT, LONGEST_ID, LONGEST_NAME, Category, Image, TextAnnotation
+from detector.data.packed import LARGEST
+from detector.data.problems import Finding, Problems, declare
+from detector.errors import cut
+
+FIELD = declare(
+    "field-type",
+    "error",
+    "records lack a field, or have one of the wrong type",
+    "Write the field as COCO does, or leave the record out.",
+)
+FLOAT = declare("whole-float", "note", "fields hold whole numbers as floats", "They are taken as whole numbers.")
+TEXT = declare(
+    "number-as-text",
+    "note",
+    "fields hold numbers as texts",
+    "They are taken as numbers; other readers of the file may not do that.",
+)
+NAME = declare("class-name-number", "note", "classes have a number as their name", "The number is taken as a text.")
+
+_ALIASES = {
+    "image_id": ("item_id", "imageid", "image", "picture_id", "img_id"),
+    "category_id": ("categoryid", "category", "class_id", "class", "label_id", "label"),
+    "bbox": ("box", "bounding_box", "boundingbox", "rect", "xywh"),
+    "file_name": ("filename", "path", "file", "image", "name", "url"),
+    "id": ("image_id", "category_id", "ann_id", "uuid", "_id"),
+    "name": ("label", "title", "class", "class_name", "supercategory"),
+}
+
+
+class _FaultError(Exception):
+    """field; what is wrong with it; the remedy, or "" for the layout."""
+
+
+class _Fields(msgspec.Struct, gc=False):
+    id: Any = msgspec.UNSET
+    file_name: Any = msgspec.UNSET
+    height: Any = msgspec.UNSET
+    width: Any = msgspec.UNSET
+    image_id: Any = msgspec.UNSET
+    category_id: Any = msgspec.UNSET
+    bbox: Any = msgspec.UNSET
+    area: Any = None
+    iscrowd: Any = 0
+    name: Any = msgspec.UNSET
+
+
+class _Taken(msgspec.Struct):
+    """Records with a value that was taken: the first one and its value, the last one, and how many."""
+
+    place: int
+    value: object
+    last: int = -1
+    count: int = 0
+
+
+_fields = msgspec.json.Decoder(_Fields)
+_values = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Mending:
+    """Takes the records that the strict decoders refuse, and counts what was not as it should be.
+
+    lost: for each list the ids of records that were left out.
+    """
+
+    def __init__(self, path: Path, problems: Problems) -> None:
+        self.path, self.problems = path, problems
+        self.lost: dict[str, set[Any]] = {"images": set(), "annotations": set(), "categories": set()}
+        self.taken: dict[tuple[str, str, str], _Taken] = {}
+        self.key, self.place = "", 0
+
+    def records(self, piece: Piece) -> tuple[list[Any], list[int]]:
+        """The records of a piece, and the places in the file's list of those that were left out.
+
+        Raises ValueError for the first that cannot be taken, unless everything is wanted.
+        """
+        make = {"images": self._image, "annotations": self._annotation, "categories": self._category}[piece.key]
+        made, dropped = [], []
+        for place, raw in enumerate(piece.raw, piece.first):
+            self.key, self.place = piece.key, place
+            try:
+                made.append(make(_decode(raw)))
+            except _FaultError as fault:
+                self._tell(raw, *fault.args)
+                dropped.append(place)
+        return made, dropped
+
+    def tell(self) -> None:
+        """One line for each field that was taken though it is not of COCO's type."""
+        words = {FLOAT: "whole numbers as floats", TEXT: "numbers as texts", NAME: "numbers"}
+        for (kind, key, field), taken in self.taken.items():
+            where = f"{key}[{taken.place}].{field} is {cut(taken.value)}"
+            line = f"{self.path}: {taken.count} of `{key}` hold {words[kind]} in {field} (the first: {where}); taken"
+            self.problems.note(kind, line)
+
+    # ------------------------------------------------------------------------ records
+
+    def _image(self, row: _Fields) -> Image:
+        return Image(
+            id=self._id("id", row.id),
+            file_name=self._text("file_name", row.file_name, LONGEST_NAME),
+            height=self._side("height", row.height),
+            width=self._side("width", row.width),
+        )
+
+    def _annotation(self, row: _Fields) -> TextAnnotation:
+        box = self._there("bbox", row.bbox)
+        if not isinstance(box, list):
+            _wrong("bbox", "`array`", box)
+        if len(box) != 4:
+            raise _FaultError("bbox", "Expected `array` of length 4", f"it has {len(box)}: {cut(box)}")
+        return TextAnnotation(
+            id=self._id("id", row.id),
+            image_id=self._id("image_id", row.image_id),
+            category_id=self._id("category_id", row.category_id),
+            bbox=tuple(self._number("bbox", value, f"[{i}]") for i, value in enumerate(box)),  # type: ignore[arg-type]
+            area=math.nan if row.area is None else self._number("area", row.area),
+            iscrowd=0 if row.iscrowd is None else self._flag("iscrowd", row.iscrowd),
+        )
+
+    def _category(self, row: _Fields) -> Category:
+        name = self._there("name", row.name)
+        if isinstance(name, int | float) and not isinstance(name, bool):
+            self._take(NAME, "name", name)
+            name = str(int(name) if isinstance(name, float) and name.is_integer() else name)
+        return Category(id=self._id("id", row.id), name=self._text("name", name, 1 << 20))
+
+    # ------------------------------------------------------------------------ fields
+
+    def _there(self, field: str, value: object) -> object:
+        if value is msgspec.UNSET:
+            raise _FaultError(field, f"Object missing required field `{field}`")
+        if value is None:
+            raise _FaultError(field, f"{field} is null")
+        return value
+
+    def _id(self, field: str, value: object) -> int | str:
+        value = self._there(field, value)
+        if isinstance(value, str):
+            return self._text(field, value, LONGEST_ID)
+        return self._whole(field, value)
+
+    def _text(self, field: str, value: object, longest: int) -> str:
+        value = self._there(field, value)
+        if not isinstance(value, str):
+            _wrong(field, "`str`", value)
+        if len(value) > longest:
+            raise _FaultError(field, f"Expected `str` of length <= {longest}")
+        return value
+
+    def _whole(self, field: str, value: object) -> int:
+        if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
+            self._take(FLOAT, field, value)
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool):
+            _wrong(field, "`int`", value)
+        if not -(2**63) <= value < 2**63:
+            raise _FaultError(field, "Expected `int` of 64 bits", f"it is {cut(value)}")
+        return value
+
+    def _side(self, field: str, value: object) -> int:
+        """A height or width, 0 where it is to be measured."""
+        if value is msgspec.UNSET or value is None or value == "":
+            return 0
+        if isinstance(value, str):
+            number = whole_number(value.strip())
+            if number is None:
+                _wrong(field, "`int`", value)
+            self._take(TEXT, field, value)
+        else:
+            number = self._whole(field, value)
+        if number > LARGEST:
+            raise _FaultError(field, f"Expected `int` <= {LARGEST}", f"it is {cut(value)}")
+        return max(number, 0)
+
+    def _number(self, field: str, value: object, index: str = "") -> float:
+        if isinstance(value, str):
+            try:
+                number = float(value)
+            except ValueError:
+                number = math.nan
+            if math.isfinite(number):
+                self._take(TEXT, field, value)
+                return number
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            _wrong(field, "`float`", value, index)
+        try:
+            return float(value)
+        except OverflowError:
+            raise _FaultError(f"{field}{index}", "Expected a `float` that a computer holds") from None
+
+    def _flag(self, field: str, value: object) -> int:
+        if isinstance(value, bool):
+            return int(value)
+        if isinstance(value, str) and (number := whole_number(value)) is not None:
+            self._take(TEXT, field, value)
+            return int(bool(number))
+        return int(bool(self._whole(field, value)))
+
+    def _take(self, kind: str, field: str, value: object) -> None:
+        where = kind, self.key, field
+        taken = self.taken.setdefault(where, _Taken(self.place, value))
+        taken.count += taken.last != self.place  # a box has four numbers
+        taken.last = self.place
+
+    # ------------------------------------------------------------------------ what cannot be taken
+
+    def _tell(self, raw: msgspec.Raw, field: str, what: str, remedy: str = "") -> None:
+        place = f"{self.key}[{self.place}]"
+        missing = "missing" in what
+        try:
+            record = _values.decode(raw)
+        except msgspec.ValidationError:  # it is no object
+            record = {}
+        at = place if missing or not field else f"{place}.{field}"
+        text = f"{self.path}: {what} - at `$.{at}`"
+        if missing or what.endswith("null"):
+            keys = ", ".join(cut(key)[1:-1] for key in list(record)[:20]) or "nothing"
+            text += f"; the record has {keys}"
+            remedy = _remedy(self.key, field, record)
+        text += f"; {remedy}; {LAYOUT}" if remedy else f"; {LAYOUT}"
+        self.lost[self.key] |= {one for one in [_simple(record.get("id"))] if one is not None}
+        picture = _simple(record.get("file_name"))
+        self.problems.error(Finding(FIELD, text, picture if isinstance(picture, str) else "", f"{self.path}: {place}"))
+
+
+def _decode(raw: msgspec.Raw) -> _Fields:
+    try:
+        return _fields.decode(raw)
+    except msgspec.ValidationError as error:
+        what, _, field = str(error).partition(" - at `$")
+        raise _FaultError(field.strip(".`"), what) from None
+
+
+def _simple(raw: msgspec.Raw | None) -> int | str | None:
+    """A value that is a whole number or a text, else None."""
+    try:
+        return None if raw is None else msgspec.json.decode(raw, type=int | str)
+    except msgspec.DecodeError:
+        return None
+
+
+def _wrong(field: str, expected: str, value: object, index: str = "") -> NoReturn:
+    kinds = {bool: "bool", int: "int", float: "float", str: "str", list: "array", dict: "object", type(None): "null"}
+    raise _FaultError(f"{field}{index}", f"Expected {expected}, got `{kinds[type(value)]}`", f"it is {cut(value)}")
+
+
+def _remedy(key: str, field: str, record: Mapping[str, msgspec.Raw]) -> str:
+    near = near_key(field, [name for name, value in record.items() if bytes(value) != b"null" and name != field])
+    if near:
+        return f"rename `{near}` to `{field}` where that is what it means"
+    return {
+        "bbox": "write bbox [x, y, width, height] of the object, or leave the record out",
+        "image_id": "write the id of its picture in `images`, or leave the record out",
+        "category_id": "write the id of its class in `categories`, or leave the record out",
+        "file_name": "write the name of its file, relative to the folder of pictures, or leave the record out",
+        "name": "write the name of the class",
+    }.get(field, f"give each of `{key}` an id of its own")
+
+
+def near_key(field: str, keys: list[str]) -> str:
+    """The key of a record that may be what is missing: another name for it, or nearly the same; "" for none."""
+    plain: Callable[[str], str] = lambda key: key.lower().replace("-", "_").replace(" ", "_")  # noqa: E731
+    own = {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "file_name", "height", "width", "segmentation"}
+    for name in (field, field.replace("_", ""), *_ALIASES.get(field, ())):
+        for key in keys:
+            if plain(key) == name and key not in own - {name}:
+                return key
+    close = difflib.get_close_matches(field, [key for key in keys if key not in own], 1, 0.7)
+    return close[0] if close else ""

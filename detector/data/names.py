@@ -1,0 +1,138 @@
+"""Names of picture files as other programs and machines wrote them: the files in the folder that they mean."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+
+from detector.data.packed import PackedIndex
+from detector.data.problems import Finding, Problems, declare
+from detector.errors import cut
+
+ELSEWHERE = declare(
+    "name-elsewhere",
+    "note",
+    "records name a file by the path of another machine or folder",
+    "What is there under the rest of the name is taken; write names relative to the folder of the pictures.",
+)
+
+
+def with_real_names(index: PackedIndex, folder: Path, problems: Problems) -> PackedIndex:
+    """An index whose records name the files that are in a folder, see `real_names`."""
+    names, changed = real_names(folder, index.file_names)
+    if not len(changed):
+        return index
+
+    def example(row: int) -> Finding:
+        said, picture = str(index.file_names[row]), str(names[row])
+        return Finding(ELSEWHERE, f"{index.record(row)}: {said!r} is taken as {picture!r}", picture, index.record(row))
+
+    first = int(changed[0])
+    line = (
+        f"{index.path}: {len(changed)} of {len(index)} images name files that are not in {folder} as they are written, "
+        f"but under another form of the name: {cut(str(index.file_names[first]))} (images[{first}]) is taken as "
+        f"{cut(str(names[first]))}"
+    )
+    problems.several(line, changed.tolist(), example)
+    return replace(index, file_names=names)
+
+
+def real_names(folder: Path, names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The files in a folder that names [N] mean, and the places [n] of those that are not what was written.
+
+    A name that is there stands. For another one the first of `readings` counts that is there, be it with small letters
+    for large ones, unless two names that differ would come to one file: these stand as they are, and so does what is
+    not found at all.
+    """
+    files = _Files(folder)
+    said: list[str] = names.tolist()
+    meant: dict[str, str] = {}
+    for name in {name for name in said if not files.has(name)}:
+        found = next(filter(None, map(files.find, readings(name))), "")
+        if found and (not files.outside(name) or files.same(name, found)):
+            meant[name] = found
+    if not meant:
+        return names, np.empty(0, np.int64)
+    owners = Counter(meant.get(name, name) for name in {*said})
+    meant = {name: reading for name, reading in meant.items() if owners[reading] == 1}
+    changed = [row for row, name in enumerate(said) if name in meant]
+    return np.array([meant.get(name, name) for name in said]), np.array(changed, np.int64)
+
+
+def readings(name: str) -> Iterator[str]:
+    r"""What a name may mean as a path inside the folder: with "/" for "\", decoded, and without its first folders.
+
+    Label Studio's "/data/local-files/?d=FOLDER%20A/1.jpg" and other addresses are read without and with what stands
+    before the question mark. Nothing leads out of the folder.
+    """
+    path, _, query = name.partition("?")
+    forms = [*(match[1] for match in re.finditer(r"(?:^|&)d=([^&]*)", query)), path, name]
+    seen: set[str] = set()
+    for form in (*forms, *(unquote(form) for form in forms if "%" in form)):
+        parts = [part for part in form.replace("\\", "/").split("/") if part not in ("", ".")]
+        for start in range(len(parts)):
+            rest = "/".join(parts[start:])
+            if ".." not in parts[start:] and not leads_out(rest) and rest not in seen:
+                seen.add(rest)
+                yield rest
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name does not lie inside the folder that it is relative to."""
+    drive, path = os.path.splitdrive(name)
+    return bool(drive) or os.path.isabs(path) or os.path.normpath(path).split(os.sep)[0] == os.pardir
+
+
+class _Files:
+    """The files of a folder; each folder in it is listed once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.listed: dict[str, frozenset[str]] = {}
+        self.lowered: dict[str, dict[str, list[str]]] = {}
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file inside the folder."""
+        head, _, tail = name.rpartition("/")
+        if tail in self._list(head):
+            return True
+        # Some file systems do not tell small letters from large ones.
+        return bool(self._alike(head, tail)) and os.path.isfile(os.path.join(self.folder, name))
+
+    def find(self, name: str) -> str:
+        """The name itself where it is there, else that of the one file that differs in the case of letters, else ""."""
+        if self.has(name):
+            return name
+        head, _, tail = name.rpartition("/")
+        alike = self._alike(head, tail)
+        return f"{head}/{alike[0]}".lstrip("/") if len(alike) == 1 else ""
+
+    def outside(self, name: str) -> bool:
+        """Whether there is such a file that is not inside the folder."""
+        return leads_out(name) and os.path.isfile(os.path.join(self.folder, name))
+
+    def same(self, name: str, other: str) -> bool:
+        """Whether two names are one file."""
+        return os.path.samefile(os.path.join(self.folder, name), os.path.join(self.folder, other))
+
+    def _list(self, head: str) -> frozenset[str]:
+        if head not in self.listed:
+            self.listed[head] = frozenset()
+            if not leads_out(head):
+                with suppress(OSError, ValueError):  # ValueError: no name that a folder can have
+                    self.listed[head] = frozenset(os.listdir(os.path.join(self.folder, head)))
+        return self.listed[head]
+
+    def _alike(self, head: str, tail: str) -> list[str]:
+        """What differs from a file's name in the case of letters at most."""
+        if head not in self.lowered:
+            lowered = self.lowered[head] = {}
+            for name in self._list(head):
+                lowered.setdefault(name.lower(), []).append(name)
+        return self.lowered[head].get(tail.lower(), [])

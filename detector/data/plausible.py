@@ -1,0 +1,229 @@
+"""Data that is legal and yet hardly what was meant: pictures that stand in it twice, boxes in other units, crowds."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from detector.data.packed import PackedIndex
+from detector.data.problems import KINDS, SHOWN, Finding, declare
+from detector.errors import UserError
+
+TWICE = declare(
+    "file-twice",
+    "error",
+    "pictures are named by several records",
+    "Join the records of each picture into one: what only the other record holds counts as background.",
+)
+SHARED = declare(
+    "file-in-both",
+    "error",
+    "pictures are in two data sets, such as the training and the test",
+    "Take them out of one: measures on pictures that were trained on say little.",
+)
+FRACTIONS = declare(
+    "boxes-as-fractions",
+    "error",
+    "sets have boxes as fractions of the picture",
+    "Multiply x and width by the picture's width, y and height by its height.",
+)
+CORNERS = declare(
+    "boxes-as-corners",
+    "warning",
+    "sets have boxes that look like corners x1, y1, x2, y2",
+    "COCO's boxes are x, y, width, height: subtract x from the third number and y from the fourth.",
+)
+CROWDS = declare(
+    "many-crowds",
+    "warning",
+    "sets mark many objects as crowds",
+    "Write DATASETS.CROWDS objects where they are single objects, e.g. such that were drawn as masks.",
+)
+
+_NEARLY_ALL = 0.95  # share of the boxes that look like fractions
+_SMALL = 2.0  # pixels; no side of a fraction is as long
+_BEYOND = 0.1  # share of the boxes beyond the right or lower edge, from which on they may be corners
+_MANY_CROWDS = 0.1  # share of the objects; COCO's is 0.012
+
+_log = logging.getLogger("detector")
+
+
+class Pictures(Protocol):
+    """A source or a data set made of one: annotations, and the folder of the pictures."""
+
+    @property
+    def folder(self) -> Path:
+        """Of the pictures."""
+
+    @property
+    def index(self) -> PackedIndex:
+        """Of the annotations."""
+
+
+def check_plausible(part: str, sources: Sequence[Pictures], crowds: bool = True) -> None:
+    """What the commands say of the sources of DATASETS.TRAIN or TEST before they use them: a line for each kind.
+
+    crowds: whether many crowds are worth a word. Raises ValueError for boxes as fractions: nothing is learnt of them.
+    """
+    for source in sources:
+        for finding in fractions(source.index):
+            raise UserError(finding.text)
+        for finding in (*corners(source.index), *(many_crowds(source.index) if crowds else ())):
+            _log.warning("%s", finding.text)
+    _say(f"DATASETS.{part}", TWICE, "are named by several records", named_twice(sources))
+
+
+def check_apart(train: Sequence[Pictures], test: Sequence[Pictures]) -> None:
+    """Says which pictures are in the training and in the test."""
+    _say("DATASETS.TRAIN and TEST", SHARED, "are in both", shared(train, test))
+
+
+def named_twice(sources: Sequence[Pictures]) -> list[Finding]:
+    """The pictures that several records name, in one source or in several; an example a picture.
+
+    A source that is listed again as it is, to be seen more often, counts once.
+    """
+    sources = [one for i, one in enumerate(sources) if not any(_same(one, other) for other in sources[:i])]
+    hashes = _hashes(sources)
+    values, counts = np.unique(hashes, return_counts=True)
+    if len(values) == len(hashes):
+        return []
+    found = []
+    for path, places in _places(sources, np.isin(hashes, values[counts > 1])).items():
+        if len(places) > 1:
+            records = [sources[number].index.record(row) for number, row in places]
+            more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+            text = f"{path} is named by {len(places)} records: {' and '.join(records[:SHOWN])}{more}"
+            number, row = places[0]
+            found.append(Finding(TWICE, text, str(sources[number].index.file_names[row]), records[0]))
+    return found
+
+
+def shared(train: Sequence[Pictures], test: Sequence[Pictures]) -> list[Finding]:
+    """The pictures that are in both; an example a picture."""
+    ours, theirs = _hashes(train), _hashes(test)
+    both = np.isin(theirs, ours)
+    if not both.any():
+        return []
+    trained, found = _places(train, np.isin(ours, theirs)), []
+    for path, [(number, row), *_] in _places(test, both).items():
+        if path in trained:
+            at, place = trained[path][0]
+            first, second = train[at].index.record(place), test[number].index.record(row)
+            text = f"{path} is in the training ({first}) and in the test ({second})"
+            found.append(Finding(SHARED, text, str(test[number].index.file_names[row]), second))
+    return found
+
+
+def fractions(index: PackedIndex) -> list[Finding]:
+    """Whether the boxes are fractions of the picture: nearly all are within 0 and 1, and few are whole numbers."""
+    boxes = index.boxes_xywh
+    shift = 1 if index.kind == "voc" else 0  # its pixels count from 1, the last one included
+    if not len(boxes):
+        return []
+    small = (boxes[:, 2] - shift < _SMALL) & (boxes[:, 3] - shift < _SMALL)
+    if small.mean() < _NEARLY_ALL:  # as in nearly all data
+        return []
+    low = boxes[:, :2] + shift
+    small &= ((low > -0.5) & (low < 1.5)).all(1)
+    whole = (boxes == np.round(boxes)).all(1)
+    if small.mean() < _NEARLY_ALL or whole[small].mean() > 0.5:
+        return []
+    row = int(np.argmax(small))
+    image = int(np.searchsorted(index.offsets, row, side="right")) - 1
+    text = (
+        f"{index.path}: {int(small.sum())} of {len(boxes)} boxes have sides below two pixels and lie within 0 and 1, "
+        f"as if they were fractions of the picture: {_box(index, row, image)}; multiply x and width by the picture's "
+        "width, y and height by its height (where x, y are a centre, as in YOLO's files, take half the sides off)"
+    )
+    return [_box_finding(index, FRACTIONS, text, row, image)]
+
+
+def corners(index: PackedIndex) -> list[Finding]:
+    """Whether boxes x, y, width, height of COCO look like x1, y1, x2, y2.
+
+    That is where many reach beyond the right or lower edge, and none would if the last numbers were a corner.
+    """
+    boxes = index.boxes_xywh
+    if index.kind == "voc" or not len(boxes):
+        return []
+    if any((boxes[:, axis + 2] <= boxes[:, axis]).any() for axis in (0, 1)):  # as in nearly all data
+        return []
+    limits = np.stack([index.widths, index.heights], 1).repeat(np.diff(index.offsets), 0) + 1
+    beyond = (boxes[:, :2] + boxes[:, 2:] > limits).any(1)
+    if beyond.mean() < _BEYOND or (boxes[:, 2:] > limits).any():
+        return []
+    row = int(np.argmax(beyond))
+    image = int(np.searchsorted(index.offsets, row, side="right")) - 1
+    text = (
+        f"{index.path}: {int(beyond.sum())} of {len(boxes)} boxes reach beyond the right or lower edge, and all would "
+        f"lie inside if they were corners x1, y1, x2, y2: {_box(index, row, image)}; if so, subtract x from the third "
+        "number and y from the fourth, since COCO's boxes are x, y, width, height"
+    )
+    return [_box_finding(index, CORNERS, text, row, image)]
+
+
+def many_crowds(index: PackedIndex) -> list[Finding]:
+    """Whether a large share of the objects are crowds, which are neither trained on nor looked for."""
+    number = int(index.crowd.sum())
+    if number <= _MANY_CROWDS * len(index.crowd):
+        return []
+    share = 100 * number / len(index.crowd)
+    text = (
+        f"{index.path}: {number} of {len(index.crowd)} objects ({share:.0f} %) have iscrowd 1, in COCO itself 1 %: "
+        "they are not trained on, and whether they are found counts for nothing; where they are single objects, as "
+        "CVAT exports those drawn as masks, write DATASETS.CROWDS objects"
+    )
+    return [Finding(CROWDS, text)]
+
+
+def _box(index: PackedIndex, row: int, image: int) -> str:
+    numbers, id_ = [round(x, 4) for x in index.boxes_xywh[row].tolist()], index.annotation_ids[row].item()
+    height, width = index.size(image)
+    return f"{numbers} of annotation {id_!r} in {index.file_names[image]} ({width} wide, {height} high)"
+
+
+def _box_finding(index: PackedIndex, kind: str, text: str, row: int, image: int) -> Finding:
+    x, y, width, height = index.boxes_xywh[row].tolist()
+    return Finding(kind, text, str(index.file_names[image]), index.record(image), (x, y, width, height))
+
+
+def _say(where: str, kind: str, clause: str, found: Sequence[Finding]) -> None:
+    if found:
+        names = ", ".join([*(one.picture for one in found[:SHOWN]), *[".."] * (len(found) > SHOWN)])
+        text = f"{len(found)} pictures {clause} ({names}); {found[0].text}"
+        _log.warning("%s: %s. %s", where, text, KINDS[kind].remedy)
+
+
+def _same(one: Pictures, other: Pictures) -> bool:
+    return one.index.path == other.index.path and np.array_equal(one.index.image_ids, other.index.image_ids)
+
+
+def _paths(source: Pictures) -> Iterator[str]:
+    folder = str(source.folder.resolve())
+    for name in source.index.file_names.tolist():
+        path = f"{folder}/{name}"
+        yield os.path.normpath(path) if name[:1] == "." or "/." in name or "//" in name else path
+
+
+def _hashes(sources: Sequence[Pictures]) -> np.ndarray:
+    """[N] int64: of the paths of all records, which for millions of them take a fraction of the memory."""
+    each = [np.fromiter(map(hash, _paths(source)), np.int64, len(source.index)) for source in sources]
+    return np.concatenate([*each, np.empty(0, np.int64)])
+
+
+def _places(sources: Sequence[Pictures], chosen: np.ndarray) -> dict[str, list[tuple[int, int]]]:
+    """Path -> source and row of the records that are chosen [N] among those of all sources."""
+    places: dict[str, list[tuple[int, int]]] = {}
+    start = 0
+    for number, source in enumerate(sources):
+        part = chosen[start : start + len(source.index)]
+        start += len(part)
+        if part.any():
+            for row, path in enumerate(_paths(source)):
+                if part[row]:
+                    places.setdefault(path, []).append((number, row))
+    return places

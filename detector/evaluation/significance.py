@@ -1,0 +1,229 @@
+"""Whether a difference between detectors is more than chance: of the test images, and of the seeds of training.
+
+Images: a paired weighted bootstrap. Each replicate draws n weights from Multinomial(n, 1/n) over the n images, the same
+for both detectors, and every measure is computed with them (`weighted`); an image that is drawn twice counts twice.
+Efron and Tibshirani 1993, chapters 6, 13 (percentile intervals) and 14 (BCa). Seeds: Student's t and the exact
+sign-flip test of paired differences. Several classes: Holm 1979.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import product
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from detector.console import progress
+from detector.data.packed import PackedIndex
+from detector.errors import UserError
+from detector.evaluation.base import Found
+from detector.evaluation.coco import match_with
+from detector.evaluation.matching import Matching
+from detector.evaluation.report import MEASURES
+from detector.evaluation.weighted import Weighted, weighted
+
+LEVEL = 0.95
+"""Of intervals."""
+
+GROUPS = 200
+"""Groups of images that the jackknife leaves out in turn, where there are more images than that."""
+
+_CHUNK = 50  # replicates at once
+_NORMAL = NormalDist()
+
+
+class Judged(NamedTuple):
+    """Detections matched with the objects of an index. image, labels [M]: of the objects, images as ranks."""
+
+    matching: Matching
+    image: np.ndarray
+    labels: np.ndarray
+    classes: int
+    images: int
+
+
+class Difference(NamedTuple):
+    """first - second of one measure; nan where one of them has nothing to find.
+
+    se: standard deviation of the replicates; interval: percentiles, bca: the same corrected for bias and skewness;
+    p: two-sided, of the replicates on the other side of 0, at least 2 / (B + 1); tie: 0 lies in the interval.
+    """
+
+    value: float
+    se: float
+    interval: tuple[float, float]
+    bca: tuple[float, float]
+    p: float
+
+    @property
+    def tie(self) -> bool:
+        """Whether the images do not tell the two apart."""
+        return not (self.interval[0] > 0 or self.interval[1] < 0)
+
+
+class Seeds(NamedTuple):
+    """Paired differences of n trainings, first - second, seed by seed.
+
+    interval: Student's t with n - 1 degrees of freedom; p: of the exact sign-flip test, whose least value is 2 / 2^n:
+    fewer than six seeds cannot reach 0.05.
+    """
+
+    mean: float
+    se: float
+    interval: tuple[float, float]
+    p: float
+
+
+def judge(index: PackedIndex, found: Found) -> Judged:
+    """Match detections with the objects of an index, once for all replicates."""
+    rank = np.argsort(np.argsort(index.image_ids, kind="stable"), kind="stable")
+    image = rank[np.repeat(np.arange(len(index)), np.diff(index.offsets))]
+    return Judged(match_with(index, found), image, index.labels, len(index.classes), len(index))
+
+
+def differences(
+    first: Judged, second: Judged, replicates: int = 10_000, seed: int = 0
+) -> tuple[dict[str, Difference], list[Difference]]:
+    """Of each of COCO's twelve measures by name, and of the AP of each class.
+
+    Raises ValueError when the two were not judged on the same images and objects.
+    """
+    if (first.images, first.classes) != (second.images, second.classes) or not np.array_equal(
+        first.image, second.image
+    ):
+        raise UserError("the two detectors were tested on different images or objects; only the same can be compared")
+    drawn = _gap(first, second, bootstrap_weights(first.images, replicates, seed), "bootstrap")
+    whole = _gap(first, second, [np.ones((1, first.images), np.int32)])
+    left = _gap(first, second, [jackknife_weights(first.images)])
+    all_ = [difference(float(whole[0, j]), drawn[:, j], left[:, j]) for j in range(whole.shape[1])]
+    return dict(zip(MEASURES, all_, strict=False)), all_[len(MEASURES) :]
+
+
+def difference(value: float, replicates: np.ndarray, left_out: np.ndarray) -> Difference:
+    """What replicates [B] and a jackknife [J] say of a difference; those that are nan are left out."""
+    drawn = np.sort(replicates[~np.isnan(replicates)])
+    if math.isnan(value) or len(drawn) < 2:
+        return Difference(value, math.nan, (math.nan,) * 2, (math.nan,) * 2, math.nan)
+    beyond = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    p = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(drawn, (tail, 1 - tail)).tolist()
+    return Difference(value, float(drawn.std(ddof=1)), (low, high), _bca(value, drawn, left_out, tail), float(p))
+
+
+def _bca(value: float, drawn: np.ndarray, left_out: np.ndarray, tail: float) -> tuple[float, float]:
+    """Efron's interval, corrected for bias and acceleration. Efron and Tibshirani 1993, section 14.3.
+
+    z0 = Phi^-1(share of replicates below the value, ties half), a = sum d^3 / (6 (sum d^2)^1.5) with d = mean of the
+    jackknife - jackknife; the bounds are the replicates' quantiles at Phi(z0 + (z0 + z) / (1 - a (z0 + z))).
+    """
+    share = ((drawn < value).sum() + 0.5 * (drawn == value).sum()) / len(drawn)
+    if not 0 < share < 1:
+        return math.nan, math.nan
+    left = left_out[~np.isnan(left_out)]
+    away = left.mean() - left
+    spread = (away**2).sum() ** 1.5
+    acceleration = float((away**3).sum() / (6 * spread)) if spread > 0 else 0.0
+    bias = _NORMAL.inv_cdf(float(share))
+    bounds = []
+    for z in (_NORMAL.inv_cdf(tail), _NORMAL.inv_cdf(1 - tail)):
+        moved = bias + (bias + z) / (1 - acceleration * (bias + z))
+        bounds.append(float(np.quantile(drawn, _NORMAL.cdf(moved))))
+    return bounds[0], bounds[1]
+
+
+def bootstrap_weights(images: int, replicates: int, seed: int) -> list[np.ndarray]:
+    """Weights Multinomial(n, 1/n) of all replicates, [B, n] int32 in chunks."""
+    rng = np.random.default_rng(seed)
+    counts = [min(_CHUNK, replicates - begin) for begin in range(0, replicates, _CHUNK)]
+    share = np.full(images, 1 / images)
+    return [rng.multinomial(images, share, size=count).astype(np.int32) for count in counts]
+
+
+def jackknife_weights(images: int) -> np.ndarray:
+    """[J, n] int32: all images but one; of more than `GROUPS`, all but every `GROUPS`-th from the j-th on."""
+    groups = min(images, GROUPS)
+    return (np.arange(images) % groups != np.arange(groups)[:, None]).astype(np.int32)
+
+
+def _gap(first: Judged, second: Judged, weights: Sequence[np.ndarray], desc: str = "") -> np.ndarray:
+    """[B, 12 + C] first - second, nan where one of them is undefined."""
+    gaps = []
+    with progress(total=sum(map(len, weights)), desc=desc, unit="replicate", delay=1, leave=False) as bar:
+        for some in weights:
+            ours, theirs = (_columns(one, some) for one in (first, second))
+            gaps.append(np.where((ours == -1) | (theirs == -1), np.nan, ours - theirs))
+            bar.update(len(some))
+    return np.concatenate(gaps)
+
+
+def _columns(judged: Judged, weights: np.ndarray) -> np.ndarray:
+    found: Weighted = weighted(judged.matching, judged.image, judged.labels, judged.classes, weights)
+    return np.concatenate([found.measures, found.classes], axis=1)
+
+
+def of_seeds(gaps: Sequence[float]) -> Seeds:
+    """What n trainings with paired seeds say. gaps: first - second, by seed. Raises ValueError for fewer than two."""
+    values = np.asarray(gaps, np.float64)
+    if len(values) < 2:
+        raise UserError(f"{len(values)} seeds have no spread; train both with two or more")
+    mean, se = float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
+    half = se * t_quantile((1 + LEVEL) / 2, len(values) - 1)
+    return Seeds(mean, se, (mean - half, mean + half), sign_flip(values))
+
+
+def sign_flip(gaps: np.ndarray, most: int = 1 << 16, seed: int = 0) -> float:
+    """Two-sided p that the mean is 0, if each difference has either sign with the same chance. Fisher 1935, section 21.
+
+    All 2^n signs are tried, or `most` random ones, with those observed, where there are more.
+    """
+    number = len(gaps)
+    if 2**number <= most:
+        signs = np.array(list(product((1, -1), repeat=number)))
+        return float((np.abs(signs @ gaps) >= abs(gaps.sum()) * (1 - 1e-12)).mean())
+    signs = np.random.default_rng(seed).choice((1, -1), (most, number))
+    return float(((np.abs(signs @ gaps) >= abs(gaps.sum()) * (1 - 1e-12)).sum() + 1) / (most + 1))
+
+
+def t_quantile(share: float, freedom: int) -> float:
+    """Student's t with whole degrees of freedom: the value below which the share, 0.5 or more, lies."""
+    low, high = 0.0, 1.0
+    while _t_share(high, freedom) < share:
+        high *= 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_share(middle, freedom) < share else (low, middle)
+    return (low + high) / 2
+
+
+def _t_share(t: float, freedom: int) -> float:
+    """The distribution function at t >= 0 by its finite series. Abramowitz and Stegun 1964, 26.7.3 and 26.7.4."""
+    angle = math.atan(t / math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = freedom % 2
+    term, total = (cosine, cosine) if odd else (1.0, 1.0)
+    for j in range(2 + odd, freedom - 1, 2):
+        term *= cosine**2 * (j - 1) / j
+        total += term
+    if not odd:
+        return 0.5 + sine * total / 2
+    return 0.5 + (angle + (sine * total if freedom > 1 else 0.0)) / math.pi
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """P values adjusted for their number, in their order; nan stays and does not count."""
+    order = [i for i in np.argsort(values).tolist() if not math.isnan(values[i])]
+    adjusted, highest = [math.nan] * len(values), 0.0
+    for place, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - place) * values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def together(images_se: float, seeds_se: float) -> float:
+    """Standard error of a mean over seeds with both sources of chance, which are independent: sqrt(a^2 + b^2).
+
+    images_se: of the difference of the mean over seeds, by the bootstrap; seeds_se: of the mean over seeds.
+    """
+    return math.hypot(images_se, seeds_se)

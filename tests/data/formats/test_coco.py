@@ -1,0 +1,283 @@
+"""Files that are not quite COCO's: what is taken, what is measured, what is refused with the remedy that fits."""
+
+import json
+import logging
+
+import pytest
+
+from detector.data.catalog import load_dataset
+from detector.data.formats import coco as reader
+from detector.data.formats import pieces
+from detector.data.index import load_index
+from detector.data.problems import KINDS, Problems
+from detector.errors import UserError
+
+BOX = [1, 2, 30, 40]
+
+
+def tree(number=3):
+    return {
+        "images": [{"id": i, "file_name": f"{i}.png", "height": 60, "width": 80} for i in range(1, number + 1)],
+        "annotations": [
+            {"id": i, "image_id": 1 + i % number, "category_id": 7 + i % 2, "bbox": BOX, "area": 99.5, "iscrowd": i % 2}
+            for i in range(1, 2 * number + 1)
+        ],
+        "categories": [{"id": 7, "name": "5"}, {"id": 8, "name": "dog"}],
+    }
+
+
+@pytest.fixture
+def write(coco):
+    def write(content):
+        path = coco.folder / "a.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+    return write
+
+
+def fields(index):
+    return (
+        [index.classes, index.category_ids]
+        + [x.tolist() for x in (index.image_ids, index.file_names, index.heights, index.widths, index.offsets)]
+        + [x.tolist() for x in (index.annotation_ids, index.labels, index.boxes_xywh, index.areas, index.crowd)]
+    )
+
+
+def each(key, field, change):
+    def apply(content):
+        for record in content[key]:
+            record[field] = change(record[field])
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (each("annotations", "bbox", lambda box: [str(x) for x in box]), "6 of `annotations` hold numbers as texts in"),
+        (each("annotations", "bbox", lambda box: [f" {x}.0e0" for x in box]), "annotations[0].bbox is ' 1.0e0'"),
+        (each("annotations", "area", str), "annotations[0].area is '99.5'"),
+        (each("annotations", "iscrowd", float), "6 of `annotations` hold whole numbers as floats in iscrowd"),
+        (each("annotations", "iscrowd", str), "6 of `annotations` hold numbers as texts in iscrowd"),
+        (each("annotations", "id", float), "6 of `annotations` hold whole numbers as floats in id"),
+        (each("annotations", "image_id", float), "annotations[0].image_id is 2.0"),
+        (each("annotations", "category_id", float), "annotations[0].category_id is 8.0"),
+        (each("images", "id", float), "3 of `images` hold whole numbers as floats in id"),
+        (each("images", "width", float), "images[0].width is 80.0"),
+        (each("images", "height", str), "3 of `images` hold numbers as texts in height"),
+        (each("categories", "id", float), "2 of `categories` hold whole numbers as floats in id"),
+        (each("annotations", "image_id", str), "6 annotations have image_id as a text, where an id of `images` is a n"),
+        (each("annotations", "image_id", lambda i: f"{i}.0"), "(the first: '2.0' of annotations[0])"),
+        (each("annotations", "category_id", str), "6 annotations have category_id as a text"),
+        (each("annotations", "image_id", lambda i: str(i) if i == 1 else i), "2 annotations have image_id as a text"),
+        (each("images", "id", lambda i: str(i) if i == 2 else i), "1 of 3 ids of `images` are texts beside numbers"),
+        (each("categories", "id", str), "2 ids of `categories` are texts"),
+    ],
+)
+def test_values_whose_meaning_is_plain_are_taken(write, caplog, change, line):
+    expected = fields(load_index(write(tree())))
+    caplog.clear()
+    content = tree()
+    change(content)
+    index = load_index(write(content))
+    assert fields(index) == expected
+    assert any(line in message for message in caplog.messages), caplog.messages
+    assert all(str(index.path) in message for message in caplog.messages)
+
+
+def test_numbers_with_exponents_and_nulls(write):
+    text = json.dumps(tree()).replace('"id": 1,', '"id": 1e0,').replace('"iscrowd": 0', '"iscrowd": null')
+    assert fields(load_index(write(text))) == fields(load_index(write(tree())))
+
+
+def test_text_ids_on_the_side_of_the_images(write):
+    content = tree()
+    each("images", "id", str)(content)
+    index = load_index(write(content))
+    assert index.image_ids.tolist() == ["1", "2", "3"]  # as the file has them
+    assert index.offsets.tolist() == [0, 2, 4, 6]
+    each("categories", "id", str)(content)
+    each("annotations", "category_id", str)(content)
+    assert load_index(write(content)).category_ids == [7, 8]
+
+
+def test_names_that_are_numbers(write):
+    content = tree()
+    content["categories"][0]["name"] = 5
+    content["categories"][1]["name"] = 5.5
+    assert load_index(write(content)).classes == ["5", "5.5"]
+
+
+def test_ids_that_may_be_either_are_not_guessed(write):
+    content = tree(2)
+    content["images"][0]["id"], content["images"][1]["id"] = "1", "01"
+    with pytest.raises(UserError, match=r"annotations\[0\] has image_id 2, which no record of `images`.*is a text"):
+        load_index(write(content))
+    content["annotations"] = [{**a, "image_id": "1"} for a in content["annotations"]]
+    assert load_index(write(content)).offsets.tolist() == [0, 4, 4]
+    content = tree(2)
+    content["images"][0]["id"] = "x"
+    with pytest.raises(UserError, match=r"partly numbers, partly texts \(that of images\[0\] is the text 'x'\)"):
+        load_index(write(content))
+    content = tree(2)
+    content["categories"][0]["id"] = content["categories"][1]["id"] = "7"
+    with pytest.raises(UserError, match=r"categories\[0\] and categories\[1\] both have id 7"):
+        load_index(write(content))
+
+
+def drop(key, place, field, **more):
+    def apply(content):
+        content[key][place].pop(field)
+        content[key][place].update(more)
+
+    return apply
+
+
+def put(key, place, **more):
+    return lambda content: content[key][place].update(more)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("annotations", 3, category_id=None), r"category_id is null - at `\$\.annotations\[3\]\.category_id`"),
+        (put("annotations", 3, category_id=None), "write the id of its class in `categories`, or leave the record out"),
+        (
+            drop("annotations", 3, "image_id", item_id=2),
+            r"field `image_id` - at `\$\.annotations\[3\]`; the record has id, category_id, bbox, area, iscrowd, "
+            "item_id; rename `item_id` to `image_id`",
+        ),
+        (drop("annotations", 0, "image_id", imageId=2), "rename `imageId` to `image_id`"),
+        (drop("annotations", 0, "image_id", item_id=None), "write the id of its picture"),
+        (drop("annotations", 0, "bbox", segmentation=[[1, 2, 3]]), "write bbox .x, y, width, height. of the object"),
+        (drop("annotations", 0, "bbox", box=BOX), "rename `box` to `bbox`"),
+        (drop("annotations", 0, "category_id", categoryID=7), "rename `categoryID` to `category_id`"),
+        (drop("images", 1, "file_name", filename="2.png"), "rename `filename` to `file_name`"),
+        (drop("images", 1, "file_name"), "write the name of its file"),
+        (drop("categories", 1, "name", label="dog"), "rename `label` to `name`"),
+        (put("annotations", 0, image_id=1.5), r"Expected `int`, got `float` - at `\$\.annotations\[0\]\.image_id`"),
+        (put("annotations", 0, image_id=True), "Expected `int`, got `bool`"),
+        (put("annotations", 0, image_id=2**63), "of 64 bits"),
+        (put("annotations", 0, image_id="seven"), "it is a text, an id of `images` is a number"),
+        (put("annotations", 0, bbox=[1, 2, 3, "nan"]), r"Expected `float`, got `str` .*bbox\[3\]`; it is 'nan'"),
+        (put("annotations", 0, bbox="1 2 3 4"), "Expected `array`, got `str`"),
+        (put("annotations", 0, bbox=[1, 2, 3, None]), r"got `null` - at `\$\.annotations\[0\]\.bbox\[3\]`"),
+        (put("annotations", 0, area={}), r"got `object` - at `\$\.annotations\[0\]\.area`"),
+        (put("images", 2, width="80 px"), r"Expected `int`, got `str` - at `\$\.images\[2\]\.width`"),
+        (put("images", 2, width=80.5), "Expected `int`, got `float`"),
+        (put("images", 2, width=2**31), "Expected `int` <= 2147483647"),
+        (put("images", 2, file_name=7), "Expected `str`, got `int`"),
+        (put("categories", 1, name=None), "name is null"),
+        (each("categories", "id", "class {}".format), "has the text 'class 7' as its id; number the classes"),
+    ],
+)
+@pytest.mark.parametrize("size", [200, 1 << 20])
+def test_what_cannot_be_taken_is_explained(write, monkeypatch, change, message, size):
+    monkeypatch.setattr(pieces, "SIZE", size)
+    content = tree()
+    change(content)
+    with pytest.raises(UserError, match=message) as error:
+        load_index(write(content))
+    assert "a.json" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_record_that_is_no_object(write):
+    content = tree()
+    content["annotations"][4] = [1]
+    with pytest.raises(UserError, match=r"Expected `object`, got `array` - at `\$\.annotations\[4\]`; images need"):
+        load_index(write(content))
+
+
+def test_sizes_that_are_missing_are_measured(coco, write, caplog):
+    sizes = [(30, 40), (50, 60), (70, 90), (20, 21), (33, 34)]
+    content = tree(5)
+    for image, (height, width) in zip(content["images"], sizes, strict=True):
+        coco.picture(image["file_name"], height, width)
+    first, second, third, fourth, fifth = content["images"]
+    first.pop("height")
+    second.update(height=None, width=None)
+    third.update(height=0, width=0.0)
+    fourth.update(height="", width=-1)
+    fifth.update(height=33, width=34, file_name="images\\5.png")
+    path = write(content)
+    with caplog.at_level(logging.WARNING, "detector"):
+        index = load_dataset(f"{coco.images}:{path}", ".").index
+    assert [index.size(i) for i in range(5)] == sizes
+    (line,) = [message for message in caplog.messages if "measured" in message]
+    assert (
+        f"{path}: 4 images have no height and width; they are measured from the pictures (image ids: 1, 2, 3, 4)"
+        in line
+    )
+
+
+def test_sizes_of_names_from_another_machine_are_measured(coco, write):
+    content = tree(1)
+    coco.picture("1.png", 30, 40)
+    content["images"] = [{"id": 1, "file_name": "C:\\x\\1.png"}]
+    index = load_dataset(f"{coco.images}:{write(content)}", ".").index
+    assert (index.size(0), index.file_names.tolist()) == ((30, 40), ["1.png"])
+
+
+def test_sizes_that_cannot_be_measured_name_the_picture(coco, write):
+    content = tree(2)
+    del content["images"][1]["width"]
+    (coco.images / "2.png").write_text("no picture")
+    path = write(content)
+    with pytest.raises(
+        UserError, match=r"a\.json: images\[1\], id 2 has no height and width, and they cannot .*2\.png"
+    ):
+        load_index(path, coco.images)
+    with pytest.raises(
+        UserError, match=r"images\[1\], id 2: '2\.png' has no height and width \(1 such .*name the fold"
+    ):
+        load_index(path)
+
+
+def test_everything_is_told_and_the_rest_is_read(coco, write, monkeypatch):
+    for size in (150, 1 << 20):
+        monkeypatch.setattr(pieces, "SIZE", size)
+        content = tree(6)
+        images, annotations, categories = content["images"], content["annotations"], content["categories"]
+        del images[1]["file_name"]  # with it, silently, its two annotations
+        images[2]["height"] = 0
+        images[4]["id"] = 4  # so that there is no 5, which annotations[3] names
+        annotations[0]["bbox"] = [1, 2, 3]
+        annotations[1] = 7
+        annotations[3]["id"] = 3
+        annotations[4].update(image_id=99)
+        annotations[5].update(category_id=9)
+        annotations[8].update(bbox=[1, 2, 1e12, 3])
+        categories.append({"id": 10})
+        annotations[9].update(image_id=1, category_id=10)  # of the class that is an error itself
+        problems = Problems(everything=True)
+        index = load_index(write(content), coco.images, problems)
+        told = {(one.kind, one.record.split(": ")[1].split(",")[0]) for one in problems.findings}
+        assert len(told) == len(problems.findings)
+        assert told == {
+            ("field-type", "images[1]"),
+            ("size-unknown", "images[2]"),
+            ("id-twice", "images[4]"),
+            ("field-type", "annotations[0]"),
+            ("field-type", "annotations[1]"),
+            ("id-twice", "annotations[3]"),
+            ("id-unknown", "annotations[3]"),
+            ("id-unknown", "annotations[4]"),
+            ("id-unknown", "annotations[5]"),
+            ("box-far", "annotations[8]"),
+            ("field-type", "categories[2]"),
+        }
+        assert {one.kind for one in problems.findings} <= set(KINDS)
+        assert all(str(index.path) in one.text for one in problems.findings)
+        assert index.image_ids.tolist() == [1, 4, 6]
+        assert index.annotation_ids.tolist() == [12, 3, 11]
+
+
+def test_good_files_are_not_decoded_record_by_record(write, monkeypatch):
+    monkeypatch.setattr(reader.Mending, "records", None)
+    load_index(write(tree()))
+    content = tree()
+    each("images", "id", lambda i: f"picture {i}")(content)
+    each("annotations", "image_id", lambda i: f"picture {i}")(content)
+    assert load_index(write(content)).offsets.tolist() == [0, 2, 4, 6]

@@ -1,0 +1,115 @@
+import logging
+
+import numpy as np
+import pytest
+
+from detector.data.catalog import check_inside, load_dataset
+from detector.data.formats import voc
+from detector.data.names import ELSEWHERE, readings, real_names
+from detector.data.problems import Problems
+from detector.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "images"
+    for name in ("a.jpg", "b.jpg", "sub/a.jpg", "sub/c d.jpg", "Odd.JPG", "twin.png", "TWIN.png", "a%20b.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    (tmp_path / "outside.jpg").touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("a.jpg", "a.jpg"),
+        ("sub/a.jpg", "sub/a.jpg"),
+        ("images\\a.jpg", "a.jpg"),
+        ("..\\..\\label-studio\\media\\upload\\4\\b.jpg", "b.jpg"),
+        ("sub\\a.jpg", "sub/a.jpg"),  # not that in the folder itself
+        ("D:\\export\\sub\\c d.jpg", "sub/c d.jpg"),
+        ("/home/me/images/b.jpg", "b.jpg"),
+        ("images/b.jpg", "b.jpg"),
+        ("./b.jpg", "./b.jpg"),  # there as it stands
+        ("/data/local-files/?d=photos%20of%20june/b.jpg", "b.jpg"),
+        ("/data/local-files/?x=1&d=sub%2Fc%20d.jpg", "sub/c d.jpg"),
+        ("/data/local-files/?d=sub\\a.jpg", "sub/a.jpg"),
+        ("http://host/data/sub/a.jpg?X-Amz-Date=1", "sub/a.jpg"),
+        ("sub/c%20d.jpg", "sub/c d.jpg"),
+        ("a%20b.jpg", "a%20b.jpg"),
+        ("odd.jpg", "Odd.JPG"),
+        ("x/ODD.jpg", "Odd.JPG"),
+        ("Twin.png", "Twin.png"),  # two files differ in the case of letters
+        ("../images/b.jpg", "b.jpg"),
+        ("../outside.jpg", "../outside.jpg"),
+        ("nowhere\\e.jpg", "nowhere\\e.jpg"),
+        ("sub", "sub"),
+        ("x\\..", "x\\.."),
+        ("", ""),
+        ("a\0b", "a\0b"),
+        ("x" * 1000 + "/e.jpg", "x" * 1000 + "/e.jpg"),
+    ],
+)
+def test_what_a_name_means(folder, name, meant):
+    names, changed = real_names(folder, np.array(["b.png", name]))
+    assert names.tolist() == ["b.png", meant]
+    assert changed.tolist() == ([1] if name != meant else [])
+
+
+def test_a_file_outside_is_not_taken_for_one_inside(folder):
+    (folder.parent / "a.jpg").touch()
+    names = np.array(["../a.jpg", str(folder.parent / "a.jpg"), str(folder / "b.jpg")])
+    assert real_names(folder, names)[0].tolist() == [*names[:2], "b.jpg"]
+
+
+def test_two_names_never_become_one_file(folder):
+    names = np.array(["train\\a.jpg", "val\\a.jpg", "x\\b.jpg", "x\\b.jpg", "odd.jpg", "Odd.JPG"])
+    real, changed = real_names(folder, names)
+    assert real.tolist() == ["train\\a.jpg", "val\\a.jpg", "b.jpg", "b.jpg", "odd.jpg", "Odd.JPG"]
+    assert changed.tolist() == [2, 3]
+
+
+def test_no_reading_leads_out():
+    for name in ("..\\..\\a.jpg", "/etc/a.jpg", "a/../../b.jpg", "C:\\a.jpg", "//a//b", "..", "?d=../../etc/a"):
+        for one in readings(name):
+            assert not one.startswith(("/", "..", "\\"))
+            assert "/../" not in one
+
+
+def records(*names):
+    return [{"id": i, "file_name": name, "height": 60, "width": 80} for i, name in enumerate(names)]
+
+
+def test_a_source_names_the_files_that_are_there(coco, caplog):
+    for name in ("1.png", "2.png"):
+        coco.picture(name, 60, 80)
+    path = coco.annotate([{"image_id": 0, "bbox": [1, 2, 3, 4]}], records("1.png", "..\\images\\2.png"))
+    with caplog.at_level(logging.WARNING, "detector"):
+        source = load_dataset(f"{coco.images}:{path}", ".")
+    check_inside(source)
+    assert source.index.file_names.tolist() == ["1.png", "2.png"]
+    (said,) = caplog.messages
+    assert f"{path}: 1 of 2 images name files that are not in {coco.images} as they are written" in said
+    assert "'..\\\\images\\\\2.png' (images[1]) is taken as '2.png'" in said
+    problems = Problems(everything=True)
+    load_dataset(f"{coco.images}:{path}", ".", problems)
+    (finding,) = problems.findings
+    assert (finding.kind, finding.picture) == (ELSEWHERE, "2.png")
+    assert "images[1], id 1" in finding.record
+
+
+def test_names_that_mean_nothing_here_are_still_refused(coco):
+    path = coco.annotate([{"image_id": 0, "bbox": [1, 2, 3, 4]}], records("/home/me/9.png"))
+    with pytest.raises(UserError, match="lies outside the folder of pictures"):
+        check_inside(load_dataset(f"{coco.images}:{path}", "."))
+
+
+@pytest.mark.parametrize("name", ["1.png", "D:\\set\\1.png", "/home/me/1.png", "JPEGImages/1.png"])
+def test_file_names_in_voc_are_read_alike(tmp_path, name):
+    for place in ("JPEGImages", "Annotations"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "JPEGImages" / "1.png").touch()
+    text = f"<annotation><filename>{name}</filename><size><width>9</width><height>9</height></size></annotation>"
+    (tmp_path / "Annotations" / "other.xml").write_text(text)
+    assert voc.read(tmp_path).file_names.tolist() == ["1.png"]

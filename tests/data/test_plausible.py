@@ -1,0 +1,193 @@
+import json
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from detector.data.formats import voc
+from detector.data.index import load_index
+from detector.data.loader import build_test_datasets, build_train_dataset
+from detector.data.plausible import (
+    check_plausible,
+    corners,
+    fractions,
+    many_crowds,
+    named_twice,
+    shared,
+)
+from detector.errors import UserError
+
+
+@pytest.fixture
+def index(coco):
+    """index(boxes, names=.., crowd=..): of pictures of 60 x 80 with an annotation for each box, in turns."""
+
+    def build(boxes, names=("1.png",), crowd=(), name="a.json"):
+        images = [{"id": i, "file_name": one, "height": 60, "width": 80} for i, one in enumerate(names)]
+        annotations = [
+            {"image_id": i % len(names), "bbox": box, "iscrowd": int(i in crowd)} for i, box in enumerate(boxes)
+        ]
+        return load_index(coco.annotate(annotations, images, name=name))
+
+    return build
+
+
+def source(index, folder):
+    return SimpleNamespace(index=index, folder=folder)
+
+
+def boxes(number, seed=0):
+    rng = np.random.default_rng(seed)
+    low = rng.integers(0, (60, 40), (number, 2))
+    return np.concatenate([low, rng.integers(5, (80, 60) - low + 1)], 1).tolist()
+
+
+def scaled(boxes):
+    return [[x / 80, y / 60, w / 80, h / 60] for x, y, w, h in boxes]
+
+
+def test_good_boxes_are_plausible(index):
+    for seed in range(20):
+        good = index(boxes(12, seed))
+        assert fractions(good) == corners(good) == many_crowds(good) == []
+    empty = index([])
+    assert fractions(empty) == corners(empty) == many_crowds(empty) == []
+
+
+def test_boxes_as_fractions(index):
+    found = index([*scaled(boxes(39)), [5, 6, 30, 20]], names=("1.png", "2.png"))
+    (finding,) = fractions(found)
+    assert finding.kind == "boxes-as-fractions"
+    assert finding.picture in ("1.png", "2.png")
+    assert finding.box == tuple(found.boxes_xywh[0])
+    assert f"{found.path}: 39 of 40 boxes have sides below two pixels" in finding.text
+    assert "multiply x and width by the picture's width" in finding.text
+    assert fractions(index([*scaled(boxes(17)), [5, 6, 30, 20]])) == []  # 0.944 of them
+    assert len(fractions(index([*scaled(boxes(19)), [5, 6, 30, 20]]))) == 1  # 0.95
+    # tiny objects are no fractions: elsewhere in the picture, or of whole pixels
+    assert fractions(index([[x + 7, y, w, h] for x, y, w, h in scaled(boxes(20))])) == []
+    assert fractions(index([[0, 1, 1, 1], [1, 0, 1, 1], [0, 0, 1, 1]])) == []
+
+
+@pytest.mark.parametrize(
+    ("edges", "found"),
+    [
+        ([(0.3, 0.5), (0.1, 0.9), (0.5, 0.75)], True),
+        ([(30, 50), (10, 90), (50, 75)], False),
+        ([(1, 1), (1, 2), (1, 1)], False),  # one pixel in the corner
+        ([(0.3, 0.5), (0.1, 0.9), (50, 75)], False),
+    ],
+)
+def test_fractions_in_voc(tmp_path, edges, found):
+    for name in ("JPEGImages", "Annotations"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "JPEGImages" / "1.jpg").touch()
+    things = [
+        f"<object><name>cat</name><bndbox><xmin>{a}</xmin><ymin>{a}</ymin><xmax>{b}</xmax><ymax>{b}</ymax></bndbox></object>"
+        for a, b in edges
+    ]
+    size = "<size><width>100</width><height>100</height></size>"
+    (tmp_path / "Annotations" / "1.xml").write_text(f"<annotation>{size}{''.join(things)}</annotation>")
+    assert bool(fractions(voc.read(tmp_path))) is found
+
+
+def test_boxes_as_corners(index):
+    right = boxes(30)
+    wrong = [[x, y, x + w, y + h] for x, y, w, h in right]
+    (finding,) = corners(index(wrong, names=("1.png", "2.png")))
+    assert finding.kind == "boxes-as-corners"
+    x, y, w, h = finding.box
+    assert x + w > 81 or y + h > 61
+    assert "all would lie inside if they were corners x1, y1, x2, y2" in finding.text
+    assert corners(index([*wrong, [50, 20, 30, 40]])) == []  # as corners, this one had no width
+    assert corners(index([*wrong, [5, 5, 30, 70]])) == []  # and this one reached below the picture
+    assert corners(index([[0, 0, 80, 60]] * 20 + wrong[:1])) == []  # too few reach beyond the edge
+    assert corners(index([[0, 0, 80, 60], [0, 0, 10, 10]])) == []  # the same either way
+
+
+def test_many_crowds(index):
+    assert many_crowds(index(boxes(10), crowd=[3])) == []
+    (finding,) = many_crowds(index(boxes(10), crowd=[3, 5]))
+    assert finding.kind == "many-crowds"
+    assert "2 of 10 objects (20 %) have iscrowd 1" in finding.text
+    assert "DATASETS.CROWDS objects" in finding.text
+
+
+def test_pictures_under_several_ids(index, tmp_path):
+    one = source(index(boxes(4), names=("1.png", "./2.png", "x/../1.png", "2.png", "3.png", "1.png")), tmp_path)
+    found = {finding.picture: finding for finding in named_twice([one])}
+    assert set(found) == {"1.png", "./2.png"}
+    assert "is named by 3 records: images[0], id 0 of" in found["1.png"].text
+    assert "and images[2], id 2 of" in found["1.png"].text
+    assert {finding.kind for finding in found.values()} == {"file-twice"}
+    assert named_twice([source(index(boxes(2), names=("1.png", "x/1.png")), tmp_path)]) == []
+
+
+def test_pictures_of_several_sources(index, tmp_path):
+    first = source(index(boxes(2), names=("x/1.png", "x/2.png"), name="a.json"), tmp_path)
+    other = source(index(boxes(2), names=("2.png", "3.png"), name="b.json"), tmp_path / "x")
+    (finding,) = named_twice([first, other])
+    assert (finding.picture, finding.record) == ("x/2.png", first.index.record(1))
+    assert f"images[1], id 1 of {first.index.path} and images[0], id 0 of {other.index.path}" in finding.text
+    assert named_twice([first, first]) == []  # to be seen twice as often
+    assert named_twice([first, source(other.index, tmp_path / "y")]) == []
+    (both,) = shared([first], [source(other.index, tmp_path / "y"), other])
+    assert (both.kind, both.picture) == ("file-in-both", "2.png")
+    assert f"(images[1], id 1 of {first.index.path})" in both.text
+    assert f"(images[0], id 0 of {other.index.path})" in both.text
+    assert shared([first], []) == shared([], [other]) == []
+
+
+def test_links_to_the_folder_are_the_folder(index, tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "x", target_is_directory=True)
+    one = index(boxes(1))
+    assert len(shared([source(one, tmp_path / "x")], [source(one, tmp_path / "link")])) == 1
+
+
+def test_records_are_sorted_out_where_hashes_agree(index, tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.hash", len)
+    one = source(index(boxes(2), names=("1.png", "2.png", "1.png")), tmp_path)
+    assert [finding.picture for finding in named_twice([one])] == ["1.png"]
+    other = source(index(boxes(2), names=("2.png", "3.png"), name="b.json"), tmp_path)
+    assert [finding.picture for finding in shared([one], [other])] == ["2.png"]
+
+
+def test_the_commands_say_it_once_a_kind(coco, cfg, caplog):
+    train = coco.dataset([(30, 30)] * 8, name="train.json")
+    path = coco.folder / "train.json"
+    content = json.loads(path.read_text())
+    for image in content["images"][1:]:
+        image["file_name"] = "1.png"
+    for annotation in content["annotations"][:3]:
+        annotation["iscrowd"] = 1
+    path.write_text(json.dumps(content))
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (train,), (train,)
+    with caplog.at_level(logging.WARNING, "detector"):
+        dataset = build_train_dataset(cfg)
+        crowds, twice = caplog.messages
+        assert "3 of 8 objects (38 %) have iscrowd 1" in crowds
+        assert "DATASETS.TRAIN: 1 pictures are named by several records (1.png); " in twice
+        assert "is named by 8 records" in twice
+        assert "and 3 more. Join the records" in twice
+        caplog.clear()
+        build_test_datasets(cfg, dataset)
+    crowds, twice, both = caplog.messages
+    assert "DATASETS.TEST: 1 pictures are named by" in twice
+    assert "DATASETS.TRAIN and TEST: 1 pictures are in both (1.png); " in both
+    assert "Take them out of one" in both
+
+
+def test_fractions_stop_a_command(coco, cfg):
+    cfg.DATASETS.TRAIN = (coco.dataset([(30, 30)] * 2, [scaled(boxes(3))] * 2),)
+    with pytest.raises(UserError, match=r"train\.json: 6 of 6 boxes have sides below two pixels"):
+        build_train_dataset(cfg)
+
+
+def test_crowds_that_are_wanted_are_not_told(index, tmp_path, caplog):
+    one = source(index(boxes(10), crowd=range(10)), tmp_path)
+    check_plausible("TRAIN", [one], crowds=False)
+    assert not caplog.messages
+    check_plausible("TRAIN", [one])
+    assert len(caplog.messages) == 1

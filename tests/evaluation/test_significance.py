@@ -1,0 +1,167 @@
+"""Intervals by the bootstrap, tests of seeds, and their distribution functions."""
+
+import math
+
+import numpy as np
+import pytest
+from helpers.matched import scene
+
+from detector.evaluation.matching import Guesses, Truth, match
+from detector.evaluation.report import MEASURES
+from detector.evaluation.significance import (
+    Judged,
+    bootstrap_weights,
+    difference,
+    differences,
+    holm,
+    jackknife_weights,
+    of_seeds,
+    sign_flip,
+    t_quantile,
+    together,
+)
+
+
+def judged(truth, guesses, images, classes=1):
+    return Judged(match(truth, guesses), truth.image, truth.labels, classes, images)
+
+
+def hits(found):
+    """A detector that finds the one object of each image where `found` says so."""
+    number = len(found)
+    ones = np.arange(number), np.zeros(number, np.int64), np.tile([0.0, 0, 50, 50], (number, 1))
+    truth = Truth(*ones, np.full(number, 2500.0), np.zeros(number, bool))
+    return judged(truth, Guesses(*(column[found] for column in ones), np.full(found.sum(), 0.5)), number)
+
+
+def test_400_images_of_one_box_have_the_exact_standard_error():
+    rng = np.random.default_rng(0)
+    first, second = rng.random(400) < 0.6, rng.random(400) < 0.7
+    exact = (second.astype(float) - first).std() / math.sqrt(400)
+    found = differences(hits(second), hits(first), 10_000)[0]["AR100"]
+    assert exact == pytest.approx(0.03356, abs=1e-5)
+    assert found.se == pytest.approx(exact, rel=0.03)
+    assert found.value == pytest.approx(second.mean() - first.mean())
+    assert found.interval[0] == pytest.approx(found.value - 1.96 * exact, abs=0.006)
+    assert found.bca == pytest.approx(found.interval, abs=0.006)
+    assert not found.tie
+    assert found.p < 0.02
+
+
+def test_a_detector_ties_with_itself_and_order_turns_the_sign():
+    truth, guesses = scene(0)
+    worse = guesses._replace(xywh=guesses.xywh + 3)
+    one, other = (judged(truth, some, 25, 5) for some in (guesses, worse))
+    same, classes = differences(one, one, 100)
+    assert list(same) == list(MEASURES)
+    assert len(classes) == 5
+    assert same["AP"] == (0, 0, (0, 0), same["AP"].bca, 1)
+    assert same["AP"].tie
+    assert math.isnan(classes[4].value)  # it has no object
+    ahead, behind = (differences(*pair, 100)[0]["AP"] for pair in ((one, other), (other, one)))
+    assert ahead.value == -behind.value > 0
+    assert ahead.interval == pytest.approx([-v for v in behind.interval[::-1]])
+    assert ahead.se == pytest.approx(behind.se)
+
+
+def test_other_objects_are_refused():
+    truth, guesses = scene(0)
+    other, found = scene(1)
+    with pytest.raises(ValueError, match="tested on different images or objects"):
+        differences(judged(truth, guesses, 25, 5), judged(other, found, 25, 5), 10)
+
+
+def test_weights_are_drawn_with_replacement_and_depend_on_the_seed_alone():
+    weights = np.concatenate(bootstrap_weights(30, 120, 7))
+    assert weights.shape == (120, 30)
+    assert (weights.sum(1) == 30).all()
+    assert weights.var() == pytest.approx(1 - 1 / 30, rel=0.1)
+    assert np.array_equal(weights, np.concatenate(bootstrap_weights(30, 120, 7)))
+    assert not np.array_equal(weights, np.concatenate(bootstrap_weights(30, 120, 8)))
+
+
+def test_the_jackknife_leaves_out_every_image_once():
+    assert np.array_equal(jackknife_weights(5), 1 - np.eye(5, dtype=np.int32))
+    many = jackknife_weights(501)
+    assert many.shape == (200, 501)
+    assert ((1 - many).sum(0) == 1).all()
+
+
+def test_bca_by_hand():
+    """Replicates spread evenly over 0..1, so that each bound is the share at which it is read off."""
+    even = np.linspace(0, 1, 100_001)
+    biased = difference(0.6, even, np.array([1.0, 2, 3]))  # z0 = 0.25335, a = 0
+    assert biased.bca == pytest.approx((0.07308, 0.99318), abs=1e-4)
+    skewed = difference(0.5, even, np.array([0.0, 0, 0, 3]))  # z0 = 0, a = -10.125 / (6 * 6.75 ** 1.5)
+    assert skewed.bca == pytest.approx((0.00786, 0.95042), abs=1e-4)
+    assert skewed.interval == pytest.approx((0.025, 0.975))
+    assert difference(0.5, even, np.array([1.0, 1])).bca == pytest.approx((0.025, 0.975), abs=1e-4)
+
+
+def test_student_t():
+    for freedom, value in (
+        (1, 12.7062),
+        (2, 4.3027),
+        (3, 3.1824),
+        (4, 2.7764),
+        (5, 2.5706),
+        (10, 2.2281),
+        (29, 2.0452),
+    ):
+        assert t_quantile(0.975, freedom) == pytest.approx(value, abs=1e-4)
+    assert t_quantile(0.95, 7) == pytest.approx(1.8946, abs=1e-4)
+    assert t_quantile(0.975, 100_000) == pytest.approx(1.95996, abs=1e-3)
+
+
+def test_seeds_by_hand():
+    found = of_seeds([0.01, 0.02, 0.03])
+    assert found.mean == pytest.approx(0.02)
+    assert found.se == pytest.approx(0.01 / math.sqrt(3))
+    assert found.interval == pytest.approx(
+        (0.02 - 4.3027 * 0.01 / math.sqrt(3), 0.02 + 4.3027 * 0.01 / math.sqrt(3)), 1e-4
+    )
+    assert found.p == 2 / 8  # all signs alike: the least that three seeds can reach
+    with pytest.raises(ValueError, match="1 seeds have no spread"):
+        of_seeds([0.1])
+
+
+def test_sign_flips():
+    assert sign_flip(np.array([1.0, 2, 3, 4, 5, 6])) == 2 / 64
+    assert sign_flip(np.array([1.0, -1])) == 1
+    assert sign_flip(np.array([3.0, -1])) == 1  # |3 - 1| or more: all four
+    assert sign_flip(np.array([3.0, 1, 1])) == 0.25
+    many = np.random.default_rng(0).normal(0.4, 1, 40)
+    assert sign_flip(many) == pytest.approx(
+        2 * (1 - 0.5 * (1 + math.erf(many.sum() / math.sqrt(2 * (many**2).sum())))), abs=0.01
+    )
+
+
+def test_holm():
+    assert holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+
+
+def test_two_sources_of_chance():
+    assert together(0.03, 0.04) == pytest.approx(0.05)
+
+
+@pytest.mark.slow
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    """1000 simulated pairs of models of known hit rates on 200 images: 95 % intervals of AR100, give or take 2 %."""
+    rng, covered, corrected = np.random.default_rng(5), 0, 0
+    for trial in range(1000):
+        common = rng.random(200)  # hard images are hard for both
+        first = 0.5 * common + 0.5 * rng.random(200) < 0.55
+        second = 0.5 * common + 0.5 * rng.random(200) < 0.5
+        truth = (1 - 2 * 0.45**2) - 0.5  # of the sum of two uniforms
+        found = differences(hits(first), hits(second), 500, trial)[0]["AR100"]
+        covered += found.interval[0] <= truth <= found.interval[1]
+        corrected += found.bca[0] <= truth <= found.bca[1]
+    assert 930 <= covered <= 970
+    assert 930 <= corrected <= 970
+
+
+def test_nothing_drawn_has_no_interval():
+    found = difference(math.nan, np.array([0.1, 0.2]), np.array([0.1]))
+    assert math.isnan(found.se)
+    assert found.tie
