@@ -35,7 +35,7 @@ def example(finding: Finding) -> str:
         parts.append(f"picture {finding.picture}")
     if finding.record and finding.record not in finding.text:
         parts.append(finding.record)
-    if finding.box is not None and "box [" not in finding.text and "box (" not in finding.text:
+    if finding.box is not None and "box " not in finding.text:
         parts.append(f"box {list(finding.box)}")
     return "; ".join(parts)
 
