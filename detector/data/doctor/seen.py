@@ -89,7 +89,8 @@ def look(folder: Path, index: PackedIndex, deep: bool = True, leave: np.ndarray 
 
     def some(chunk: list[int]) -> None:
         for image in chunk:
-            _look_at(os.path.join(folder, str(index.file_names[image])), index.size(image), image, seen, deep)
+            path = os.path.join(folder, str(index.file_names[image]))
+            _look_at(path, index.size(image), image, seen, deep, index.kind == "yolo")
 
     with (
         ThreadPoolExecutor(_threads()) as pool,
@@ -106,8 +107,8 @@ def _threads() -> int:
     return cores + 1
 
 
-def _look_at(path: str, size: tuple[int, int], image: int, seen: Seen, deep: bool) -> None:
-    """Fills in what is seen of one picture."""
+def _look_at(path: str, size: tuple[int, int], image: int, seen: Seen, deep: bool, upright: bool) -> None:
+    """Fills in what is seen of one picture. upright: whether it is read as viewers show it, whatever its record says."""
 
     def fault(kind: str, said: str, unusable: bool = True) -> None:
         seen.faults[image] = kind, said
@@ -134,7 +135,7 @@ def _look_at(path: str, size: tuple[int, int], image: int, seen: Seen, deep: boo
         return fault(UNREADABLE, f"{path}: {error}")
     if declared and declared[0] * declared[1] > MAX_PIXELS:
         return fault(UNREADABLE, f"{path} has {declared[0] * declared[1]} pixels, more than {MAX_PIXELS}")
-    if not found.fault and orientation(data) != 1 and declared == size:
+    if not found.fault and not upright and orientation(data) != 1 and declared == size:
         turned = "turned by 90 degrees" if orientation(data) in TURNED else "turned or mirrored"
         said = f"viewers show {path} {turned}; the record has its size without that, {size[1]} x {size[0]}"
         fault(TURNED_BY_TAG, said, False)

@@ -1,6 +1,7 @@
 """What is seen of single pictures."""
 
 import os
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -93,3 +94,13 @@ def test_what_is_left_out_is_not_opened(sets, monkeypatch):
 def test_with_none_no_picture_is_looked_at(sets, monkeypatch):
     monkeypatch.setattr(seen, "look", lambda *_: pytest.fail("nothing is to be opened"))
     assert look(sets, "none") is None
+
+
+def test_where_all_is_read_upright_no_tag_is_told(sets):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    with Image.open(sets.picture("train")) as image:
+        image.save(sets.picture("train"), exif=exif)
+    (part,), _ = read_sets([(sets.write()[0], "")], sets.folder)
+    assert set(seen.look(part.source.folder, part.index).faults) == {0}
+    assert seen.look(part.source.folder, replace(part.index, kind="yolo")).faults == {}
