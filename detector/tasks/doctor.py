@@ -174,6 +174,12 @@ def not_mended(diagnosis: Diagnosis) -> list[str]:
     ]
 
 
+def left_out(diagnosis: Diagnosis) -> list[str]:
+    """The kinds of errors of records that readers left out, and copies therefore lack."""
+    known = mend.MENDED | mend.STAYS
+    return [kind for kind in diagnosis.counts if KINDS[kind].severity == "error" and kind not in known]
+
+
 def document(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> dict[str, Any]:
     """Everything, as plain values: what `--json` prints; docs/check.md says what each key means."""
     sets = [
@@ -199,7 +205,11 @@ def document(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> dict[s
         "findings": [finding._asdict() for finding in diagnosis.findings],
     }
     if fixes is not None:
-        found["fix"] = {"copies": [one._asdict() for one in fixes], "not_mended": not_mended(diagnosis)}
+        found["fix"] = {
+            "copies": [one._asdict() for one in fixes],
+            "left_out": left_out(diagnosis),
+            "not_mended": not_mended(diagnosis),
+        }
     return found
 
 

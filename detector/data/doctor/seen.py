@@ -108,7 +108,7 @@ def _threads() -> int:
 
 
 def _look_at(path: str, size: tuple[int, int], image: int, seen: Seen, deep: bool, upright: bool) -> None:
-    """Fills in what is seen of one picture. upright: whether it is read as viewers show it, whatever its record says."""
+    """Fills in what is seen of one picture. upright: whether it is read as viewers show it in any case."""
 
     def fault(kind: str, said: str, unusable: bool = True) -> None:
         seen.faults[image] = kind, said
