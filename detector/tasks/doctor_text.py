@@ -5,7 +5,7 @@ from itertools import islice
 
 from detector.data.doctor.balance import MEDIUM, SMALL, classes_table
 from detector.data.problems import KINDS, SHOWN, Finding
-from detector.tasks.doctor import SEVERITIES, Diagnosis, Fix, not_mended, short_names, verdict
+from detector.tasks.doctor import SEVERITIES, Diagnosis, Fix, left_out, not_mended, short_names, verdict
 from detector.text import printable
 
 SAYS = "| kind | severity | what is counted | remedy |\n|---|---|---|---|"
@@ -100,11 +100,9 @@ def _fixes(diagnosis: Diagnosis, fixes: Sequence[Fix]) -> Iterator[str]:
     for one in fixes:
         yield f"{one.entry} is written as {one.written}"
         yield from (f"    {line}" for line in [*one.done, *one.lost] or ["nothing had to be mended"])
-    left = [
-        f"{number} {KINDS[kind].what}" for kind, number in diagnosis.counts.items() if kind in not_mended(diagnosis)
-    ]
-    if left:
-        yield f"Not mended: {'; '.join(left)}."
+    for what, kinds in (("Left out", left_out(diagnosis)), ("Not mended", not_mended(diagnosis))):
+        if kinds:
+            yield f"{what}: {'; '.join(f'{diagnosis.counts[kind]} {KINDS[kind].what}' for kind in kinds)}."
     yield ""
 
 

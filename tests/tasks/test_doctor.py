@@ -10,9 +10,10 @@ from types import ModuleType
 import pytest
 from helpers import ROOT
 
+from detector.data.doctor.mend import mend
 from detector.data.problems import KINDS, Finding
 from detector.errors import UserError
-from detector.tasks.doctor import document, examine, fix, not_mended, short_names, verdict
+from detector.tasks.doctor import document, examine, fix, left_out, not_mended, short_names, verdict
 from detector.tasks.doctor_text import example, text
 
 spec = importlib.util.spec_from_file_location("planted", ROOT / "tests/data/doctor/conftest.py")
@@ -161,6 +162,49 @@ def test_names_of_several_sets_are_told_apart(sets, number):
         [entries[0], f"{sets.images}:{other / 'train.json'}", entries[1]][: 2 * number - 1], sets.folder
     )
     assert short_names(diagnosis.parts) == (["train"] if number == 1 else ["train_1", "train_2", "val"])
+
+
+def test_what_readers_leave_out_is_listed(sets):
+    sets.content["train"]["annotations"][3]["image_id"] = 99
+    sets.content["train"]["annotations"][4]["bbox"] = "none"
+    diagnosis = examine(sets.write(), sets.folder)
+    assert diagnosis.counts == {"field-type": 1, "id-unknown": 1}
+    assert left_out(diagnosis) == ["field-type", "id-unknown"]
+    assert not_mended(diagnosis) == []
+    assert "\nLeft out: 1 records lack a field" in text(diagnosis, [])
+
+
+def test_fractions_are_mended_where_all_boxes_are_such(sets):
+    for place, row in enumerate(sets.content["train"]["annotations"]):
+        x, y, width, height = row["bbox"]
+        row["bbox"] = [x / 128, y / 96, width / 128, height / 96 if place else 1.5]
+    diagnosis = examine(sets.write(), sets.folder)
+    assert diagnosis.counts == {"boxes-as-fractions": 1}
+    assert not_mended(diagnosis) == ["boxes-as-fractions"]
+    sets.content["train"]["annotations"][0]["bbox"][3] = 0.2
+    diagnosis = examine(sets.write(), sets.folder)
+    assert diagnosis.counts == {"boxes-as-fractions": 1}
+    assert not_mended(diagnosis) == []
+
+
+def test_by_the_config_crowds_are_objects(sets, tiny, reached):
+    for row in sets.content["train"]["annotations"][:12:3]:
+        row["iscrowd"] = 1
+    entries = sets.write()
+    cfg = tiny("DATASETS.TRAIN", entries[0], "DATASETS.TEST", entries[1], "DATASETS.CROWDS", "objects")
+    diagnosis = examine([], "", cfg=cfg)
+    assert diagnosis.counts == {"box-one-pixel": 1}  # of the head
+    assert [numbers.objects for numbers in diagnosis.numbers] == [30, 18]
+    assert mend(diagnosis.parts[0])[1] == ["4 crowd regions are objects, by DATASETS.CROWDS"]
+    assert mend(diagnosis.parts[1])[1] == []
+
+
+def test_pictures_that_two_training_sets_name_are_named_twice(sets, tiny, reached):
+    sets.content["val"]["images"][0]["file_name"] = "train0.jpg"
+    entries = sets.write()
+    cfg = tiny("DATASETS.TRAIN", tuple(entries), "DATASETS.TEST", ())
+    assert examine([], "", cfg=cfg).counts == {"file-twice": 1, "box-one-pixel": 2}
+    assert examine(entries, "").counts == {"file-in-both": 1}
 
 
 def test_what_is_not_mended_is_listed(sets):

@@ -24,16 +24,16 @@ def test_files_of_coco_find_their_pictures(sets):
     (sets.folder / "other.json").write_text('{"a": 1}')
     wanted = [f"{sets.images}:{sets.folder / name}.json" for name in ("train", "val")]
     assert entries(str(sets.folder), ".") == wanted
-    for name in ("captions", "instances", "keypoints"):
+    for name in ("captions", "a_keypoints", "instances"):
         write(sets.folder / f"{name}.json", "train0.jpg")
     (sets.folder / "captions.json").write_text('{"images": [{"file_name": "train0.jpg"}], "annotations": []}')
     found, passed_over = entries_in(str(sets.folder), ".")
     assert found == [f"{sets.images}:{sets.folder / name}.json" for name in ("instances", "train", "val")]
     assert {finding.kind for finding in passed_over} == {PASSED_OVER}
     assert sorted(finding.record for finding in passed_over) == [
-        str(sets.folder / f"{name}.json") for name in ("captions", "keypoints", "other")
+        str(sets.folder / f"{name}.json") for name in ("a_keypoints", "captions", "other")
     ]
-    for name in ("captions", "instances", "keypoints"):
+    for name in ("captions", "a_keypoints", "instances"):
         (sets.folder / f"{name}.json").unlink()
     (sets.folder / "broken.json").write_text('{"images": [')  # which is said
     assert entries(str(sets.folder), ".") == [*wanted, f"{sets.folder}:{sets.folder / 'broken.json'}"]
