@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detector.data.formats import voc
-from detector.data.formats.voc import ALL, ANNOTATIONS, CLASSES, DIVISION, LISTS, PICTURES
+from detector.data.formats.voc import ANNOTATIONS, CLASSES, LISTS, PICTURES
 from detector.data.index import load_index
 from detector.data.names import leads_out, with_real_names
 from detector.data.packed import PackedIndex
@@ -193,15 +193,14 @@ def _folder_hint(entry: str, root: Path) -> str:
             f"dataset {entry!r} is a folder: write IMAGE_FOLDER:FILE.json, for instance {entry}:{place}, where the "
             f"first names the folder of the pictures ({len(files)} JSON files are there)"
         )
-    if any((folder / name).is_dir() for name in (*ANNOTATIONS, *PICTURES)):
-        lists = sorted(path.stem for path in (folder / LISTS).glob("*.txt")) or list(DIVISION)
+    if splits := voc.splits(folder):
         return (
             f"dataset {entry!r} is a folder in VOC's layout: write voc:{entry}:SPLIT, with SPLIT one of "
-            f"{', '.join([*lists, ALL])}"
+            f"{', '.join(splits)}"
         )
     return (
         f"dataset {entry!r} is a folder without annotations: expected is {FORMS}, where FOLDER holds JPEGImages/ and "
-        "Annotations/"
+        "Annotations/, or pictures and their XML files side by side"
     )
 
 

@@ -59,10 +59,15 @@ def _check_declared(path: Path, data: bytes, expected: "Size | None") -> None:
     if expected is not None and expected not in (declared, (width, height)):
         raise UserError(f"{path}: {other_size(declared, expected)}")
     if height * width > headers.MAX_PIXELS:
-        raise UserError(
-            f"{path}: the picture is {width} wide and {height} high, more than {headers.MAX_PIXELS} pixels; cut it "
-            "into smaller ones"
-        )
+        raise UserError(f"{path}: {too_large(declared)}")
+
+
+def too_large(size: "Size") -> str:
+    """What is said of a picture that is not decoded, as it is larger than `headers.MAX_PIXELS`."""
+    return (
+        f"the picture is {size[1]} wide and {size[0]} high, more than {headers.MAX_PIXELS} pixels; cut it into smaller "
+        "ones"
+    )
 
 
 def other_size(found: "Size", expected: "Size") -> str:

@@ -22,7 +22,7 @@ SMALL = 1 << 20
 """Bytes of an annotation file that is decoded each time, as that takes some milliseconds."""
 
 _ENDS = 1 << 20  # bytes at either end of an annotation file that its digest covers
-_VALUES = ("classes", "category_ids", "kind")  # fields of an index that are no arrays
+_VALUES = ("classes", "category_ids", "kind", "listed")  # fields of an index that are no arrays
 
 _log = logging.getLogger("detector")
 

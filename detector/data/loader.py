@@ -17,7 +17,7 @@ from detector.data.pipeline import Colour, build_transforms
 from detector.data.plausible import check_apart
 from detector.data.repeats import Repeats, repeat_factors
 from detector.data.samplers import Draw, TrainBatches, eval_batches
-from detector.data.sources import find_sources, to_train_on
+from detector.data.sources import Origin, find_sources, to_train_on
 from detector.data.workers import make_loader, received
 from detector.distributed import rank, world_size
 from detector.errors import UserError
@@ -78,14 +78,16 @@ class _Caught(Dataset):
             return error
 
 
-def build_train_dataset(cfg: CfgNode, fill: Colour | None = None) -> CocoDetection | JoinedDataset:
-    """The datasets of DATASETS.TRAIN, joined. fill: as in `build_transforms`.
+def build_train_dataset(
+    cfg: CfgNode, fill: Colour | None = None, outputs: Sequence[str] = (), origin: Origin | None = None
+) -> CocoDetection | JoinedDataset:
+    """The datasets of DATASETS.TRAIN, joined. fill: as in `build_transforms`; outputs, origin: as in `find_sources`.
 
     A source without any box joins the others as background, unless images without boxes are left out.
     Raises ValueError when there are none, none has a box, their class lists differ, or MODEL.NUM_CLASSES, unless it is
     0, is another number.
     """
-    sources = to_train_on(cfg, find_sources(cfg, "TRAIN"))
+    sources = to_train_on(cfg, find_sources(cfg, "TRAIN", outputs, origin=origin))
     transforms = build_transforms(cfg, train=True, fill=fill)
     drop_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     datasets = [CocoDetection(source, transforms, cfg.SEED, drop_empty, difficult) for source, difficult in sources]
@@ -93,17 +95,20 @@ def build_train_dataset(cfg: CfgNode, fill: Colour | None = None) -> CocoDetecti
 
 
 def build_test_datasets(
-    cfg: CfgNode, train: CocoDetection | JoinedDataset | None = None, outputs: Sequence[str] = ()
+    cfg: CfgNode,
+    train: CocoDetection | JoinedDataset | None = None,
+    outputs: Sequence[str] = (),
+    origin: Origin | None = None,
 ) -> dict[str, CocoDetection]:
     """The datasets of DATASETS.TEST by name; own data is named after its annotation file.
 
-    train: the training data whose classes they must have; outputs: names of the model's, some of which may stand for no
-    class. Raises ValueError when a class list differs from it or from the first one's, or MODEL.NUM_CLASSES, unless it
-    is 0 and without such outputs, is another number.
+    train: the training data whose classes they must have; outputs, origin: a model's that fix the classes instead, as
+    in `find_sources`. Raises ValueError when a class list does not fit, or MODEL.NUM_CLASSES, unless it is 0 and
+    without such outputs, is another number.
     """
     transforms = build_transforms(cfg, train=False)
     datasets: dict[str, CocoDetection] = {}
-    for source in find_sources(cfg, "TEST", outputs, train.indexes[0] if train else None):
+    for source in find_sources(cfg, "TEST", outputs, train.indexes[0] if train else None, origin):
         name, copies = source.name, 1
         while name in datasets:
             copies += 1

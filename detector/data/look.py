@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL import Image
 
 from detector.data.endings import JPEG, JPEG_END, PNG, PNG_END, has_end
-from detector.data.headers import ORIENTATION, TURNED, declared_size
-from detector.data.images import other_size, read_rgb
+from detector.data.headers import MAX_PIXELS, ORIENTATION, TURNED, declared_size
+from detector.data.images import other_size, read_rgb, too_large
 from detector.errors import UserError
 
 if TYPE_CHECKING:  # without torch
@@ -46,6 +46,8 @@ def look_at_file(path: str, length: int, size: "Size") -> Look:
                         break
             if declared and declared != size and not (declared[::-1] == size and _is_turned(path)):
                 return Look(other_size(declared, size), usable=False)
+            if declared and declared[0] * declared[1] > MAX_PIXELS:
+                return Look(too_large(declared), usable=False)
             if declared:
                 file.seek(max(length - _TAIL, 0))
                 if _ENDS[start] in file.read(_TAIL):

@@ -1,14 +1,16 @@
 """Annotations packed into flat arrays: what every format is read into and written from."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from detector.data.mapped import MappedFile, Place
-from detector.data.problems import Finding, Problems, declare, named
+from detector.data.problems import SHOWN, Finding, Problems, declare, named
 from detector.errors import UserError
 
 if TYPE_CHECKING:  # without torch
@@ -41,8 +43,8 @@ class PackedIndex:
     boxes_xywh [M, 4] float64: x, y, width, height as in the file; areas [M] float64: the file's, else width * height;
     crowd [M] bool; boxes [M, 4] float32 xyxy, clipped to the image; usable [M] bool: the clipped box has an area;
     difficult [M] bool: an object of VOC that evaluation leaves out; kind: the format of the annotations; folder: of the
-    pictures, where the format says it (COCO's does not); mapped: the file in which arrays lie, of which only the places
-    are pickled.
+    pictures, where the format says it (COCO's does not); listed: whether somebody listed the classes; else they are the
+    names that occur; mapped: the file in which arrays lie, of which only the places are pickled.
     """
 
     path: Path
@@ -63,6 +65,7 @@ class PackedIndex:
     difficult: np.ndarray
     kind: Literal["coco", "voc", "yolo"] = "coco"
     folder: Path | None = None
+    listed: bool = True
     mapped: MappedFile | None = None
 
     def __len__(self) -> int:
@@ -106,22 +109,77 @@ class PackedIndex:
         return np.bincount(images[self.trainable(difficult)], minlength=len(self))
 
 
+def lacking(index: PackedIndex, classes: Sequence[str]) -> list[str]:
+    """The names of the index's classes that are not among `classes`; one that occurs twice has to be there twice."""
+    there = set(_numbered(classes))
+    return [pair[0] for pair in _numbered(index.classes) if pair not in there]
+
+
+def in_classes(index: PackedIndex, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> PackedIndex:
+    """The same annotations under another list of classes [C], label by name.
+
+    category_ids [C]: of these classes. Without them those of the index count, and classes that it lacks get further
+    numbers. Raises KeyError for a class of the index that is `lacking`.
+    """
+    places = {pair: label for label, pair in enumerate(_numbered(classes))}
+    table = [places[pair] for pair in _numbered(index.classes)]
+    if category_ids is None:
+        own = dict(zip(table, index.category_ids, strict=True))
+        further = count(max(index.category_ids, default=0) + 1)
+        category_ids = [own[label] if label in own else next(further) for label in range(len(classes))]
+    labels = index.labels
+    if table != list(range(len(table))):
+        labels = np.array(table, np.int64)[labels]
+    return replace(index, classes=list(classes), category_ids=list(category_ids), labels=labels)
+
+
+def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Each name with how often it occurred before."""
+    before: Counter[str] = Counter()
+    pairs = []
+    for name in names:
+        pairs.append((name, before[name]))
+        before[name] += 1
+    return pairs
+
+
 def check_same_classes(first: PackedIndex, other: PackedIndex) -> None:
-    """Raises ValueError when two files do not list the same categories (ids and names), and so would mix labels."""
+    """Raises ValueError when two files do not list the same categories (ids and names), and so would mix labels.
+
+    The message says what each of them has that the other has not.
+    """
     ours = list(zip(first.category_ids, first.classes, strict=True))
     theirs = list(zip(other.category_ids, other.classes, strict=True))
     if ours == theirs:
         return
+
     label = next((k for k, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
 
     def describe(categories: list[tuple[int, str]]) -> str:
         return "id {} {!r}".format(*categories[label]) if label < len(categories) else "nothing"
 
+    differences = [
+        f"only {one.path} has {_some_of(one, names)}"
+        for one, others in ((first, other), (other, first))
+        if (names := lacking(one, others.classes))
+    ]
+    differences.append(f"the first difference is label {label}: {describe(ours)} against {describe(theirs)}")
+    remedies = {
+        "coco": "give both files the same `categories`",
+        "voc": "list the same classes in a classes.txt of each folder",
+        "yolo": "give both the same `names`",
+    }
+    remedy = remedies[other.kind] if other.kind == first.kind else "give both the same classes"
     raise UserError(
-        f"{first.path} and {other.path} list different categories ({len(ours)} and {len(theirs)}); sorted by id, the "
-        f"first difference is label {label}: {describe(ours)} against {describe(theirs)}; "
-        "give both files the same `categories`"
+        f"{first.path} and {other.path} list different categories ({len(ours)} and {len(theirs)}): "
+        f"{'; '.join(differences)}; {remedy}, in the same order: a class may be listed that has no object"
     )
+
+
+def _some_of(index: PackedIndex, names: Sequence[str]) -> str:
+    """Names of classes with their ids."""
+    ids = dict(zip(index.classes, index.category_ids, strict=True))
+    return ", ".join(f"{name!r} (id {ids[name]})" for name in names[:SHOWN]) + (", .." if len(names) > SHOWN else "")
 
 
 _BLOCK = 1 << 16  # boxes that are clipped at once: of millions, what is made on the way is not

@@ -2,14 +2,17 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from yacs.config import CfgNode
 
 from detector.data.catalog import FORMS, Source, check_inside, load_dataset
-from detector.data.packed import PackedIndex, check_same_classes
+from detector.data.packed import PackedIndex, check_same_classes, in_classes, lacking
 from detector.data.plausible import check_plausible
+from detector.data.problems import Problems
 from detector.errors import MissingFileError, UnknownNameError, UserError
 from detector.structures import real_outputs
 
@@ -18,16 +21,29 @@ _log = logging.getLogger("detector")
 SHOWN = 5  # classes that a message names
 
 
-def find_sources(
-    cfg: CfgNode, part: str, outputs: Sequence[str] = (), train: PackedIndex | None = None
-) -> list[Source]:
-    """The sources of DATASETS.TRAIN or DATASETS.TEST, all of which list the same classes.
+class Origin(NamedTuple):
+    """Whose outputs data are mapped to. name: of the file; remedy: what to do where the data have other classes."""
 
-    part: "TRAIN" or "TEST"; outputs: names of the model's, some of which may stand for no class; train: the training
-    data, whose classes they must list. A source without any object may name no class, as VOC's folders then do: it has
-    those of the training data or of the other sources.
-    Raises ValueError when there are none, no source names a class, their class lists differ, or MODEL.NUM_CLASSES,
-    unless it is 0 and without such outputs, is another number.
+    name: str = "the model"
+    remedy: str = "evaluate on data with the classes of its training"
+
+
+def find_sources(
+    cfg: CfgNode,
+    part: str,
+    outputs: Sequence[str] = (),
+    train: PackedIndex | None = None,
+    origin: Origin | None = None,
+) -> list[Source]:
+    """The sources of DATASETS.TRAIN or DATASETS.TEST, all under the same list of classes.
+
+    part: "TRAIN" or "TEST". outputs: names of a trained model's, which fix the list; some of them may stand for no
+    class. The data's classes are found in it by name, and may be fewer. origin: of these.
+    Without outputs the lists that files or a classes.txt hold have to be the same, and so has that of train, the
+    training data. VOC's folders without such a list have that of the others, or else, all of DATASETS.TRAIN and
+    DATASETS.TEST together, the sorted names of their objects.
+    Raises ValueError when there are no sources, no source names a class, their class lists differ or hold a class that
+    the model lacks, or MODEL.NUM_CLASSES, unless it is 0 and without such outputs, is another number.
     """
     entries = cfg.DATASETS.TRAIN if part == "TRAIN" else cfg.DATASETS.TEST
     if not entries:
@@ -42,19 +58,78 @@ def find_sources(
     check_plausible(part, sources, crowds=cfg.DATASETS.CROWDS != "objects")
     if cfg.DATASETS.CROWDS == "objects":
         sources = [_with_crowds(source) for source in sources]
-    first = train if train is not None else next((source.index for source in sources if source.index.classes), None)
-    if first is None:
-        paths = ", ".join(str(source.index.path) for source in sources)
+    indexes = [source.index for source in sources]
+    if outputs:
+        indexes = _in_outputs(part, indexes, outputs, origin or Origin())
+    else:
+        first = train
+        if first is None:
+            first = next((index for index in indexes if index.listed), None) or _agreed(cfg, part, indexes)
+        # Lists that differ come first: a number of classes that fits one of them would be refused for the other.
+        try:
+            indexes = [_beside(first, index) for index in indexes]
+        except UserError as error:
+            raise UserError(f"DATASETS.{part}: {error}") from None
+    check_number(cfg, indexes[0], outputs)
+    return [replace(source, index=index) for source, index in zip(sources, indexes, strict=True)]
+
+
+def _agreed(cfg: CfgNode, part: str, indexes: Sequence[PackedIndex]) -> PackedIndex:
+    """One of the indexes under the list of all, which nobody wrote in this part of DATASETS.
+
+    It is that of the other part where that has all their classes, or else the union of what nobody listed. What is
+    missing in the other part, or does not fit, is told when that is read.
+    """
+    every = list(indexes)
+    for entry in cfg.DATASETS.TEST if part == "TRAIN" else cfg.DATASETS.TRAIN:
+        with suppress(UserError):
+            other = load_dataset(entry, cfg.DATASETS.ROOT, Problems()).index
+            if not other.listed:
+                every.append(other)
+            elif not any(lacking(index, other.classes) for index in indexes):
+                return other
+    names = sorted({name for index in every for name in index.classes})
+    if not names:
+        paths = ", ".join(str(index.path) for index in indexes)
         raise UserError(
             f"DATASETS.{part}: {paths}: no file has an object, and without objects there are no classes; list them in "
             "a classes.txt, or name data with objects beside it"
         )
-    sources = [source if source.index.classes else _with_classes(source, first) for source in sources]
-    # Lists that differ come first: a number of classes that fits one of them would be refused for the other.
-    for source in sources:
-        check_same_classes(first, source.index)
-    check_number(cfg, first if train is None else sources[0].index, outputs)
-    return sources
+    return in_classes(indexes[0], names, range(1, len(names) + 1))
+
+
+def _beside(first: PackedIndex, index: PackedIndex) -> PackedIndex:
+    """An index under the list of the first. Raises ValueError where it has another one, or a class that lacks there."""
+    if index.listed:
+        check_same_classes(first, index)
+        return index
+    if names := lacking(index, first.classes):
+        raise UserError(
+            f"{index.path} has objects of {_shown(names)}, which the classes of {first.path} lack "
+            f"({_shown(first.classes)}); add them to that list, or rename these objects"
+        )
+    return in_classes(index, first.classes, first.category_ids)
+
+
+def _in_outputs(part: str, indexes: Sequence[PackedIndex], outputs: Sequence[str], origin: Origin) -> list[PackedIndex]:
+    """The indexes under the list of a model's outputs that stand for a class."""
+    every = [name for index in indexes for name in index.classes]
+    classes = [name for name, real in zip(outputs, real_outputs(outputs, every), strict=True) if real]
+    for index in indexes:
+        if names := lacking(index, classes):
+            raise UserError(
+                f"DATASETS.{part}: {index.path} has {len(index.classes)} classes ({_shown(index.classes)}), and "
+                f"{origin.name} was trained on {len(classes)} ({_shown(classes)}), without {_shown(names)}: "
+                f"{origin.remedy}"
+            )
+    numbers = range(1, len(classes) + 1)
+    found = [in_classes(index, classes, None if index.listed else numbers) for index in indexes]
+    # Results are exported under the ids of each test file; what is trained on together has the same.
+    return found if part == "TEST" else [in_classes(index, classes, found[0].category_ids) for index in found]
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:SHOWN])) + (", .." if len(names) > SHOWN else "")
 
 
 def check_number(cfg: CfgNode, index: PackedIndex, outputs: Sequence[str] = ()) -> None:
@@ -111,8 +186,3 @@ def _with_crowds(source: Source) -> Source:
         "%s: %d of %d annotations are crowds; by DATASETS.CROWDS they are objects", index.path, number, len(index.crowd)
     )
     return replace(source, index=replace(index, crowd=np.zeros_like(index.crowd))) if number else source
-
-
-def _with_classes(source: Source, other: PackedIndex) -> Source:
-    """A source without objects under the classes of another."""
-    return replace(source, index=replace(source.index, classes=other.classes, category_ids=other.category_ids))

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 from detector.config import config_from_text
 from detector.config.defaults import flat
 from detector.config.idle import idle_keys
+from detector.data.sources import Origin
 from detector.distributed import world_size
 from detector.errors import UserError
 from detector.text import printable
@@ -104,6 +105,17 @@ def compare(file: WeightFile, cfg: CfgNode, classes: Sequence[str], pictures: in
         said.append(Change("pictures to train on", number, pictures))
     if said:
         log.warning("resumed with other settings than %s had: %s", path, "; ".join(map(str, said)))
+
+
+def classes_to_resume(file: WeightFile | None) -> tuple[list[str], Origin]:
+    """The classes that a resumed run has, whatever else its data have now, and what a message says of them."""
+    if file is None:
+        return [], Origin()
+    return list(file.content.get("classes") or ()), Origin(
+        str(file.path),
+        f"write the DATASETS of that training to resume it, or start anew from its weights: MODEL.WEIGHT {file.path} "
+        "OUTPUT_DIR another/folder",
+    )
 
 
 def _compare_classes(path: Path, was: list[str], now: list[str]) -> None:

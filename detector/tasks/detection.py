@@ -26,6 +26,7 @@ from detector.data.loader import (
     test_loader,
     train_loader,
 )
+from detector.data.sources import Origin
 from detector.distributed import first_here, from_main, gathered, is_main, joined, largest, world_size, wrap
 from detector.engine import loop
 from detector.engine.device import pick_device, say_slow_precisions
@@ -45,7 +46,7 @@ from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch
 from detector.tasks.best import best_by, carry_over, check_best_by, score
-from detector.tasks.compare import compare
+from detector.tasks.compare import classes_to_resume, compare
 from detector.tasks.header import detection_farewell, detection_header
 from detector.tasks.measured import Subject, check_folder, save_measures, state_digest
 from detector.tasks.pictures import drawn
@@ -56,6 +57,7 @@ from detector.tasks.several import divided, images_together, padded, to_device, 
 from detector.tasks.solver import build_optimizer, check_shares, idle_schedule, learning_rate_factor
 from detector.tasks.trained import find_trained, load_found, load_weights
 from detector.weights.checkpoint import BEST
+from detector.weights.read import WeightFile
 
 log = logging.getLogger("detector")
 
@@ -80,10 +82,11 @@ class DetectionTask:
         self.advice = divergence_advice(cfg.SOLVER)
 
     @classmethod
-    def from_config(cls: type[T], cfg: CfgNode, auto_batch: bool = False) -> T:
+    def from_config(cls: type[T], cfg: CfgNode, auto_batch: bool = False, found: WeightFile | None = None) -> T:
         """The task of a config and its data, whose pictures are looked at.
 
-        auto_batch: the images a step are those that fit, see `fitting_batch`.
+        auto_batch: the images a step are those that fit, see `fitting_batch`; found: the checkpoint that is resumed,
+        whose classes count.
         Raises ValueError or OSError where one of them is at fault: first names of parts, which take no time to check.
         """
         device = pick_device(cfg.MODEL.DEVICE)
@@ -91,8 +94,9 @@ class DetectionTask:
         if not auto_batch:
             check_shares(cfg.SOLVER)
         with first_here():
-            train_set = build_train_dataset(cfg, pixel_statistics(cfg).rgb_mean())
-            tests = build_test_datasets(cfg, train_set) if cfg.DATASETS.TEST else {}
+            classes, origin = classes_to_resume(found)
+            train_set = build_train_dataset(cfg, pixel_statistics(cfg).rgb_mean(), classes, origin)
+            tests = build_test_datasets(cfg, train_set, classes, origin) if cfg.DATASETS.TEST else {}
             check_best_by(cfg, tests)
             train_set, tests = check_training(train_set, tests, cfg.DATALOADER.BROKEN)
         if auto_batch:
@@ -170,9 +174,10 @@ def train(cfg: CfgNode, resume: bool = False, auto_batch: bool = False) -> Metri
                 require_tensorboard()
             if auto_batch and resume and (before := batch_of_run(cfg, folder)) is not None:
                 cfg, auto_batch = before, False
-            task = DetectionTask.from_config(cfg, auto_batch)
+            found = to_resume(folder, resume)
+            task = DetectionTask.from_config(cfg, auto_batch, found)
             with explained(task.remedies):
-                run = start(task, folder, resume)
+                run = start(task, folder, found)
         with beginning("no checkpoint was written"), held():
             make()
             if is_main():
@@ -185,15 +190,16 @@ def train(cfg: CfgNode, resume: bool = False, auto_batch: bool = False) -> Metri
         return metrics
 
 
-def start(task: DetectionTask, folder: Path, resume: bool = False) -> Run:
-    """A run at step 0 with the weights that MODEL.WEIGHT names, or the newest checkpoint's."""
+def start(task: DetectionTask, folder: Path, found: WeightFile | None = None) -> Run:
+    """A run at step 0 with the weights that MODEL.WEIGHT names, or one that goes on from the checkpoint `found`."""
     cfg, data = task.cfg, task.train_set
-    found = to_resume(folder, resume)
+    category_ids = data.category_ids
     if found:
         compare(found, cfg, data.classes, len(data))
+        category_ids = found.content.get("category_ids") or category_ids
     torch.manual_seed(cfg.SEED)
     model = task.build().to(task.device)
-    facts = {"config": config_text(cfg), "classes": data.classes, "category_ids": data.category_ids}
+    facts = {"config": config_text(cfg), "classes": data.classes, "category_ids": category_ids}
     run = Run(
         folder,
         model,
@@ -267,7 +273,8 @@ def _test(cfg: CfgNode, device: torch.device, weight: str | Path | None, which: 
     cfg = found.resolve(cfg)
     check_folder(Path(cfg.OUTPUT_DIR))
     with first_here():
-        datasets = check_tests(build_test_datasets(cfg, outputs=found.classes), cfg.DATALOADER.BROKEN)
+        datasets = build_test_datasets(cfg, outputs=found.classes, origin=Origin(str(found.file.path)))
+        datasets = check_tests(datasets, cfg.DATALOADER.BROKEN)
     classes = next(iter(datasets.values())).classes
     cfg = resolve_model(cfg, len(classes))
     check_memory(cfg, None, datasets.values())

@@ -1,11 +1,10 @@
 """Which weights count: what a training starts from, and what a test or a prediction takes."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os.path import realpath  # unlike Path.resolve it bears links in a circle
 from pathlib import Path
-from typing import Any
 
 from yacs.config import CfgNode
 
@@ -17,7 +16,6 @@ from detector.inference.prepare import prepare_for_inference
 from detector.models.backbones import BACKBONES, find_weights
 from detector.models.build import build_detector
 from detector.models.detector import Detector
-from detector.structures import real_outputs
 from detector.tasks.best import best_text
 from detector.tasks.resolve import resolve_model
 from detector.weights.address import is_address
@@ -140,12 +138,10 @@ def load_found(
 ) -> tuple[Detector, list[str], list[int]]:
     """The detector that was found, in eval mode and under its own keys.
 
-    classes: names that the data has and the checkpoint must have. Returns the model, the names of its classes and their
-    category ids; a checkpoint without them numbers its classes from 0.
+    classes: names of the data's classes, for a checkpoint that says none of its own. Returns the model, the names of
+    its classes and their category ids; a checkpoint without them numbers its classes from 0.
     """
     path, facts = found.file.path, found.file.content
-    if classes is not None:
-        check_classes(facts, str(path), classes)
     log.info("weights of %s", path)
     model = build_detector(cfg)
     load_detector(model, found.file, classes)
@@ -191,20 +187,3 @@ def run_config(run: Path, opts: Sequence[str] = ()) -> CfgNode:
     if not isinstance(text, str):
         raise UserError(f"{run} holds no config: write --config-file FILE MODEL.WEIGHT {run}")
     return config_from_text(text, str(run), ["OUTPUT_DIR", str(run.parent), *opts])
-
-
-def check_classes(facts: Mapping[str, Any], source: str, classes: Sequence[str]) -> None:
-    """Raise ValueError when a checkpoint names other classes than the data do, or in another order.
-
-    Outputs of the checkpoint that stand for no class do not count.
-    """
-    names = facts.get("classes") or classes
-    trained = [name for name, real in zip(names, real_outputs(names, classes), strict=True) if real]
-    if trained != list(classes):
-        shared = min(len(trained), len(classes))
-        i = next((i for i in range(shared) if trained[i] != classes[i]), shared)
-        first = [names[i] if i < len(names) else "none" for names in (trained, classes)]
-        raise UserError(
-            f"{source} was trained on {len(trained)} classes, the data lists {len(classes)}; class {i} is "
-            f"{first[0]!r} there and {first[1]!r} here: evaluate on data with the classes of the training"
-        )

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from detector.config import load_config
-from detector.data import check, look
+from detector.data import check, headers, look
 from detector.data.catalog import load_dataset
 from detector.data.check import check_tests, check_training, look_at
 from detector.data.dataset import CocoDetection, JoinedDataset
@@ -317,3 +317,16 @@ def test_names_that_are_no_utf8_and_odd_names_are_listed_harmlessly(six, opened)
 def test_the_key_takes_two_words():
     with pytest.raises(ValueError, match=r"DATALOADER\.BROKEN: 'ignore' is not allowed; allowed: stop \| skip"):
         load_config(None, ["DATALOADER.BROKEN", "ignore"])
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_a_picture_larger_than_any_that_is_decoded_is_found_before_the_first_step(coco, tmp_path, monkeypatch, kind):
+    dataset = open_set(coco.dataset([(20, 30), (20, 31)]), tmp_path)
+    for item in range(2):
+        save(dataset.folder / f"{item + 1}.{kind}", (20, 30 + item))
+        rename(dataset, item, f"{item + 1}.{kind}")
+    for module in (look, headers):
+        monkeypatch.setattr(module, "MAX_PIXELS", 600)
+    with pytest.raises(UserError, match=rf"1 of 2 pictures .*\n.*2\.{kind}: the picture is 31 wide and 20 high, more"):
+        check_tests({"a": dataset}, "stop")
+    assert len(check_tests({"a": dataset}, "skip")["a"]) == 1

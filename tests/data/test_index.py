@@ -172,6 +172,13 @@ def test_good_boxes_give_no_warning(coco, caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("box", [[-1.5, 2, 9, 9], [2, -1.5, 9, 9], [2, 2, 79.5, 9], [2, 2, 9, 59.5]])
+def test_boxes_beyond_each_edge_are_told(coco, caplog, box):
+    index = load_index(coco.annotate([{"bbox": box}]))
+    assert "1 boxes reach out of their image" in caplog.text
+    assert index.usable.all()
+
+
 def test_classes_are_compared_by_id_and_name(coco):
     first = load_index(coco.annotate([], categories=SPARSE_CATEGORIES))
     same = load_index(coco.annotate([], categories=SPARSE_CATEGORIES[::-1], name="same.json"))

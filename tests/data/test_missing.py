@@ -2,7 +2,9 @@
 
 import logging
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from detector.data import missing
@@ -20,13 +22,16 @@ def _empty_cache(monkeypatch, tmp_path):
 
 @pytest.fixture
 def named(coco, tmp_path):
-    """named("images/{}"): three pictures 1.png, .. in the folder images whose records name them so."""
-    coco.dataset([(20, 30)] * 3)
+    """named("images/{}"): three pictures 1.png, .. in the folder images whose records name them so.
 
-    def build(form, name="val", folder=coco.images):
-        images = [{"id": i, "file_name": form.format(f"{i}.png"), "height": 20, "width": 30} for i in (1, 2, 3)]
-        path = coco.annotate([{"bbox": [2, 3, 10, 8]}], images, name=f"{name}.json")
-        return CocoDetection(load_dataset(f"{folder}:{path}", tmp_path), Compose([]))
+    Such a name is given after the file is read, as reading it may find the picture under the rest of the name.
+    """
+
+    def build(form, name="val"):
+        dataset = CocoDetection(load_dataset(coco.dataset([(20, 30)] * 3, name=f"{name}.json"), tmp_path), Compose([]))
+        names = np.array([form.format(f"{i}.png") for i in (1, 2, 3)])
+        dataset.index = replace(dataset.index, file_names=names)
+        return dataset
 
     return build
 

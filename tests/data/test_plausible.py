@@ -1,5 +1,6 @@
 import json
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -131,6 +132,8 @@ def test_pictures_of_several_sources(index, tmp_path):
     assert (finding.picture, finding.record) == ("x/2.png", first.index.record(1))
     assert f"images[1], id 1 of {first.index.path} and images[0], id 0 of {other.index.path}" in finding.text
     assert named_twice([first, first]) == []  # to be seen twice as often
+    part = replace(first.index, image_ids=first.index.image_ids + 7)  # another split of a folder in VOC's layout
+    assert len(named_twice([first, source(part, tmp_path)])) == 2
     assert named_twice([first, source(other.index, tmp_path / "y")]) == []
     (both,) = shared([first], [source(other.index, tmp_path / "y"), other])
     assert (both.kind, both.picture) == ("file-in-both", "2.png")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from detector.data.loader import build_test_datasets, build_train_dataset, train_loader
+from detector.data.sources import Origin
 from detector.evaluation.build import EVALUATORS
 
 ANIMALS = [{"id": 1, "name": "cat"}, {"id": 9, "name": "dog"}]
@@ -88,7 +89,7 @@ def test_a_folder_without_objects_takes_the_classes_of_the_others(coco, cfg, voc
 def test_a_folder_without_objects_takes_those_of_its_own_list_first(cfg, voc_folder, tmp_path):
     cfg.DATASETS.TRAIN = (voc_folder("empty"), voc_folder("cells", "red", "white"))
     (tmp_path / "empty" / "classes.txt").write_text("red\nblue\n")
-    with pytest.raises(ValueError, match=r"list different categories .* label 1: id 2 'blue' against id 2 'white'"):
+    with pytest.raises(ValueError, match=r"cells/Annotations has objects of 'white', which .*empty/Annotations lack"):
         build_train_dataset(cfg)
 
 
@@ -173,3 +174,120 @@ def test_a_file_of_crowds_alone_can_be_trained_on(coco, cfg):
         build_train_dataset(cfg)
     cfg.DATASETS.CROWDS = "objects"
     assert build_train_dataset(cfg).num_boxes == 1
+
+
+@pytest.fixture
+def rare(cfg, voc_folder):
+    """Data to train on with a class that the test data lack, and the other way round."""
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (voc_folder("one", "red", "blue"),), (voc_folder("two", "white", "blue"),)
+    cfg.MODEL.NUM_CLASSES = 0
+    return cfg
+
+
+def names_of(dataset):
+    index = dataset.index
+    return [index.classes[label] for label in index.labels]
+
+
+def test_the_classes_of_folders_are_those_of_training_and_test_together(rare, voc_folder):
+    train = build_train_dataset(rare)
+    (test,) = build_test_datasets(rare, train).values()
+    assert train.classes == test.classes == ["blue", "red", "white"]
+    assert (train.category_ids, names_of(train), names_of(test)) == ([1, 2, 3], ["red", "blue"], ["white", "blue"])
+    (alone,) = build_test_datasets(rare).values()
+    assert alone.classes == ["blue", "red", "white"]
+    rare.DATASETS.TRAIN += (voc_folder("three", "ant"),)
+    assert build_train_dataset(rare).classes == ["ant", "blue", "red", "white"]
+
+
+def test_what_is_missing_in_the_other_part_is_no_matter(rare):
+    rare.DATASETS.TEST += ("voc:gone:all", "no_such_name")
+    train = build_train_dataset(rare)
+    assert train.classes == ["blue", "red", "white"]
+    with pytest.raises(FileNotFoundError, match=r"DATASETS\.TEST: dataset 'voc:gone:all'"):
+        build_test_datasets(rare, train)
+    rare.DATASETS.TRAIN, rare.DATASETS.TEST = ("voc:gone:all",), rare.DATASETS.TEST[:1]
+    (test,) = build_test_datasets(rare).values()
+    assert test.classes == ["blue", "white"]
+
+
+def test_what_is_read_for_its_classes_alone_is_not_warned_of(rare, tmp_path, caplog):
+    cv2.imwrite(str(tmp_path / "two" / "JPEGImages" / "bare.png"), np.zeros((40, 60, 3), np.uint8))
+    train = build_train_dataset(rare)
+    assert not caplog.messages
+    build_test_datasets(rare, train)
+    assert "bare.png" in caplog.text
+
+
+@pytest.mark.parametrize("part", ["one", "two"])
+def test_a_list_of_classes_rules_over_names_that_occur(rare, tmp_path, part):
+    (tmp_path / part / "classes.txt").write_text("white\nred\nblue\ngreen\n")
+    train = build_train_dataset(rare)
+    (test,) = build_test_datasets(rare, train).values()
+    assert train.classes == test.classes == ["white", "red", "blue", "green"]
+    assert (names_of(train), names_of(test)) == (["red", "blue"], ["white", "blue"])
+    (tmp_path / part / "classes.txt").write_text(
+        "white\nred\nblue\n".replace("red\n" if part == "two" else "white\n", "")
+    )
+    message = {
+        "one": "two/Annotations has objects of 'white', which the classes of .*one/Annotations lack",
+        "two": "only .*one/Annotations has 'red' .*; only .*two/Annotations has 'white' ",
+    }
+    with pytest.raises(ValueError, match=message[part]):
+        build_test_datasets(rare, build_train_dataset(rare))
+
+
+def test_the_categories_of_a_file_rule_over_names_that_occur(coco, rare):
+    categories = [{"id": i, "name": name} for i, name in ((0, "white"), (5, "red"), (7, "blue"))]
+    file = coco.dataset([(30, 30)], [[]], name="file.json", categories=categories)
+    rare.DATASETS.TEST += (file,)
+    train = build_train_dataset(rare)
+    assert (train.classes, train.category_ids) == (["white", "red", "blue"], [0, 5, 7])
+    tests = build_test_datasets(rare, train)
+    assert [(one.classes, one.category_ids) for one in tests.values()] == [(["white", "red", "blue"], [0, 5, 7])] * 2
+    assert names_of(tests["two_all"]) == ["white", "blue"]
+
+
+def test_two_lists_of_classes_have_to_agree(rare, tmp_path):
+    (tmp_path / "one" / "classes.txt").write_text("red\nblue\n")
+    (tmp_path / "two" / "classes.txt").write_text("white\nblue\n")
+    message = r"only .*one/Annotations has 'red' \(id 1\); only .*two/Annotations has 'white' .* in a classes\.txt"
+    with pytest.raises(ValueError, match=message):
+        build_test_datasets(rare, build_train_dataset(rare))
+
+
+def test_a_models_outputs_fix_the_classes(coco, rare):
+    """Test data are found in them by name, whatever their order and ids, and exported under their own ids."""
+    turned = [{"id": 0, "name": "white"}, {"id": 5, "name": "red"}]
+    boxes = {"bbox": [1, 1, 9, 9], "category_id": 5}
+    path = coco.annotate([boxes], categories=turned, name="turned.json")
+    rare.DATASETS.TEST += (f"{coco.images}:{path}",)
+    outputs = ["__background__", "red", "N/A", "blue", "white", "green"]
+    tests = build_test_datasets(rare, outputs=outputs)
+    assert [one.classes for one in tests.values()] == [["red", "blue", "white", "green"]] * 2
+    assert (names_of(tests["two_all"]), names_of(tests["turned"])) == (["white", "blue"], ["red"])
+    assert tests["two_all"].category_ids == [1, 2, 3, 4]
+    assert tests["turned"].category_ids == [5, 6, 0, 7]
+    train = build_train_dataset(rare, outputs=outputs)
+    assert (train.classes, names_of(train)) == (["red", "blue", "white", "green"], ["red", "blue"])
+
+
+def test_a_class_that_a_model_lacks_is_refused_with_both_lists(rare):
+    origin = Origin("run/model.pth", "take other data")
+    message = (
+        r"DATASETS\.TEST: .*two/Annotations has 2 classes \('blue', 'white'\), and run/model\.pth was trained on 2 "
+        r"\('red', 'blue'\), without 'white': take other data"
+    )
+    with pytest.raises(ValueError, match=message):
+        build_test_datasets(rare, outputs=["red", "blue"], origin=origin)
+    assert build_train_dataset(rare, outputs=["red", "blue"], origin=origin).classes == ["red", "blue"]
+
+
+def test_files_that_a_resumed_run_trains_on_share_their_ids(coco, rare):
+    few = coco.dataset([(30, 30)], name="few.json", categories=[{"id": 1, "name": "white"}])
+    more = coco.dataset([(30, 30)], name="more.json", categories=[{"id": 1, "name": "red"}, {"id": 2, "name": "white"}])
+    rare.DATASETS.TRAIN = (few, more)
+    train = build_train_dataset(rare, outputs=["red", "white", "blue"])
+    first, second = train.indexes
+    assert first.category_ids == second.category_ids == train.category_ids
+    assert (first.labels.tolist(), second.labels.tolist()) == ([1], [0])

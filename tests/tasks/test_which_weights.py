@@ -245,7 +245,7 @@ def test_data_of_other_classes_is_no_matter_of_their_number(tiny, tmp_path, firs
         content = {"model": content["model"]}
     torch.save(content, tmp_path / "lone.pth")
     other = write_images(tmp_path / "other", (1, 1), categories=((3, "dark"), (7, "light"), (9, "grey")))
-    said = "trained on 2 classes, the data lists 3; class 2 is 'none' there and 'grey' here: evaluate on data with"
+    said = r"trained on 2 \('dark', 'light'\), without 'grey': evaluate on data with"
     said = said if named else r"2 class outputs, the config 3 .*: the data lists 3 classes; evaluate on data with"
     for number in (2, 3) if named else (3,):
         opts = ("DATASETS.TEST", other, "OUTPUT_DIR", tmp_path / "new", "MODEL.NUM_CLASSES", number)

@@ -1,6 +1,7 @@
 """Files in COCO's format: read in pieces, checked and packed."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -53,10 +54,12 @@ class _Columns:
 
     def place(self, row: int) -> int:
         """Where a row's record stands in the file's list."""
-        if not self.dropped:
-            return int(row)
-        before = np.array(self.dropped) - np.arange(len(self.dropped))  # rows before each that was left out
-        return int(row + np.searchsorted(before, row, side="right"))
+        return int(row + np.searchsorted(self.before, row, side="right"))
+
+    @cached_property
+    def before(self) -> np.ndarray:
+        """Of each record that was left out, how many rows stand before it; once all are read."""
+        return np.array(self.dropped, np.int64) - np.arange(len(self.dropped))
 
 
 def read(path: str | Path, folder: Path | None = None, problems: Problems | None = None) -> PackedIndex:
@@ -87,7 +90,8 @@ def read(path: str | Path, folder: Path | None = None, problems: Problems | None
         if not lists[key].listed:
             raise UserError(f"{path}: Object missing required field `{key}`; {LAYOUT}")
         if lists[key].seen == len(lists[key].dropped):
-            raise UserError(f"{path}: `{key}` is empty; {remedy}")
+            what = "has no record that can be used" if lists[key].seen else "is empty"
+            raise UserError(f"{path}: `{key}` {what}; {remedy}")
     if not lists["annotations"].listed:  # test-dev files have none
         _add_annotations(lists["annotations"], [])
     return _pack(path, lists, folder, mending, problems)
@@ -303,4 +307,6 @@ def _images(
             "missing or no picture; bring it, or write them into the record"
         )
         problems.error(Finding(UNMEASURED, text, str(names[row]), record(row)))
+    if not sized.any():
+        raise UserError(f"{path}: none of the {len(ids)} pictures can be measured; are they in {folder}?")
     return ids, names, heights, widths, sized

@@ -35,7 +35,7 @@ _ALIASES = {
     "category_id": ("categoryid", "category", "class_id", "class", "label_id", "label"),
     "bbox": ("box", "bounding_box", "boundingbox", "rect", "xywh"),
     "file_name": ("filename", "path", "file", "image", "name", "url"),
-    "id": ("image_id", "category_id", "ann_id", "uuid", "_id"),
+    "id": ("annotation_id", "ann_id", "uuid", "uid"),
     "name": ("label", "title", "class", "class_name", "supercategory"),
 }
 
@@ -172,7 +172,7 @@ class Mending:
         return value
 
     def _side(self, field: str, value: object) -> int:
-        """A height or width, 0 where it is to be measured."""
+        """A height or width, 0 or less where it is to be measured."""
         if value is msgspec.UNSET or value is None or value == "":
             return 0
         if isinstance(value, str):
@@ -184,7 +184,7 @@ class Mending:
             number = self._whole(field, value)
         if number > LARGEST:
             raise _FaultError(field, f"Expected `int` <= {LARGEST}", f"it is {cut(value)}")
-        return max(number, 0)
+        return number
 
     def _number(self, field: str, value: object, index: str = "") -> float:
         if isinstance(value, str):

@@ -19,6 +19,7 @@ _TRIES = 2  # guessed ends of a piece, before its records are walked through one
 _BACK = 64  # ends of objects that are looked at for a guess
 _MARGIN = 16  # bytes before the end of what was read, in which a number or word may be cut
 _BOM = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _KINDS = {b'"': "str", b"{": "object", b"[": "array", b"t": "bool", b"f": "bool", b"n": "null"}
 
 _SPACE = re.compile(rb"[ \t\n\r]*")
@@ -92,12 +93,17 @@ class _Reader:
         self.more()
         if self.data.startswith(_BOM, self.at):
             self.at += len(_BOM)
+        if self.data.startswith(_UTF_16, self.at):
+            raise UserError(f"{self.path}: its text is UTF-16; save it as UTF-8, which JSON is written in")
         opener = self.peek()
         if opener == b"{":
             yield from self.members(decoders)
         else:
             self.pass_over()  # first of all it has to be JSON
-            raise UserError(f"{self.path}: Expected `object`, got `{_KINDS.get(opener, 'number')}`")
+            keys = ", ".join(decoders)
+            raise UserError(
+                f"{self.path}: Expected `object`, got `{_KINDS.get(opener, 'number')}`; lists stand under {keys} in it"
+            )
         if self.peek():
             self.broken(self.at, "trailing characters")
 

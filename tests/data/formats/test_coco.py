@@ -112,7 +112,8 @@ def test_names_that_are_numbers(write):
 def test_ids_that_may_be_either_are_not_guessed(write):
     content = tree(2)
     content["images"][0]["id"], content["images"][1]["id"] = "1", "01"
-    with pytest.raises(UserError, match=r"annotations\[0\] has image_id 2, which no record of `images`.*is a text"):
+    each("annotations", "image_id", lambda i: 1)(content)
+    with pytest.raises(UserError, match=r"annotations\[0\] has image_id 1, which no record of `images`.*is a text"):
         load_index(write(content))
     content["annotations"] = [{**a, "image_id": "1"} for a in content["annotations"]]
     assert load_index(write(content)).offsets.tolist() == [0, 4, 4]
@@ -154,9 +155,11 @@ def put(key, place, **more):
         (drop("annotations", 0, "bbox", box=BOX), "rename `box` to `bbox`"),
         (drop("annotations", 0, "category_id", categoryID=7), "rename `categoryID` to `category_id`"),
         (drop("images", 1, "file_name", filename="2.png"), "rename `filename` to `file_name`"),
+        (drop("annotations", 1, "id"), "give each of `annotations` an id of its own"),
         (drop("images", 1, "file_name"), "write the name of its file"),
         (drop("categories", 1, "name", label="dog"), "rename `label` to `name`"),
         (put("annotations", 0, image_id=1.5), r"Expected `int`, got `float` - at `\$\.annotations\[0\]\.image_id`"),
+        (put("annotations", 0, image_id=1e17), "Expected `int`, got `float`"),
         (put("annotations", 0, image_id=True), "Expected `int`, got `bool`"),
         (put("annotations", 0, image_id=2**63), "of 64 bits"),
         (put("annotations", 0, image_id="seven"), "it is a text, an id of `images` is a number"),
@@ -235,6 +238,16 @@ def test_sizes_that_cannot_be_measured_name_the_picture(coco, write):
         load_index(path)
 
 
+def test_files_without_a_record_that_can_be_used(coco, write):
+    content = tree(1)
+    content["images"][0]["height"] = 0
+    with pytest.raises(UserError, match=r"none of the 1 pictures can be measured; are they in .*images"):
+        load_index(write(content), coco.images, Problems(everything=True))
+    content["images"][0]["id"] = None
+    with pytest.raises(UserError, match="`images` has no record that can be used"):
+        load_index(write(content), coco.images, Problems(everything=True))
+
+
 def test_everything_is_told_and_the_rest_is_read(coco, write, monkeypatch):
     for size in (150, 1 << 20):
         monkeypatch.setattr(pieces, "SIZE", size)
@@ -244,8 +257,8 @@ def test_everything_is_told_and_the_rest_is_read(coco, write, monkeypatch):
         images[2]["height"] = 0
         images[4]["id"] = 4  # so that there is no 5, which annotations[3] names
         annotations[0]["bbox"] = [1, 2, 3]
-        annotations[1] = 7
-        annotations[3]["id"] = 3
+        annotations[2] = 7
+        annotations[3]["id"] = 2
         annotations[4].update(image_id=99)
         annotations[5].update(category_id=9)
         annotations[8].update(bbox=[1, 2, 1e12, 3])
@@ -260,7 +273,7 @@ def test_everything_is_told_and_the_rest_is_read(coco, write, monkeypatch):
             ("size-unknown", "images[2]"),
             ("id-twice", "images[4]"),
             ("field-type", "annotations[0]"),
-            ("field-type", "annotations[1]"),
+            ("field-type", "annotations[2]"),
             ("id-twice", "annotations[3]"),
             ("id-unknown", "annotations[3]"),
             ("id-unknown", "annotations[4]"),
@@ -271,7 +284,7 @@ def test_everything_is_told_and_the_rest_is_read(coco, write, monkeypatch):
         assert {one.kind for one in problems.findings} <= set(KINDS)
         assert all(str(index.path) in one.text for one in problems.findings)
         assert index.image_ids.tolist() == [1, 4, 6]
-        assert index.annotation_ids.tolist() == [12, 3, 11]
+        assert index.annotation_ids.tolist() == [12, 11]
 
 
 def test_good_files_are_not_decoded_record_by_record(write, monkeypatch):

@@ -1,55 +1,20 @@
 """Folders in VOC's layout: splits, classes, boxes, difficult objects, and what is broken in them."""
 
-import hashlib
-
 import cv2
 import numpy as np
 import pytest
+from helpers.voc import VocFolder, thing, turn
 from PIL import Image
 
 from detector.data import catalog
 from detector.data.catalog import load_dataset
-from detector.data.formats.voc import CLASSES, divide, read, read_annotation
+from detector.data.check import check_training
+from detector.data.formats.voc import CLASSES, read
 from detector.data.loader import build_test_datasets, build_train_dataset, test_loader, train_loader
 from detector.data.problems import Problems
 from detector.errors import UserError
 
 test_loader.__test__ = False  # a function of the library, no test
-
-
-def thing(name, box, difficult=None, more=""):
-    edges = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box))
-    flag = "" if difficult is None else f"<difficult>{difficult}</difficult>"
-    return f"<object><name>{name}</name>{flag}<bndbox>{edges}</bndbox>{more}</object>"
-
-
-class VocFolder:
-    """A folder in VOC's layout that tests fill."""
-
-    def __init__(self, folder, pictures="JPEGImages", annotations="Annotations"):
-        self.folder, self.pictures, self.annotations = folder, folder / pictures, folder / annotations
-        self.pictures.mkdir(parents=True)
-        self.annotations.mkdir()
-
-    def add(self, stem, objects=(), size=(40, 60), suffix=".png", filename=None, written_size=None):
-        h, w = size
-        if suffix:
-            assert cv2.imwrite(str(self.pictures / f"{stem}{suffix}"), np.full((h, w, 3), 90, np.uint8))
-        h, w = written_size or size
-        sides = f"<size><width>{w}</width><height>{h}</height><depth>3</depth></size>"
-        name = f"<filename>{filename or stem + (suffix or '')}</filename>"
-        text = f"<annotation><folder>x</folder>{name}{sides}{''.join(objects)}</annotation>"
-        (self.annotations / f"{stem}.xml").write_text(text, encoding="utf-8")
-
-    def split(self, name, *stems):
-        lists = self.folder / "ImageSets" / "Main"
-        lists.mkdir(parents=True, exist_ok=True)
-        (lists / f"{name}.txt").write_text("".join(f"{stem}\n" for stem in stems))
-
-
-@pytest.fixture
-def voc(tmp_path):
-    return VocFolder(tmp_path / "cells")
 
 
 def test_a_split_by_hand(voc):
@@ -97,8 +62,8 @@ def test_folders_may_have_any_of_their_names(tmp_path, pictures, annotations):
 
 def test_broken_boxes_are_dropped_counted_and_named(voc):
     good = thing("x", (0, 0, 60, 40))  # tools that count from 0 write such edges
-    voc.add("a", [thing("x", (5, 5, 5, 9)), good, thing("x", (9, 9, 3, 20)), thing("x", (61, 3, 80, 9))])
-    voc.add("b", [thing("x", (5, 9, 8, 9)), thing("x", (50, 30, 90, 45))])
+    voc.add("a", [thing("x", (5, 5, 5, 5)), good, thing("x", (9, 9, 3, 20)), thing("x", (61, 3, 80, 9))])
+    voc.add("b", [thing("x", (5, 9, 8, 3)), thing("x", (50, 30, 90, 45))])
     problems = Problems(everything=True)
     index = read(voc.folder, "all", problems=problems)
     assert index.annotation_ids.tolist() == ["a.xml#2", "b.xml#2"]
@@ -123,27 +88,6 @@ def test_the_two_broken_boxes_of_bccd(bccd, caplog):
     parts = {split: set(read(bccd, split).image_ids.tolist()) for split in ("trainval", "test")}
     assert (len(parts["trainval"]), len(parts["test"])) == (292, 72)
     assert not parts["trainval"] & parts["test"]
-
-
-def test_a_folder_without_lists_is_divided():
-    names = [f"picture {i}" for i in range(100)]
-    parts = divide(names)
-    assert {split: len(found) for split, found in parts.items()} == {"train": 70, "val": 15, "trainval": 85, "test": 15}
-    assert sorted(parts["train"] + parts["val"] + parts["test"]) == sorted(names)
-    assert sorted(parts["train"] + parts["val"]) == parts["trainval"]
-    assert divide(reversed(names)) == parts
-    lowest = sorted(names, key=lambda name: hashlib.sha256(f"0:{name}".encode()).hexdigest())[:15]
-    assert parts["test"] == sorted(lowest)
-    assert parts["test"][0] == "picture 21"  # the same on every machine, for ever
-    more = divide([*names, "one more"])
-    assert sum(len(set(parts[split]) ^ set(more[split])) for split in ("train", "val", "test")) <= 5
-    assert {split: len(found) for split, found in divide("abc").items()} == {
-        "train": 1,
-        "val": 1,
-        "trainval": 2,
-        "test": 1,
-    }
-    assert divide("ab") == {"train": ["a", "b"], "val": [], "trainval": ["a", "b"], "test": []}
 
 
 def test_splits_of_a_folder_without_lists(voc):
@@ -172,71 +116,54 @@ def test_classes_may_be_listed(voc):
         read(voc.folder, "all")
 
 
-LAUGHS = (
-    '<?xml version="1.0"?><!DOCTYPE l [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
-    "<annotation><filename>&b;</filename></annotation>"
-)
-FETCH = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><annotation><filename>&x;</filename></annotation>'
-ONE = "<annotation><size><width>9</width><height>9</height></size>{}</annotation>"
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("", "not an XML file: no element found: line 1"),
-        ("<annotation><size>", "not an XML file: no element found"),
-        ("<annotation>\n<a></b></annotation>", "not an XML file: mismatched tag: line 2, column 5"),
-        ('<?xml version="1.0" encoding="nosuch"?><annotation/>', "not an XML file: unknown encoding"),
-        (
-            '<?xml version="1.0" encoding="gbk"?><annotation/>',
-            "not an XML file: multi-byte encodings are not supported",
-        ),
-        ("<annotation>&nothing;</annotation>", "not an XML file: undefined entity"),
-        (LAUGHS, r"delete its <!DOCTYPE \.\.>: such declarations define entities and are never read"),
-        (FETCH, r"delete its <!DOCTYPE \.\.>"),
-        ("<html/>", "its outermost element is <html>"),
-        (ONE.format("<object><name/></object>"), r"object 1 \(''\): it has no <name>"),
-        (ONE.format("<object><name>x</name></object>"), r"object 1 \('x'\): it has no <bndbox>, <xmin>"),
-        (
-            ONE.format(thing("x", (1, 1, 5, 5)) + thing("y", (1, "", 5, 5))),
-            r"object 2 \('y'\): it has no <bndbox>, <ymin>",
-        ),
-        (ONE.format(thing("x", (1, 1, "wide", 5))), r"object 1 \('x'\): xmax is 'wide', which is no number"),
-        (ONE.format(thing("x", (1, "nan", 5, 5))), r"object 1 \('x'\): ymin is 'nan', which is no number"),
-        (ONE.format(thing("x", (1, 1, 5, 5), "maybe")), r"object 1 \('x'\): difficult is 'maybe'; it has to be 0 or 1"),
-        (ONE.format(thing("x", (1, 1, 2**31, 5))), r"object 1 \('x'\): xmax is '2147483648', beyond 2147483647"),
-        (ONE.format(thing("x", (1, -1e300, 5, 5))), r"object 1 \('x'\): ymin is '-1e\+300', beyond 2147483647"),
-        (
-            "<annotation><size><width>2147483648</width><height>9</height></size></annotation>",
-            "its size is 9 x 2147483648, b",
-        ),
-        (
-            "<annotation><size><width>9</width><height>1e400</height></size></annotation>",
-            "its size is 1e400 x 9; height",
-        ),
-        (f"<annotation>{'<a>' * 63}{'</a>' * 63}<b></annotation>", "not an XML file: mismatched tag"),
-        (f"<annotation>{'<a>' * 64}", "its elements nest more than 64 deep, which no annotation of VOC does"),
-        (ONE.format(thing("n" * 9000, (1, 1, "x" * 9000, 5))), r"object 1 \('n{199}\.\. .*\): xmax is 'x{199}\.\. "),
-        ("<annotation><size><width>9</width><height>tall</height></size></annotation>", "its size is tall x 9"),
-    ],
-)
-def test_broken_files_name_themselves_and_the_object(voc, text, problem):
-    voc.add("good", [thing("x", (1, 1, 5, 5))])
-    voc.add("bad")
-    (voc.annotations / "bad.xml").write_text(text)
-    with pytest.raises(ValueError, match=rf"bad\.xml: {problem}"):
+def test_the_label_map_of_annotation_tools_lists_classes(voc):
+    voc.add("a", [thing("cat", (1, 1, 5, 5)), thing("a: dog", (1, 1, 5, 5))])
+    lines = (
+        "# label:color_rgb:parts:actions",
+        "background:0,0,0::",
+        "cat:1,2,3::",
+        "bird:1,2,3:wing,tail:",
+        "a: dog:1,2,3::",
+    )
+    (voc.folder / "labelmap.txt").write_text("".join(f"{line}\n" for line in lines))
+    index = read(voc.folder, "all")
+    assert (index.classes, index.labels.tolist(), index.listed) == (["cat", "bird", "a: dog"], [0, 2], True)
+    (voc.folder / "labelmap.txt").write_text("background:0,0,0::\nbird:1,2,3::\n")
+    with pytest.raises(
+        ValueError, match=r"object 1 \('cat'\): unknown class; the classes are bird \(listed in .*map\.txt\)"
+    ):
         read(voc.folder, "all")
+    problems = Problems(everything=True)
+    assert len(read(voc.folder, "all", problems=problems).labels) == 0
+    assert [one.record for one in problems.findings] == [str(voc.annotations / f"a.xml#{n}") for n in (1, 2)]
+    (voc.folder / "classes.txt").write_text("a: dog\ncat\n")
+    assert read(voc.folder, "all").classes == ["a: dog", "cat"]
+    (voc.folder / "classes.txt").unlink()
+    (voc.folder / "labelmap.txt").unlink()
+    assert not read(voc.folder, "all").listed
+    assert read(voc.folder, "all", ["cat", "a: dog"]).listed
 
 
-def test_broken_bytes_and_other_encodings(voc):
-    voc.add("a", [thing("Öre", (1, 1, 5, 5))])
-    text = (voc.annotations / "a.xml").read_text(encoding="utf-8")
-    for encoding in ("latin-1", "utf-16"):
-        (voc.annotations / "a.xml").write_text(f'<?xml version="1.0" encoding="{encoding}"?>{text}', encoding=encoding)
-        assert read(voc.folder, "all").classes == ["Öre"]
-    (voc.annotations / "a.xml").write_bytes(text.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"a\.xml: not an XML file: not well-formed"):
-        read_annotation(voc.annotations / "a.xml")
+def test_missing_pictures_are_listed_before_the_first_step(voc, cfg):
+    for name in "abcd":
+        voc.add(name, [thing("x", (1, 1, 5, 5))], suffix=None if name in "bd" else ".png")
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST, cfg.MODEL.NUM_CLASSES = ("voc:cells:all",), (), 1
+    dataset = build_train_dataset(cfg)
+    with pytest.raises(
+        UserError, match=r"2 of 4 pictures cannot be used:\n.*b\.jpg: there is no such picture\n.*d\.jpg"
+    ):
+        check_training(dataset, {}, "stop")
+    assert check_training(dataset, {}, "skip")[0].image_ids == ["a", "c"]
+
+
+def test_one_pixel_is_an_object_and_a_point_is_none(voc):
+    voc.add("a", [thing("x", (5, 5, 5, 9)), thing("x", (5, 5, 5, 5)), thing("x", (60, 40, 60, 30))])
+    problems = Problems(everything=True)
+    index = read(voc.folder, "all", problems=problems)
+    assert (index.boxes.tolist(), index.areas.tolist()) == ([[4, 4, 5, 9]], [5])
+    assert [(one.kind, one.record[-3:]) for one in problems.findings] == [
+        ("voc-one-pixel", "l#1"), ("flat-box", "l#2"), ("flat-box", "l#3"),
+    ]  # fmt: skip
 
 
 def test_what_is_missing_is_named(voc, tmp_path):
@@ -246,10 +173,11 @@ def test_what_is_missing_is_named(voc, tmp_path):
     assert read(voc.folder, "all").classes == []
     voc.add("a", [thing("x", (1, 1, 5, 5))])
     voc.split("train", "a", "lost")
-    voc.split("twice", "a", "b", "a")
+    voc.split("twice", "a", "a.png", "a")
     voc.split("none")
     with pytest.raises(
-        FileNotFoundError, match=r"lost\.xml: there is no such annotation file, but split 'train' names"
+        FileNotFoundError,
+        match=r"lost\.xml: there is no such annotation file, but split 'train' names it in .*/train\.txt",
     ):
         read(voc.folder, "train")
     with pytest.raises(FileNotFoundError, match=r"val\.txt: there is no such split; there are none, train, twice, all"):
@@ -258,9 +186,6 @@ def test_what_is_missing_is_named(voc, tmp_path):
         read(voc.folder, "twice")
     with pytest.raises(ValueError, match=r"none\.txt: this list of pictures is empty"):
         read(voc.folder, "none")
-    (voc.pictures / "a.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"a\.xml: .*JPEGImages has no picture a\.jpg .*\('a\.png'\)"):
-        read(voc.folder, "all")
     (tmp_path / "plain").mkdir()
     with pytest.raises(FileNotFoundError, match=r"plain: its pictures are expected in JPEGImages/ or images/"):
         read(tmp_path / "plain", "all")
@@ -282,9 +207,27 @@ def test_pictures_are_found_by_name_then_by_filename(voc):
 def test_a_missing_size_is_taken_from_the_picture(voc):
     voc.add("a", [thing("x", (1, 1, 5, 5))], (33, 44), written_size=(0, 0))
     assert read(voc.folder, "all").size(0) == (33, 44)
+    voc.add("b", written_size=("", 44))
+    voc.add("c", written_size=(33, "Unspecified"))
+    problems = Problems(everything=True)
+    index = read(voc.folder, "all", problems=problems)
+    assert [index.size(i) for i in range(3)] == [(33, 44), (40, 60), (40, 60)]
+    (line,) = problems.lines
+    assert "Annotations: 3 pictures have no size in their annotation file and were measured (pictures: a.png" in line
+    assert [(one.kind, one.picture) for one in problems.findings] == [("voc-measured", f"{k}.png") for k in "abc"]
+
+
+def test_a_picture_that_cannot_be_measured_is_as_large_as_its_boxes(voc):
+    voc.add("a", [thing("x", (1, 3, 5, 50)), thing("x", (7, 3, 20, 6))], written_size=(0, 0))
+    voc.add("b", written_size=(0, 0), suffix=None)
     (voc.pictures / "a.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"a\.xml: it has no size, and .*a\.png cannot be read"):
-        read(voc.folder, "all")
+    problems = Problems(everything=True)
+    index = read(voc.folder, "all", problems=problems)
+    assert ([index.size(0), index.size(1)], len(index.labels)) == ([(50, 20), (1, 1)], 2)
+    assert [one.kind for one in problems.findings] == ["voc-no-size"] * 2
+    first, second = (one.text for one in problems.findings)
+    assert first.endswith("a.png cannot be read to learn it")
+    assert second.startswith(f"{voc.annotations / 'b.xml'}: it has no size, and")
 
 
 def test_a_wrong_size_names_picture_and_file(voc, cfg):
@@ -374,23 +317,10 @@ def test_loaders_take_voc_and_coco_together(voc, coco, cfg):
 
 def test_an_orientation_tag_turns_the_picture_only_if_the_size_says_so(voc, cfg):
     voc.add("a", [thing("x", (1, 1, 5, 5))], (40, 60), ".jpg")
-    image = Image.open(voc.pictures / "a.jpg")
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(voc.pictures / "a.jpg", exif=exif)
+    turn(voc.pictures / "a.jpg")
     cfg.DATASETS.TRAIN, cfg.MODEL.NUM_CLASSES = ("voc:cells:all",), 1
     wide = build_train_dataset(cfg)[0][0].shape
     assert wide[2] > wide[1]
-
-
-def test_a_file_larger_than_any_annotation_is_refused(voc, monkeypatch):
-    voc.add("a", [thing("x", (1, 1, 5, 5))])
-    path = voc.annotations / "a.xml"
-    monkeypatch.setattr("detector.data.formats.voc.MAX_BYTES", path.stat().st_size)
-    assert len(read(voc.folder, "all")) == 1
-    monkeypatch.setattr("detector.data.formats.voc.MAX_BYTES", path.stat().st_size - 1)
-    with pytest.raises(ValueError, match=r"a\.xml: more than \d+ bytes, which no annotation of VOC needs"):
-        read(voc.folder, "all")
 
 
 def test_lists_that_are_no_text_are_named(voc):
@@ -406,8 +336,8 @@ def test_lists_that_are_no_text_are_named(voc):
 
 def test_a_size_that_is_missing_is_learned_without_decoding(voc, monkeypatch):
     voc.add("a", [thing("x", (1, 1, 5, 5))], written_size=(0, 0))
+    voc.add("turned", [thing("x", (1, 1, 5, 5))], suffix=".jpg", written_size=(0, 0))
+    turn(voc.pictures / "turned.jpg")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow's own reader would refuse
-    assert read(voc.folder, "all").size(0) == (40, 60)
-    (voc.pictures / "a.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"a\.xml: it has no size, and .*a\.png cannot be read to learn it"):
-        read(voc.folder, "all")
+    index = read(voc.folder, "all")
+    assert [index.size(0), index.size(1)] == [(40, 60), (60, 40)]

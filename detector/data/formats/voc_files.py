@@ -1,0 +1,195 @@
+"""What a folder in VOC's layout holds: its files matched to each other, and the names of a split."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from detector.data.formats.voc_layout import ALL, SUFFIXES, Place, last_part, lists_of, match, scan, without_suffix
+from detector.data.formats.voc_splits import Names, divided, pick_list, plain, read_lines
+from detector.data.formats.voc_xml import Annotation, read_annotation
+from detector.data.names import readings
+from detector.data.problems import KINDS, Finding, Problems, declare, named
+from detector.errors import MissingFileError, UserError
+
+LOST = declare(
+    "voc-lost-name", "error", "names in a list stand for neither an annotation file nor a picture", "Mend the list."
+)
+TWICE = declare("voc-listed-twice", "error", "pictures stand twice in a list", "List every picture once.")
+DOUBTFUL = declare(
+    "voc-two-pictures",
+    "error",
+    "annotation files have the name of several pictures",
+    "Say which in <filename>, or delete the others.",
+)
+BARE = declare(
+    "voc-without-xml",
+    "note",
+    "pictures without an annotation file count as pictures without objects",
+    "Annotate those that have objects, or take them out.",
+)
+UNLABELLED = declare(
+    "voc-passed-picture",
+    "note",
+    "pictures without an annotation file are passed over",
+    "Name them in a list of ImageSets/Main to have them as pictures without objects.",
+)
+UNLISTED = declare(
+    "voc-unlisted", "note", "annotation files are named by no list and passed over", "List them, or read split all."
+)
+OTHER = declare(
+    "voc-other-file",
+    "note",
+    "files are neither annotation files nor pictures that are read, and are passed over",
+    "Convert those that are pictures to JPEG or PNG.",
+)
+
+_SAID = {
+    BARE: "it has no annotation file",
+    UNLABELLED: "it has no annotation file",
+    UNLISTED: "no list names it",
+    OTHER: "it is neither an annotation file nor a picture that is read",
+}
+
+
+class Files:
+    """The files of a place, each annotation file read once, and what is wrong with them.
+
+    faults: what stops the loader, each with the class of the exception.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.found = scan(place)
+        self.faults: list[tuple[Finding, type[UserError]]] = []
+        self._read: dict[Path, Annotation | UserError] = {}
+        self.pictures, self.left = match(self.found)
+        self._match_what_files_say()
+        self.names = Names([*self.found.annotations, *self.left], place.home.resolve().name)
+
+    def path(self, name: str) -> Path:
+        """The annotation file of a picture, whether it is there or not."""
+        return self.place.annotations / self.found.annotations.get(name, f"{name}.xml")
+
+    def annotation(self, path: Path) -> Annotation | UserError:
+        """What a file says, or what is wrong with it."""
+        if path not in self._read:
+            try:
+                self._read[path] = read_annotation(path)
+            except UserError as error:
+                self._read[path] = error
+        return self._read[path]
+
+    def fault(
+        self, kind: str, text: str, picture: str = "", record: str = "", error: type[UserError] = UserError
+    ) -> None:
+        """Keep what stops the loader."""
+        self.faults.append((Finding(kind, text, picture, record), error))
+
+    def file(self, name: str, said: str) -> str:
+        """The picture of an annotation file, below the root of the pictures.
+
+        A likely name where there is none; "", and a fault, where several come into question.
+        """
+        files = self.pictures.get(name, [])
+        if len(files) > 1:
+            alike = [file for file in files if os.path.basename(file) == os.path.basename(plain(said))]
+            if not alike:
+                what = " and ".join(os.path.basename(file) for file in sorted(files))
+                text = f"{what} in {self.place.pictures} have its name; say which in <filename>, or delete the others"
+                self.fault(DOUBTFUL, f"{self.path(name)}: {text}", files[0], str(self.path(name)))
+                return ""
+            return alike[0]
+        if files:
+            return files[0]
+        suffix = os.path.splitext(plain(said))[1].lower()
+        return name if without_suffix(name) != name else name + (suffix if suffix in SUFFIXES else ".jpg")
+
+    def _match_what_files_say(self) -> None:
+        """Match annotation files without a picture of their name to what their <filename> says, or to other files."""
+        root = self.place.pictures
+        others = {p.relative_to(root).with_suffix("").as_posix(): p for p in self.found.others if root in p.parents}
+        by_file = {file: name for name, files in self.left.items() for file in files}
+        for name in self.found.annotations:
+            if name in self.pictures:
+                continue
+            one = self.annotation(self.path(name))
+            said = one.image.get("filename", "") if isinstance(one, Annotation) else ""
+            here = name[: -len(last_part(name))] + last_part(plain(said))
+            for file in (plain(said), here, *readings(said)):
+                if file in by_file and by_file[file] in self.left:
+                    self.pictures[name] = [file]
+                    del self.left[by_file[file]]
+                    break
+            else:
+                if name in others:  # of a format that may not be read: whoever looks at the pictures says so
+                    self.pictures[name] = [others[name].relative_to(root).as_posix()]
+                    self.found.others.remove(others[name])
+
+
+def split_names(files: Files, split: str, problems: Problems) -> list[str]:
+    """The names of a split's pictures; what the scan passes over is told."""
+    place, found, left = files.place, files.found, files.left
+    path = pick_list(place.home, split)
+    passed: list[str] = []
+    unlisted: list[str] = []
+    if path is None:
+        homes = {os.path.dirname(name) for name in found.annotations} if place.beside else set()
+        names = divided(place, split, [*found.annotations, *(name for name in left if os.path.dirname(name) in homes)])
+        # Where only the annotation files are divided into folders, pictures of other splits are no news.
+        whole = place.annotations in (place.every, place.home) or place.annotations.name == place.pictures.name
+        passed = [name for name in left if whole and os.path.dirname(name) not in homes]
+    else:
+        names = _listed(files, path, split)
+        if split != ALL:
+            passed, unlisted = _in_no_list(files)
+    bare = [name for name in names if name not in found.annotations]
+    for kind, root, some in (
+        (BARE, place.pictures, [left[name][0] for name in bare]),
+        (UNLABELLED, place.pictures, [left[name][0] for name in passed]),
+        (UNLISTED, place.annotations, [found.annotations[name] for name in unlisted]),
+        (OTHER, place.home, [path.relative_to(place.home).as_posix() for path in found.others]),
+    ):
+        what = KINDS[kind].what + (f", of {len(names)} in split {split!r}" if kind == BARE else "")
+
+        def example(row: int, kind: str = kind, root: Path = root, some: Sequence[str] = some) -> Finding:
+            path = str(root / some[row])
+            return Finding(kind, f"{path}: {_SAID[kind]}", some[row] if kind in (BARE, UNLABELLED) else "", path)
+
+        problems.several(named(root, len(some), what, some, "files"), range(len(some)), example)
+    return names
+
+
+def _listed(files: Files, path: Path, split: str) -> list[str]:
+    lines = read_lines(path)
+    if not lines:
+        raise UserError(f"{path}: this list of pictures is empty")
+    names = []
+    for line, name in zip(lines, files.names.meant(lines), strict=True):
+        if name:
+            names.append(name)
+        else:
+            files.fault(
+                LOST,
+                f"{files.place.annotations / without_suffix(plain(line))}.xml: there is no such annotation file, but "
+                f"split {split!r} names it in {path}, and no picture of that name in {files.place.pictures} either; "
+                "mend the list, or add the file",
+                record=str(path),
+                error=MissingFileError,
+            )
+    for name, count in Counter(names).items():
+        if count > 1:
+            files.fault(TWICE, f"{path}: {name!r} stands twice; a picture may be listed once", record=str(path))
+    return list(dict.fromkeys(names))
+
+
+def _in_no_list(files: Files) -> tuple[list[str], list[str]]:
+    """The pictures without annotation file, and the annotation files, that no list of the folder names."""
+    rest = {*files.found.annotations, *files.left}
+    for path in lists_of(files.place.home).values():
+        if not rest:
+            break
+        with suppress(UserError):  # whoever reads that split says what is wrong with its list
+            rest.difference_update(filter(None, files.names.meant(read_lines(path))))
+    return [name for name in files.left if name in rest], [name for name in files.found.annotations if name in rest]

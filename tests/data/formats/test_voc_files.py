@@ -1,0 +1,148 @@
+"""What a scan of a folder passes over is said, and which picture goes with which annotation file."""
+
+import pytest
+from helpers.voc import picture, thing, write_xml
+
+from detector.data.formats.voc import read
+from detector.data.problems import KINDS, Problems
+from detector.errors import UserError
+
+X = [thing("x", (1, 1, 5, 5))]
+
+
+def scanned(folder, split):
+    """Ids, and lines and findings of the scan."""
+    problems = Problems(everything=True)
+    index = read(folder, split, problems=problems)
+    return index, problems.lines, [(one.kind, one.record) for one in problems.findings]
+
+
+def test_files_that_no_list_names_are_counted(voc):
+    for name in "abcd":
+        voc.add(name, X)
+    picture(voc.pictures / "bare.png")
+    picture(voc.pictures / "listed.png")
+    voc.split("train", "a")
+    voc.split("val", "b", "listed")
+    index, lines, found = scanned(voc.folder, "train")
+    assert index.image_ids.tolist() == ["a"]
+    assert lines == [
+        f"{voc.pictures}: 1 pictures without an annotation file are passed over (files: bare.png)",
+        f"{voc.annotations}: 2 annotation files are named by no list and passed over (files: c.xml, d.xml)",
+    ]
+    assert found == [
+        ("voc-passed-picture", str(voc.pictures / "bare.png")),
+        ("voc-unlisted", str(voc.annotations / "c.xml")),
+        ("voc-unlisted", str(voc.annotations / "d.xml")),
+    ]
+    index, lines, _ = scanned(voc.folder, "all")
+    assert len(index) == 4
+    assert lines == [
+        f"{voc.pictures}: 2 pictures without an annotation file are passed over (files: bare.png, listed.png)"
+    ]
+    (voc.folder / "ImageSets" / "Main" / "other.txt").write_bytes(b"\xff")  # whoever reads that split says so
+    assert len(scanned(voc.folder, "train")[1]) == 2
+
+
+def test_pictures_without_annotations_that_a_list_names_have_no_objects(voc):
+    voc.add("a", X)
+    picture(voc.pictures / "b.png", (30, 50))
+    voc.split("train", "b.png", "a")
+    index, lines, found = scanned(voc.folder, "train")
+    assert index.image_ids.tolist() == ["b", "a"]
+    assert index.num_boxes().tolist() == [0, 1]
+    assert (index.size(0), index.file_names[0]) == ((30, 50), "b.png")
+    assert lines == [
+        f"{voc.pictures}: 1 pictures without an annotation file count as pictures without objects, of 2 in split "
+        "'train' (files: b.png)"
+    ]
+    assert found == [("voc-without-xml", str(voc.pictures / "b.png"))]
+
+
+def test_pictures_without_annotations_beside_those_of_others_have_no_objects(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("a", "b", "elsewhere/c"):
+        picture(tmp_path / f"{name}.png")
+    write_xml(tmp_path / "a.xml")
+    index, lines, _ = scanned(tmp_path, "all")
+    assert index.image_ids.tolist() == ["a", "b"]
+    assert index.num_boxes().tolist() == [1, 0]
+    assert ["b.png" in lines[0], "elsewhere/c.png" in lines[1], len(lines)] == [True, True, 2]
+
+
+def test_files_of_other_kinds_are_counted_but_for_texts(voc):
+    voc.add("a", X)
+    for name in ("b.gif", "c.heic", "notes.txt", "list.json", ".hidden.gif"):
+        (voc.pictures / name).write_bytes(b"?")
+    (voc.annotations / "mask.png").write_bytes(b"?")
+    _, lines, found = scanned(voc.folder, "all")
+    assert lines == [
+        f"{voc.folder}: 3 files are neither annotation files nor pictures that are read, and are passed over (files: "
+        "Annotations/mask.png, JPEGImages/b.gif, JPEGImages/c.heic)"
+    ]
+    assert found[1] == ("voc-other-file", str(voc.pictures / "b.gif"))
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".JPE", ".dib", ".gif", ".heic"])
+def test_a_picture_of_any_suffix_goes_with_its_annotation_file(voc, suffix):
+    voc.add("a", X, suffix=None)
+    (voc.pictures / f"a{suffix}").write_bytes(b"?")
+    index, lines, _ = scanned(voc.folder, "all")
+    assert (index.file_names.tolist(), lines) == ([f"a{suffix}"], [])  # whoever looks at it says if it can be read
+
+
+def test_a_missing_picture_gets_a_likely_name(voc):
+    voc.add("a", X, suffix=None, filename="C:\\photos\\A.PNG")
+    voc.add("b", X, suffix=None, filename="../../etc/passwd")
+    voc.add("c.jpg", X, suffix=None)
+    assert read(voc.folder, "all").file_names.tolist() == ["a.png", "b.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize("said", ["1.png", "D:\\set\\1.png", "/home/me/1.png", "JPEGImages/1.png", "./1.png"])
+@pytest.mark.parametrize("home", ["", "cam1/"])
+def test_what_filename_says_may_be_a_path_of_another_machine(tmp_path, said, home):
+    for place in ("JPEGImages", "Annotations"):
+        (tmp_path / place / home).mkdir(parents=True)
+    picture(tmp_path / "JPEGImages" / f"{home}1.png")
+    text = f"<annotation><filename>{said}</filename></annotation>"
+    (tmp_path / "Annotations" / f"{home}other.xml").write_text(text)
+    assert read(tmp_path).file_names.tolist() == [f"{home}1.png"]
+    text = text.replace("1.png", "cam2/1.png")
+    (tmp_path / "Annotations" / f"{home}other.xml").write_text(text)
+    (tmp_path / "JPEGImages" / "cam2").mkdir()
+    picture(tmp_path / "JPEGImages" / "cam2" / "1.png")
+    (tmp_path / "JPEGImages" / f"{home}1.png").unlink()
+    assert read(tmp_path).file_names.tolist() == ["cam2/1.png"]
+
+
+def test_what_filename_says_is_not_another_files_picture(voc):
+    voc.add("a", X, filename="b.png")
+    voc.add("c", X, suffix=None, filename="a.png")  # left over from a copy
+    voc.add("e", X, suffix=None, filename="C:\\photos\\d.png")
+    picture(voc.pictures / "d.png")
+    voc.add("f", X, suffix=None, filename="d.png")
+    assert read(voc.folder, "all").file_names.tolist() == ["a.png", "c.png", "d.png", "f.png"]
+
+
+def test_all_that_is_broken_is_found_in_one_pass(voc):
+    voc.add("a", [thing("x", (1, "wide", 5, 5)), *X, thing("", (1, 1, 5, 5))])
+    voc.add("b", X)
+    (voc.annotations / "c.xml").write_text("<annotation>")
+    voc.add("d", X, filename="e.png")
+    picture(voc.pictures / "d.bmp")
+    voc.add("f", X, written_size=("tall", 3))
+    voc.split("train", "a", "b", "c", "lost", "d", "b.png", "f")
+    index, _, found = scanned(voc.folder, "train")
+    assert (index.image_ids.tolist(), len(index.labels)) == (["a", "b"], 2)
+    assert found == [
+        ("voc-lost-name", str(voc.folder / "ImageSets/Main/train.txt")),
+        ("voc-listed-twice", str(voc.folder / "ImageSets/Main/train.txt")),
+        ("voc-object", str(voc.annotations / "a.xml#1")),
+        ("voc-object", str(voc.annotations / "a.xml#3")),
+        ("voc-file", str(voc.annotations / "c.xml")),
+        ("voc-two-pictures", str(voc.annotations / "d.xml")),
+        ("voc-file", str(voc.annotations / "f.xml")),
+    ]
+    assert {KINDS[kind].severity for kind, _ in found} == {"error"}
+    with pytest.raises(UserError, match=r"lost\.xml: .* \(and 6 more: `detector check voc:.*cells:train` lists them\)"):
+        read(voc.folder, "train")
