@@ -126,10 +126,14 @@ def other_units(parts: Sequence[Part]) -> list[Finding]:
 
 
 def one_pixel(parts: Sequence[Part]) -> list[Finding]:
-    """Boxes with a side of one pixel or less; none where most are so, which has another reason, such as fractions."""
+    """Boxes with a side of one pixel or less; none where most are so, which has another reason, such as fractions.
+
+    Of VOC's the reader tells.
+    """
 
     def chosen(part: Part) -> np.ndarray:
         flat = part.objects & (part.index.boxes_xywh[:, 2:] <= 1).any(1)
-        return flat if 2 * flat.sum() <= part.objects.sum() else np.zeros_like(flat)
+        told = part.index.kind == "voc" or 2 * flat.sum() > part.objects.sum()
+        return np.zeros_like(flat) if told else flat
 
     return _each(ONE_PIXEL, parts, chosen, "is one pixel wide or high, or less")

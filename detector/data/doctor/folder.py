@@ -76,14 +76,20 @@ def _yolo(folder: Path) -> list[str]:
 
 
 def _voc(folder: Path) -> Iterator[str]:
-    if any((folder / name).is_dir() for name in ANNOTATIONS) and any((folder / name).is_dir() for name in PICTURES):
-        lists = {path.stem for path in (folder / LISTS).glob("*.txt")}
-        names = next((names for names in SPLITS if names[0] in lists), ())
-        yield from (f"voc:{folder}:{split}" for split in [name for name in names if name in lists] or [ALL])
-        return
+    """Folders with a folder of pictures and one of annotations, and others that hold XML files; not within each other."""
+    found: list[Path] = []
     for place in _folders(folder):
-        if any(path.suffix.lower() == ".xml" and path.is_file() for path in place.iterdir()):
+        if any(place.is_relative_to(one) for one in found):
+            continue
+        if all(any((place / name).is_dir() for name in names) for names in (ANNOTATIONS, PICTURES)):
+            lists = {path.stem for path in (place / LISTS).glob("*.txt")}
+            names = next((names for names in SPLITS if names[0] in lists), ())
+            yield from (f"voc:{place}:{split}" for split in [name for name in names if name in lists] or [ALL])
+        elif any(path.suffix.lower() == ".xml" and path.is_file() for path in place.iterdir()):
             yield f"voc:{place}:{ALL}"
+        else:
+            continue
+        found.append(place)
 
 
 def _coco(folder: Path) -> tuple[list[str], list[Finding]]:

@@ -72,6 +72,14 @@ def test_the_splits_of_voc_that_share_no_picture(tmp_path, lists, splits):
     assert entries("cells", tmp_path) == [f"voc:{tmp_path / 'cells'}:{split}" for split in splits]
 
 
+def test_folders_of_voc_in_a_folder(tmp_path):
+    for part in ("train", "val"):
+        for name in ("JPEGImages", "Annotations"):
+            (tmp_path / part / name).mkdir(parents=True)
+        (tmp_path / part / "Annotations" / "1.xml").write_text("<annotation/>")
+    assert entries(str(tmp_path), ".") == [f"voc:{tmp_path / part}:all" for part in ("train", "val")]
+
+
 def test_xml_files_beside_pictures(tmp_path):
     for place in ("train", "valid"):
         (tmp_path / place).mkdir()
