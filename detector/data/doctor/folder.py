@@ -76,7 +76,7 @@ def _yolo(folder: Path) -> list[str]:
 
 
 def _voc(folder: Path) -> Iterator[str]:
-    """Folders with a folder of pictures and one of annotations, and others that hold XML files; not within each other."""
+    """Folders with a folder of pictures and one of annotations, and others with XML files; none within another."""
     found: list[Path] = []
     for place in _folders(folder):
         if any(place.is_relative_to(one) for one in found):
