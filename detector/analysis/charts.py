@@ -45,12 +45,12 @@ def save_layer_chart(path: Path, series: Mapping[str, Mapping[str, float]]) -> N
     """
     longest = max(len(values) for values in series.values())
     width = min(max(7.0, 0.13 * longest + 4), 18)
-    figure = _figure(width, 4.6, "constrained")
+    figure = new_figure(width, 4.6, "constrained")
     axes = figure.subplots()
     for i, (name, values) in enumerate(series.items()):
         # broken lines and hollow markers let an equal line below show through
         axes.plot(
-            range(1, len(values) + 1), [*values.values()], label=_plain(name), color=COLORS[i % len(COLORS)],
+            range(1, len(values) + 1), [*values.values()], label=plain(name), color=COLORS[i % len(COLORS)],
             linestyle=DASHES[i % len(DASHES)], linewidth=1.2, marker=MARKERS[i % len(MARKERS)],
             markersize=3 + i % 2, markerfacecolor="none" if i % 2 else None,
         )  # fmt: skip
@@ -66,7 +66,7 @@ def save_layer_chart(path: Path, series: Mapping[str, Mapping[str, float]]) -> N
     # so many columns as have room, a letter taking about 0.09 inches
     ncols = max(1, int((width - 1) / (0.09 * max(map(len, series)) + 0.5)))
     figure.legend(loc="outside lower center", ncols=min(len(series), ncols), frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def save_matrix_chart(path: Path, title: str, matrices: Mapping[str, np.ndarray]) -> None:
@@ -79,7 +79,7 @@ def save_matrix_chart(path: Path, title: str, matrices: Mapping[str, np.ndarray]
     rows = -(-len(matrices) // columns)
     # inches; a filter gets a pixel where there are not too many
     side = min(max(3.6, max(len(matrix) for matrix in matrices.values()) / DPI + 0.7), 7.5)
-    figure = _figure(side * columns + 1.0, side * rows + 0.3, "constrained")
+    figure = new_figure(side * columns + 1.0, side * rows + 0.3, "constrained")
     grid = [*figure.subplots(rows, columns, squeeze=False).flat]
     limit = max(_largest_off_diagonal(matrix) for matrix in matrices.values()) or 1.0
     for axes, (name, matrix) in zip(grid, matrices.items(), strict=False):
@@ -89,15 +89,15 @@ def save_matrix_chart(path: Path, title: str, matrices: Mapping[str, np.ndarray]
         shown = axes.imshow(
             np.clip(matrix, -limit, limit), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation=smoothing
         )
-        axes.set_title(_plain(fill(name, round(10 * side))), fontsize="medium")
+        axes.set_title(plain(fill(name, round(10 * side))), fontsize="medium")
         axes.set_xlabel("filter")
         axes.set_ylabel("filter")
         axes.locator_params(integer=True)
     for axes in grid[len(matrices) :]:
         axes.remove()
     figure.colorbar(shown, ax=figure.axes, label="correlation", extend="both" if limit < 1 else "neither")
-    figure.suptitle(_plain(title))
-    _save(figure, path)
+    figure.suptitle(plain(title))
+    save_figure(figure, path)
 
 
 def save_maps_chart(path: Path, title: str, image: np.ndarray, panels: Sequence[MapPanel]) -> None:
@@ -115,13 +115,13 @@ def save_maps_chart(path: Path, title: str, image: np.ndarray, panels: Sequence[
     tall = [cell * p.maps.shape[2] / p.maps.shape[3] * len(p.channels) for p in panels]
     widest = max(cell * columns + 0.9, 0.09 * max(len(panel.title) for panel in panels), 6.0)
     width, height = left + widest, head + picture + sum(tall) + gap * len(panels) + 0.15
-    figure = _figure(width, height, None)
+    figure = new_figure(width, height, None)
 
     def place(x: float, y: float, w: float, h: float) -> "Axes":
         """Axes of w times h inches, x from the left and y from the top."""
         return figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
 
-    figure.text(left / width, 1 - 0.15 / height, _plain(title), va="top", fontsize="large")
+    figure.text(left / width, 1 - 0.15 / height, plain(title), va="top", fontsize="large")
     wide = min(picture * image.shape[1] / image.shape[0], 3.5)
     top = place(left, head, wide, picture)
     top.imshow(image)
@@ -138,12 +138,12 @@ def save_maps_chart(path: Path, title: str, image: np.ndarray, panels: Sequence[
     figure.colorbar(shown, cax=scale, orientation="horizontal", ticks=[0, 1])
     scale.set_xticklabels(["smallest", "largest"], fontsize="small")
     scale.set_title("value in its row", fontsize="small")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _label_panel(axes: "Axes", panel: MapPanel) -> None:
     """Title, number of each row and column, passes above the columns, correlations behind the rows."""
-    axes.set_title(_plain(panel.title), loc="left", fontsize="medium", pad=30)
+    axes.set_title(plain(panel.title), loc="left", fontsize="medium", pad=30)
     axes.xaxis.tick_top()
     axes.set_xticks(np.arange(len(panel.steps)) + 0.5, [str(block) for _, block in panel.steps])
     axes.set_yticks(np.arange(len(panel.channels)) + 0.5, [f"channel {channel}" for channel in panel.channels])
@@ -194,12 +194,12 @@ def _largest_off_diagonal(matrix: np.ndarray) -> float:
     return float(np.nanmax(np.abs(matrix) * ~np.eye(len(matrix), dtype=bool)))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A text that is shown as it is: a pair of dollar signs would make it a formula."""
     return text.replace("$", r"\$")
 
 
-def _figure(width: float, height: float, layout: Literal["constrained"] | None) -> "Figure":
+def new_figure(width: float, height: float, layout: Literal["constrained"] | None) -> "Figure":
     """An empty picture of so many inches, apart from any display or global state."""
     try:
         from matplotlib.figure import Figure
@@ -208,7 +208,8 @@ def _figure(width: float, height: float, layout: Literal["constrained"] | None) 
     return Figure(figsize=(width, height), dpi=DPI, layout=layout)
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Writes a figure as PNG, and makes its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.draw_without_rendering()  # settles the ticks, for whose labels the layout then makes room
     figure.savefig(path, format="png")

@@ -5,6 +5,7 @@ No module here imports torch before its work begins, so that `--help` and a mist
 
 VERBS = {
     "train": "train",
+    "check": "check",
     "plan": "plan",
     "test": "test",
     "predict": "predict",

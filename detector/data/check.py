@@ -7,17 +7,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from PIL import Image
-
 from detector.console import progress
 from detector.data.dataset import CocoDetection, JoinedDataset
-from detector.data.endings import JPEG, JPEG_END, PNG, PNG_END, has_end
-from detector.data.headers import MAX_PIXELS, ORIENTATION, TURNED, declared_size
-from detector.data.images import other_size, read_rgb, too_large
 from detector.data.known import Known
+from detector.data.look import UNENDED, Look, look_at_file, reason
 from detector.data.missing import lost_text
 from detector.errors import UserError
-from detector.structures import Size
 
 _log = logging.getLogger("detector")
 
@@ -25,22 +20,8 @@ NAMED = 20  # pictures that a message lists by name
 
 _THREADS = 16  # on a disk of the network they wait side by side; on a local one they cost and save little
 _CHUNK = 256  # pictures a task of the pool
-_HEADS = (1 << 12, 1 << 18)  # bytes in which the size of a picture is looked for, before the whole file
-_TAIL = 64  # bytes in which its end is, unless something stands behind it
-_ENDS = {JPEG: JPEG_END, PNG: PNG_END}
 
-_PLAIN = {"BMP", "PPM", "TIFF", "WEBP"}
-"""Formats of which Pillow reads the header and OpenCV the picture."""
-
-_UNENDED = "lacks only its end marker"
 _MISSING = "there is no such picture"
-
-
-class Look(NamedTuple):
-    """What was found of a picture; fault: what is wrong, or ""; usable: whether it can be read in spite of it."""
-
-    fault: str = ""
-    usable: bool = True
 
 
 class Found(NamedTuple):
@@ -162,13 +143,13 @@ def _look_at_some(dataset: CocoDetection, known: Known, items: Sequence[int]) ->
             looks[item] = Look(_MISSING, usable=False)
             continue
         except (OSError, ValueError) as error:  # ValueError: no name that a file can have
-            looks[item] = Look(_reason(error), usable=False)
+            looks[item] = Look(reason(error), usable=False)
             continue
         if not stat.S_ISREG(state.st_mode):  # to open a pipe would wait for ever
             looks[item] = Look("it is no file", usable=False)
         elif (endless := known.endless(item, state.st_size, state.st_mtime_ns)) is not None:
             if endless:
-                looks[item] = Look(_UNENDED)
+                looks[item] = Look(UNENDED)
         else:
             opened += 1
             look = look_at_file(path, state.st_size, dataset.size(item))
@@ -177,70 +158,6 @@ def _look_at_some(dataset: CocoDetection, known: Known, items: Sequence[int]) ->
             if look.usable:
                 known.note(item, state.st_size, state.st_mtime_ns, bool(look.fault))
     return looks, opened
-
-
-def look_at_file(path: str, length: int, size: Size) -> Look:
-    """Whether a picture file of so many bytes has this size (height, width) and an end.
-
-    Little of it is read, unless something is wrong: then it is decoded as training would.
-    """
-    try:
-        with open(path, "rb", buffering=0) as file:
-            head = file.read(_HEADS[0])
-            start = next((start for start in _ENDS if head.startswith(start)), b"")
-            declared = declared_size(head) if start else None
-            if start and not declared:
-                for more in (_HEADS[1], length):
-                    head += file.read(max(more - len(head), 0))
-                    if declared := declared_size(head):
-                        break
-            if declared and declared != size and not (declared[::-1] == size and _is_turned(path)):
-                return Look(other_size(declared, size), usable=False)
-            if declared and declared[0] * declared[1] > MAX_PIXELS:
-                return Look(too_large(declared), usable=False)
-            if declared:
-                file.seek(max(length - _TAIL, 0))
-                if _ENDS[start] in file.read(_TAIL):
-                    return Look()
-                file.seek(0)
-                if has_end(file.read()):
-                    return Look()
-        if not start and _plain_size(path) == size:
-            return Look()
-    except (OSError, ValueError) as error:
-        return Look(_reason(error), usable=False)
-    return _decode(path, size)
-
-
-def _decode(path: str, size: Size) -> Look:
-    """What reading a picture says of it: the last word."""
-    try:
-        read_rgb(path, size)
-        with open(path, "rb") as file:
-            return Look("" if has_end(file.read()) else _UNENDED)
-    except UserError as error:
-        return Look(str(error).removeprefix(f"{path}: "), usable=False)
-    except OSError as error:
-        return Look(_reason(error), usable=False)
-
-
-def _is_turned(path: str) -> bool:
-    """Whether the EXIF tag says that height and width are to be swapped."""
-    with Image.open(path) as image:
-        return image.getexif().get(ORIENTATION) in TURNED
-
-
-def _plain_size(path: str) -> Size | None:
-    """(height, width) in the header of a file of other formats, None where Pillow cannot say."""
-    try:
-        with Image.open(path) as image:
-            return (image.height, image.width) if image.format in _PLAIN else None
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return None
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return f"it cannot be opened: {getattr(error, 'strerror', None) or error}"
 
 
 def _path(dataset: CocoDetection, item: int) -> str:

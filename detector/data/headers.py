@@ -60,7 +60,7 @@ def upright_size(data: bytes) -> "Size | None":
 
 
 def orientation(data: bytes) -> int:
-    """The value of the EXIF tag in a JPEG, PNG or TIFF, 1 where there is none."""
+    """The value of the EXIF tag in a JPEG, PNG or TIFF, 1 (upright) where there is none."""
     if data.startswith(b"\xff\xd8"):
         at = data.find(b"Exif\0\0")
         at = at + 6 if at >= 4 and data[at - 4 : at - 2] == b"\xff\xe1" else -1

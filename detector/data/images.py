@@ -1,6 +1,7 @@
 """Picture files to 8-bit RGB, upright in the way their annotations expect."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -8,10 +9,12 @@ import numpy as np
 from detector.data import headers
 from detector.data.endings import completed, has_end
 from detector.errors import MissingFileError, UserError
-from detector.structures import Size
+
+if TYPE_CHECKING:  # without torch
+    from detector.structures import Size
 
 
-def read_rgb(path: str | Path, expected: Size | None = None, upright: bool = False) -> np.ndarray:
+def read_rgb(path: str | Path, expected: "Size | None" = None, upright: bool = False) -> np.ndarray:
     """The picture as uint8 [H, W, 3] RGB, whatever its channels and bit depth.
 
     expected: (height, width) of the annotation file. The picture is turned by its EXIF tag only if that is how it gets
@@ -44,7 +47,7 @@ def read_rgb(path: str | Path, expected: Size | None = None, upright: bool = Fal
     raise UserError(f"{path}: {other_size((image.shape[0], image.shape[1]), expected)}")
 
 
-def _check_declared(path: Path, data: bytes, expected: Size | None) -> None:
+def _check_declared(path: Path, data: bytes, expected: "Size | None") -> None:
     """Refuse a picture for the size in its header: a small file may declare one that takes gigabytes to decode."""
     try:
         declared = headers.declared_size(data)
@@ -59,7 +62,7 @@ def _check_declared(path: Path, data: bytes, expected: Size | None) -> None:
         raise UserError(f"{path}: {too_large(declared)}")
 
 
-def too_large(size: Size) -> str:
+def too_large(size: "Size") -> str:
     """What is said of a picture that is not decoded, as it is larger than `headers.MAX_PIXELS`."""
     return (
         f"the picture is {size[1]} wide and {size[0]} high, more than {headers.MAX_PIXELS} pixels; cut it into smaller "
@@ -67,7 +70,7 @@ def too_large(size: Size) -> str:
     )
 
 
-def other_size(found: Size, expected: Size) -> str:
+def other_size(found: "Size", expected: "Size") -> str:
     """What is said of a picture that has not the size in its annotation file."""
     return (
         f"the picture is {found[1]} wide and {found[0]} high, its annotation file says {expected[1]} wide and "

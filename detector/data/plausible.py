@@ -21,7 +21,7 @@ TWICE = declare(
 SHARED = declare(
     "file-in-both",
     "error",
-    "pictures of the training are in the test too",
+    "pictures are in two data sets, such as the training and the test",
     "Take them out of one: measures on pictures that were trained on say little.",
 )
 FRACTIONS = declare(

@@ -18,13 +18,13 @@ LAYERS = ["conv1", *(f"layer{i}.{j}.conv{k}" for i in (1, 2, 3, 4) for j in rang
 def figures(monkeypatch):
     """Every figure that is saved, to look inside; the files are written as well."""
     pytest.importorskip("matplotlib")
-    seen, save = [], charts._save
+    seen, save = [], charts.save_figure
 
     def keep(figure, path):
         save(figure, path)
         seen.append(figure)
 
-    monkeypatch.setattr(charts, "_save", keep)
+    monkeypatch.setattr(charts, "save_figure", keep)
     return seen
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from detector.config import load_config
-from detector.data import check, headers
+from detector.data import check, headers, look
 from detector.data.catalog import load_dataset
 from detector.data.check import check_tests, check_training, look_at
 from detector.data.dataset import CocoDetection, JoinedDataset
@@ -139,13 +139,13 @@ def exif(orientation):
 
 @pytest.mark.parametrize(("orientation", "good"), [(1, False), (3, False), (6, True), (8, True)])
 def test_a_turn_by_the_tag_is_allowed_as_training_allows_it(one_jpeg, orientation, good, monkeypatch):
-    monkeypatch.setattr(check, "read_rgb", lambda *_: pytest.fail("nothing needs to be decoded"))
+    monkeypatch.setattr(look, "read_rgb", lambda *_: pytest.fail("nothing needs to be decoded"))
     dataset = one_jpeg(jpeg(exif=exif(orientation)), (30, 20))
     assert bool(faults(dataset)) is not good
 
 
 def test_a_long_header_and_bytes_behind_the_end_do_no_harm(one_jpeg, monkeypatch):
-    monkeypatch.setattr(check, "read_rgb", lambda *_: pytest.fail("nothing needs to be decoded"))
+    monkeypatch.setattr(look, "read_rgb", lambda *_: pytest.fail("nothing needs to be decoded"))
     data = jpeg()
     comment = b"\xff\xfe\xff\xff" + bytes(65533)
     for number in (1, 5):  # more than is read at first, and at second
@@ -179,7 +179,7 @@ def test_that_an_end_is_missing_is_not_forgotten_when_another_picture_changes(si
 
 
 def test_a_huge_declared_size_is_refused_without_decoding(one_jpeg, monkeypatch):
-    monkeypatch.setattr(check, "read_rgb", lambda *_: pytest.fail("it must not be decoded"))
+    monkeypatch.setattr(look, "read_rgb", lambda *_: pytest.fail("it must not be decoded"))
     data = jpeg()
     frame = data.index(b"\xff\xc0")
     huge = data[: frame + 5] + b"\x7d\x00\x7d\x00" + data[frame + 9 :]
@@ -325,7 +325,7 @@ def test_a_picture_larger_than_any_that_is_decoded_is_found_before_the_first_ste
     for item in range(2):
         save(dataset.folder / f"{item + 1}.{kind}", (20, 30 + item))
         rename(dataset, item, f"{item + 1}.{kind}")
-    for module in (check, headers):
+    for module in (look, headers):
         monkeypatch.setattr(module, "MAX_PIXELS", 600)
     with pytest.raises(UserError, match=rf"1 of 2 pictures .*\n.*2\.{kind}: the picture is 31 wide and 20 high, more"):
         check_tests({"a": dataset}, "stop")

@@ -1,0 +1,118 @@
+"""What is wrong with the classes: their names, and where they have objects."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+
+from detector.data.doctor.part import Part
+from detector.data.problems import Finding, declare
+
+UNUSED = declare(
+    "class-unused",
+    "warning",
+    "classes have no object",
+    "Take them out of the list, or find out where their objects are: a detector gets an output for each.",
+)
+SINGLE = declare(
+    "class-with-one-object", "warning", "classes have a single object", "Label more of them, or take the class out."
+)
+ALIKE = declare(
+    "class-names-alike",
+    "warning",
+    "classes have nearly the name of another one",
+    "Give all their objects one name, if they are the same.",
+)
+ONE_SIDED = declare(
+    "class-missing-in-a-set",
+    "warning",
+    "classes have objects in some of the data sets and none in another one",
+    "Divide the pictures anew: such classes are trained and not measured, or the other way round.",
+)
+
+
+def counts(parts: Sequence[Part]) -> dict[str, list[int]]:
+    """Class -> its objects in each of the data sets, classes in the order of the first set that has them."""
+    found: dict[str, list[int]] = {}
+    for number, part in enumerate(parts):
+        labels = part.index.labels[part.objects]
+        for name, count in zip(part.index.classes, np.bincount(labels, minlength=len(part.index.classes)), strict=True):
+            found.setdefault(name, [0] * len(parts))[number] += int(count)
+    return found
+
+
+def _where(parts: Sequence[Part]) -> str:
+    return ", ".join(dict.fromkeys(str(part.index.path) for part in parts))
+
+
+def unused(parts: Sequence[Part]) -> list[Finding]:
+    """Classes without an object in any of the data sets."""
+    some = [part for part in parts if part.objects.any()]  # files without annotations, as of a test, say nothing
+    if not some:
+        return []
+    return [
+        Finding(UNUSED, f"{_where(some)}: class {name!r} has no object", record=f"class {name!r}")
+        for name, numbers in counts(some).items()
+        if not any(numbers)
+    ]
+
+
+def single(parts: Sequence[Part]) -> list[Finding]:
+    """Classes with one object in all data sets together: its record and box."""
+    found = []
+    for name, numbers in counts(parts).items():
+        if sum(numbers) == 1:
+            part = parts[numbers.index(1)]
+            label = part.index.classes.index(name)
+            row = int(np.flatnonzero(part.objects & (part.index.labels == label))[0])
+            found.append(part.on_box(SINGLE, row, f"is the only one of class {name!r}"))
+    return found
+
+
+def plain(name: str) -> str:
+    """A name without what people write differently: case, spaces, hyphens and underscores, forms of a letter."""
+    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _forms(name: str) -> set[str]:
+    """A plain name and its plural."""
+    if name.endswith("ss") or len(name) < 3 or not name[-1].isalpha():  # "glasses" are not several of "glass"
+        return {name}
+    if re.search(r"[^aeiou]y$", name):
+        return {name, f"{name[:-1]}ies"}
+    return {name, f"{name}es" if re.search(r"(x|z|s|ch|sh)$", name) else f"{name}s"}
+
+
+def names_alike(parts: Sequence[Part]) -> list[Finding]:
+    """Names that differ by case, spaces or a plural only, or in nothing."""
+    found, before = [], dict[str, str]()
+    for part in parts:
+        for name in sorted({name for name in part.index.classes if part.index.classes.count(name) > 1}):
+            ids = [id_ for id_, one in zip(part.index.category_ids, part.index.classes, strict=True) if one == name]
+            text = f"{part.index.path}: {len(ids)} classes are called {name!r} (ids {', '.join(map(str, ids))})"
+            found.append(Finding(ALIKE, text, record=f"class {name!r}"))
+    for name in counts(parts):
+        forms = _forms(plain(name))
+        other = next((before[form] for form in sorted(forms) if form in before), None)
+        if other is None:
+            other = next((old for key, old in before.items() if plain(name) in _forms(key)), None)
+        if other is not None:
+            there = [part for part in parts if {name, other} & set(part.index.classes)]
+            text = f"{_where(there)}: class {name!r} has nearly the name of {other!r}"
+            found.append(Finding(ALIKE, text, record=f"class {name!r}"))
+        before.setdefault(plain(name), name)
+    return found
+
+
+def one_sided(parts: Sequence[Part]) -> list[Finding]:
+    """Classes with objects in some of the data sets only."""
+    some = [part for part in parts if part.objects.any()]
+    found = []
+    for name, numbers in counts(some).items():
+        lacking = [part.entry for part, number in zip(some, numbers, strict=True) if not number]
+        if lacking and sum(numbers) > 1:  # one object cannot be everywhere
+            there = ", ".join(f"{number} in {p.entry}" for p, number in zip(some, numbers, strict=True) if number)
+            text = f"class {name!r} has no object in {', '.join(lacking)} ({there})"
+            found.append(Finding(ONE_SIDED, text, record=f"class {name!r}"))
+    return found

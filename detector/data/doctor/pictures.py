@@ -1,0 +1,145 @@
+"""What is wrong with the pictures: one of them, or two that are the same."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from detector.data.catalog import Source
+from detector.data.doctor.alike import alike
+from detector.data.doctor.part import Part, apart
+from detector.data.names import leads_out
+from detector.data.plausible import SHARED, named_twice
+from detector.data.problems import Finding, declare
+
+OUTSIDE = declare(
+    "picture-outside-folder",
+    "error",
+    "pictures lie outside the folder of the pictures",
+    "Name files relative to it, or write DATASETS.ALLOW_OUTSIDE True if you trust the annotations.",
+)
+TWICE = declare(
+    "picture-twice",
+    "warning",
+    "pictures are copies of another one in their data set",
+    "Keep one of each: copies count twice in training, and with other boxes they contradict each other.",
+)
+LEAK = SHARED
+"""Copies of a picture are as bad as the picture itself."""
+
+ALIKE = declare(
+    "picture-alike",
+    "note",
+    "pictures look like another one in their data set",
+    "Look at some: frames of a video and augmented copies belong into the same split.",
+)
+LEAK_ALIKE = declare(
+    "picture-alike-in-two-sets",
+    "warning",
+    "pictures look like one in another data set",
+    "Look at some: copies that were saved anew, or neighbouring frames, make the test too easy.",
+)
+
+
+def faults(parts: Sequence[Part]) -> list[Finding]:
+    """Pictures that are missing or cannot be used, and those that viewers show otherwise."""
+    return [
+        part.on_image(kind, image, said)
+        for part in parts
+        if part.seen
+        for image, (kind, said) in sorted(part.seen.faults.items())
+    ]
+
+
+def outside(part: Part) -> np.ndarray:
+    """[N] bool: pictures whose names lead out of the folder."""
+    return np.array([leads_out(name) for name in part.index.file_names.tolist()], bool)
+
+
+def outside_folder(parts: Sequence[Part]) -> list[Finding]:
+    """Pictures whose names lead out of the folder."""
+    return [
+        part.on_image(OUTSIDE, image, f"{str(part.index.file_names[image])!r} leads out of {part.source.folder}")
+        for part in parts
+        for image in np.flatnonzero(outside(part)).tolist()
+    ]
+
+
+class _Pictures:
+    """The pictures of all data sets under consecutive places; several records of one file are one place.
+
+    part, image: of a place; same: places whose files have the same bytes have the same number.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+        self.part, self.image = list[int](), list[int]()
+        keys: list[object] = []
+        for number, part in enumerate(parts):
+            folder = os.path.realpath(part.source.folder)
+            paths: dict[str, int] = {}
+            for image, name in enumerate(part.index.file_names.tolist()):
+                paths.setdefault(os.path.normpath(os.path.join(folder, name)), image)
+            for path, image in paths.items():
+                digest = part.seen.digests[image].tobytes() if part.seen else b""
+                self.part.append(number)
+                self.image.append(image)
+                keys.append(digest if any(digest) else path)
+        numbers: dict[object, int] = {}
+        self.same = np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+
+    def finding(self, kind: str, place: int, verb: str, other: int) -> Finding:
+        """Of the picture at one place: what it does to that at another."""
+        there = self.parts[self.part[other]].path(self.image[other])
+        return self.parts[self.part[place]].on_image(kind, self.image[place], f"{self.name(place)} {verb} {there}")
+
+    def name(self, place: int) -> str:
+        """The file, relative to its folder."""
+        return str(self.parts[self.part[place]].index.file_names[self.image[place]])
+
+
+def copies(parts: Sequence[Part]) -> list[Finding]:
+    """Pictures that are there twice, by their bytes, or by their names where they were not read."""
+    pictures, found = _Pictures(parts), []
+    first: dict[tuple[int, int], int] = {}  # number, part -> place
+    for place, (number, part) in enumerate(zip(pictures.same.tolist(), pictures.part, strict=True)):
+        if (number, part) in first:
+            found.append(pictures.finding(TWICE, place, "has the same bytes as", first[number, part]))
+        first.setdefault((number, part), place)
+    for one, other in apart(parts):
+        for (number, part), place in first.items():
+            if part == other and (number, one) in first:
+                found.append(pictures.finding(LEAK, place, "is the same picture as", first[number, one]))
+    return found
+
+
+def several_records(parts: Sequence[Part]) -> list[Finding]:
+    """Pictures that several records name: of one data set, or of several that a config uses for the same."""
+    groups: dict[object, list[Source]] = {}
+    for place, part in enumerate(parts):
+        groups.setdefault(part.role or place, []).append(part.source)
+    return [finding for sources in groups.values() for finding in named_twice(sources)]
+
+
+def look_alikes(parts: Sequence[Part]) -> list[Finding]:
+    """Pictures that look alike and are no copies; of each the first that it looks like, in its set and elsewhere."""
+    seen = [part.seen for part in parts if part.seen]
+    if len(seen) < len(parts):
+        return []
+    pictures, across = _Pictures(parts), set(apart(parts))
+    starts = np.cumsum([0, *(len(one.hashes) for one in seen)])
+    places = np.array([starts[p] + i for p, i in zip(pictures.part, pictures.image, strict=True)], np.int64)
+    hashes, thumbs, decoded = (
+        np.concatenate([getattr(one, field) for one in seen])[places] for field in ("hashes", "thumbs", "decoded")
+    )
+    known = np.flatnonzero(decoded)
+    found, told = [], set()
+    for one, other in known[alike(hashes[known], thumbs[known])].tolist():
+        if pictures.same[one] == pictures.same[other]:
+            continue
+        pair = pictures.part[one], pictures.part[other]
+        kind = ALIKE if pair[0] == pair[1] else LEAK_ALIKE if pair in across else ""
+        if kind and (kind, other) not in told:
+            told.add((kind, other))
+            found.append(pictures.finding(kind, other, "looks like", one))
+    return found

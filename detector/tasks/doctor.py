@@ -1,0 +1,218 @@
+"""`detector check`: data sets are read, examined together, summed up, and copied without what is broken."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from yacs.config import CfgNode
+
+from detector.data.catalog import Source
+from detector.data.doctor import balance, mend
+from detector.data.doctor.balance import Numbers, Sides
+from detector.data.doctor.checks import CHECKS
+from detector.data.doctor.folder import entries_in
+from detector.data.doctor.part import Part, Role
+from detector.data.doctor.sets import Pictures, read_sets, with_pictures, without_crowds
+from detector.data.plausible import FRACTIONS, fractions
+from detector.data.problems import KINDS, Finding
+from detector.errors import UserError
+
+VERSION = 1
+"""Of the JSON document."""
+
+SEVERITIES = ("error", "warning", "note")
+
+SPLITS = ("train", "val", "valid", "trainval", "test")
+
+
+class Fix(NamedTuple):
+    """A cleaned copy. entry, written: the data set and its copy, as in DATASETS; done, lost: sentences."""
+
+    entry: str
+    written: str
+    done: list[str]
+    lost: list[str]
+
+
+class Diagnosis(NamedTuple):
+    """What was found.
+
+    parts: the data sets that could be read; findings: in the order of KINDS' severities, then as they were found;
+    sides, sides_from: how pictures are resized for the numbers, and what says so.
+    """
+
+    parts: list[Part]
+    findings: list[Finding]
+    sides: Sides
+    sides_from: str
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Kind -> number of findings, errors first."""
+        return dict(Counter(finding.kind for finding in self.findings))
+
+    def number(self, severity: str) -> int:
+        """Findings of a severity."""
+        return sum(KINDS[finding.kind].severity == severity for finding in self.findings)
+
+    @property
+    def numbers(self) -> list[Numbers]:
+        """Of each data set."""
+        return [balance.numbers(part, self.sides) for part in self.parts]
+
+
+def examine(
+    entries: Sequence[str], root: str | Path, pictures: Pictures = "all", cfg: CfgNode | None = None
+) -> Diagnosis:
+    """Reads and examines data sets, together.
+
+    entries: as in DATASETS, or folders, see `entries_in`; none: those of the config; pictures: how closely they are
+    looked at; cfg: of the detector that is meant to be trained, to say what its head can reach.
+    Raises ValueError where there are no entries.
+    """
+    named: list[tuple[str, Role]] = []
+    passed_over: list[Finding] = []
+    for entry in entries:
+        inside, others = entries_in(entry, root)
+        named += [(one, _role(one, cfg)) for one in inside]
+        passed_over += others
+    if not named and cfg is not None:
+        named = [*((entry, "train") for entry in cfg.DATASETS.TRAIN), *((entry, "test") for entry in cfg.DATASETS.TEST)]
+    if not named:
+        raise UserError("DATASETS.TRAIN and DATASETS.TEST are empty; name a data set")
+    parts, found = read_sets(named, root)
+    found += passed_over
+    if cfg is not None and cfg.DATASETS.CROWDS == "objects":
+        parts = [without_crowds(part) for part in parts]
+    parts = with_pictures(parts, pictures, cfg is not None and cfg.DATASETS.ALLOW_OUTSIDE)
+    sides, sides_from = _sides(cfg)
+    if parts:
+        for check in CHECKS:
+            found += check(parts)
+    if cfg is not None:
+        found += _reach(cfg, parts)
+    found.sort(key=lambda finding: SEVERITIES.index(KINDS[finding.kind].severity))
+    order = {kind: place for place, kind in enumerate(dict.fromkeys(finding.kind for finding in found))}
+    return Diagnosis(parts, sorted(found, key=lambda finding: order[finding.kind]), sides, sides_from)
+
+
+def _role(entry: str, cfg: CfgNode | None) -> Role:
+    if cfg is None or (entry in cfg.DATASETS.TRAIN) == (entry in cfg.DATASETS.TEST):
+        return ""
+    return "train" if entry in cfg.DATASETS.TRAIN else "test"
+
+
+def _sides(cfg: CfgNode | None) -> tuple[Sides, str]:
+    if cfg is None:
+        return Sides(), "the default; a config's with --config-file"
+    node = cfg.INPUT
+    return Sides(node.MIN_SIZE_TEST, node.MAX_SIZE_TEST, node.SQUARE_SIZE), "the config's INPUT"
+
+
+def _reach(cfg: CfgNode, parts: Sequence[Part]) -> list[Finding]:
+    """What the head of the config cannot reach, of what it is trained on."""
+    from detector.analysis.reach import reach
+    from detector.analysis.reach_findings import reach_findings
+
+    found, choice = list[Finding](), cfg.DATASETS.TRAIN_DIFFICULT
+    for part in parts:
+        if part.role != "test" and part.objects.any():
+            difficult = part.source.difficult if choice == "auto" else choice == "yes"
+            found += reach_findings(reach(cfg, part.index, difficult=difficult))
+    return found
+
+
+def fix(diagnosis: Diagnosis, folder: Path) -> list[Fix]:
+    """Writes a cleaned copy of each data set into `folder`, which is new or empty; of several, into a folder each.
+
+    Raises ValueError where the folder lies in that of a data set, holds something, or nothing is left to write.
+    """
+    from detector.data.convert import write_dataset
+
+    check_new(folder, [part.source for part in diagnosis.parts])
+    if not diagnosis.parts:
+        raise UserError("--fix: no data set could be read, so there is nothing to write")
+    mended = [mend.mend(part) for part in diagnosis.parts]
+    names, fixes = short_names(diagnosis.parts), []
+    for place, (part, (source, done)) in enumerate(zip(diagnosis.parts, mended, strict=True)):
+        there = folder if len(mended) == 1 else folder / names[place]
+        written = write_dataset(source, source.index.kind, there, _split(part))
+        fixes.append(Fix(part.entry, written.entry, done, list(written.losses)))
+    return fixes
+
+
+def check_new(folder: Path, sources: Sequence[Source] = ()) -> None:
+    """Raises ValueError for a folder that is not new or empty, or lies in that of a data set."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--fix {folder}: it is there already; name a new or empty folder")
+    for source in sources:
+        for place in (source.folder, source.index.path if source.index.path.is_dir() else source.folder):
+            if folder.resolve().is_relative_to(place.resolve()):
+                raise UserError(f"--fix {folder} lies in {place}, which stays as it is; name a folder elsewhere")
+
+
+def _split(part: Part) -> str:
+    """The split that a copy is: that of the entry, where it is named as splits are."""
+    said = part.entry.rpartition(":")[2] if part.index.kind != "coco" else part.role
+    return said if said in SPLITS else "train"
+
+
+def short_names(parts: Sequence[Part]) -> list[str]:
+    """The names of data sets, with their place where others have the same."""
+    names = [part.source.name for part in parts]
+    return [name if names.count(name) == 1 else f"{name}_{place}" for place, name in enumerate(names, start=1)]
+
+
+def not_mended(diagnosis: Diagnosis) -> list[str]:
+    """The kinds that were found and are in the cleaned copies too."""
+    partly = any(fractions(part.index) and not mend.are_fractions(part.index) for part in diagnosis.parts)
+    return [
+        kind
+        for kind in diagnosis.counts
+        if kind in mend.STAYS or kind.startswith("reach-") or (kind == FRACTIONS and partly)
+    ]
+
+
+def left_out(diagnosis: Diagnosis) -> list[str]:
+    """The kinds of errors of records that readers left out, and copies therefore lack."""
+    known = mend.MENDED | mend.STAYS
+    return [kind for kind in diagnosis.counts if KINDS[kind].severity == "error" and kind not in known]
+
+
+def document(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> dict[str, Any]:
+    """Everything, as plain values: what `--json` prints; docs/check.md says what each key means."""
+    sets = [
+        {
+            "entry": part.entry,
+            "role": part.role,
+            "name": part.source.name,
+            "format": part.index.kind,
+            "annotations": str(part.index.path),
+            "pictures": str(part.source.folder),
+            **numbers._asdict(),
+        }
+        for part, numbers in zip(diagnosis.parts, diagnosis.numbers, strict=True)
+    ]
+    found: dict[str, Any] = {
+        "version": VERSION,
+        "verdict": verdict(diagnosis),
+        **{f"{severity}s": diagnosis.number(severity) for severity in SEVERITIES},
+        "resize": {**diagnosis.sides._asdict(), "from": diagnosis.sides_from},
+        "sets": sets,
+        "classes": [row._asdict() for row in balance.classes_table(diagnosis.parts)],
+        "kinds": [{"id": kind, "count": number, **KINDS[kind]._asdict()} for kind, number in diagnosis.counts.items()],
+        "findings": [finding._asdict() for finding in diagnosis.findings],
+    }
+    if fixes is not None:
+        found["fix"] = {
+            "copies": [one._asdict() for one in fixes],
+            "left_out": left_out(diagnosis),
+            "not_mended": not_mended(diagnosis),
+        }
+    return found
+
+
+def verdict(diagnosis: Diagnosis) -> str:
+    """The graver of error and warning that was found; "clean" without either, also with notes."""
+    return next((severity for severity in SEVERITIES[:2] if diagnosis.number(severity)), "clean")

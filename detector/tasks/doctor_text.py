@@ -1,0 +1,124 @@
+"""A diagnosis as a person reads it."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from detector.data.doctor.balance import MEDIUM, SMALL, classes_table
+from detector.data.problems import KINDS, SHOWN, Finding
+from detector.tasks.doctor import SEVERITIES, Diagnosis, Fix, left_out, not_mended, short_names, verdict
+from detector.text import printable
+
+SAYS = "| kind | severity | what is counted | remedy |\n|---|---|---|---|"
+
+MOST_CLASSES = 20
+"""Rows of the table of classes."""
+
+VERDICTS = {
+    "error": "Mend the errors before a training",
+    "warning": "Can be trained on; look at the warnings first",
+    "clean": "Nothing is wrong",
+}
+
+
+def text(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> str:
+    """The findings by kind with at most SHOWN examples, the numbers, what a copy was cleaned of, and the verdict."""
+    lines = [*_findings(diagnosis), *_numbers(diagnosis), *_classes(diagnosis)]
+    if fixes is not None:
+        lines += _fixes(diagnosis, fixes)
+    return "\n".join(printable(line) for line in [*lines, _verdict(diagnosis)])
+
+
+def example(finding: Finding) -> str:
+    """A finding with picture, record and box, each said once."""
+    parts = [finding.text]
+    if finding.picture and finding.picture not in finding.text:
+        parts.append(f"picture {finding.picture}")
+    if finding.record and finding.record not in finding.text:
+        parts.append(finding.record)
+    if finding.box is not None and "box " not in finding.text:
+        parts.append(f"box {list(finding.box)}")
+    return "; ".join(parts)
+
+
+def kinds_table() -> str:
+    """The kinds in Markdown, errors first."""
+    import detector.analysis.reach_findings  # noqa: F401 - declares its kinds
+
+    rows = sorted(KINDS.items(), key=lambda item: (SEVERITIES.index(item[1].severity), item[0]))
+    return "\n".join([SAYS, *(f"| `{kind}` | {' | '.join(one)} |" for kind, one in rows)])
+
+
+def _findings(diagnosis: Diagnosis) -> Iterator[str]:
+    for kind, number in diagnosis.counts.items():
+        severity, what, remedy = KINDS[kind]
+        yield f"{severity}: {number} {what} [{kind}]. {remedy}"
+        some = [finding for finding in diagnosis.findings if finding.kind == kind]
+        yield from (f"    {example(finding)}" for finding in islice(some, SHOWN))
+        if number > SHOWN:
+            yield f"    and {number - SHOWN} more"
+    if diagnosis.findings:
+        yield ""
+
+
+def _numbers(diagnosis: Diagnosis) -> Iterator[str]:
+    if not diagnosis.parts:
+        return
+    numbers = diagnosis.numbers
+    rows = {
+        "": short_names(diagnosis.parts),
+        "images": [str(one.images) for one in numbers],
+        "  without an object": [str(one.empty) for one in numbers],
+        "objects": [str(one.objects) for one in numbers],
+        f"  small, below {SMALL**0.5:g}^2": [_share(one.small, one.objects) for one in numbers],
+        f"  medium, below {MEDIUM**0.5:g}^2": [_share(one.medium, one.objects) for one in numbers],
+        "  large": [_share(one.large, one.objects) for one in numbers],
+        "  difficult": [str(one.difficult) for one in numbers],
+        "crowd regions": [str(one.crowds) for one in numbers],
+        "objects an image": [f"{one.mean:.1f}, at most {one.most}" for one in numbers],
+        "classes": [str(len(part.index.classes)) for part in diagnosis.parts],
+    }
+    yield from _table([[name, *cells] for name, cells in rows.items()])
+    yield f"Sizes are areas of boxes after the resize ({diagnosis.sides}: {diagnosis.sides_from}), pixels."
+    yield ""
+
+
+def _classes(diagnosis: Diagnosis) -> Iterator[str]:
+    rows = classes_table(diagnosis.parts)
+    if not rows:
+        return
+    shown = [
+        [row.name, *(f"{objects} in {images}" for objects, images in zip(row.objects, row.images, strict=True))]
+        for row in rows[:MOST_CLASSES]
+    ]
+    yield from _table([["class: objects in images", *short_names(diagnosis.parts)], *shown])
+    if len(rows) > MOST_CLASSES:
+        yield f"and {len(rows) - MOST_CLASSES} classes with fewer objects; --json and --charts have all"
+    yield ""
+
+
+def _fixes(diagnosis: Diagnosis, fixes: Sequence[Fix]) -> Iterator[str]:
+    for one in fixes:
+        yield f"{one.entry} is written as {one.written}"
+        yield from (f"    {line}" for line in [*one.done, *one.lost] or ["nothing had to be mended"])
+    for what, kinds in (("Left out", left_out(diagnosis)), ("Not mended", not_mended(diagnosis))):
+        if kinds:
+            yield f"{what}: {'; '.join(f'{diagnosis.counts[kind]} {KINDS[kind].what}' for kind in kinds)}."
+    yield ""
+
+
+def _verdict(diagnosis: Diagnosis) -> str:
+    said = [f"{number} {name}{'s' * (number != 1)}" for name in SEVERITIES if (number := diagnosis.number(name))]
+    return f"{VERDICTS[verdict(diagnosis)]}: {', '.join(said) or 'no findings'}."
+
+
+def _share(number: int, whole: int) -> str:
+    return f"{number} ({number / whole:.0%})" if whole else "0"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Cells under each other, the first column to the left, the others to the right."""
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for name, *cells in shown:
+        aligned = [f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
+        yield "  ".join([f"{name:<{widths[0]}}", *aligned]).rstrip()

@@ -1,0 +1,116 @@
+"""`detector check` as a person calls it."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+from helpers import ROOT, environment
+
+from detector.commands import check
+from detector.tasks import doctor
+
+spec = importlib.util.spec_from_file_location("planted", ROOT / "tests/data/doctor/conftest.py")
+planted = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(planted)
+
+
+@pytest.fixture
+def sets(tmp_path):
+    return planted.Sets(tmp_path)
+
+
+def call(*words):
+    """The status with which the command ends."""
+    try:
+        check.main([*map(str, words)])
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
+def test_the_status_says_whether_there_are_errors(sets, capsys):
+    assert call(*sets.write()) == 0
+    assert capsys.readouterr().out.endswith("Nothing is wrong: no findings.\n")
+    sets.box("train", [60, 70, 1, 5])
+    assert call(*sets.write()) == 0
+    assert capsys.readouterr().out.endswith("Can be trained on; look at the warnings first: 1 warning.\n")
+    sets.box("train", [60, 70, 0, 5])
+    assert call(*sets.write()) == 1
+    assert capsys.readouterr().out.endswith("Mend the errors before a training: 1 error, 1 warning.\n")
+    (sets.folder / "train.json").write_text("{")
+    assert call(sets.entries[0]) == 1
+
+
+def test_json_is_one_document_and_nothing_else(sets, capsys):
+    sets.content["train"]["images"][0]["file_name"] = "\x1b\udce9ü.jpg"
+    text = json.dumps(sets.content["train"]).encode("utf-8", "surrogatepass")
+    sets.content["train"] = text.decode()
+    assert call("--json", *sets.write()) == 1
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.isascii()
+    assert json.loads(out)["version"] == 1
+    assert call(sets.folder, "--json") == 1
+    assert json.loads(capsys.readouterr().out)["verdict"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "name data sets, or give --config-file FILE"),
+        (["a:b.json", "INPUT.MIN_SIZE_TEST", "96"], "INPUT.MIN_SIZE_TEST is for a config: give --config-file FILE"),
+        (["--config-file", "quickstart", "SEED"], "'SEED' has no value"),
+        (["a:b.json", "--pictures", "some"], "invalid choice"),
+    ],
+)
+def test_wrong_use(words, said, capsys):
+    assert call(*words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_words_are_entries_up_to_the_first_key(sets, monkeypatch):
+    seen = []
+    monkeypatch.setattr(doctor, "examine", lambda *args: seen.append(args) or doctor.Diagnosis([], [], None, ""))
+    monkeypatch.setattr("detector.tasks.doctor_text.text", lambda *_: "")
+    words = ["--config-file", "quickstart", "shapes_val", "A:b.json", "DATASETS.ROOT", "elsewhere", "SEED", "3"]
+    assert call(*words, "--pictures", "headers") == 0
+    ((entries, root, pictures, cfg),) = seen
+    assert (entries, root, pictures) == (["shapes_val", "A:b.json"], "elsewhere", "headers")
+    assert cfg.SEED == 3
+    assert call("shapes_val", "--root", "data") == 0
+    assert str(seen[1][1]) == "data"
+    assert seen[1][3] is None
+
+
+def test_mistakes_of_flags_are_one_line_before_the_work(sets, monkeypatch):
+    monkeypatch.setattr(doctor, "examine", lambda *_: pytest.fail("it should not begin"))
+    assert "it is there already" in call(sets.entries[0], "--fix", sets.folder)
+    assert "ends in .png" in call(sets.entries[0], "--charts", "a.pdf")
+
+
+def test_charts_are_a_picture(sets, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    assert call(*sets.write(), "--charts", tmp_path / "out" / "page.png") == 0
+    assert (tmp_path / "out" / "page.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_torch_is_loaded_without_a_config(sets):
+    code = (
+        f"from detector.commands import check; check.main({sets.write()!r}); import sys; print('torch' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True)
+    assert told.stdout.splitlines()[-1] == "False", told.stderr
+
+
+def test_the_table_of_the_page_is_that_of_the_kinds():
+    """Of a process of its own, as tests declare kinds too. `detector check --kinds` prints what is to stand there."""
+    told = subprocess.run(
+        [sys.executable, "-m", "detector", "check", "--kinds"],
+        env=environment(), cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    page = (ROOT / "docs" / "check.md").read_text()
+    assert page.endswith(f"\n\n{told.stdout}")
+    assert "| `flat-box` | error | boxes have a width or height of zero or less |" in told.stdout
