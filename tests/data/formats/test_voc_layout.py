@@ -5,8 +5,9 @@ import os
 import pytest
 from helpers.voc import picture, write_xml
 
+from detector.data.catalog import load_dataset
 from detector.data.formats.voc import read
-from detector.data.formats.voc_layout import Scan, alike, files_below, find_place, match
+from detector.data.formats.voc_layout import Scan, alike, files_below, find_place, match, splits
 from detector.data.problems import Problems
 
 
@@ -150,6 +151,30 @@ def test_pictures_go_to_the_one_file_that_may_mean_them():
     chosen, left = match(found)
     assert chosen == {"z/c": ["z/c.jpg", "z/c.png"], "d.png": ["d.png"], "x/b": ["p/b.jpg"]}
     assert left == {"p/a": ["p/a.jpg"]}  # x/a or y/a
+
+
+def test_a_bare_folder_tells_its_splits(make, tmp_path):
+    folder = make(*beside("train/", "a"), *beside("valid/", "b"), *beside("more/", "c"))
+    assert splits(folder) == ["train", "valid", "all"]
+    with pytest.raises(KeyError, match=r"write voc:set:SPLIT, with SPLIT one of train, valid, all"):
+        load_dataset("set", tmp_path)
+    assert splits(folder / "train") == ["train", "val", "trainval", "test", "all"]
+    (folder / "ImageSets").mkdir()
+    (folder / "ImageSets" / "default.txt").write_text("train/a\n")
+    assert splits(folder) == ["default", "all"]
+    assert ids(folder, "default") == ["train/a"]
+    (tmp_path / "empty").mkdir()
+    assert splits(tmp_path / "empty") == []
+
+
+def test_lists_may_lie_beside_the_folders(make):
+    folder = make(*pair("", "a", "b", "c"))
+    (folder / "train.txt").write_text("c\na\n")
+    (folder / "valid.txt").write_text("b\n")
+    (folder / "notes.txt").write_text("nothing\n")
+    assert (ids(folder, "train"), ids(folder, "val")) == (["c", "a"], ["b"])
+    with pytest.raises(FileNotFoundError, match=r"test\.txt: there is no such split; there are train, valid, all"):
+        read(folder, "test")
 
 
 def test_words_for_a_split():
