@@ -94,7 +94,8 @@ def _image_ids(layout: Layout, names: Sequence[str], problems: Problems) -> list
         problems.several(
             line, twins, lambda i: Finding(SHARED, f"{names[i]} is not the only {stems[i]}", names[i], stems[i])
         )
-    return [name if counts[stem] > 1 else stem for name, stem in zip(names, stems, strict=True)]
+    ids = [name if counts[stem] > 1 else stem for name, stem in zip(names, stems, strict=True)]
+    return ids if len(set(ids)) == len(ids) else list(names)  # of a.jpg, a.png and a.png.jpg
 
 
 def _tell_files(layout: Layout, names: Sequence[str], files: LabelFiles, problems: Problems) -> None:

@@ -362,6 +362,8 @@ def test_two_pictures_of_one_label_file(root):
     assert index.offsets.tolist() == [0, 2, 4, 4]
     assert index.boxes_xywh[[0, 2]].tolist() == [[15, 5, 10, 10], [30, 10, 20, 20]]
     assert kinds == ["yolo-two-pictures"] * 2
+    draw(root / "images" / "train" / "a.png.jpg")
+    assert read(root).image_ids.tolist() == ["a.jpg", "a.png", "a.png.jpg", "b.png"]
 
 
 def test_no_picture_is_an_error(root):
