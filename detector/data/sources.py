@@ -165,7 +165,7 @@ def to_train_on(cfg: CfgNode, sources: Sequence[Source]) -> list[tuple[Source, b
         number = sum(len(source.index.labels) for source in sources)
         if not number:
             raise UserError(f"{paths}: there are no annotations to train on; it may be a test file")
-        raise UserError(f"{paths}: no image has a box to train on ({number} annotations); check its `annotations`")
+        raise UserError(f"{paths}: no image has a box to train on ({number} annotations); {_why_none(sources, number)}")
     if not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         return chosen
     for source, has in zip(sources, boxed, strict=True):
@@ -176,6 +176,16 @@ def to_train_on(cfg: CfgNode, sources: Sequence[Source]) -> list[tuple[Source, b
                 *(source.index.path, len(source.index)),
             )
     return [one for one, has in zip(chosen, boxed, strict=True) if has]
+
+
+def _why_none(sources: Sequence[Source], number: int) -> str:
+    """Why none of the annotations is a box to train on, and the remedy."""
+    crowds, difficult = (sum(int(getattr(s.index, name).sum()) for s in sources) for name in ("crowd", "difficult"))
+    if crowds == number:
+        return "all are crowds: where they are single objects, write DATASETS.CROWDS objects"
+    if difficult == number:
+        return "all are difficult: DATASETS.TRAIN_DIFFICULT yes trains on them"
+    return "check its `annotations`"
 
 
 def _with_crowds(source: Source) -> Source:
