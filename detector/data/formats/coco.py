@@ -32,6 +32,33 @@ UNMEASURED = declare(
 )
 
 
+class _Column:
+    """A field of all records. Numbers stand in an array that doubles, of which only what is used takes memory."""
+
+    def __init__(self) -> None:
+        self.numbers: np.ndarray | None = None
+        self.rows = 0
+        self.others: list[np.ndarray] = []
+
+    def append(self, array: np.ndarray) -> None:
+        if self.others or array.dtype.kind not in "ifb":
+            self.others.append(array)
+            return
+        rows = self.rows + len(array)
+        if self.numbers is None or rows > len(self.numbers):
+            larger = np.empty((2 * rows, *array.shape[1:]), array.dtype)
+            if self.numbers is not None:
+                larger[: self.rows] = self.numbers[: self.rows]
+            self.numbers = larger
+        self.numbers[self.rows : rows] = array
+        self.rows = rows
+
+    def array(self) -> np.ndarray:
+        """One array of all."""
+        first = [] if self.numbers is None else [self.numbers[: self.rows]]
+        return joined([*first, *self.others]) if self.others else first[0]
+
+
 class _Columns:
     """What the pieces of a list of records hold, as arrays.
 
@@ -39,18 +66,18 @@ class _Columns:
     """
 
     def __init__(self) -> None:
-        self.parts: dict[str, list[np.ndarray]] = {}
+        self.columns: dict[str, _Column] = {}
         self.seen = 0
         self.dropped: list[int] = []
         self.listed = False
 
     def add(self, **arrays: np.ndarray) -> None:
         for name, array in arrays.items():
-            self.parts.setdefault(name, []).append(array)
+            self.columns.setdefault(name, _Column()).append(array)
 
     def take(self, name: str) -> np.ndarray:
         """One array of all pieces, which are let go."""
-        return joined(self.parts.pop(name))
+        return self.columns.pop(name).array()
 
     def place(self, row: int) -> int:
         """Where a row's record stands in the file's list."""

@@ -25,7 +25,7 @@ TEXT = declare(
     "They are taken as the same; other readers of the file may not do that.",
 )
 
-_TABLE = 1 << 22  # between the smallest and the largest number, up to which a table of all is made
+_TABLE = 1 << 22  # between the smallest and the largest number: where it is not more, all stand in a table
 _WHOLE = re.compile(r"-?[0-9]{1,18}(\.0+)?\Z")
 
 Place = Callable[[int], int]
@@ -94,7 +94,7 @@ def positions(ids: np.ndarray, known: np.ndarray) -> np.ndarray:
         return np.full(len(ids), -1, np.int64)
     if known.dtype.kind == "i":
         low, high = int(known.min()), int(known.max())
-        if high - low < _TABLE:
+        if high - low < max(_TABLE, len(ids)):
             table = np.full(high - low + 1, -1, np.int64)
             table[known - low] = np.arange(len(known))
             inside = (ids >= low) & (ids <= high)

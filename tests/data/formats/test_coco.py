@@ -294,3 +294,16 @@ def test_good_files_are_not_decoded_record_by_record(write, monkeypatch):
     each("images", "id", lambda i: f"picture {i}")(content)
     each("annotations", "image_id", lambda i: f"picture {i}")(content)
     assert load_index(write(content)).offsets.tolist() == [0, 2, 4, 6]
+
+
+def test_pieces_make_no_difference(write, monkeypatch):
+    content = tree(60)
+    each("annotations", "id", lambda i: str(i) if i > 100 else i)(content)  # numbers first, then texts
+    for change in (lambda content: None, each("images", "id", str)):
+        change(content)
+        path = write(content)
+        whole = fields(load_index(path))
+        assert whole[7][:4] == [60, 120, 1, 61]
+        monkeypatch.setattr(pieces, "SIZE", 300)
+        assert fields(load_index(path)) == whole
+        monkeypatch.undo()
