@@ -88,6 +88,7 @@ def test_mistakes_are_one_line(entry, tmp_path, capsys, words, said):
 def test_an_error_about_pictures_outside_names_no_key_of_a_config(entry, tmp_path, capsys):
     path = tmp_path / "pictures.json"
     path.write_text(path.read_text().replace("0.png", "../0.png"))
+    (tmp_path / "pictures" / "0.png").rename(tmp_path / "0.png")
     said = fails(capsys, entry, "voc", tmp_path / "out")
     assert "lies outside the folder of pictures" in said
     assert "ALLOW_OUTSIDE" not in said
