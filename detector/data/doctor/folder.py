@@ -81,7 +81,7 @@ def _voc(folder: Path) -> Iterator[str]:
     for place in _folders(folder):
         if any(place.is_relative_to(one) for one in found):
             continue
-        if all(any((place / name).is_dir() for name in names) for names in (ANNOTATIONS, PICTURES)):
+        if any((place / name).is_dir() for name in PICTURES) and any(_has_xml(place / name) for name in ANNOTATIONS):
             lists = {path.stem for path in (place / LISTS).glob("*.txt")}
             names = next((names for names in SPLITS if names[0] in lists), ())
             yield from (f"voc:{place}:{split}" for split in [name for name in names if name in lists] or [ALL])
@@ -90,6 +90,11 @@ def _voc(folder: Path) -> Iterator[str]:
         else:
             continue
         found.append(place)
+
+
+def _has_xml(folder: Path) -> bool:
+    """Whether a folder, or one in it, holds XML files: COCO's annotations are called alike."""
+    return next(folder.rglob("*.[xX][mM][lL]"), None) is not None
 
 
 def _coco(folder: Path) -> tuple[list[str], list[Finding]]:
