@@ -1,6 +1,7 @@
 """What data sets a folder holds, for a person who names nothing but the folder."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,9 +71,10 @@ def _folders(folder: Path) -> list[Path]:
 
 def _yolo(folder: Path) -> list[str]:
     path = next((folder / name for name in _YAMLS if (folder / name).is_file()), None)
-    lines = path.read_text("utf-8", "replace").splitlines() if path else []
-    keys = [line.partition(":")[0] for line in lines if line.partition(":")[2].strip()]
-    return [f"yolo:{folder}:{split}" for split in ("train", "val", "test") if split in keys]
+    text = path.read_text("utf-8", "replace") if path else ""
+    # what stands there, or a list in the lines below; no split is null
+    named = re.compile(r"^(train|val|test)[ ]*:[ ]*(?!null|~)([^\s#]|\n[ ]*-)", re.MULTILINE)
+    return [f"yolo:{folder}:{found[1]}" for found in named.finditer(text)]
 
 
 def _voc(folder: Path) -> Iterator[str]:

@@ -98,6 +98,8 @@ def test_xml_files_beside_pictures(tmp_path):
 def test_an_export_of_yolo(tmp_path):
     (tmp_path / "data.yaml").write_text("train: train/images\nval: valid/images\ntest:\nnames: [a]\n")
     assert entries(str(tmp_path), ".") == [f"yolo:{tmp_path}:{split}" for split in ("train", "val")]
+    (tmp_path / "data.yaml").write_text("names: [a]\ntrain:\n  - a\n  - b\nval: null\ntest: []\n")
+    assert entries(str(tmp_path), ".") == [f"yolo:{tmp_path}:{split}" for split in ("train", "test")]
 
 
 def test_entries_stay_what_they_are(sets, tmp_path):
