@@ -1,6 +1,7 @@
 """What data sets a folder holds, for a person who names nothing but the folder."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,9 +71,10 @@ def _folders(folder: Path) -> list[Path]:
 
 def _yolo(folder: Path) -> list[str]:
     path = next((folder / name for name in _YAMLS if (folder / name).is_file()), None)
-    lines = path.read_text("utf-8", "replace").splitlines() if path else []
-    keys = [line.partition(":")[0] for line in lines if line.partition(":")[2].strip()]
-    return [f"yolo:{folder}:{split}" for split in ("train", "val", "test") if split in keys]
+    text = path.read_text("utf-8", "replace") if path else ""
+    # what stands there, or a list in the lines below; no split is null
+    named = re.compile(r"^(train|val|test)[ ]*:[ ]*(?!null|~)([^\s#]|\n[ ]*-)", re.MULTILINE)
+    return [f"yolo:{folder}:{found[1]}" for found in named.finditer(text)]
 
 
 def _voc(folder: Path) -> Iterator[str]:
@@ -81,7 +83,7 @@ def _voc(folder: Path) -> Iterator[str]:
     for place in _folders(folder):
         if any(place.is_relative_to(one) for one in found):
             continue
-        if all(any((place / name).is_dir() for name in names) for names in (ANNOTATIONS, PICTURES)):
+        if any((place / name).is_dir() for name in PICTURES) and any(_has_xml(place / name) for name in ANNOTATIONS):
             lists = {path.stem for path in (place / LISTS).glob("*.txt")}
             names = next((names for names in SPLITS if names[0] in lists), ())
             yield from (f"voc:{place}:{split}" for split in [name for name in names if name in lists] or [ALL])
@@ -90,6 +92,11 @@ def _voc(folder: Path) -> Iterator[str]:
         else:
             continue
         found.append(place)
+
+
+def _has_xml(folder: Path) -> bool:
+    """Whether a folder, or one in it, holds XML files: COCO's annotations are called alike."""
+    return next(folder.rglob("*.[xX][mM][lL]"), None) is not None
 
 
 def _coco(folder: Path) -> tuple[list[str], list[Finding]]:

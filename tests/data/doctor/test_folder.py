@@ -67,9 +67,17 @@ def test_annotations_beside_their_pictures_or_in_a_folder_of_their_own(tmp_path)
 def test_the_splits_of_voc_that_share_no_picture(tmp_path, lists, splits):
     for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (tmp_path / "cells" / name).mkdir(parents=True)
+    (tmp_path / "cells/Annotations/1.xml").write_text("<annotation/>")
     for name in lists:
         (tmp_path / "cells/ImageSets/Main" / f"{name}.txt").write_text("a\n")
     assert entries("cells", tmp_path) == [f"voc:{tmp_path / 'cells'}:{split}" for split in splits]
+
+
+def test_annotations_of_coco_beside_a_folder_of_images_are_not_vocs(tmp_path):
+    (tmp_path / "images/train").mkdir(parents=True)
+    (tmp_path / "images/train/1.jpg").write_bytes(b"")
+    write(tmp_path / "annotations/train.json", "1.jpg")
+    assert entries(str(tmp_path), ".") == [f"{tmp_path / 'images/train'}:{tmp_path / 'annotations/train.json'}"]
 
 
 def test_folders_of_voc_in_a_folder(tmp_path):
@@ -90,6 +98,8 @@ def test_xml_files_beside_pictures(tmp_path):
 def test_an_export_of_yolo(tmp_path):
     (tmp_path / "data.yaml").write_text("train: train/images\nval: valid/images\ntest:\nnames: [a]\n")
     assert entries(str(tmp_path), ".") == [f"yolo:{tmp_path}:{split}" for split in ("train", "val")]
+    (tmp_path / "data.yaml").write_text("names: [a]\ntrain:\n  - a\n  - b\nval: null\ntest: []\n")
+    assert entries(str(tmp_path), ".") == [f"yolo:{tmp_path}:{split}" for split in ("train", "test")]
 
 
 def test_entries_stay_what_they_are(sets, tmp_path):

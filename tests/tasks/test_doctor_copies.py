@@ -1,0 +1,119 @@
+"""Cleaned copies as the command writes them: they have no error, and the data set is as it was."""
+
+import importlib.util
+import json
+import shutil
+
+import numpy as np
+import pytest
+from helpers import ROOT
+
+pytest.importorskip("detector.data.convert")
+
+from detector.data.convert import write_dataset
+
+from detector.commands import check
+from detector.data.catalog import load_dataset
+from detector.tasks.doctor import examine
+
+spec = importlib.util.spec_from_file_location("planted", ROOT / "tests/data/doctor/conftest.py")
+planted = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(planted)
+
+
+def status(*words):
+    with pytest.raises(SystemExit) as stop:
+        check.main([*map(str, words)])
+    return stop.value.code
+
+
+def bytes_of(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A data set with every error that can be mended."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    sets = planted.Sets(folder)
+    sets.picture("train", 0).unlink()
+    sets.picture("train", 1).write_bytes(b"no picture")
+    path = sets.picture("train", 2)
+    path.write_bytes(path.read_bytes()[:-400])
+    sets.content["train"]["images"][3]["width"] += 9
+    sets.content["train"]["images"][5]["file_name"] = "train4.jpg"
+    shutil.move(sets.picture("train", 6), folder / "outside.jpg")
+    sets.content["train"]["images"][6]["file_name"] = "../outside.jpg"
+    for box in (
+        [60, 70, 0, 5],
+        [130, 10, 20, 20],
+        [110, 10, 25, 20],
+        [10, 10, 1e12, 20],
+        [60, 70, 9, 9],
+        [60, 70, 9, 9],
+    ):
+        sets.box("train", box, image=7)
+    return sets
+
+
+ERRORS = {
+    *("picture-missing", "picture-unreadable", "picture-cut-short", "picture-wrong-size", "picture-outside-folder"),
+    *("file-twice", "flat-box", "box-outside", "box-far"),
+}
+
+
+def test_a_copy_has_no_error_and_the_data_set_is_as_it_was(broken, tmp_path, capsys):
+    entry = broken.write()[0]
+    before = bytes_of(broken.folder)
+    assert status(entry, "--json", "--fix", tmp_path / "new") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert {kind["id"] for kind in found["kinds"] if kind["severity"] == "error"} == ERRORS
+    assert bytes_of(broken.folder) == before
+    (copy,) = found["fix"]["copies"]
+    assert copy["entry"] == entry
+    assert len(copy["done"]) == 5
+    diagnosis = examine([copy["written"]], ".")
+    assert diagnosis.counts == {}
+    index = diagnosis.parts[0].index
+    assert len(index) == 4
+    assert index.annotation_ids.tolist() == [*range(13, 19), 22, 23, 24, 33, 35, *range(25, 31)]
+
+
+def test_fractions_are_pixels_in_the_copy(tmp_path, capsys):
+    sets = planted.Sets(tmp_path)
+    pixels = [row["bbox"] for row in sets.content["train"]["annotations"]]
+    for row in sets.content["train"]["annotations"]:
+        x, y, width, height = row["bbox"]
+        row["bbox"] = [x / 128, y / 96, width / 128, height / 96]
+    assert status(sets.write()[0], "--json", "--fix", tmp_path / "new") == 1
+    written = json.loads(capsys.readouterr().out)["fix"]["copies"][0]["written"]
+    diagnosis = examine([written], ".")
+    assert diagnosis.counts == {}
+    assert diagnosis.parts[0].index.boxes_xywh == pytest.approx(np.array(pixels, float))
+
+
+def test_a_copy_of_voc_lacks_the_two_broken_boxes_and_nothing_else(bccd, tmp_path, capsys):
+    assert status(f"voc:{bccd}:trainval", "--json", "--pictures", "headers", "--fix", tmp_path / "new") == 1
+    found = json.loads(capsys.readouterr().out)
+    (copy,) = found["fix"]["copies"]
+    assert copy["written"] == f"voc:{tmp_path / 'new'}:trainval"
+    diagnosis = examine([copy["written"]], ".", "headers")
+    assert diagnosis.number("error") == 0
+    before = examine([f"voc:{bccd}:trainval"], ".", "none")
+    assert before.counts == {"flat-box": 2}
+    assert diagnosis.numbers == before.numbers
+
+
+def test_a_copy_of_yolo(tmp_path, capsys):
+    """Written from COCO's format, then broken."""
+    sets = planted.Sets(tmp_path)
+    write_dataset(load_dataset(sets.write()[0], "."), "yolo", tmp_path / "yolo")
+    (tmp_path / "yolo/images/train/train3.jpg").write_bytes(b"no picture")
+    labels = tmp_path / "yolo/labels/train/train5.txt"
+    labels.write_text(labels.read_text() + "0 0.5 0.5 0 0.1\n1 0.9 0.5 0.5 0.1\n")
+    assert status(tmp_path / "yolo", "--fix", tmp_path / "new") == 1
+    assert "is written as" in capsys.readouterr().out
+    diagnosis = examine([str(tmp_path / "new")], ".")
+    assert diagnosis.counts == {}
+    assert diagnosis.numbers[0].objects == 28
