@@ -10,10 +10,9 @@ from helpers import ROOT
 
 pytest.importorskip("detector.data.convert")
 
-from detector.data.convert import write_dataset
-
 from detector.commands import check
 from detector.data.catalog import load_dataset
+from detector.data.convert import write_dataset
 from detector.tasks.doctor import examine
 
 spec = importlib.util.spec_from_file_location("planted", ROOT / "tests/data/doctor/conftest.py")
