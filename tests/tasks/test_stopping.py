@@ -185,7 +185,7 @@ from pathlib import Path
 import torch
 from detector.commands.base import run
 from detector.config import load_config
-from detector.data import coco, workers
+from detector.data import dataset, workers
 from detector.engine import stop
 from detector.engine.log import TrainLog
 from detector.tasks.detection import DetectionTask, train
@@ -251,7 +251,7 @@ def at_step(number, action):
     TrainLog.step = step
 
 def at_read(number):
-    real = coco.CocoDetection._read
+    real = dataset.CocoDetection._read
     def read(self, position):
         if self.folder.name == "train" and os.getpid() != MAIN:
             Path("pids").write_text(str(os.getpid()))
@@ -260,7 +260,7 @@ def at_read(number):
             if len(count.read_text()) == 40:
                 os.kill(os.getpid(), number)
         return real(self, position)
-    coco.CocoDetection._read = read
+    dataset.CocoDetection._read = read
 
 def note_worker():
     real = workers._start
