@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 
 from detector.commands.base import expanded, output_folder, read_trained, run, split_words, trained_parser
 from detector.console import progress
+from detector.data.suffixes import SUFFIXES
 from detector.errors import UserError
 from detector.files import user_path, write_atomic, write_json
 
@@ -31,7 +32,6 @@ _TEXT = b"drawn by detector predict"
 MARK = b"\xff\xfe" + (len(_TEXT) + 2).to_bytes(2, "big") + _TEXT
 """A JPEG comment, by which a picture that was drawn here is known again."""
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 EXAMPLE = """\
 detector predict output/quickstart photos --output pictures --threshold 0.3

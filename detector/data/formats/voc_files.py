@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from detector.data.formats.voc_layout import ALL, SUFFIXES, Place, last_part, lists_of, match, scan, without_suffix
+from detector.data.formats.voc_layout import ALL, Place, last_part, lists_of, match, scan, without_suffix
 from detector.data.formats.voc_splits import Names, divided, pick_list, plain, read_lines
 from detector.data.formats.voc_xml import Annotation, read_annotation
 from detector.data.names import readings
 from detector.data.problems import KINDS, Finding, Problems, declare, named
+from detector.data.suffixes import SUFFIXES
 from detector.errors import MissingFileError, UserError
 
 LOST = declare(

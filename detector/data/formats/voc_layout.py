@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from detector.data.suffixes import SUFFIXES
 from detector.errors import MissingFileError, UserError
 
 PICTURES = ("JPEGImages", "images")
@@ -20,9 +21,6 @@ DIVISION = ("train", "val", "trainval", "test")
 
 OTHER_NAMES = {"train": ("training",), "val": ("valid", "validation"), "test": ("testing",)}
 """Words that mean the same split."""
-
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .jp2 .png .bmp .dib .webp .tif .tiff .pbm .pgm .ppm .pnm".split())
-"""Of picture files that every supported OpenCV reads. Later ones read .gif and .avif too."""
 
 _TEXTS = {".xml", ".txt", ".md", ".rst", ".json", ".csv", ".yaml", ".yml", ".html", ".ini", ".db", ".pbtxt", ".names"}
 SHELVES = {*PICTURES, *ANNOTATIONS, "xmls"}

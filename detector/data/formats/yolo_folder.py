@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from detector.config.reading import MAX_BYTES, parse
 from detector.data.problems import Finding, Problems, declare, named
+from detector.data.suffixes import SUFFIXES
 from detector.errors import MissingFileError, UserError, cut
 from detector.files import user_path
 
@@ -43,9 +44,6 @@ NO_SPLIT = declare(
     "Fetch their pictures, or delete their lines.",
 )
 
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm")
-)
 ALL = "all"
 """The split of every picture that another split has."""
 
