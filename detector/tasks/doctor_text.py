@@ -51,7 +51,7 @@ def kinds_table() -> str:
 def _findings(diagnosis: Diagnosis) -> Iterator[str]:
     for kind, number in diagnosis.counts.items():
         severity, what, remedy = KINDS[kind]
-        yield f"{severity}: {number} {what} [{kind}]. {remedy}"
+        yield f"{severity} {kind} ({number}): {what}. {remedy}"
         some = [finding for finding in diagnosis.findings if finding.kind == kind]
         yield from (f"    {example(finding)}" for finding in islice(some, SHOWN))
         if number > SHOWN:
@@ -102,7 +102,7 @@ def _fixes(diagnosis: Diagnosis, fixes: Sequence[Fix]) -> Iterator[str]:
         yield from (f"    {line}" for line in [*one.done, *one.lost] or ["nothing had to be mended"])
     for what, kinds in (("Left out", left_out(diagnosis)), ("Not mended", not_mended(diagnosis))):
         if kinds:
-            yield f"{what}: {'; '.join(f'{diagnosis.counts[kind]} {KINDS[kind].what}' for kind in kinds)}."
+            yield f"{what}: {'; '.join(f'{kind} ({diagnosis.counts[kind]}), {KINDS[kind].what}' for kind in kinds)}."
     yield ""
 
 

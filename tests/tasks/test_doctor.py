@@ -65,7 +65,7 @@ def test_the_text_shows_five_of_a_kind_the_document_all(sets):
     diagnosis = examine(sets.write(), sets.folder)
     lines = text(diagnosis).splitlines()
     _, what, remedy = KINDS["picture-missing"]
-    assert lines[0] == f"error: 7 {what} [picture-missing]. {remedy}"
+    assert lines[0] == f"error picture-missing (7): {what}. {remedy}"
     assert [str(sets.picture("train", place)) in lines[place + 1] for place in range(5)] == [True] * 5
     assert lines[6] == "    and 2 more"
     assert lines[-1] == "Mend the errors before a training: 7 errors."
@@ -171,7 +171,7 @@ def test_what_readers_leave_out_is_listed(sets):
     assert diagnosis.counts == {"field-type": 1, "id-unknown": 1}
     assert left_out(diagnosis) == ["field-type", "id-unknown"]
     assert not_mended(diagnosis) == []
-    assert "\nLeft out: 1 records lack a field" in text(diagnosis, [])
+    assert "\nLeft out: field-type (1), records lack a field" in text(diagnosis, [])
 
 
 def test_fractions_are_mended_where_all_boxes_are_such(sets):
