@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from helpers import ROOT
 
-pytest.importorskip("detector.data.convert")
-
 from detector.commands import check
 from detector.data.catalog import load_dataset
 from detector.data.convert import write_dataset

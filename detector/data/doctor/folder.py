@@ -1,7 +1,6 @@
 """What data sets a folder holds, for a person who names nothing but the folder."""
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import msgspec
 
 from detector.data.catalog import DATASETS, split_entry
 from detector.data.formats.voc import ALL, ANNOTATIONS, LISTS, PICTURES
+from detector.data.formats.yolo_folder import NAMES, find_layout, yaml_of
 from detector.data.names import leads_out
 from detector.data.problems import Finding, declare
 from detector.errors import UserError
@@ -26,7 +26,6 @@ SPLITS = (("train", "val", "valid", "test"), ("trainval", "test"))
 
 _TRIED = 20  # names of pictures that say which folder they are in
 _MANY = 500  # folders that are looked at
-_YAMLS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
 class _Image(msgspec.Struct):
@@ -70,11 +69,14 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _yolo(folder: Path) -> list[str]:
-    path = next((folder / name for name in _YAMLS if (folder / name).is_file()), None)
-    text = path.read_text("utf-8", "replace") if path else ""
-    # what stands there, or a list in the lines below; no split is null
-    named = re.compile(r"^(train|val|test)[ ]*:[ ]*(?!null|~)([^\s#]|\n[ ]*-)", re.MULTILINE)
-    return [f"yolo:{folder}:{found[1]}" for found in named.finditer(text)]
+    """The splits that a YAML file names, or folders beside one of labels; of a broken file one entry, which says so."""
+    try:
+        if yaml_of(folder) or (folder / "labels").is_dir():
+            return [f"yolo:{folder}:{split}" for split in find_layout(folder).splits]
+    except UserError:
+        if any((folder / name).is_file() for name in NAMES):
+            return [f"yolo:{folder}:{ALL}"]
+    return []
 
 
 def _voc(folder: Path) -> Iterator[str]:

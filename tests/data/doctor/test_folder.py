@@ -98,8 +98,23 @@ def test_xml_files_beside_pictures(tmp_path):
 def test_an_export_of_yolo(tmp_path):
     (tmp_path / "data.yaml").write_text("train: train/images\nval: valid/images\ntest:\nnames: [a]\n")
     assert entries(str(tmp_path), ".") == [f"yolo:{tmp_path}:{split}" for split in ("train", "val")]
-    (tmp_path / "data.yaml").write_text("names: [a]\ntrain:\n  - a\n  - b\nval: null\ntest: []\n")
-    assert entries(str(tmp_path), ".") == [f"yolo:{tmp_path}:{split}" for split in ("train", "test")]
+    (tmp_path / "data.yaml").write_text("train: [\n")  # which is said
+    assert entries(str(tmp_path), ".") == [f"yolo:{tmp_path}:all"]
+
+
+def test_a_folder_of_labels_and_no_yaml(tmp_path):
+    for name in ("images/train", "images/val", "labels/train"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "classes.txt").write_text("a\n")
+    assert entries(str(tmp_path), ".") == [f"yolo:{tmp_path}:{split}" for split in ("train", "val")]
+
+
+def test_a_list_of_classes_makes_no_yolo_of_voc(tmp_path):
+    for name in ("JPEGImages", "Annotations"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "Annotations/1.xml").write_text("<annotation/>")
+    (tmp_path / "classes.txt").write_text("a\n")
+    assert entries(str(tmp_path), ".") == [f"voc:{tmp_path}:all"]
 
 
 def test_entries_stay_what_they_are(sets, tmp_path):
