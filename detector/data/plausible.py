@@ -11,6 +11,7 @@ import numpy as np
 from detector.data.packed import PackedIndex
 from detector.data.problems import KINDS, SHOWN, Finding, declare
 from detector.errors import UserError
+from detector.text import printable
 
 TWICE = declare(
     "file-twice",
@@ -72,7 +73,7 @@ def check_plausible(part: str, sources: Sequence[Pictures], crowds: bool = True)
         for finding in fractions(source.index):
             raise UserError(finding.text)
         for finding in (*corners(source.index), *(many_crowds(source.index) if crowds else ())):
-            _log.warning("%s", finding.text)
+            _log.warning("%s", printable(finding.text))
     _say(f"DATASETS.{part}", TWICE, "are named by several records", named_twice(sources))
 
 
@@ -195,7 +196,7 @@ def _say(where: str, kind: str, clause: str, found: Sequence[Finding]) -> None:
     if found:
         names = ", ".join([*(one.picture for one in found[:SHOWN]), *[".."] * (len(found) > SHOWN)])
         text = f"{len(found)} pictures {clause} ({names}); {found[0].text}"
-        _log.warning("%s: %s. %s", where, text, KINDS[kind].remedy)
+        _log.warning("%s: %s. %s", where, printable(text), KINDS[kind].remedy)
 
 
 def _same(one: Pictures, other: Pictures) -> bool:

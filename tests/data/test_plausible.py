@@ -182,6 +182,14 @@ def test_the_commands_say_it_once_a_kind(coco, cfg, caplog):
     assert "Take them out of one" in both
 
 
+def test_names_that_no_terminal_shows_are_escaped(index, tmp_path, caplog):
+    found = index(boxes(1))
+    found = replace(found, file_names=np.array(["\udce9\n.png"] * 2), image_ids=np.arange(2))
+    found = replace(found, heights=found.heights.repeat(2), widths=found.widths.repeat(2))
+    check_plausible("TRAIN", [source(found, tmp_path)])
+    assert "1 pictures are named by several records (\\xe9\\x0a.png); " in caplog.text
+
+
 def test_fractions_stop_a_command(coco, cfg):
     cfg.DATASETS.TRAIN = (coco.dataset([(30, 30)] * 2, [scaled(boxes(3))] * 2),)
     with pytest.raises(UserError, match=r"train\.json: 6 of 6 boxes have sides below two pixels"):
