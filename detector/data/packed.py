@@ -73,10 +73,15 @@ class PackedIndex:
         return len(self.image_ids)
 
     def __getstate__(self) -> dict[str, Any]:
-        def stored(value: object) -> object:
-            return (self.mapped and isinstance(value, np.ndarray) and self.mapped.place(value)) or value
+        # A process that cannot open the file would die while it starts, and this one would wait for it.
+        mapped = self.mapped if self.mapped is not None and self.mapped.in_place() else None
 
-        return {name: value if value is None else stored(value) for name, value in vars(self).items()}
+        def stored(value: object) -> object:
+            return (mapped and isinstance(value, np.ndarray) and mapped.place(value)) or value
+
+        return {name: value if value is None else stored(value) for name, value in vars(self).items()} | {
+            "mapped": mapped
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         mapped = state["mapped"]
