@@ -13,10 +13,13 @@ from detector.data.formats.ids import TEXT, check_unique, joined, matched, unifi
 from detector.data.formats.mending import FIELD, Mending
 from detector.data.formats.pieces import read_pieces
 from detector.data.formats.records import DECODERS, LAYOUT, Annotation
+from detector.data.formats.write_coco import write
 from detector.data.names import real_names
 from detector.data.packed import PackedIndex, check_coordinates, clip_to_images
 from detector.data.problems import Finding, Problems, declare, named
 from detector.errors import UserError
+
+__all__ = ["read", "write"]
 
 NO_SIZE = declare(
     "size-missing",
