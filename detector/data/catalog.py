@@ -1,24 +1,22 @@
 """Names of data sets, and where their pictures and annotations lie."""
 
 import logging
-import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from detector.data.entries import FORMS, VOC, YOLO, resolve, split_entry, split_there
 from detector.data.formats import voc, yolo
-from detector.data.formats.voc import ALL, ANNOTATIONS, CLASSES, LISTS, PICTURES
-from detector.data.formats.yolo_folder import find_layout, yaml_of
+from detector.data.formats.voc import ANNOTATIONS, CLASSES, LISTS, PICTURES
+from detector.data.hints import hint, other_layout
 from detector.data.index import load_index
 from detector.data.names import leads_out, with_real_names
 from detector.data.packed import PackedIndex
 from detector.data.problems import Problems
 from detector.data.shapes import ensure_shapes
 from detector.errors import MissingFileError, UnknownNameError, UserError
-from detector.files import user_path
 from detector.registry import Registry
 
 
@@ -70,8 +68,6 @@ DATASETS: Registry[Callable[[Path], Location | VocLocation | YoloLocation]] = Re
 """Catalog name -> function of the root folder."""
 
 _log = logging.getLogger("detector")
-_VOC, _YOLO = "voc:", "yolo:"
-FORMS = "IMAGE_FOLDER:ANNOTATIONS.json, voc:FOLDER:SPLIT or yolo:FOLDER:SPLIT"
 
 
 def _coco(images: str, annotations: str, root: Path) -> Location:
@@ -133,7 +129,10 @@ def load_dataset(entry: str, root: str | Path, problems: Problems | None = None)
     named = entry in DATASETS
     if isinstance(place, VocLocation):
         name = entry if named else f"{place.folder.resolve().name}_{place.split}"
-        index = voc.read(place.folder, place.split, place.classes, problems)
+        try:
+            index = voc.read(place.folder, place.split, place.classes, problems)
+        except UserError as error:
+            raise _explained(entry, root, error) from None
         return Source(name, index.folder or place.folder, index, place.difficult)
     if not place.annotations.is_file():
         raise MissingFileError(
@@ -146,7 +145,10 @@ def load_dataset(entry: str, root: str | Path, problems: Problems | None = None)
 def _load_yolo(entry: str, place: YoloLocation, root: Path, problems: Problems) -> Source:
     if not place.folder.exists():
         raise MissingFileError(f"dataset {entry!r}: nothing is at {place.folder}; {_hint(entry, root)}")
-    index = yolo.read(place.folder, place.split, problems)
+    try:
+        index = yolo.read(place.folder, place.split, problems)
+    except UserError as error:
+        raise _explained(entry, root, error) from None
     home = place.folder if place.folder.is_dir() else place.folder.parent
     name = entry if entry in DATASETS else f"{home.resolve().name}_{place.split}"
     return Source(name, index.folder or home, index)
@@ -169,87 +171,49 @@ def check_inside(source: Source) -> None:
 
 
 def _find(entry: str, root: Path) -> Location | VocLocation | YoloLocation:
-    pair = split_entry(entry)
-    if pair is None or entry in DATASETS:
+    if entry in DATASETS or split_entry(entry) is None or _is_there(entry, root):
         try:
             return DATASETS[entry](root)
         except UnknownNameError as error:
-            raise UnknownNameError(_folder_hint(entry, root) or f"{error.args[0]}; own data: {FORMS}") from None
-    if entry.startswith(_VOC) and not entry.endswith(".json"):
-        return VocLocation(*_folder_and_split(entry, _VOC, "trainval", root))
-    if entry.startswith(_YOLO) and not entry.endswith(".json"):
-        return YoloLocation(*_folder_and_split(entry, _YOLO, "train", root))
+            text = hint(entry, root)
+            raise UnknownNameError(_of(entry, text) if text else f"{error.args[0]}; own data: {FORMS}") from None
+    if entry.startswith(VOC) and not entry.endswith(".json"):
+        return VocLocation(*_folder_and_split(entry, VOC, "trainval", root))
+    if entry.startswith(YOLO) and not entry.endswith(".json"):
+        return YoloLocation(*_folder_and_split(entry, YOLO, "train", root))
+    pair = split_there(entry, root) or ("", "")
     if pair[0].endswith((".yaml", ".yml")):
         raise UserError(f"dataset {entry!r}: write yolo:{entry} for a split of a YAML file of YOLO")
-    return Location(_resolve(pair[0], root), _resolve(pair[1], root))
+    return Location(resolve(pair[0], root), resolve(pair[1], root))
+
+
+def _is_there(entry: str, root: Path) -> bool:
+    """Whether a folder or file is called so, colons and all."""
+    return resolve(entry, root).exists()
+
+
+def _of(entry: str, text: str) -> str:
+    return f"dataset {text}" if text.startswith(repr(entry)) else f"dataset {entry!r}: {text}"
 
 
 def _folder_and_split(entry: str, form: str, split: str, root: Path) -> tuple[Path, str]:
     pair = split_entry(entry.removeprefix(form))
     if pair is None or not all(pair):
-        raise UserError(f"dataset {entry!r}: write {form}FOLDER:SPLIT, e.g. {entry.rstrip(':')}:{split}")
-    return _resolve(pair[0], root), pair[1]
+        text = hint(entry.rstrip(":"), root) or f"e.g. {entry.rstrip(':')}:{split}"
+        raise UserError(f"dataset {entry!r}: write {form}FOLDER:SPLIT; {text}")
+    return resolve(pair[0], root), pair[1]
 
 
-def split_entry(entry: str) -> tuple[str, str] | None:
-    r"""The two paths of "IMAGE_FOLDER:ANNOTATIONS.json"; None for a name without a colon.
-
-    The colon of a Windows drive ("C:\pictures:D:\annotations.json") separates nothing.
-    """
-    drives = {match.end(1) for match in re.finditer(r"(?:^|(?<=:))([A-Za-z])(?=:[\\/])", entry)}
-    colons = [i for i, letter in enumerate(entry) if letter == ":"]
-    separators = [i for i in colons if i not in drives] or colons
-    return (entry[: separators[-1]], entry[separators[-1] + 1 :]) if separators else None
-
-
-def _resolve(part: str, root: Path) -> Path:
-    path = user_path(part)
-    under_root = root / path
-    return under_root if under_root.exists() and not path.exists() else path
-
-
-def _folder_hint(entry: str, root: Path) -> str:
-    """What to write instead of a bare folder; "" where the entry is none."""
-    folder = _resolve(entry, root)
-    if folder.suffix in (".yaml", ".yml") and folder.is_file():
-        return f"dataset {entry!r} is a file: write yolo:{entry}:SPLIT, with SPLIT one of its splits"
-    if not folder.is_dir():
-        return ""
-    if splits := _yolo_splits(folder):
-        return (
-            f"dataset {entry!r} is a folder in YOLO's layout: write yolo:{entry}:SPLIT, with SPLIT one of "
-            f"{', '.join([*splits, ALL])}"
-        )
-    files = sorted(path.relative_to(folder) for pattern in ("*.json", "*/*.json") for path in folder.glob(pattern))
-    if files and not (folder / PICTURES[0]).is_dir():
-        place = os.path.join(entry, files[0])
-        return (
-            f"dataset {entry!r} is a folder: write IMAGE_FOLDER:FILE.json, for instance {entry}:{place}, where the "
-            f"first names the folder of the pictures ({len(files)} JSON files are there)"
-        )
-    if splits := voc.splits(folder):
-        return (
-            f"dataset {entry!r} is a folder in VOC's layout: write voc:{entry}:SPLIT, with SPLIT one of "
-            f"{', '.join(splits)}"
-        )
-    return (
-        f"dataset {entry!r} is a folder without annotations: expected is {FORMS}, where FOLDER holds JPEGImages/ and "
-        "Annotations/, or pictures and their XML files side by side, or data.yaml"
-    )
-
-
-def _yolo_splits(folder: Path) -> list[str]:
-    """The splits of a folder in YOLO's layout; none where it is another folder."""
-    try:
-        if not yaml_of(folder) and not (folder / "labels").is_dir():
-            return []
-        return list(find_layout(folder).splits)
-    except UserError:  # of a config, for instance
-        return []
+def _explained(entry: str, root: Path, error: UserError) -> UserError:
+    """The error of a reader, or where the folder is in another layout than the entry says, one that says so."""
+    text = "" if entry in DATASETS else other_layout(entry, root)
+    return type(error)(_of(entry, text)) if text else error
 
 
 def _hint(entry: str, root: Path) -> str:
     if entry not in DATASETS:
+        if text := hint(entry, root):
+            return text
         return f"write {FORMS} with paths from here or from DATASETS.ROOT (now {root})"
     place = DATASETS[entry](root)
     if isinstance(place, YoloLocation):

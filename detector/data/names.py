@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +63,12 @@ def real_names(folder: Path, names: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     meant = {name: reading for name, reading in meant.items() if owners[reading] == 1}
     changed = [row for row, name in enumerate(said) if name in meant]
     return np.array([meant.get(name, name) for name in said]), np.array(changed, np.int64)
+
+
+def number_found(folder: Path, names: Iterable[str]) -> int:
+    """How many of the names mean a file in a folder, as they are or under another reading."""
+    files = _Files(folder)
+    return sum(any(map(files.find, readings(name))) for name in names)
 
 
 def readings(name: str) -> Iterator[str]:

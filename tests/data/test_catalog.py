@@ -60,8 +60,10 @@ def test_a_bare_folder_is_answered_with_what_to_write(tmp_path):
     with pytest.raises(KeyError, match=r"write voc:voc:SPLIT, with SPLIT one of mine, all$"):
         load_dataset("voc", tmp_path)  # under the root
     (coco / "annotations").mkdir(parents=True)
-    (coco / "annotations" / "a.json").touch()
-    with pytest.raises(KeyError, match=r"write IMAGE_FOLDER:FILE\.json, for instance .*coco:.*annotations/a\.json"):
+    (coco / "images").mkdir()
+    (coco / "images" / "1.jpg").touch()
+    (coco / "annotations" / "a.json").write_text('{"images": [{"file_name": "1.jpg"}], "annotations": []}')
+    with pytest.raises(KeyError, match=r"is a folder: write .*coco/images:.*coco/annotations/a\.json$"):
         load_dataset(str(coco), tmp_path)
     other.mkdir()
     with pytest.raises(KeyError, match=r"a folder without annotations: expected is IMAGE_FOLDER:.*JPEGImages/"):

@@ -48,7 +48,7 @@ def test_annotations_beside_their_pictures_or_in_a_folder_of_their_own(tmp_path)
     write(tmp_path / "valid" / "_annotations.coco.json", "1.jpg")
     write(tmp_path / "annotations" / "all.json", "a\\1.jpg", "..\\else\\2.jpg")
     assert entries(str(tmp_path), ".") == [
-        f"{tmp_path / 'pictures'}:{tmp_path / 'annotations' / 'all.json'}",
+        f"{tmp_path / 'pictures' / 'a'}:{tmp_path / 'annotations' / 'all.json'}",
         f"{tmp_path / 'train'}:{tmp_path / 'train' / '_annotations.coco.json'}",
         f"{tmp_path / 'valid'}:{tmp_path / 'valid' / '_annotations.coco.json'}",
     ]
@@ -92,7 +92,11 @@ def test_xml_files_beside_pictures(tmp_path):
     for place in ("train", "valid"):
         (tmp_path / place).mkdir()
         (tmp_path / place / "1.xml").write_text("<annotation/>")
-    assert entries(str(tmp_path), ".") == [f"voc:{tmp_path / place}:all" for place in ("train", "valid")]
+        (tmp_path / place / "1.jpg").touch()
+    assert entries(str(tmp_path), ".") == [f"voc:{tmp_path}:{place}" for place in ("train", "valid")]
+    (tmp_path / "1.xml").write_text("<annotation/>")
+    (tmp_path / "1.jpg").touch()
+    assert entries(str(tmp_path), ".") == [f"voc:{tmp_path}:all"]
 
 
 def test_an_export_of_yolo(tmp_path):
@@ -121,5 +125,5 @@ def test_entries_stay_what_they_are(sets, tmp_path):
     for entry in ("shapes_train", "voc:nowhere:train", "a:b.json", "nowhere"):
         assert entries(entry, tmp_path) == [entry]
     shutil.rmtree(sets.images)
-    with pytest.raises(UserError, match="no data set is found in this folder"):
+    with pytest.raises(UserError, match="is a folder without annotations: expected is"):
         entries(str(tmp_path), ".")
