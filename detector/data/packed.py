@@ -184,6 +184,24 @@ def check_same_classes(first: PackedIndex, other: PackedIndex) -> None:
     )
 
 
+def beside(first: PackedIndex, index: PackedIndex) -> PackedIndex:
+    """An index under the list of the first. Raises ValueError where it has another one, or a class that lacks there."""
+    if index.listed:
+        check_same_classes(first, index)
+        return index
+    if names := lacking(index, first.classes):
+        raise UserError(
+            f"{index.path} has objects of {shown(names)}, which the classes of {first.path} lack "
+            f"({shown(first.classes)}); add them to that list, or rename these objects"
+        )
+    return in_classes(index, first.classes, first.category_ids)
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first of some names of classes, for messages."""
+    return ", ".join(map(repr, names[:SHOWN])) + (", .." if len(names) > SHOWN else "")
+
+
 def _some_of(index: PackedIndex, names: Sequence[str]) -> str:
     """Names of classes with their ids."""
     ids = dict(zip(index.classes, index.category_ids, strict=True))
