@@ -478,3 +478,12 @@ def test_real_data_go_everywhere_and_back(coco_tiny, bccd, tmp_path, data, first
     stems = {os.path.splitext(name)[0] for name in source.index.file_names.tolist()}
     if second != "coco":
         assert set(index.image_ids.tolist()) == stems  # which are the ids in VOC's layout
+
+
+@pytest.mark.parametrize("box", [[10, 10, 1, 1], [20, 20, 0.4, 0.6], [79, 39, 1, 1], [0, 0, 1, 5]])
+def test_boxes_of_a_pixel_stay_boxes_in_voc(tmp_path, box):
+    source = coco(tmp_path / "source", ["a.png"], [(0, 3, box, {})])
+    written = write_dataset(source, "voc", tmp_path / "voc")
+    ((x, y, width, height),) = load_dataset(written.entry, "").index.boxes_xywh.tolist()
+    assert (x, y, width, height) == pytest.approx((*box[:2], max(1, box[2]), max(1, box[3])), abs=2e-6)
+    assert written.boxes == 1
