@@ -69,14 +69,15 @@ class Layout(NamedTuple):
     """What a data set says of itself.
 
     path: its YAML file, or the folder where there is none; root: what its paths start from, in order of preference;
-    splits: name -> what stands there, folders or lists of pictures; pose: numbers in a line of a pose, 0 for none.
+    splits: name -> what stands there, folders or lists of pictures; pose: numbers in a line of a pose, 0 for none,
+    None where nothing is said of poses.
     """
 
     path: Path
     roots: tuple[Path, ...]
     classes: list[str]
     splits: dict[str, list[str]]
-    pose: int = 0
+    pose: int | None = None
 
 
 def find_layout(place: Path) -> Layout:
@@ -169,8 +170,10 @@ def _listed(path: Path, names: dict[str, object]) -> list[object]:
     return [numbers[i] for i in range(len(names))]
 
 
-def _pose(path: Path, tree: dict[str, Any]) -> int:
-    shape = tree.get("kpt_shape")
+def _pose(path: Path, tree: dict[str, Any]) -> int | None:
+    if "kpt_shape" not in tree:
+        return None
+    shape = tree["kpt_shape"]
     if shape is None or shape in _NOTHING:
         return 0
     if not (isinstance(shape, list) and len(shape) == 2 and all(str(n).isdecimal() for n in shape)):

@@ -534,3 +534,45 @@ def test_it_is_trained_and_tested_on(root, cfg):
     _, target = test[0]
     assert target["image_id"] == "c"
     assert target["labels"].tolist() == [1]
+
+
+def pose_lines(points, values, box=(0.5, 0.5, 0.2, 0.3), seed=0):
+    """Three lines of a box and so many points in it."""
+    rng = np.random.default_rng(seed)
+    x, y, w, h = box
+    rows = []
+    for _ in range(3):
+        each = [[x + w * dx, y + h * dy, 2][:values] for dx, dy in rng.uniform(-0.5, 0.5, (points, 2))]
+        rows.append(f"0 {x} {y} {w} {h} " + " ".join(f"{v:.4g}" for point in each for v in point))
+    return "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize(("points", "values"), [(4, 2), (17, 2), (4, 3), (14, 3)])
+@pytest.mark.parametrize("box", [(0.5, 0.5, 0.2, 0.3), (0.5, 0.5, 0.6, 0.7)])
+def test_poses_without_kpt_shape_are_taken_as_boxes_and_told(root, points, values, box):
+    if values == 2 and points == 4 and box[2] > 0.5:
+        return  # four points need not span their box
+    text = pose_lines(points, values, box)
+    index, kinds, problems = lines(root, text)
+    x, y, w, h = box
+    wanted = [(x - w / 2) * 80, (y - h / 2) * 40, w * 80, h * 40]
+    np.testing.assert_allclose(index.boxes_xywh, [wanted], atol=1e-9)  # they are one box three times
+    assert set(kinds) == {"yolo-pose", "yolo-line-twice"}
+    assert f"write kpt_shape: [{points}, {values}], or an empty kpt_shape if they are polygons" in problems.lines[0]
+    index, kinds, _ = lines(root, text, more="kpt_shape:\n")  # somebody says that they are polygons
+    assert "yolo-pose" not in kinds
+    assert np.abs(index.boxes_xywh[0] - wanted).max() > 1e-3
+
+
+def test_polygons_and_turned_boxes_are_not_taken_for_poses(root):
+    rng = np.random.default_rng(1)
+    rows = {4: [], 9: []}
+    for corners, some in rows.items():
+        for _ in range(40):
+            centre, radius, start = rng.uniform(0.1, 0.9, 2), rng.uniform(0.005, 0.4), rng.uniform(0, 7)
+            angles = start + np.arange(corners) * 2 * np.pi / corners
+            points = np.clip(centre + radius * np.stack([np.cos(angles), np.sin(angles)], 1), 0, 1)
+            some.append(f"1 {' '.join(f'{v:.5f}' for v in points.ravel())}")
+    for some in (*rows.values(), [rows[4][0]], [rows[9][0]], [*rows[4], *rows[9]]):
+        index, kinds, _ = lines(root, "\n".join(some) + "\n")
+        assert (len(index.labels), kinds) == (len(some), [])
