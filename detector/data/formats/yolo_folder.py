@@ -11,6 +11,7 @@ from detector.data.problems import Finding, Problems, declare, named
 from detector.data.suffixes import SUFFIXES
 from detector.errors import MissingFileError, UserError, cut
 from detector.files import user_path
+from detector.text import forms
 
 MISSING = declare(
     "yolo-missing-picture",
@@ -331,10 +332,11 @@ def _listed_pictures(path: Path, layout: Layout, problems: Problems) -> list[str
     moved: list[str] = []
     roots = list(dict.fromkeys((path.parent, *layout.roots)))
     for line in read_lines(path):
-        tried = (os.path.join(root, line) for root in roots)
+        tried = (os.path.join(root, form) for form in forms(line) for root in roots)
         place = next((one for one in tried if os.path.isfile(one)), None)
         if place is None and ".." not in (parts := _parts(line)):
-            tried = (os.path.join(root, *parts[start:]) for start in range(len(parts)) for root in roots)
+            ends = ("/".join(parts[start:]) for start in range(len(parts)))
+            tried = (os.path.join(root, form) for end in ends for form in forms(end) for root in roots)
             place = next((one for one in tried if os.path.isfile(one)), None)
             moved += [line] if place else []
         if place is None:

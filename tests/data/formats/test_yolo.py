@@ -1,6 +1,7 @@
 """Folders in YOLO's layout: where pictures and labels are, what lines say, and what is wrong with them."""
 
 import os
+import unicodedata
 
 import cv2
 import numpy as np
@@ -576,3 +577,14 @@ def test_polygons_and_turned_boxes_are_not_taken_for_poses(root):
     for some in (*rows.values(), [rows[4][0]], [rows[9][0]], [*rows[4], *rows[9]]):
         index, kinds, _ = lines(root, "\n".join(some) + "\n")
         assert (len(index.labels), kinds) == (len(some), [])
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_in_another_form_are_the_same(root, form):
+    one = {way: unicodedata.normalize(way, "bär") for way in ("NFC", "NFD")}
+    there, said = one.pop(form), one.popitem()[1]
+    draw(root / f"images/train/{there}.png")
+    (root / f"labels/train/{said}.txt").write_text("1 0.5 0.5 1 1\n")
+    put(root, data_yaml="names: [cat, dog]\ntrain: list.txt\n", list_txt=f"images/train/{said}.png\n")
+    index, kinds, _ = told(root)
+    assert (index.file_names.tolist(), index.labels.tolist(), kinds) == ([f"images/train/{there}.png"], [1], [])
