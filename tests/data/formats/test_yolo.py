@@ -224,6 +224,8 @@ def test_several_folders_and_lists(root):
         ("data/pets/images/train/a.png", True),
         ("/content/darknet/images/train/a.png", True),
         ("C:\\pets\\images\\train\\a.png", True),
+        ("../images/train/a.png", True),
+        ('"images/train/a.png"', False),
     ],
 )
 def test_lines_of_a_list(root, line, moved):
@@ -588,3 +590,19 @@ def test_accents_in_another_form_are_the_same(root, form):
     put(root, data_yaml="names: [cat, dog]\ntrain: list.txt\n", list_txt=f"images/train/{said}.png\n")
     index, kinds, _ = told(root)
     assert (index.file_names.tolist(), index.labels.tolist(), kinds) == ([f"images/train/{there}.png"], [1], [])
+
+
+@pytest.mark.parametrize("place", ["", "data", "data/obj.data"])
+def test_lists_that_darknet_s_data_file_names(tmp_path, place):
+    for name in "abc":
+        draw(tmp_path / "data" / "obj" / f"{name}.png")
+        (tmp_path / "data" / "obj" / f"{name}.txt").write_text("1 0.5 0.5 1 1\n")
+    put(tmp_path / "data", x_names="cat\ndog\n", te_txt="data/obj/c.png\n")
+    put(tmp_path / "data", tr_txt="data/obj/a.png\ndata/obj/b.png\n")
+    text = "classes = 2\n# lists\ntrain=data/tr.txt\nvalid = data/te.txt\nnames = data/x.names\nbackup = backup/\n"
+    (tmp_path / "data" / "obj.data").write_text(text)
+    for split, names in (("train", "ab"), ("val", "c"), ("valid", "c"), ("all", "abc")):
+        index, kinds, _ = told(tmp_path / place, split)
+        assert [os.path.basename(name) for name in index.file_names.tolist()] == [f"{name}.png" for name in names]
+        assert (index.classes, set(index.labels.tolist()), kinds) == (["cat", "dog"], {1}, [])
+        assert not any(os.path.isabs(name) for name in index.file_names.tolist())
