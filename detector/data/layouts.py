@@ -68,7 +68,9 @@ class _Place:
     @property
     def has_xml(self) -> bool:
         """Whether annotation files in VOC's format lie directly in it."""
-        return any(b"annotation" in head.replace(b"\0", b"").lower() for head in _heads(self.ending(".xml")))
+        files = self.ending(".xml")
+        heads = list(_heads(files))
+        return any(b"annotation" in head.replace(b"\0", b"").lower() for head in heads) or bool(files and not heads)
 
     @property
     def has_labels(self) -> bool:
