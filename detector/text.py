@@ -22,6 +22,13 @@ def encodable(text: str) -> str:
     return re.sub("[\ud800-\udfff]", lambda found: _escape(found[0]), text)
 
 
+def forms(text: str) -> tuple[str, ...]:
+    """The text, and the same with accents as parts of their letters, and as signs of their own, where it has any."""
+    if text.isascii():
+        return (text,)
+    return tuple(dict.fromkeys((text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))))
+
+
 def _escape(character: str) -> str:
     number = ord(character)
     if 0xDC80 <= number <= 0xDCFF:  # a byte that is no UTF-8, as Python names it in file names

@@ -57,8 +57,11 @@ def begin(args: argparse.Namespace, entries: Sequence[str], form: "Form", folder
         )
     from detector.data.catalog import load_dataset
     from detector.data.convert import write_datasets
+    from detector.data.plausible import check_units
 
     sources = {split: load_dataset(entry, args.root) for split, entry in zip(splits, entries, strict=True)}
+    for source in sources.values():
+        check_units(source.index)
     written = write_datasets(sources, form, folder, args.link)
     show(f"{folder}: {written.pictures} pictures with {written.boxes} boxes, in {form.upper()}'s format")
     for loss in written.losses:

@@ -18,6 +18,7 @@ from detector.data.catalog import Source, check_inside
 from detector.data.endings import JPEG, PNG
 from detector.data.formats import write_coco, write_voc, write_yolo
 from detector.data.formats.losses import one_line
+from detector.data.label_files import PICTURES
 from detector.data.packed import check_same_classes
 from detector.data.turning import as_stored, upright
 from detector.errors import FileAccessError, MissingFileError, UserError
@@ -32,6 +33,7 @@ _ASIDE = ".unfinished."
 _RESERVED = {"names", "nc", "path", "download", "channels", "kpt_shape", "flip_idx", "yaml_file", "all"}
 _KNOWN = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # suffixes that every reader takes
 _STARTS = {JPEG: ".jpg", PNG: ".png", b"BM": ".bmp", b"II*\0": ".tif", b"MM\0*": ".tif"}
+_BLANKS = {"\ufeff", *(character for character in map(chr, range(0x3001)) if character.isspace())}
 _NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP}
 
 
@@ -71,7 +73,7 @@ def write_datasets(sources: Mapping[str, Source], form: Form, folder: str | Path
     """
     folder = user_path(folder)
     for split in sources:
-        _check_split(split)
+        _check_split(split, form)
     first, *others = sources.values()
     for other in others:
         check_same_classes(first.index, other.index)
@@ -141,8 +143,10 @@ def _entry(form: Form, folder: Path, split: str) -> str:
     return f"{form}:{folder}:{split}"
 
 
-def _check_split(split: str) -> None:
-    if not re.fullmatch(r"\w[\w.-]*", split) or split in _RESERVED:
+def _check_split(split: str, form: Form) -> None:
+    # Labels are looked for where the last `images` of a path is.
+    reserved = _RESERVED | ({*PICTURES} if form == "yolo" else set())
+    if not re.fullmatch(r"\w[\w.-]*", split) or split in _RESERVED or split.lower() in reserved:
         raise UserError(f"{split!r} cannot be the name of a split; write one like train, val or test")
 
 
@@ -217,8 +221,16 @@ def _portable(name: str, drop: Sequence[str]) -> str:
 
 def _visible(name: str) -> str:
     """A name that no scan of a folder passes over and no line of a list loses: no dot or blank at an end."""
-    parts = [part.strip() for part in name.split("/")]
+    *folders, base = name.split("/")
+    stem, suffix = os.path.splitext(base)
+    parts = [*map(_stripped, folders), _stripped(stem) + suffix.strip()]
+    parts = [part.removeprefix("_") if part.startswith("__MACOSX") else part for part in parts]
     return "/".join(f"_{part[1:]}" if part.startswith(".") else part or "_" for part in parts)
+
+
+def _stripped(part: str) -> str:
+    """Without what readers of text files take away: blanks of any kind, and marks of the order of bytes."""
+    return part.strip("".join(_BLANKS))
 
 
 def _suffixed(name: str, path: Path) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from detector.text import forms
+
 PICTURES = ("images", "jpegimages")
 """Folders, in any case of their letters, that have a folder of labels beside them."""
 
@@ -63,7 +65,10 @@ def find_label_files(folder: str, names: Sequence[str], scanned: Sequence[str]) 
             used.setdefault(home, set())
         home, stem = homes[place], os.path.splitext(base)[0]
         path = f"{home}{os.sep}{stem}.txt"
-        if stem in stems[home]:
+        if stem not in stems[home]:
+            stem = next((form for form in forms(stem) if form in stems[home]), "")
+            path = f"{home}{os.sep}{stem}.txt" if stem else path
+        if stem:
             labels.append(path)
             used[homes[place]].add(stem)
         else:

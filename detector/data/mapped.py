@@ -43,12 +43,14 @@ class MappedFile:
     """Arrays by name, which are mapped into memory, and plain values.
 
     Pickled, only its path goes; it is opened anew where it is unpickled, which raises ValueError unless it is still the
-    same file.
+    same file. Whoever pickles asks `in_place` first.
     """
 
     def __init__(self, path: Path, checksum: bytes, header: _Header, start: int) -> None:
         self.path, self.checksum, self.values = path, checksum, header.values
-        self._bytes = np.memmap(path, np.uint8, mode="r")
+        with path.open("rb") as file:
+            self._identity = _identity(os.fstat(file.fileno()))
+            self._bytes = np.memmap(file, np.uint8, mode="r")
         self._start = start
         self.arrays = {name: self.array(place) for name, place in header.arrays.items()}
 
@@ -64,6 +66,13 @@ class MappedFile:
         return (
             Place(array.dtype.str, array.shape, offset) if array.size and inside and array.flags.c_contiguous else None
         )
+
+    def in_place(self) -> bool:
+        """Whether this file still stands under its path; what is mapped stays, whatever became of the name."""
+        try:
+            return _identity(os.stat(self.path)) == self._identity
+        except OSError:
+            return False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.path, self.checksum)
@@ -113,6 +122,10 @@ def open_arrays(path: Path) -> MappedFile | None:
         return MappedFile(path, checksum, header, start)
     except (OSError, ValueError, TypeError):  # msgspec's errors are ValueErrors, numpy's TypeErrors
         return None
+
+
+def _identity(state: os.stat_result) -> tuple[int, int, int, int]:
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def _reopen(path: Path, checksum: bytes) -> MappedFile:

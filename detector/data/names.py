@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -21,11 +22,18 @@ ELSEWHERE = declare(
     "records name a file by the path of another machine or folder",
     "What is there under the rest of the name is taken; write names relative to the folder of the pictures.",
 )
+CLASH = declare(
+    "names-one-file",
+    "error",
+    "records name by the path of another machine or folder what another record names too",
+    "Join the records if they are of one picture; else bring the other picture, and name both relative to the folder.",
+)
 
 
 def with_real_names(index: PackedIndex, folder: Path, problems: Problems) -> PackedIndex:
     """An index whose records name the files that are in a folder, see `real_names`."""
-    names, changed = real_names(folder, index.file_names)
+    names, changed, clashes = _real_names(folder, index.file_names)
+    _tell_clashes(index, folder, clashes, problems)
     if not len(changed):
         return index
 
@@ -43,26 +51,58 @@ def with_real_names(index: PackedIndex, folder: Path, problems: Problems) -> Pac
     return replace(index, file_names=names)
 
 
+def _tell_clashes(index: PackedIndex, folder: Path, clashes: dict[str, str], problems: Problems) -> None:
+    rows = [row for row, name in enumerate(index.file_names.tolist()) if name in clashes]
+    if not rows:
+        return
+
+    def example(row: int) -> Finding:
+        said = str(index.file_names[row])
+        text = (
+            f"{index.record(row)}: {said!r} is not in {folder}, and may mean {clashes[said]!r} as another record does"
+        )
+        return Finding(CLASH, text, said, index.record(row))
+
+    first = str(index.file_names[rows[0]])
+    line = (
+        f"{index.path}: {len(rows)} of {len(index)} images have a name that may mean the file of another image, such "
+        f"as {cut(first)} (images[{rows[0]}]) {cut(clashes[first])}; none is guessed: join the records if they are of "
+        "one picture"
+    )
+    problems.several(line, rows, example)
+
+
 def real_names(folder: Path, names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The files in a folder that names [N] mean, and the places [n] of those that are not what was written.
 
     A name that is there stands. For another one the first of `readings` counts that is there, be it with small letters
-    for large ones, unless two names that differ would come to one file: these stand as they are, and so does what is
-    not found at all.
+    for large ones, or accents in another form. Where a reading leaves out folders other than the folder of pictures
+    itself, it counts only if no name that differs comes to the same file: such names stand as they are, and so does
+    what is not found at all.
     """
+    return _real_names(folder, names)[:2]
+
+
+def _real_names(folder: Path, names: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """As `real_names`, and the names that stand since another one comes to the same file: name -> file."""
     files = _Files(folder)
     said: list[str] = names.tolist()
     meant: dict[str, str] = {}
+    guessed: set[str] = set()
+    own = _alike(folder.resolve().name)
     for name in {name for name in said if not files.has(name)}:
-        found = next(filter(None, map(files.find, readings(name))), "")
+        readings = ((files.find(rest), above) for rest, above in _readings(name))
+        found, above = next(((file, above) for file, above in readings if file), ("", ""))
         if found and (not files.outside(name) or files.same(name, found)):
             meant[name] = found
+            if above and _alike(above) != own:
+                guessed.add(name)
     if not meant:
-        return names, np.empty(0, np.int64)
+        return names, np.empty(0, np.int64), {}
     owners = Counter(meant.get(name, name) for name in {*said})
-    meant = {name: reading for name, reading in meant.items() if owners[reading] == 1}
+    clashes = {name: meant.pop(name) for name in guessed if owners[meant[name]] > 1}
     changed = [row for row, name in enumerate(said) if name in meant]
-    return np.array([meant.get(name, name) for name in said]), np.array(changed, np.int64)
+    return np.array([meant.get(name, name) for name in said]), np.array(changed, np.int64), clashes
 
 
 def number_found(folder: Path, names: Iterable[str]) -> int:
@@ -77,6 +117,11 @@ def readings(name: str) -> Iterator[str]:
     Label Studio's "/data/local-files/?d=FOLDER%20A/1.jpg" and other addresses are read without and with what stands
     before the question mark. Nothing leads out of the folder.
     """
+    return (rest for rest, _ in _readings(name))
+
+
+def _readings(name: str) -> Iterator[tuple[str, str]]:
+    """What a name may mean, and the last of the folders that this leaves out, "" for none."""
     path, _, query = name.partition("?")
     forms = [*(match[1] for match in re.finditer(r"(?:^|&)d=([^&]*)", query)), path, name]
     seen: set[str] = set()
@@ -86,7 +131,7 @@ def readings(name: str) -> Iterator[str]:
             rest = "/".join(parts[start:])
             if ".." not in parts[start:] and not leads_out(rest) and rest not in seen:
                 seen.add(rest)
-                yield rest
+                yield rest, parts[start - 1] if start else ""
 
 
 def leads_out(name: str) -> bool:
@@ -102,6 +147,7 @@ class _Files:
         self.folder = folder
         self.listed: dict[str, frozenset[str]] = {}
         self.lowered: dict[str, dict[str, list[str]]] = {}
+        self.heads: dict[str, str] = {}
 
     def has(self, name: str) -> bool:
         """Whether there is such a file inside the folder."""
@@ -112,10 +158,16 @@ class _Files:
         return bool(self._alike(head, tail)) and os.path.isfile(os.path.join(self.folder, name))
 
     def find(self, name: str) -> str:
-        """The name itself where it is there, else that of the one file that differs in the case of letters, else ""."""
+        """The name itself where it is there, else that of the one file that differs in its spelling only, else ""."""
         if self.has(name):
             return name
         head, _, tail = name.rpartition("/")
+        if head and not self._list(head):
+            if head not in self.heads:
+                self.heads[head] = self.find(head)
+            head = self.heads[head]
+            if not head:
+                return ""
         alike = self._alike(head, tail)
         return f"{head}/{alike[0]}".lstrip("/") if len(alike) == 1 else ""
 
@@ -136,9 +188,14 @@ class _Files:
         return self.listed[head]
 
     def _alike(self, head: str, tail: str) -> list[str]:
-        """What differs from a file's name in the case of letters at most."""
+        """What differs from a file's name at most in the case of letters and the form of accents."""
         if head not in self.lowered:
             lowered = self.lowered[head] = {}
             for name in self._list(head):
-                lowered.setdefault(name.lower(), []).append(name)
-        return self.lowered[head].get(tail.lower(), [])
+                lowered.setdefault(_alike(name), []).append(name)
+        return self.lowered[head].get(_alike(tail), [])
+
+
+def _alike(name: str) -> str:
+    """What names have in common that differ in the case of letters, or write accents as signs of their own."""
+    return unicodedata.normalize("NFC", name).lower()

@@ -73,10 +73,15 @@ class PackedIndex:
         return len(self.image_ids)
 
     def __getstate__(self) -> dict[str, Any]:
-        def stored(value: object) -> object:
-            return (self.mapped and isinstance(value, np.ndarray) and self.mapped.place(value)) or value
+        # A process that cannot open the file would die while it starts, and this one would wait for it.
+        mapped = self.mapped if self.mapped is not None and self.mapped.in_place() else None
 
-        return {name: value if value is None else stored(value) for name, value in vars(self).items()}
+        def stored(value: object) -> object:
+            return (mapped and isinstance(value, np.ndarray) and mapped.place(value)) or value
+
+        return {name: value if value is None else stored(value) for name, value in vars(self).items()} | {
+            "mapped": mapped
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         mapped = state["mapped"]
@@ -177,6 +182,24 @@ def check_same_classes(first: PackedIndex, other: PackedIndex) -> None:
         f"{first.path} and {other.path} list different categories ({len(ours)} and {len(theirs)}): "
         f"{'; '.join(differences)}; {remedy}, in the same order: a class may be listed that has no object"
     )
+
+
+def beside(first: PackedIndex, index: PackedIndex) -> PackedIndex:
+    """An index under the list of the first. Raises ValueError where it has another one, or a class that lacks there."""
+    if index.listed:
+        check_same_classes(first, index)
+        return index
+    if names := lacking(index, first.classes):
+        raise UserError(
+            f"{index.path} has objects of {shown(names)}, which the classes of {first.path} lack "
+            f"({shown(first.classes)}); add them to that list, or rename these objects"
+        )
+    return in_classes(index, first.classes, first.category_ids)
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first of some names of classes, for messages."""
+    return ", ".join(map(repr, names[:SHOWN])) + (", .." if len(names) > SHOWN else "")
 
 
 def _some_of(index: PackedIndex, names: Sequence[str]) -> str:

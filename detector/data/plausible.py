@@ -31,11 +31,23 @@ FRACTIONS = declare(
     "sets have boxes as fractions of the picture",
     "Multiply x and width by the picture's width, y and height by its height.",
 )
+SOME_FRACTIONS = declare(
+    "boxes-partly-fractions",
+    "warning",
+    "sets have some boxes that look like fractions of the picture, beside others in pixels",
+    "Multiply x and width by the picture's width, y and height by its height, where they are fractions.",
+)
 CORNERS = declare(
     "boxes-as-corners",
     "warning",
     "sets have boxes that look like corners x1, y1, x2, y2",
-    "COCO's boxes are x, y, width, height: subtract x from the third number and y from the fourth.",
+    "COCO's boxes are x, y, width, height, YOLO's centre x, centre y, width, height: write them so.",
+)
+SCALE = declare(
+    "boxes-not-to-scale",
+    "warning",
+    "sets have all their boxes in the upper left part of the pictures, as if drawn on smaller ones",
+    "Scale the boxes to the size of the pictures where that is not what was meant.",
 )
 CROWDS = declare(
     "many-crowds",
@@ -45,8 +57,11 @@ CROWDS = declare(
 )
 
 _NEARLY_ALL = 0.95  # share of the boxes that look like fractions
+_SOME = 0.01  # share of the boxes that look like fractions, from which a part of them may be such
 _SMALL = 2.0  # pixels; no side of a fraction is as long
 _BEYOND = 0.1  # share of the boxes beyond the right or lower edge, from which on they may be corners
+_CORNER = 0.6  # share of width and height within which all boxes lie that were drawn on smaller pictures
+_ENOUGH = 20  # boxes of pictures in 5 or more, to say so
 _MANY_CROWDS = 0.1  # share of the objects; COCO's is 0.012
 
 _log = logging.getLogger("detector")
@@ -70,11 +85,18 @@ def check_plausible(part: str, sources: Sequence[Pictures], crowds: bool = True)
     crowds: whether many crowds are worth a word. Raises ValueError for boxes as fractions: nothing is learnt of them.
     """
     for source in sources:
-        for finding in fractions(source.index):
-            raise UserError(finding.text)
-        for finding in (*corners(source.index), *(many_crowds(source.index) if crowds else ())):
+        check_units(source.index)
+        for finding in many_crowds(source.index) if crowds else ():
             _log.warning("%s", printable(finding.text))
     _say(f"DATASETS.{part}", TWICE, "are named by several records", named_twice(sources))
+
+
+def check_units(index: PackedIndex) -> None:
+    """Says where boxes seem to be of another kind than their format's. Raises ValueError for boxes as fractions."""
+    for finding in fractions(index):
+        raise UserError(finding.text)
+    for finding in (*some_fractions(index), *corners(index), *not_to_scale(index)):
+        _log.warning("%s", printable(finding.text))
 
 
 def check_apart(train: Sequence[Pictures], test: Sequence[Pictures]) -> None:
@@ -119,52 +141,101 @@ def shared(train: Sequence[Pictures], test: Sequence[Pictures]) -> list[Finding]
     return found
 
 
-def fractions(index: PackedIndex) -> list[Finding]:
-    """Whether the boxes are fractions of the picture: nearly all are within 0 and 1, and few are whole numbers."""
+def like_fractions(index: PackedIndex) -> np.ndarray:
+    """[M] bool: boxes with sides below two pixels that lie within 0 and 1; not only whole numbers."""
     boxes = index.boxes_xywh
     shift = 1 if index.kind == "voc" else 0  # its pixels count from 1, the last one included
-    if not len(boxes):
-        return []
     small = (boxes[:, 2] - shift < _SMALL) & (boxes[:, 3] - shift < _SMALL)
-    if small.mean() < _NEARLY_ALL:  # as in nearly all data
-        return []
+    if not small.any():  # as in nearly all data
+        return small
     low = boxes[:, :2] + shift
-    small &= ((low > -0.5) & (low < 1.5)).all(1)
-    whole = (boxes == np.round(boxes)).all(1)
-    if small.mean() < _NEARLY_ALL or whole[small].mean() > 0.5:
+    return small & ((low > -0.5) & (low < 1.5)).all(1)
+
+
+def fractions(index: PackedIndex) -> list[Finding]:
+    """Whether the boxes are fractions of the picture: nearly all are within 0 and 1, and few are whole numbers."""
+    small = like_fractions(index)
+    if not len(small) or small.mean() < _NEARLY_ALL or _whole(index)[small].mean() > 0.5:
         return []
     row = int(np.argmax(small))
-    image = int(np.searchsorted(index.offsets, row, side="right")) - 1
     text = (
-        f"{index.path}: {int(small.sum())} of {len(boxes)} boxes have sides below two pixels and lie within 0 and 1, "
-        f"as if they were fractions of the picture: {_box(index, row, image)}; multiply x and width by the picture's "
+        f"{index.path}: {int(small.sum())} of {len(small)} boxes have sides below two pixels and lie within 0 and 1, "
+        f"as if they were fractions of the picture: {_box(index, row)}; multiply x and width by the picture's "
         "width, y and height by its height (where x, y are a centre, as in YOLO's files, take half the sides off)"
     )
-    return [_box_finding(index, FRACTIONS, text, row, image)]
+    return [_box_finding(index, FRACTIONS, text, row)]
+
+
+def some_fractions(index: PackedIndex) -> list[Finding]:
+    """Whether a part of the boxes, not nearly all, seem to be fractions: two of them, and a hundredth."""
+    small = like_fractions(index)
+    if not small.any() or fractions(index):
+        return []
+    small &= ~_whole(index)
+    if small.sum() < max(2, _SOME * len(small)):
+        return []
+    row = int(np.argmax(small))
+    text = (
+        f"{index.path}: {int(small.sum())} of {len(small)} boxes have sides below two pixels and lie within 0 and 1, "
+        f"as if they were fractions of the picture, and the others are in pixels: {_box(index, row)}; multiply x and "
+        "width of these by the picture's width, y and height by its height"
+    )
+    return [_box_finding(index, SOME_FRACTIONS, text, row)]
 
 
 def corners(index: PackedIndex) -> list[Finding]:
-    """Whether boxes x, y, width, height of COCO look like x1, y1, x2, y2.
+    """Whether boxes of COCO's or YOLO's files look like x1, y1, x2, y2.
 
-    That is where many reach beyond the right or lower edge, and none would if the last numbers were a corner.
+    That is where many reach beyond an edge, and none would if the last numbers were a corner.
     """
-    boxes = index.boxes_xywh
-    if index.kind == "voc" or not len(boxes):
+    if index.kind == "voc" or not len(index.boxes_xywh):
         return []
-    if any((boxes[:, axis + 2] <= boxes[:, axis]).any() for axis in (0, 1)):  # as in nearly all data
+    yolo = index.kind == "yolo"
+    low, sides = index.boxes_xywh[:, :2], index.boxes_xywh[:, 2:]
+    point = low + sides / 2 if yolo else low  # what the file has in front
+    if (sides <= point).any():  # as in nearly all data
         return []
     limits = np.stack([index.widths, index.heights], 1).repeat(np.diff(index.offsets), 0) + 1
-    beyond = (boxes[:, :2] + boxes[:, 2:] > limits).any(1)
-    if beyond.mean() < _BEYOND or (boxes[:, 2:] > limits).any():
+    beyond = (low + sides > limits).any(1) | (low < -1).any(1)
+    if beyond.mean() < _BEYOND or (sides > limits).any():
         return []
     row = int(np.argmax(beyond))
-    image = int(np.searchsorted(index.offsets, row, side="right")) - 1
-    text = (
-        f"{index.path}: {int(beyond.sum())} of {len(boxes)} boxes reach beyond the right or lower edge, and all would "
-        f"lie inside if they were corners x1, y1, x2, y2: {_box(index, row, image)}; if so, subtract x from the third "
-        "number and y from the fourth, since COCO's boxes are x, y, width, height"
+    remedy = (
+        "since YOLO's lines are class, centre x, centre y, width, height, write the middle of the corners and "
+        "what lies between them"
+        if yolo
+        else "subtract x from the third number and y from the fourth, since COCO's boxes are x, y, width, height"
     )
-    return [_box_finding(index, CORNERS, text, row, image)]
+    text = (
+        f"{index.path}: {int(beyond.sum())} of {len(beyond)} boxes reach beyond "
+        f"{'an' if yolo else 'the right or lower'} edge, and all would lie inside if they were "
+        f"corners x1, y1, x2, y2: {_box(index, row)}; if so, {remedy}"
+    )
+    return [_box_finding(index, CORNERS, text, row)]
+
+
+def not_to_scale(index: PackedIndex) -> list[Finding]:
+    """Whether all boxes lie in the upper left part of the pictures: in percent, or as of smaller pictures."""
+    boxes = index.boxes_xywh
+    if len(boxes) < _ENOUGH or np.count_nonzero(np.diff(index.offsets)) < _ENOUGH // 4 or fractions(index):
+        return []
+    limits = np.stack([index.widths, index.heights], 1).repeat(np.diff(index.offsets), 0)
+    ends = boxes[:, :2] + boxes[:, 2:]
+    shares = (ends / limits).max(0)
+    if (shares > _CORNER).any():
+        return []
+    row, most = int(np.argmax(ends.sum(1))), ends.max()
+    percent = 80 < most <= 100.5 and limits.min() > 100
+    seen = (
+        "no box ends beyond 100, as if they were percent of the picture"
+        if percent
+        else (
+            f"no box ends beyond {shares[0]:.0%} of the width and {shares[1]:.0%} of the height of its picture, as if "
+            "they were drawn on smaller pictures"
+        )
+    )
+    text = f"{index.path}: of {len(boxes)} boxes {seen}: {_box(index, row)}; scale them if so"
+    return [_box_finding(index, SCALE, text, row)]
 
 
 def many_crowds(index: PackedIndex) -> list[Finding]:
@@ -181,13 +252,24 @@ def many_crowds(index: PackedIndex) -> list[Finding]:
     return [Finding(CROWDS, text)]
 
 
-def _box(index: PackedIndex, row: int, image: int) -> str:
+def _whole(index: PackedIndex) -> np.ndarray:
+    """[M] bool: boxes of whole numbers."""
+    return (index.boxes_xywh == np.round(index.boxes_xywh)).all(1)
+
+
+def _image(index: PackedIndex, row: int) -> int:
+    return int(np.searchsorted(index.offsets, row, side="right")) - 1
+
+
+def _box(index: PackedIndex, row: int) -> str:
+    image = _image(index, row)
     numbers, id_ = [round(x, 4) for x in index.boxes_xywh[row].tolist()], index.annotation_ids[row].item()
     height, width = index.size(image)
     return f"{numbers} of annotation {id_!r} in {index.file_names[image]} ({width} wide, {height} high)"
 
 
-def _box_finding(index: PackedIndex, kind: str, text: str, row: int, image: int) -> Finding:
+def _box_finding(index: PackedIndex, kind: str, text: str, row: int) -> Finding:
+    image = _image(index, row)
     x, y, width, height = index.boxes_xywh[row].tolist()
     return Finding(kind, text, str(index.file_names[image]), index.record(image), (x, y, width, height))
 

@@ -10,11 +10,12 @@ import numpy as np
 from yacs.config import CfgNode
 
 from detector.data.catalog import FORMS, Source, check_inside, load_dataset
-from detector.data.packed import PackedIndex, check_same_classes, in_classes, lacking
+from detector.data.packed import PackedIndex, beside, in_classes, lacking, shown
 from detector.data.plausible import check_plausible
 from detector.data.problems import Problems
 from detector.errors import MissingFileError, UnknownNameError, UserError
 from detector.structures import real_outputs
+from detector.text import printable
 
 _log = logging.getLogger("detector")
 
@@ -58,6 +59,9 @@ def find_sources(
     check_plausible(part, sources, crowds=cfg.DATASETS.CROWDS != "objects")
     if cfg.DATASETS.CROWDS == "objects":
         sources = [_with_crowds(source) for source in sources]
+    if part == "TEST":
+        for source in sources:
+            _say_if_empty(source)
     indexes = [source.index for source in sources]
     if outputs:
         indexes = _in_outputs(part, indexes, outputs, origin or Origin())
@@ -67,7 +71,7 @@ def find_sources(
             first = next((index for index in indexes if index.listed), None) or _agreed(cfg, part, indexes)
         # Lists that differ come first: a number of classes that fits one of them would be refused for the other.
         try:
-            indexes = [_beside(first, index) for index in indexes]
+            indexes = [beside(first, index) for index in indexes]
         except UserError as error:
             raise UserError(f"DATASETS.{part}: {error}") from None
     check_number(cfg, indexes[0], outputs)
@@ -98,19 +102,6 @@ def _agreed(cfg: CfgNode, part: str, indexes: Sequence[PackedIndex]) -> PackedIn
     return in_classes(indexes[0], names, range(1, len(names) + 1))
 
 
-def _beside(first: PackedIndex, index: PackedIndex) -> PackedIndex:
-    """An index under the list of the first. Raises ValueError where it has another one, or a class that lacks there."""
-    if index.listed:
-        check_same_classes(first, index)
-        return index
-    if names := lacking(index, first.classes):
-        raise UserError(
-            f"{index.path} has objects of {_shown(names)}, which the classes of {first.path} lack "
-            f"({_shown(first.classes)}); add them to that list, or rename these objects"
-        )
-    return in_classes(index, first.classes, first.category_ids)
-
-
 def _in_outputs(part: str, indexes: Sequence[PackedIndex], outputs: Sequence[str], origin: Origin) -> list[PackedIndex]:
     """The indexes under the list of a model's outputs that stand for a class."""
     every = [name for index in indexes for name in index.classes]
@@ -118,18 +109,14 @@ def _in_outputs(part: str, indexes: Sequence[PackedIndex], outputs: Sequence[str
     for index in indexes:
         if names := lacking(index, classes):
             raise UserError(
-                f"DATASETS.{part}: {index.path} has {len(index.classes)} classes ({_shown(index.classes)}), and "
-                f"{origin.name} was trained on {len(classes)} ({_shown(classes)}), without {_shown(names)}: "
+                f"DATASETS.{part}: {index.path} has {len(index.classes)} classes ({shown(index.classes)}), and "
+                f"{origin.name} was trained on {len(classes)} ({shown(classes)}), without {shown(names)}: "
                 f"{origin.remedy}"
             )
     numbers = range(1, len(classes) + 1)
     found = [in_classes(index, classes, None if index.listed else numbers) for index in indexes]
     # Results are exported under the ids of each test file; what is trained on together has the same.
     return found if part == "TEST" else [in_classes(index, classes, found[0].category_ids) for index in found]
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:SHOWN])) + (", .." if len(names) > SHOWN else "")
 
 
 def check_number(cfg: CfgNode, index: PackedIndex, outputs: Sequence[str] = ()) -> None:
@@ -188,11 +175,26 @@ def _why_none(sources: Sequence[Source], number: int) -> str:
     return "check its `annotations`"
 
 
+def _say_if_empty(source: Source) -> None:
+    """Says of a data set of the test that it has no object to measure with."""
+    index = source.index
+    if index.trainable().any():
+        return
+    where = f"; the label file of the first is looked for at {index.record(0)}" if index.kind == "yolo" else ""
+    more = f" ({len(index.labels)} annotations)" if len(index.labels) else ""
+    _log.warning(
+        "DATASETS.TEST: %s: none of its %d images has an object to find%s, so nothing is measured on it%s",
+        *(index.path, len(index), more, printable(where)),
+    )
+
+
 def _with_crowds(source: Source) -> Source:
     """A source whose crowd regions are objects like others; says how many they are."""
     index = source.index
     number = int(index.crowd.sum())
+    if not number:
+        return source
     _log.info(
         "%s: %d of %d annotations are crowds; by DATASETS.CROWDS they are objects", index.path, number, len(index.crowd)
     )
-    return replace(source, index=replace(index, crowd=np.zeros_like(index.crowd))) if number else source
+    return replace(source, index=replace(index, crowd=np.zeros_like(index.crowd)))

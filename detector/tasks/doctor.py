@@ -1,7 +1,10 @@
 """`detector check`: data sets are read, examined together, summed up, and copied without what is broken."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +15,10 @@ from detector.data.doctor import balance, mend
 from detector.data.doctor.balance import Numbers, Sides
 from detector.data.doctor.checks import CHECKS
 from detector.data.doctor.folder import entries_in
-from detector.data.doctor.part import Part, Role
+from detector.data.doctor.part import Part, Role, short_names
 from detector.data.doctor.sets import UNREADABLE, Pictures, read_sets, with_pictures, without_crowds
-from detector.data.plausible import FRACTIONS, fractions
+from detector.data.packed import BEYOND, beside, in_classes
+from detector.data.plausible import FRACTIONS, corners, fractions
 from detector.data.problems import KINDS, Finding
 from detector.errors import UserError
 
@@ -27,12 +31,16 @@ SPLITS = ("train", "val", "valid", "trainval", "test")
 
 
 class Fix(NamedTuple):
-    """A cleaned copy. entry, written: the data set and its copy, as in DATASETS; done, lost: sentences."""
+    """A cleaned copy. entry, written: the data set and its copy, as in DATASETS; done, lost: sentences.
+
+    emptied: pictures that lost all their boxes.
+    """
 
     entry: str
     written: str
     done: list[str]
     lost: list[str]
+    emptied: list[str]
 
 
 class Diagnosis(NamedTuple):
@@ -127,22 +135,64 @@ def _reach(cfg: CfgNode, parts: Sequence[Part]) -> list[Finding]:
 
 
 def fix(diagnosis: Diagnosis, folder: Path) -> list[Fix]:
-    """Writes a cleaned copy of each data set into `folder`, which is new or empty; of several, into a folder each.
+    """Writes a cleaned copy of each data set into `folder`, which is new or empty.
 
+    Several of one format and one list of classes become splits of that folder; others have a folder each in it.
     Raises ValueError where the folder lies in that of a data set, holds something, or nothing is left to write.
     """
-    from detector.data.convert import write_dataset
+    from detector.data.convert import write_datasets
 
     check_new(folder, [part.source for part in diagnosis.parts])
     if not diagnosis.parts:
         raise UserError("--fix: no data set could be read, so there is nothing to write")
     mended = [mend.mend(part) for part in diagnosis.parts]
-    names, fixes = short_names(diagnosis.parts), []
-    for place, (part, (source, done)) in enumerate(zip(diagnosis.parts, mended, strict=True)):
-        there = folder if len(mended) == 1 else folder / names[place]
-        written = write_dataset(source, source.index.kind, there, _split(part))
-        fixes.append(Fix(part.entry, written.entry, done, list(written.losses)))
-    return fixes
+    sources, form = [one.source for one in mended], mended[0].source.index.kind
+    names, splits = short_names(diagnosis.parts), _splits(diagnosis.parts)
+    together = _united(sources)
+    if together:
+        written = write_datasets(dict(zip(splits, together, strict=True)), form, folder)
+        entries = written.entries
+        losses = [[one.removeprefix(f"{s}: ") for one in written.losses if one.startswith(f"{s}: ")] for s in splits]
+        if len(splits) == 1:
+            losses = [list(written.losses)]
+    else:
+        each = [
+            write_datasets({split: source}, source.index.kind, folder / name)
+            for split, source, name in zip(splits, sources, names, strict=True)
+        ]
+        entries, losses = [one.entry for one in each], [list(one.losses) for one in each]
+    return [
+        Fix(part.entry, entry, one.done, lost, one.emptied)
+        for part, entry, one, lost in zip(diagnosis.parts, entries, mended, losses, strict=True)
+    ]
+
+
+def _united(sources: Sequence[Source]) -> list[Source]:
+    """The sources as splits of one folder, under one list of classes; none where they cannot be."""
+    indexes = [source.index for source in sources]
+    if len({index.kind for index in indexes}) > 1:
+        return []
+    if len(sources) == 1:
+        return [*sources]
+    first = next((index for index in indexes if index.listed), None)
+    if first is None:
+        names = sorted({name for index in indexes for name in index.classes})
+        first = in_classes(indexes[0], names, range(1, len(names) + 1))
+    with suppress(UserError):
+        return [replace(one, index=beside(first, one.index)) for one in sources]
+    return []
+
+
+def _splits(parts: Sequence[Part]) -> list[str]:
+    """The splits that copies are: those of the entries, where these are named as splits are, else their names."""
+    if len(parts) == 1:
+        return [_split(parts[0]) or "train"]
+    names = short_names(parts)
+    found = [_split(part) or name for part, name in zip(parts, names, strict=True)]
+    if len(set(found)) < len(found):
+        found = names
+    found = [re.sub(r"[^\w.-]", "_", name).lstrip(".-") for name in found]
+    return found if len(set(found)) == len(found) and all(found) else [f"set_{i + 1}" for i in range(len(found))]
 
 
 def check_new(folder: Path, sources: Sequence[Source] = ()) -> None:
@@ -156,34 +206,28 @@ def check_new(folder: Path, sources: Sequence[Source] = ()) -> None:
 
 
 def _split(part: Part) -> str:
-    """The split that a copy is: that of the entry, where it is named as splits are."""
-    said = part.entry.rpartition(":")[2] if part.index.kind != "coco" else part.role
-    return said if said in SPLITS else "train"
-
-
-def short_names(parts: Sequence[Part]) -> list[str]:
-    """The names of data sets, different ones: of those that share one that of their folders, else with their place."""
-    names = [part.source.name for part in parts]
-    folders = [part.source.folder.resolve().name for part in parts]
-    if len({*names}) < len(names) == len({*folders}):
-        return folders
-    return [name if names.count(name) == 1 else f"{name}_{place}" for place, name in enumerate(names, start=1)]
+    """The split that an entry names, or the folder before it; else the role in a config, or ""."""
+    if part.index.kind == "coco":
+        return next((one for one in (part.source.name, part.index.path.parent.name) if one in SPLITS), part.role)
+    place, _, said = part.entry.rpartition(":")
+    return next((one for one in (said, Path(place).name) if one in SPLITS), "")
 
 
 def not_mended(diagnosis: Diagnosis) -> list[str]:
     """The kinds that were found and are in the cleaned copies too."""
-    partly = any(fractions(part.index) and not mend.are_fractions(part.index) for part in diagnosis.parts)
-    return [
-        kind
-        for kind in diagnosis.counts
-        if kind in mend.STAYS or kind.startswith("reach-") or (kind == FRACTIONS and partly)
-    ]
+    stay = set(mend.STAYS)
+    for part in diagnosis.parts:
+        if fractions(part.index) and not mend.are_fractions(part.index):
+            stay.add(FRACTIONS)
+        if corners(part.index):
+            stay.add(BEYOND)
+    return [kind for kind in diagnosis.counts if kind in stay or kind.startswith("reach-")]
 
 
 def left_out(diagnosis: Diagnosis) -> list[str]:
     """The kinds of errors of records that readers left out, and copies therefore lack."""
-    known = mend.MENDED | mend.STAYS
-    return [kind for kind in diagnosis.counts if KINDS[kind].severity == "error" and kind not in known]
+    kinds = {finding.kind for finding in diagnosis.findings if mend.is_left_out(finding)}
+    return [kind for kind in diagnosis.counts if kind in kinds]
 
 
 def document(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> dict[str, Any]:

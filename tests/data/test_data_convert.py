@@ -478,3 +478,43 @@ def test_real_data_go_everywhere_and_back(coco_tiny, bccd, tmp_path, data, first
     stems = {os.path.splitext(name)[0] for name in source.index.file_names.tolist()}
     if second != "coco":
         assert set(index.image_ids.tolist()) == stems  # which are the ids in VOC's layout
+
+
+@pytest.mark.parametrize("box", [[10, 10, 1, 1], [20, 20, 0.4, 0.6], [79, 39, 1, 1], [0, 0, 1, 5]])
+def test_boxes_of_a_pixel_stay_boxes_in_voc(tmp_path, box):
+    source = coco(tmp_path / "source", ["a.png"], [(0, 3, box, {})])
+    written = write_dataset(source, "voc", tmp_path / "voc")
+    ((x, y, width, height),) = load_dataset(written.entry, "").index.boxes_xywh.tolist()
+    assert (x, y, width, height) == pytest.approx((*box[:2], max(1, box[2]), max(1, box[3])), abs=2e-6)
+    assert written.boxes == 1
+
+
+@pytest.mark.parametrize("form", ["voc", "yolo"])
+def test_names_with_blanks_before_the_suffix_are_read_back(tmp_path, form):
+    names = [
+        "a .jpg",
+        "photo (1) .jpg",
+        "b\u00a0.png",
+        "\ufeffc.png",
+        "d /e\u3000.png",
+        "__MACOSX/f.png",
+        "a.jpg",
+        "g..png",
+    ]
+    source = coco(tmp_path / "source", names, [(i, 3, [i, 1, 5, 5], {}) for i in range(len(names))])
+    written = write_dataset(source, form, tmp_path / "out")
+    problems = Problems(everything=True)
+    index = load_dataset(written.entry, "", problems).index
+    found = {name: boxes[0, 0].round(5) for name, (boxes, _) in by_name(index).items()}
+    wanted = ["a", "photo (1)", "b", "c", "d/e", "_MACOSX/f", "a_2", "g."]
+    assert found == {name: i for i, name in enumerate(wanted)}
+    assert problems.findings == []
+
+
+def test_a_split_in_yolo_has_no_name_that_labels_are_found_by(source, tmp_path):
+    for split in ("images", "JPEGImages"):
+        with pytest.raises(UserError, match="cannot be the name of a split"):
+            write_dataset(source, "yolo", tmp_path / "out", split)
+        for form in ("coco", "voc"):
+            index = load_dataset(write_dataset(source, form, tmp_path / form / split, split).entry, "").index
+            assert len(index.labels) == 3

@@ -152,6 +152,20 @@ def test_a_pickled_index_carries_no_arrays(coco):
     same(plain, pickle.loads(pickle.dumps(plain)))
 
 
+@pytest.mark.parametrize("change", ["replaced", "deleted"])
+def test_a_file_that_is_gone_is_no_hindrance(path, change):
+    index = load_index(path)
+    boxes = index.boxes.copy()
+    if change == "replaced":
+        write_arrays(kept(path), {}, None)
+    else:
+        kept(path).unlink()
+    other = pickle.loads(pickle.dumps(index))
+    assert other.mapped is None
+    assert np.array_equal(other.boxes, boxes)
+    assert np.array_equal(index.boxes, boxes)
+
+
 def _sum(index, queue):
     queue.put((float(index.boxes.sum()), index.mapped is not None))
 

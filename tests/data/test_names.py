@@ -1,11 +1,12 @@
 import logging
+import unicodedata
 
 import numpy as np
 import pytest
 
 from detector.data.catalog import check_inside, load_dataset
 from detector.data.formats import voc
-from detector.data.names import ELSEWHERE, readings, real_names
+from detector.data.names import CLASH, ELSEWHERE, readings, real_names
 from detector.data.problems import Problems
 from detector.errors import UserError
 
@@ -70,8 +71,38 @@ def test_a_file_outside_is_not_taken_for_one_inside(folder):
 def test_two_names_never_become_one_file(folder):
     names = np.array(["train\\a.jpg", "val\\a.jpg", "x\\b.jpg", "x\\b.jpg", "odd.jpg", "Odd.JPG"])
     real, changed = real_names(folder, names)
-    assert real.tolist() == ["train\\a.jpg", "val\\a.jpg", "b.jpg", "b.jpg", "odd.jpg", "Odd.JPG"]
-    assert changed.tolist() == [2, 3]
+    assert real.tolist() == ["train\\a.jpg", "val\\a.jpg", "b.jpg", "b.jpg", "Odd.JPG", "Odd.JPG"]
+    assert changed.tolist() == [2, 3, 4]
+
+
+@pytest.mark.parametrize("other", ["odd.jpg", "images/Odd.JPG", "D:\\set\\Images\\odd.jpg", "Odd%2eJPG"])
+def test_two_spellings_of_a_file_are_that_file(folder, other):
+    assert real_names(folder, np.array([other, "Odd.JPG"]))[0].tolist() == ["Odd.JPG", "Odd.JPG"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_in_another_form_are_the_same(folder, form):
+    there, said = (unicodedata.normalize(one, "Fotos é/bär.jpg") for one in (form, {"NFC": "NFD", "NFD": "NFC"}[form]))
+    (folder / there).parent.mkdir()
+    (folder / there).touch()
+    for name in (said, f"C:\\x\\{said}", said.upper()):
+        assert real_names(folder, np.array([name]))[0].tolist() == [there]
+
+
+@pytest.mark.parametrize("names", [("1.png", "C:\\x\\1.png"), ("/u1/1.png", "/u2/1.png")])
+def test_names_that_may_mean_the_file_of_another_are_told(coco, caplog, names):
+    coco.picture("1.png", 60, 80)
+    path = coco.annotate([{"image_id": 0, "bbox": [1, 2, 3, 4]}], records(*names))
+    with caplog.at_level(logging.WARNING, "detector"):
+        source = load_dataset(f"{coco.images}:{path}", ".")
+    assert source.index.file_names.tolist() == list(names)
+    (said,) = caplog.messages
+    assert "images have a name that may mean the file of another image" in said
+    problems = Problems(everything=True)
+    load_dataset(f"{coco.images}:{path}", ".", problems)
+    assert [(one.kind, one.picture) for one in problems.findings] == [
+        (CLASH, name) for name in names if name != "1.png"
+    ]
 
 
 def test_no_reading_leads_out():

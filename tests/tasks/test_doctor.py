@@ -178,6 +178,19 @@ def test_pictures_outside_are_not_opened_unless_the_config_allows_it(sets, tiny,
     assert examine(entries, sets.folder).counts == {"picture-outside-folder": 1}
 
 
+def test_names_with_a_number_are_no_others(sets):
+    for name in ("a", "b"):
+        (sets.folder / name).mkdir()
+        shutil.copy(sets.folder / "train.json" if sets.write() else "", sets.folder / name / "c.json")
+    shutil.copy(sets.folder / "train.json", sets.folder / "c_2.json")
+    shutil.copy(sets.folder / "train.json", sets.folder / "a" / "_annotations.coco.json")
+    files = ("a/c.json", "b/c.json", "c_2.json", "a/_annotations.coco.json")
+    diagnosis = examine([f"{sets.images}:{sets.folder / file}" for file in files], "", "none")
+    names = short_names(diagnosis.parts)
+    assert len(set(names)) == 4
+    assert (names[0], *names[2:]) == ("c_1", "c_2", "a")
+
+
 @pytest.mark.parametrize("number", [1, 2])
 def test_names_of_several_sets_are_told_apart(sets, number):
     other = sets.folder / "other"
@@ -248,32 +261,43 @@ def written(monkeypatch):
     module = ModuleType("detector.data.convert")
 
     class Written:
-        entry, losses = "voc:somewhere:train", ["3 ids"]
+        def __init__(self, splits):
+            self.entries = [f"voc:somewhere:{split}" for split in splits]
+            self.entry = self.entries[0]
+            self.losses = ["3 ids"] if len(splits) == 1 else [f"{split}: 3 ids" for split in splits]
 
-    def write_dataset(source, form, folder, split="train", link=False):
-        calls.append((source.name, len(source.index.labels), form, folder, split))
-        return Written
+    def write_datasets(sources, form, folder):
+        for split, source in sources.items():
+            calls.append((source.name, len(source.index.labels), form, folder, split))
+        return Written([*sources])
 
-    module.write_dataset = write_dataset
+    module.write_datasets = write_datasets
     monkeypatch.setitem(sys.modules, "detector.data.convert", module)
     return calls
 
 
-def test_copies_are_written_cleaned_into_a_folder_each(sets, written, tmp_path):
+def test_copies_are_written_cleaned_into_one_folder(sets, written, tmp_path):
     sets.box("train", [60, 70, 0, 5])
     diagnosis = examine(sets.write(), sets.folder)
     fixes = fix(diagnosis, tmp_path / "new")
     assert written == [
-        ("train", 30, "coco", tmp_path / "new" / "train", "train"),
-        ("val", 18, "coco", tmp_path / "new" / "val", "train"),
+        ("train", 30, "coco", tmp_path / "new", "train"),
+        ("val", 18, "coco", tmp_path / "new", "val"),
     ]
     assert fixes[0].done == ["1 boxes without an area inside their pictures are left out"]
     shown = text(diagnosis, fixes)
     assert f"{sets.entries[0]} is written as voc:somewhere:train" in shown
     assert "    3 ids" in shown
+    assert [one.lost for one in fixes] == [["3 ids"]] * 2
     assert document(diagnosis, fixes)["fix"]["copies"][0]["written"] == "voc:somewhere:train"
     fix(examine(sets.entries[:1], sets.folder), tmp_path / "new")
     assert written[-1] == ("train", 30, "coco", tmp_path / "new", "train")
+
+
+def test_copies_of_sets_with_other_classes_have_a_folder_each(sets, written, tmp_path):
+    sets.content["val"]["categories"][0]["name"] = "lion"
+    fix(examine(sets.write(), sets.folder), tmp_path / "new")
+    assert [call[3:] for call in written] == [(tmp_path / "new" / name, name) for name in ("train", "val")]
 
 
 def test_a_copy_goes_into_a_new_folder_elsewhere(sets, written):

@@ -10,8 +10,9 @@ from helpers import ROOT
 
 from detector.commands import check
 from detector.data.catalog import load_dataset
-from detector.data.convert import write_dataset
+from detector.data.convert import write_dataset, write_datasets
 from detector.tasks.doctor import examine
+from detector.tasks.doctor_text import text
 
 spec = importlib.util.spec_from_file_location("planted", ROOT / "tests/data/doctor/conftest.py")
 planted = importlib.util.module_from_spec(spec)
@@ -69,7 +70,8 @@ def test_a_copy_has_no_error_and_the_data_set_is_as_it_was(broken, tmp_path, cap
     assert bytes_of(broken.folder) == before
     (copy,) = found["fix"]["copies"]
     assert copy["entry"] == entry
-    assert len(copy["done"]) == 5
+    assert len(copy["done"]) == 6
+    assert copy["emptied"] == []
     diagnosis = examine([copy["written"]], ".")
     assert diagnosis.counts == {}
     index = diagnosis.parts[0].index
@@ -100,6 +102,43 @@ def test_a_copy_of_voc_lacks_the_two_broken_boxes_and_nothing_else(bccd, tmp_pat
     before = examine([f"voc:{bccd}:trainval"], ".", "none")
     assert before.counts == {"flat-box": 2}
     assert diagnosis.numbers == before.numbers
+
+
+def yolo(tmp_path, change):
+    """train and val in YOLO's format, with another text in the label files of train."""
+    sets = planted.Sets(tmp_path)
+    entries = sets.write()
+    write_datasets({s: load_dataset(e, ".") for s, e in zip(("train", "val"), entries)}, "yolo", tmp_path / "yolo")
+    for path in (tmp_path / "yolo/labels/train").iterdir():
+        path.write_text("".join(f"{change(*line.split())}\n" for line in path.read_text().splitlines()))
+    return [f"yolo:{tmp_path / 'yolo'}:{split}" for split in ("train", "val")]
+
+
+def corners(label, *box):
+    x, y, width, height = map(float, box)
+    return f"{label} {x - width / 2} {y - height / 2} {x + width / 2} {y + height / 2}"
+
+
+def test_corners_are_found_in_the_copy_as_well(tmp_path, capsys):
+    entries = yolo(tmp_path, corners)
+    assert "boxes-as-corners" in examine(entries, ".").counts
+    assert "YOLO's lines are class, centre x" in text(examine(entries, "."))
+    check.main([*entries, "--fix", str(tmp_path / "new")])
+    assert "boxes-as-corners (1)" in capsys.readouterr().out.rpartition("Not mended: ")[2]
+    copies = [f"yolo:{tmp_path / 'new'}:{split}" for split in ("train", "val")]
+    again = examine(copies, ".")
+    assert again.counts == examine(entries, ".").counts
+    assert [part.entry for part in again.parts] == copies
+
+
+def test_pictures_that_lose_their_lines_are_named(tmp_path, capsys):
+    entries = yolo(tmp_path, lambda label, *box: f"{label} 10 20 30 40")
+    assert status(*entries, "--json", "--fix", tmp_path / "new") == 1
+    train, val = json.loads(capsys.readouterr().out)["fix"]["copies"]
+    assert train["emptied"] == [f"train{i}.jpg" for i in range(10)]
+    assert train["done"][0] == "30 lines hold pixels where fractions belong (yolo-pixels): left out"
+    assert (val["done"], val["emptied"]) == ([], [])
+    assert examine([train["written"], val["written"]], ".").counts["set-without-objects"] == 1
 
 
 def test_a_copy_of_yolo(tmp_path, capsys):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from detector.data.doctor.part import Part
-from detector.data.plausible import corners, fractions, many_crowds
+from detector.data.plausible import corners, fractions, like_fractions, many_crowds, not_to_scale, some_fractions
 from detector.data.problems import Finding, declare
 
 REPEATED = declare("box-repeated", "warning", "boxes repeat another one of the same class exactly", "Keep one of each.")
@@ -121,19 +121,19 @@ def other_units(parts: Sequence[Part]) -> list[Finding]:
     return [
         finding
         for part in parts
-        for finding in (*fractions(part.index), *corners(part.index), *many_crowds(part.index))
+        for check in (fractions, some_fractions, corners, not_to_scale, many_crowds)
+        for finding in check(part.index)
     ]
 
 
 def one_pixel(parts: Sequence[Part]) -> list[Finding]:
-    """Boxes with a side of one pixel or less; none where most are so, which has another reason, such as fractions.
-
-    Of VOC's the reader tells.
-    """
+    """Boxes with a side of one pixel or less, without those that are told as fractions. Of VOC's the reader tells."""
 
     def chosen(part: Part) -> np.ndarray:
-        flat = part.objects & (part.index.boxes_xywh[:, 2:] <= 1).any(1)
-        told = part.index.kind == "voc" or 2 * flat.sum() > part.objects.sum()
-        return np.zeros_like(flat) if told else flat
+        index = part.index
+        if index.kind == "voc" or fractions(index):
+            return np.zeros(len(index.labels), bool)
+        flat = part.objects & (index.boxes_xywh[:, 2:] <= 1).any(1)
+        return flat & ~like_fractions(index) if some_fractions(index) else flat
 
     return _each(ONE_PIXEL, parts, chosen, "is one pixel wide or high, or less")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from detector.data.doctor import balance, boxes, classes, pictures
+from detector.data.doctor import balance, boxes, classes, pictures, sets
 from detector.data.doctor.part import Part
 from detector.data.problems import Finding
 
@@ -12,6 +12,7 @@ CHECKS: list[Callable[[Sequence[Part]], list[Finding]]] = [
     pictures.several_records,
     pictures.copies,
     pictures.look_alikes,
+    sets.without_objects,
     boxes.other_units,
     boxes.same_objects,
     boxes.whole_picture,

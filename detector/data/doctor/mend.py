@@ -1,15 +1,19 @@
 """A cleaned copy of annotations: what can be mended without looking at pictures with one's own eyes."""
 
 import os
+from collections import Counter
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from detector.data.catalog import Source
 from detector.data.doctor import balance, boxes, classes, folder, pictures, seen, sets
 from detector.data.doctor.part import Part
+from detector.data.formats import ids
 from detector.data.packed import BEYOND, FAR, FLAT, OUTSIDE, PackedIndex
-from detector.data.plausible import CORNERS, CROWDS, FRACTIONS, TWICE
+from detector.data.plausible import CORNERS, CROWDS, FRACTIONS, SCALE, SOME_FRACTIONS, TWICE, corners
+from detector.data.problems import KINDS, SHOWN, Finding
 from detector.errors import UserError
 
 MENDED = {
@@ -19,20 +23,33 @@ MENDED = {
 """The kinds that a cleaned copy is free of, as it is of what readers leave out or take as something else."""
 
 STAYS = {
-    CORNERS, CROWDS, boxes.OVERLAID, boxes.OTHER_CLASS, boxes.WHOLE, boxes.ONE_PIXEL, boxes.CROWD,
+    CORNERS, CROWDS, SCALE, SOME_FRACTIONS, boxes.OVERLAID, boxes.OTHER_CLASS, boxes.WHOLE, boxes.ONE_PIXEL,
+    boxes.CROWD,
     pictures.TWICE, pictures.LEAK, pictures.ALIKE, pictures.LEAK_ALIKE, seen.UNENDED, seen.TURNED_BY_TAG,
     classes.UNUSED, classes.SINGLE, classes.ALIKE, classes.ONE_SIDED, balance.SKEWED,
-    sets.UNREADABLE, sets.TWICE, sets.LISTS_DIFFER, folder.PASSED_OVER,
+    sets.UNREADABLE, sets.TWICE, sets.EMPTY, sets.TEST_EMPTY, sets.LISTS_DIFFER, folder.PASSED_OVER,
 }  # fmt: skip
 """The kinds that only a person can mend."""
 
 
-def mend(part: Part) -> tuple[Source, list[str]]:
-    """The data set without what is broken, and a line for each thing that was done.
+class Mended(NamedTuple):
+    """source: the data set without what is broken; done: a line for each kind of thing that was done.
+
+    emptied: names of the pictures that lost all their boxes, and would be taken for pictures without objects.
+    """
+
+    source: Source
+    done: list[str]
+    emptied: list[str]
+
+
+def mend(part: Part) -> Mended:
+    """The data set without what is broken, and what was done.
 
     Boxes that are all fractions of their picture become pixels; pictures that cannot be used, and boxes without an area
-    inside their picture, are left out; boxes that reach out are clipped; several records of one picture become one; of
-    boxes that are equal, with equal class, one is kept. Raises ValueError when no picture is left.
+    inside their picture, are left out; boxes that reach out are clipped, unless they look like corners; several records
+    of one picture become one; of boxes that are equal, with equal class, one is kept. What the reader left out, or took
+    as something else, is among what was done. Raises ValueError when no picture is left.
     """
     index, done = part.index, list[str]()
     usable = ~pictures.outside(part)
@@ -53,26 +70,79 @@ def mend(part: Part) -> tuple[Source, list[str]]:
         areas = sides[:, 2:].prod(1)
         note(len(sides), "boxes were fractions of their pictures and are now pixels")
     low, high = np.clip(sides[:, :2], 0, limits), np.clip(sides[:, :2] + sides[:, 2:], 0, limits)
+    good = (high.astype(np.float32) > low.astype(np.float32)).all(1) & (sides[:, 2:] > 0).all(1)  # as readers decide
     clipped = np.concatenate([low, high - low], 1)
-    good = (clipped[:, 2:] > 0).all(1) & (sides[:, 2:] > 0).all(1)
     changed = np.abs(clipped - sides).max(1, initial=0) > 1e-9
+    if corners(index):  # to clip them would hide it
+        changed[:] = False
     clipped = np.where(changed[:, None], clipped, sides)  # what is inside stays to the last digit
     areas = np.where(changed, np.minimum(areas, clipped[:, 2:].prod(1)), areas)
     first = _first_records(part, usable)
     image_of = first[part.image_of]
     kept = good & usable[image_of]
     repeated = kept & _repeated(image_of, clipped, index, kept)
+    unread = [one for one in part.told if _unread(one, index.kind)]
     note(int((~usable).sum()), f"pictures cannot be used and are left out, with {int((~usable[image_of]).sum())} boxes")
-    note(int((usable[image_of] & ~good).sum()), "boxes without an area inside their pictures are left out")
+    note(
+        int((usable[image_of] & ~good).sum()) + len(unread), "boxes without an area inside their pictures are left out"
+    )
     note(int((kept & changed & ~repeated).sum()), "boxes reached out of their pictures and are clipped")
     note(
         int((usable & (first != np.arange(len(index)))).sum()), "further records of a picture are merged into its first"
     )
     note(int(repeated.sum()), "boxes that repeat another one are left out")
+    done += _as_read(part)
     images = np.flatnonzero(usable & (first == np.arange(len(index))))
     rows = np.flatnonzero(kept & ~repeated)
     rows = rows[np.argsort(image_of[rows], kind="stable")]
-    return replace(part.source, index=_chosen(index, images, rows, image_of, clipped, areas)), done
+    emptied = _emptied(part, images, image_of[kept], image_of[~good])
+    if emptied:
+        named = ", ".join(emptied[:SHOWN]) + (", .." if len(emptied) > SHOWN else "")
+        done.append(f"{len(emptied)} pictures lost all their boxes, and are now such without objects: {named}")
+    return Mended(replace(part.source, index=_chosen(index, images, rows, image_of, clipped, areas)), done, emptied)
+
+
+def is_left_out(finding: Finding) -> bool:
+    """Whether a copy lacks the record of what a reader found, since nothing can be made of it."""
+    if finding.kind == ids.TWICE:
+        return ": annotations[" not in finding.record
+    known = MENDED | STAYS | {ids.MIXED}
+    return KINDS[finding.kind].severity == "error" and finding.kind not in known
+
+
+def _unread(finding: Finding, form: str) -> bool:
+    """Whether a box without an area inside its picture was left out by the reader, and so is not in the index."""
+    if finding.kind not in (FLAT, OUTSIDE) or finding.box is None:
+        return False
+    return form == "voc" or (form == "coco" and min(finding.box[2:]) < 0)
+
+
+def _as_read(part: Part) -> list[str]:
+    """A line for each kind of what the reader left out, or took for something else."""
+    told = [one for one in part.told if one.kind not in (FLAT, OUTSIDE, BEYOND) and one.kind not in STAYS]
+    lines = []
+    for (kind, left), number in Counter((one.kind, is_left_out(one) or one.kind == FAR) for one in told).items():
+        fate = "left out" if left else "numbered anew" if kind == ids.TWICE else "written as they were read"
+        lines.append(f"{number} {KINDS[kind].what} ({kind}): {fate}")
+    return lines
+
+
+def _emptied(part: Part, images: np.ndarray, left: np.ndarray, dropped: np.ndarray) -> list[str]:
+    """The names of those of some images that have no box left, and had one.
+
+    left, dropped: the images of the boxes that are kept, and of those that are not.
+    """
+    names = part.index.file_names.tolist()
+    told = {one.picture for one in part.told if _unread(one, part.index.kind) or is_left_out(one) or one.kind == FAR}
+    exact = told & set(names)
+    loose = {_base(name) for name in told - exact}  # names as they were written, of files found under another one
+    has = set(left.tolist())
+    had = set(dropped.tolist()) | {i for i, name in enumerate(names) if name in exact or _base(name) in loose}
+    return [names[image] for image in images.tolist() if image in had and image not in has]
+
+
+def _base(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2]
 
 
 def are_fractions(index: PackedIndex) -> bool:

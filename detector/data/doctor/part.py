@@ -22,7 +22,8 @@ class Part:
     """One of the data sets that are examined together. N images, M annotations.
 
     entry: as in DATASETS; role: what a config uses it for, "" where nothing says so; seen: of its pictures, None where
-    they were not looked at; uncrowded: crowd regions that are objects here, by DATASETS.CROWDS.
+    they were not looked at; uncrowded: crowd regions that are objects here, by DATASETS.CROWDS; told: what its reader
+    found.
     """
 
     entry: str
@@ -30,6 +31,7 @@ class Part:
     role: Role = ""
     seen: Seen | None = None
     uncrowded: int = 0
+    told: tuple[Finding, ...] = ()
 
     @property
     def index(self) -> PackedIndex:
@@ -64,6 +66,8 @@ class Part:
     def record(self, row: int) -> str:
         """The record of an annotation, for messages."""
         index, id_ = self.index, self.index.annotation_ids[row].item()
+        if index.kind == "yolo":  # its path is that of the YAML file
+            return f"{index.record(int(self.image_of[row]))}:{str(id_).rpartition(':')[2]}"
         return (
             f"{index.path / id_}"
             if index.kind != "coco" and isinstance(id_, str)
@@ -85,3 +89,22 @@ def apart(parts: Sequence[Part]) -> Iterator[tuple[int, int]]:
     for one, other in combinations(range(len(parts)), 2):
         if not parts[one].role or parts[one].role != parts[other].role:
             yield one, other
+
+
+def short_names(parts: Sequence[Part]) -> list[str]:
+    """The names of data sets, with a number where others have the same; they all differ."""
+    names = [_short_name(part) for part in parts]
+    taken, found = set(names), []
+    for place, name in enumerate(names, start=1):
+        new, tail = name, str(place)
+        while names.count(name) > 1 and (new := f"{name}_{tail}") in taken:
+            tail += "_"
+        taken.add(new)
+        found.append(new)
+    return found
+
+
+def _short_name(part: Part) -> str:
+    """Roboflow calls the file of each split `_annotations.coco.json`; the folder then says more."""
+    path = part.index.path
+    return path.parent.name if path.name.startswith("_annotations") and path.parent.name else part.source.name

@@ -1,5 +1,6 @@
 """The data sets that are examined together: read, and their pictures looked at."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,8 @@ from detector.data.catalog import load_dataset
 from detector.data.doctor import seen
 from detector.data.doctor.part import Part, Role
 from detector.data.doctor.pictures import outside
-from detector.data.packed import check_same_classes
-from detector.data.problems import Finding, Problems, declare
+from detector.data.packed import beside
+from detector.data.problems import KINDS, Finding, Problems, declare
 from detector.errors import UserError
 
 UNREADABLE = declare(
@@ -23,6 +24,18 @@ TWICE = declare(
     "warning",
     "data sets are named twice",
     "Name another one: a test on what was trained on says nothing of new pictures.",
+)
+EMPTY = declare(
+    "set-without-objects",
+    "error",
+    "sets have no object at all",
+    "Find out where their annotations are: nothing can be learnt of pictures alone.",
+)
+TEST_EMPTY = declare(
+    "test-without-objects",
+    "warning",
+    "sets of a test have no object, so that nothing is measured on them",
+    "Find out where their annotations are, unless they are kept back.",
 )
 LISTS_DIFFER = declare(
     "class-lists-differ",
@@ -51,7 +64,8 @@ def read_sets(entries: Sequence[tuple[str, Role]], root: str | Path) -> tuple[li
         roles[entry] = role
         problems = Problems(everything=True)
         try:
-            parts.append(Part(entry, load_dataset(entry, root, problems), role))
+            source = load_dataset(entry, root, problems)
+            parts.append(Part(entry, source, role, told=tuple(problems.findings)))
         except (UserError, OSError) as error:
             found.append(Finding(UNREADABLE, str(error), record=entry))
         found += problems.findings
@@ -59,15 +73,50 @@ def read_sets(entries: Sequence[tuple[str, Role]], root: str | Path) -> tuple[li
 
 
 def _other_lists(parts: Sequence[Part]) -> list[Finding]:
-    """Files of COCO's format, whose list of classes is fixed, that differ from the first of them."""
-    fixed = [part for part in parts if part.index.kind == "coco"]
+    """Data sets that cannot be under the list of classes of the first that has one."""
+    first = next((part for part in parts if part.index.listed), None)
     found = []
-    for part in fixed[1:]:
+    for part in parts:
+        if first is None or part is first:
+            continue
         try:
-            check_same_classes(fixed[0].index, part.index)
+            beside(first.index, part.index)
         except UserError as error:
             found.append(Finding(LISTS_DIFFER, str(error), record=part.entry))
     return found
+
+
+def without_objects(parts: Sequence[Part]) -> list[Finding]:
+    """Data sets in which nothing can be learnt, or measured."""
+    found = []
+    for part in parts:
+        if part.objects.any():
+            continue
+        index, number = part.index, len(part.index.labels)
+        if number:
+            crowds = int(index.crowd.sum())
+            why = (
+                f"of its {number} annotations {crowds} are crowds, and {number - crowds} have no area inside a picture"
+            )
+        elif index.kind == "yolo":
+            why = f"the label file of the first is looked for at {index.record(0)}"
+        else:
+            why = "no annotation can be used" if any(map(_of_a_box, part.told)) else "it has no annotations"
+        kind = TEST_EMPTY if _is_test(part) else EMPTY
+        found.append(
+            Finding(kind, f"{part.entry}: none of its {len(index)} pictures has an object: {why}", record=part.entry)
+        )
+    return found
+
+
+def _of_a_box(finding: Finding) -> bool:
+    return KINDS[finding.kind].severity == "error" and (finding.box is not None or "annotations[" in finding.record)
+
+
+def _is_test(part: Part) -> bool:
+    """Whether a data set is for tests, by the config or else by its name; such may have none in public."""
+    last = re.split(r"[:/\\]", part.entry)[-1].lower()
+    return part.role == "test" or (not part.role and re.search(r"(^|[^a-z])test", last) is not None)
 
 
 def without_crowds(part: Part) -> Part:

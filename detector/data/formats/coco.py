@@ -9,14 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from detector.data.formats.ids import TEXT, check_unique, joined, matched, unified, whole_number
+from detector.data.formats.ids import (
+    TEXT,
+    check_unique,
+    joined,
+    matched,
+    only_clear,
+    renumbered,
+    unclear_ids,
+    unified,
+    whole_number,
+)
 from detector.data.formats.mending import FIELD, Mending
 from detector.data.formats.pieces import read_pieces
 from detector.data.formats.records import DECODERS, LAYOUT, Annotation
+from detector.data.formats.write_coco import write
 from detector.data.names import real_names
 from detector.data.packed import PackedIndex, check_coordinates, clip_to_images
 from detector.data.problems import Finding, Problems, declare, named
 from detector.errors import UserError
+
+__all__ = ["read", "write"]
 
 NO_SIZE = declare(
     "size-missing",
@@ -179,24 +192,29 @@ _ADD = {"images": _add_images, "annotations": _add_annotations, "categories": _a
 def _pack(
     path: Path, lists: dict[str, _Columns], folder: Path | None, mending: Mending, problems: Problems
 ) -> PackedIndex:
-    category_ids, keys, classes = _categories(path, lists["categories"], mending, problems)
-    image_ids, file_names, heights, widths, sized = _images(path, lists["images"], folder, problems)
+    category_ids, keys, classes, unclear = _categories(path, lists["categories"], mending, problems)
+    image_ids, file_names, heights, widths, sized, unclear_images = _images(path, lists["images"], folder, problems)
     rows = lists["annotations"]
 
     def match(field: str, key: str, known: np.ndarray) -> np.ndarray:
         return matched(path, field, rows.take(field), known, rows.place, problems, mending.lost[key])
 
     ids = unified(path, "annotations", rows.take("id"), rows.place, problems)
-    keep = check_unique(path, "annotations", ids, rows.place, problems)
+    ids = renumbered(ids, check_unique(path, "annotations", ids, rows.place, problems))
+    image_of, labels = match("image_id", "images", image_ids), match("category_id", "categories", keys)
+    keep = np.ones(len(ids), bool)
     arrays = {
-        "image_of": match("image_id", "images", image_ids),
+        "image_of": only_clear(path, "image_id", image_of, unclear_images, rows.place, problems),
         "annotation_ids": ids,
-        "labels": match("category_id", "categories", keys),
+        "labels": only_clear(path, "category_id", labels, unclear, rows.place, problems),
         "boxes_xywh": rows.take("bbox"),
         "areas": rows.take("area"),
         "crowd": rows.take("iscrowd"),
     }
-    del ids
+    if problems.findings:
+        names = dict(zip(image_ids.tolist(), file_names.tolist(), strict=True))
+        _name_pictures(path, names, image_of, rows, mending, problems)
+    del ids, image_of, labels
     kept: np.ndarray | None = None  # where some rows are left out
 
     def where(row: int) -> tuple[str, str]:
@@ -246,6 +264,28 @@ def _pack(
     )
 
 
+def _name_pictures(
+    path: Path,
+    names: dict[Any, str],
+    image_of: np.ndarray,
+    rows: _Columns,
+    mending: Mending,
+    problems: Problems,
+) -> None:
+    """Adds the picture to findings on annotations that were told before it was known. names: image id -> file."""
+    start, files = f"{path}: annotations[", [*names.values()]
+    for i, finding in enumerate(problems.findings):
+        if finding.picture or not finding.record.startswith(start):
+            continue
+        place = int(finding.record[len(start) :].partition("]")[0])
+        if place in mending.image_ids:
+            picture = names.get(mending.image_ids[place], "")
+        else:
+            at = int(image_of[place - int(np.searchsorted(rows.dropped, place))])
+            picture = files[at] if at >= 0 else ""
+        problems.findings[i] = finding._replace(picture=picture)
+
+
 def _select(arrays: dict[str, np.ndarray], rows: np.ndarray) -> None:
     """Some rows of all arrays; one after the other, so that of millions of boxes there is no second copy of all."""
     for name in arrays:
@@ -266,8 +306,8 @@ def _order(image_of: np.ndarray) -> np.ndarray | None:
 
 def _categories(
     path: Path, columns: _Columns, mending: Mending, problems: Problems
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Ids [C] int64 and as they stand in the file, and names; sorted by id."""
+) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
+    """Ids [C] int64 and as they stand in the file, names, and which ids others have too; sorted by id."""
     keys, names = unified(path, "categories", columns.take("id"), columns.place, problems), columns.take("name")
     numbers = [whole_number(key) if isinstance(key, str) else key for key in keys.tolist()]
     rows = np.array([row for row, number in enumerate(numbers) if number is not None], np.int64)
@@ -288,25 +328,28 @@ def _categories(
         )
     ids = np.array([numbers[row] for row in rows.tolist()], np.int64)
     keep = check_unique(path, "categories", ids, lambda row: columns.place(rows[row]), problems)
+    unclear = unclear_ids(ids, keep, names[rows])
     rows, ids = rows[keep], ids[keep]
     if not len(ids):
         raise UserError(f"{path}: no record of `categories` can be used; {LAYOUT}")
     order = np.argsort(ids)
     rows, ids = rows[order], ids[order]
-    return ids, keys[rows], names[rows].tolist()
+    return ids, keys[rows], names[rows].tolist(), np.isin(ids, [*unclear])
 
 
 def _images(
     path: Path, columns: _Columns, folder: Path | None, problems: Problems
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Ids, names, heights, widths, and which have a size: [N] each."""
-    ids = unified(path, "images", columns.take("id"), columns.place, problems)
-    kept = np.flatnonzero(check_unique(path, "images", ids, columns.place, problems))
-    ids, names, heights, widths = ids[kept], *(columns.take(name)[kept] for name in ("file_name", "height", "width"))
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Ids, names, heights, widths, which have a size, and whose id others have too: [N] each."""
+    ids, names = unified(path, "images", columns.take("id"), columns.place, problems), columns.take("file_name")
+    keep = check_unique(path, "images", ids, columns.place, problems)
+    unclear, kept = unclear_ids(ids, keep, names), np.flatnonzero(keep)
+    ids, names, heights, widths = ids[kept], names[kept], *(columns.take(name)[kept] for name in ("height", "width"))
+    doubled = np.isin(ids, [*unclear])
     sized = (heights > 0) & (widths > 0)
     lacking = np.flatnonzero(~sized)
     if not len(lacking):
-        return ids, names, heights, widths, sized
+        return ids, names, heights, widths, sized, doubled
 
     def record(row: int) -> str:
         return f"{path}: images[{columns.place(kept[row])}], id {ids[row].item()!r}"
@@ -336,4 +379,4 @@ def _images(
         problems.error(Finding(UNMEASURED, text, str(names[row]), record(row)))
     if not sized.any():
         raise UserError(f"{path}: none of the {len(ids)} pictures can be measured; are they in {folder}?")
-    return ids, names, heights, widths, sized
+    return ids, names, heights, widths, sized, doubled

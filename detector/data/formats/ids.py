@@ -17,6 +17,12 @@ UNKNOWN = declare(
     "annotations name an image or category that is not there",
     "Remove them or add the missing record.",
 )
+UNCLEAR = declare(
+    "id-unclear",
+    "error",
+    "annotations have the id of several images or categories, so that nobody knows which is meant",
+    "Give each image and category its own id, here and in the annotations.",
+)
 MIXED = declare("id-types-mixed", "error", "ids are partly numbers, partly texts", "Write all of them in one way.")
 TEXT = declare(
     "id-as-text",
@@ -86,6 +92,48 @@ def check_unique(path: Path, key: str, ids: np.ndarray, place: Place, problems: 
         text = f"{path}: {both} both have id {ids[row].item()!r}; ids must differ"
         problems.error(Finding(TWICE, text, record=f"{path}: {key}[{place(row)}]"))
     return keep
+
+
+def renumbered(ids: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """[n] the ids, with others that no record has in place of those not to keep."""
+    if keep.all():
+        return ids
+    if ids.dtype.kind == "i":
+        ids = ids.copy()
+        ids[~keep] = max(int(ids.max()), 0) + 1 + np.arange(int((~keep).sum()))
+        return ids
+    values, taken = ids.tolist(), set(ids.tolist())
+    for row in np.flatnonzero(~keep).tolist():
+        number = 2
+        while (new := f"{values[row]}_{number}") in taken:
+            number += 1
+        values[row] = new
+        taken.add(new)
+    return np.array(values)
+
+
+def unclear_ids(ids: np.ndarray, keep: np.ndarray, names: np.ndarray) -> set[Any]:
+    """The ids of several records that are not the same again. keep [n]: as of `check_unique`; names [n]: theirs."""
+    if keep.all():
+        return set()
+    first: dict[Any, Any] = {}
+    rows = np.flatnonzero(np.isin(ids, ids[~keep])).tolist()
+    return {ids[row].item() for row in rows if first.setdefault(ids[row].item(), names[row]) != names[row]}
+
+
+def only_clear(
+    path: Path, field: str, found: np.ndarray, unclear: np.ndarray, place: Place, problems: Problems
+) -> np.ndarray:
+    """The places that `matched` found, with -1, an error, where several records have that id. unclear: [known] bool."""
+    if not unclear.any():
+        return found
+    bad = (found >= 0) & unclear[np.maximum(found, 0)]
+    key = "images" if field == "image_id" else "categories"
+    for row in np.flatnonzero(bad).tolist():
+        record = f"{path}: annotations[{place(row)}]"
+        text = f"{record} has a {field} that several records of `{key}` have as their id; it is left out"
+        problems.error(Finding(UNCLEAR, text, record=record))
+    return np.where(bad, -1, found)
 
 
 def positions(ids: np.ndarray, known: np.ndarray) -> np.ndarray:

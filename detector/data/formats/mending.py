@@ -73,12 +73,13 @@ _values = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class Mending:
     """Takes the records that the strict decoders refuse, and counts what was not as it should be.
 
-    lost: for each list the ids of records that were left out.
+    lost: for each list the ids of records that were left out; image_ids: of annotations among them, by their place.
     """
 
     def __init__(self, path: Path, problems: Problems) -> None:
         self.path, self.problems = path, problems
         self.lost: dict[str, set[Any]] = {"images": set(), "annotations": set(), "categories": set()}
+        self.image_ids: dict[int, Any] = {}
         self.taken: dict[tuple[str, str, str], _Taken] = {}
         self.key, self.place = "", 0
 
@@ -233,6 +234,8 @@ class Mending:
             remedy = _remedy(self.key, field, record)
         text += f"; {remedy}; {LAYOUT}" if remedy else f"; {LAYOUT}"
         self.lost[self.key] |= {one for one in [_simple(record.get("id"))] if one is not None}
+        if self.key == "annotations":
+            self.image_ids[self.place] = _simple(record.get("image_id"))
         picture = _simple(record.get("file_name"))
         self.problems.error(Finding(FIELD, text, picture if isinstance(picture, str) else "", f"{self.path}: {place}"))
 

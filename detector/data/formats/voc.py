@@ -31,6 +31,7 @@ from detector.data.formats.voc_xml import (
     read_objects,
     read_size,
 )
+from detector.data.formats.write_voc import write
 from detector.data.packed import PackedIndex, clip_to_images
 from detector.data.problems import KINDS, SHOWN, Finding, Problems, declare, named
 from detector.data.sizes import measured
@@ -48,6 +49,7 @@ __all__ = [
     "read",
     "read_annotation",
     "splits",
+    "write",
 ]
 
 CLASSES = (

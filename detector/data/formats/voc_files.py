@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from detector.data.formats.voc_layout import ALL, Place, last_part, lists_of, match, scan, without_suffix
@@ -13,6 +14,7 @@ from detector.data.names import readings
 from detector.data.problems import KINDS, Finding, Problems, declare, named
 from detector.data.suffixes import SUFFIXES
 from detector.errors import MissingFileError, UserError
+from detector.text import forms
 
 LOST = declare(
     "voc-lost-name", "error", "names in a list stand for neither an annotation file nor a picture", "Mend the list."
@@ -23,6 +25,12 @@ DOUBTFUL = declare(
     "error",
     "annotation files have the name of several pictures",
     "Say which in <filename>, or delete the others.",
+)
+CLAIMED = declare(
+    "voc-same-picture",
+    "error",
+    "annotation files name the picture of another one",
+    "Join the files of each picture into one, or bring the picture that is meant.",
 )
 BARE = declare(
     "voc-without-xml",
@@ -57,7 +65,8 @@ _SAID = {
 class Files:
     """The files of a place, each annotation file read once, and what is wrong with them.
 
-    faults: what stops the loader, each with the class of the exception.
+    faults: what stops the loader, each with the class of the exception; claims: of files without a picture that name
+    another one's, the picture and the other.
     """
 
     def __init__(self, place: Place) -> None:
@@ -66,6 +75,7 @@ class Files:
         self.faults: list[tuple[Finding, type[UserError]]] = []
         self._read: dict[Path, Annotation | UserError] = {}
         self.pictures, self.left = match(self.found)
+        self.claims: dict[str, tuple[str, str]] = {}
         self._match_what_files_say()
         self.names = Names([*self.found.annotations, *self.left], place.home.resolve().name)
 
@@ -112,21 +122,26 @@ class Files:
         root = self.place.pictures
         others = {p.relative_to(root).with_suffix("").as_posix(): p for p in self.found.others if root in p.parents}
         by_file = {file: name for name, files in self.left.items() for file in files}
+        owners = {file: name for name, files in self.pictures.items() for file in files}
         for name in self.found.annotations:
             if name in self.pictures:
                 continue
             one = self.annotation(self.path(name))
             said = one.image.get("filename", "") if isinstance(one, Annotation) else ""
             here = name[: -len(last_part(name))] + last_part(plain(said))
-            for file in (plain(said), here, *readings(said)):
+            files = list(chain.from_iterable(map(forms, (plain(said), here, *readings(said)))))
+            for file in files:
                 if file in by_file and by_file[file] in self.left:
                     self.pictures[name] = [file]
+                    owners[file] = name
                     del self.left[by_file[file]]
                     break
             else:
                 if name in others:  # of a format that may not be read: whoever looks at the pictures says so
                     self.pictures[name] = [others[name].relative_to(root).as_posix()]
                     self.found.others.remove(others[name])
+                elif file := next((file for file in files if file in owners), ""):
+                    self.claims[name] = file, owners[file]
 
 
 def split_names(files: Files, split: str, problems: Problems) -> list[str]:
@@ -159,7 +174,24 @@ def split_names(files: Files, split: str, problems: Problems) -> list[str]:
             return Finding(kind, f"{path}: {_SAID[kind]}", some[row] if kind in (BARE, UNLABELLED) else "", path)
 
         problems.several(named(root, len(some), what, some, "files"), range(len(some)), example)
+    _tell_claims(files, names, problems)
     return names
+
+
+def _tell_claims(files: Files, names: Sequence[str], problems: Problems) -> None:
+    claims = [name for name in names if name in files.claims]
+
+    def example(row: int) -> Finding:
+        name = claims[row]
+        file, owner = files.claims[name]
+        text = f"{files.path(name)}: its <filename> is {file}, the picture of {files.path(owner)}"
+        return Finding(CLAIMED, text, file, str(files.path(name)))
+
+    some = [files.found.annotations[name] for name in claims]
+    line = named(
+        files.place.annotations, len(some), f"{KINDS[CLAIMED].what}, and have none of their own", some, "files"
+    )
+    problems.several(line, range(len(some)), example)
 
 
 def _listed(files: Files, path: Path, split: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from detector.data.suffixes import SUFFIXES
 from detector.errors import MissingFileError, UserError
+from detector.text import forms
 
 PICTURES = ("JPEGImages", "images")
 ANNOTATIONS = ("Annotations", "annotations", "annots")
@@ -163,19 +164,19 @@ def match(found: Scan) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     chosen: dict[str, list[str]] = {}
     left = dict(found.pictures)
     for name in found.annotations:
-        if name in found.pictures:
-            chosen[name] = left.pop(name)
+        if own := next((form for form in forms(name) if form in left), None):
+            chosen[name] = left.pop(own)
         elif name in whole and whole[name] not in found.annotations:  # "a.jpg.xml" goes with "a.jpg"
             chosen[name] = [name]
             left.pop(whole[name], None)
     for short in (_unshelved, last_part):
         pictures: dict[str, list[str]] = {}
         for name in left:
-            pictures.setdefault(short(name), []).append(name)
+            pictures.setdefault(forms(short(name))[-1], []).append(name)
         lonely = [name for name in found.annotations if name not in chosen]
-        wanted = Counter(short(without_suffix(name)) for name in lonely)
+        wanted = Counter(forms(short(without_suffix(name)))[-1] for name in lonely)
         for name in lonely:
-            key = short(without_suffix(name))
+            key = forms(short(without_suffix(name)))[-1]
             names = pictures.get(key, [])
             if len(names) == wanted[key] == 1:
                 chosen[name] = left.pop(names[0])

@@ -19,6 +19,7 @@ from detector.data.formats.voc_layout import (
 )
 from detector.data.formats.voc_xml import read_bytes
 from detector.errors import MissingFileError, UserError
+from detector.text import forms
 
 CLASS_FILE = "classes.txt"
 LABEL_MAP = "labelmap.txt"
@@ -100,7 +101,7 @@ class Names:
         annotation file, or numbers, behind the picture.
         """
         flagged = all(_FLAG.fullmatch(line) for line in lines)
-        return [self._meant(line, flagged) for line in lines]
+        return [next(filter(None, (self._meant(form, flagged) for form in forms(line))), None) for line in lines]
 
     def _meant(self, line: str, flagged: bool) -> str | None:
         if line in self._names:

@@ -30,8 +30,8 @@ def write(
 
     names [N]: of the pictures there, else the index's; no two may differ in their suffix only. Edges count their pixels
     from 1 and include the last one, as in VOC, so that a box is at least a pixel wide; they are whole numbers where the
-    box's are, else decimals to a millionth of a pixel. Crowds become difficult objects. Returns a sentence for each
-    thing that is not held.
+    box's are, else decimals to a millionth of a pixel. A single pixel is written that much wider than one. Crowds
+    become difficult objects. Returns a sentence for each thing that is not held.
     """
     folder = Path(folder)
     names = index.file_names.tolist() if names is None else names
@@ -40,6 +40,8 @@ def write(
     low = index.boxes_xywh[:, :2]
     high = np.maximum(low + index.boxes_xywh[:, 2:], low + 1)
     edges = np.round(np.concatenate([low + 1, high], 1), DECIMALS) + 0.0  # without a negative zero
+    points = (edges[:, :2] == edges[:, 2:]).all(1)
+    edges[points, 2] += 10**-DECIMALS  # four equal edges are a slip of the mouse to readers, ours included
     for i, name in enumerate(names):
         rows = np.arange(index.offsets[i], index.offsets[i + 1])[keep[index.rows(i)]]
         objects = [

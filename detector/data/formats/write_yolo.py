@@ -28,15 +28,19 @@ def write(
     """Writes FOLDER/labels/SPLIT/NAME.txt of each picture in FOLDER/images/SPLIT, and data.yaml.
 
     names [N]: of the pictures there, else the index's; no two may differ in their suffix only, and none has a folder
-    `images`. Boxes are clipped to their pictures and written as fractions of them with twelve decimals. Crowds are left
-    out: nobody should train on them as objects. Returns a sentence for each thing that is not held.
+    `images`. Boxes are written as fractions of their pictures with twelve decimals, clipped to them unless they were
+    read from YOLO's files. Crowds are left out: nobody should train on them as objects. Returns a sentence for each
+    thing that is not held.
     """
     folder = Path(folder)
     names = index.file_names.tolist() if names is None else names
     limits = np.stack([index.widths, index.heights], 1).repeat(np.diff(index.offsets), 0)
     low, high = index.boxes_xywh[:, :2], index.boxes_xywh[:, :2] + index.boxes_xywh[:, 2:]
     beyond = np.maximum(-low, high - limits).max(1, initial=0) > 1e-3
-    low, high = np.clip(low, 0, limits), np.clip(high, 0, limits)
+    if index.kind == "yolo":
+        beyond[:] = False
+    else:
+        low, high = np.clip(low, 0, limits), np.clip(high, 0, limits)
     fractions = np.concatenate([(low + high) / 2 / limits, (high - low) / limits], 1)
     keep = held(index)
     for i, name in enumerate(names):

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detector.config.reading import MAX_BYTES, parse
+from detector.data.formats.yolo_darknet import SPLITS, read_folder, read_lines
 from detector.data.problems import Finding, Problems, declare, named
 from detector.data.suffixes import SUFFIXES
 from detector.errors import MissingFileError, UserError, cut
 from detector.files import user_path
+from detector.text import forms
 
 MISSING = declare(
     "yolo-missing-picture",
@@ -49,16 +51,11 @@ ALL = "all"
 
 NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 
-MAX_LIST = 1 << 28
-"""Bytes of a list of pictures."""
-
 _WORDS = {
     "val": ("val", "valid", "validation"),
     "valid": ("valid", "val", "validation"),
     "validation": ("validation", "val", "valid"),
 }
-_SPLITS = ("train", "val", "valid", "validation", "test")
-_CLASS_FILES = ("classes.txt", "obj.names", "*.names", "labels/classes.txt", "*/_darknet.labels", "*/classes.txt")
 _SILENT = (".txt", ".cache", ".npy", ".xml", ".json", ".yaml", ".yml", ".csv", ".names", ".data", ".labels", ".md")
 _NOTHING = ("", "null", "Null", "NULL", "~")
 _OTHER = {"path", "names", "nc", "download", "kpt_shape", "flip_idx", "channels", "roboflow"}
@@ -69,23 +66,24 @@ class Layout(NamedTuple):
     """What a data set says of itself.
 
     path: its YAML file, or the folder where there is none; root: what its paths start from, in order of preference;
-    splits: name -> what stands there, folders or lists of pictures; pose: numbers in a line of a pose, 0 for none.
+    splits: name -> what stands there, folders or lists of pictures; pose: numbers in a line of a pose, 0 for none,
+    None where nothing is said of poses.
     """
 
     path: Path
     roots: tuple[Path, ...]
     classes: list[str]
     splits: dict[str, list[str]]
-    pose: int = 0
+    pose: int | None = None
 
 
 def find_layout(place: Path) -> Layout:
-    """The layout of a folder, or of a YAML file.
+    """The layout of a folder, or of a YAML file, or of darknet's obj.data.
 
     Raises FileNotFoundError where there is neither, ValueError naming file, key and remedy for what cannot be used.
     """
     if place.is_file():
-        return _from_yaml(place)
+        return _from_folder(place.parent, place) if place.suffix == ".data" else _from_yaml(place)
     if not place.is_dir():
         raise MissingFileError(f"{place}: there is no such folder, nor a YAML file of this name")
     if path := yaml_of(place):
@@ -106,6 +104,11 @@ def yaml_of(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
+def _from_folder(folder: Path, file: Path | None = None) -> Layout:
+    found = read_folder(folder, file)
+    return Layout(file or folder, found.roots, found.classes, found.splits)
+
+
 def _from_yaml(path: Path) -> Layout:
     with path.open("rb") as file:
         tree = parse(file.read(MAX_BYTES + 1), str(path), nodes=_NODES)
@@ -123,7 +126,7 @@ def _keys(tree: dict[str, Any], roots: Sequence[Path]) -> list[str]:
     return [
         key
         for key, value in tree.items()
-        if (key in _SPLITS and value not in _NOTHING)
+        if (key in SPLITS and value not in _NOTHING)
         or (key not in _OTHER and isinstance(value, str) and value and any((root / value).exists() for root in roots))
     ]
 
@@ -169,8 +172,10 @@ def _listed(path: Path, names: dict[str, object]) -> list[object]:
     return [numbers[i] for i in range(len(names))]
 
 
-def _pose(path: Path, tree: dict[str, Any]) -> int:
-    shape = tree.get("kpt_shape")
+def _pose(path: Path, tree: dict[str, Any]) -> int | None:
+    if "kpt_shape" not in tree:
+        return None
+    shape = tree["kpt_shape"]
     if shape is None or shape in _NOTHING:
         return 0
     if not (isinstance(shape, list) and len(shape) == 2 and all(str(n).isdecimal() for n in shape)):
@@ -178,40 +183,6 @@ def _pose(path: Path, tree: dict[str, Any]) -> int:
             f"{path}: kpt_shape is {cut(shape)}; write the number of points and of values each, e.g. [17, 3]"
         )
     return 5 + int(shape[0]) * int(shape[1])
-
-
-def _from_folder(folder: Path) -> Layout:
-    """A folder without YAML file, as darknet, CVAT and labelImg have it: a text file names the classes."""
-    file = next((path for pattern in _CLASS_FILES for path in sorted(folder.glob(pattern)) if path.is_file()), None)
-    if file is None:
-        raise UserError(
-            f"{folder} has neither data.yaml nor classes.txt, so its classes have no names; write classes.txt with the "
-            "name of each class in the order of their numbers, one a line"
-        )
-    classes = read_lines(file)
-    if not classes:
-        raise UserError(f"{file}: this list of classes is empty")
-    splits = {}
-    for split in _SPLITS:
-        places = (f"images/{split}", f"{split}/images", f"{split}.txt", f"obj_{split}_data", split)
-        if found := next((place for place in places if (folder / place).exists()), None):
-            splits[split] = [found]
-    if not splits:
-        splits[ALL] = ["images" if (folder / "images").is_dir() else "."]
-    return Layout(folder, (folder,), classes, splits)
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that hold anything. Raises ValueError naming the file when it is no text."""
-    with path.open("rb") as file:
-        data = file.read(MAX_LIST + 1)
-    if len(data) > MAX_LIST:
-        raise UserError(f"{path}: more than {MAX_LIST} bytes, which no list of pictures or classes has")
-    try:
-        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start + 1} is not UTF-8; write one name a line, as text") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 # ---------------------------------------------------------------------------- pictures
@@ -259,7 +230,7 @@ def _places(layout: Layout, split: str, problems: Problems) -> list[str]:
     if split != ALL or ALL in layout.splits:
         key = next((word for word in _WORDS.get(split, (split,)) if word in layout.splits), None)
         if key is None:
-            there = ", ".join([*layout.splits, ALL] if layout.splits else ["none"])
+            there = ", ".join(dict.fromkeys([*layout.splits, ALL]) if layout.splits else ["none"])
             raise MissingFileError(f"{layout.path}: there is no split {split!r}; there are {there}")
         return [_place(layout, value, problems) for value in layout.splits[key]]
     found: dict[str, None] = {}
@@ -274,7 +245,7 @@ def _places(layout: Layout, split: str, problems: Problems) -> list[str]:
 def _place(layout: Layout, value: str, problems: Problems) -> str:
     """The folder or list that a split names, wherever the file was written."""
     value = os.path.expanduser(value)
-    inner = re.sub(r"^(?:\.\.[/\\])+", "", value)
+    inner = _inner(value)
     for root in layout.roots:
         plain, within = os.path.join(root, value), os.path.join(root, inner)
         if os.path.exists(plain):
@@ -294,6 +265,11 @@ def _place(layout: Layout, value: str, problems: Problems) -> str:
         f"{layout.path}: {value} is expected at {os.path.normpath(layout.roots[0] / value)}, where nothing is; mend "
         "`path` or the split in this file"
     )
+
+
+def _inner(path: str) -> str:
+    """A path without the leading ../ that some write though they mean the folder of the file."""
+    return re.sub(r"^(?:\.\.[/\\])+", "", path)
 
 
 def _parts(path: str) -> list[str]:
@@ -328,10 +304,13 @@ def _listed_pictures(path: Path, layout: Layout, problems: Problems) -> list[str
     moved: list[str] = []
     roots = list(dict.fromkeys((path.parent, *layout.roots)))
     for line in read_lines(path):
-        tried = (os.path.join(root, line) for root in roots)
+        if line[0] == line[-1] and line[0] in "\"'":
+            line = line[1:-1]
+        tried = (os.path.join(root, form) for form in forms(line) for root in roots)
         place = next((one for one in tried if os.path.isfile(one)), None)
-        if place is None and ".." not in (parts := _parts(line)):
-            tried = (os.path.join(root, *parts[start:]) for start in range(len(parts)) for root in roots)
+        if place is None and ".." not in (parts := _parts(_inner(line))):
+            ends = ("/".join(parts[start:]) for start in range(len(parts)))
+            tried = (os.path.join(root, form) for end in ends for form in forms(end) for root in roots)
             place = next((one for one in tried if os.path.isfile(one)), None)
             moved += [line] if place else []
         if place is None:

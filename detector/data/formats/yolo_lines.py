@@ -8,7 +8,8 @@ from itertools import chain
 import numpy as np
 
 from detector.data.formats.yolo_folder import Layout
-from detector.data.problems import Finding, Problems, declare, named
+from detector.data.formats.yolo_poses import POSES, Poses
+from detector.data.problems import SHOWN, Finding, Problems, declare, named
 from detector.errors import UserError, cut
 
 LINE = declare(
@@ -45,8 +46,9 @@ _BOX = 5
 class Lines:
     """The lines of all label files: what they say as five numbers each, and where they stand."""
 
-    def __init__(self, pose: int, problems: Problems) -> None:
+    def __init__(self, pose: int | None, problems: Problems) -> None:
         self.pose, self.problems = pose, problems
+        self.poses = Poses()
         self.values, self.images, self.numbers = array("d"), array("q"), array("q")
         self.scores: list[str] = []
 
@@ -75,7 +77,8 @@ class Lines:
 
     def _add(self, image: int, number: int, row: Sequence[bytes], path: str, picture: str) -> None:
         try:
-            values = self._box([_number(text) for text in row])
+            said = [_number(text) for text in row]
+            values = self._box(said)
         except UserError as error:
             shown = cut(b" ".join(row[:8]).decode("utf-8", "replace") + " .." * (len(row) > 8))
             text = f"{path}, line {number}: {shown}: {error}"
@@ -83,6 +86,8 @@ class Lines:
             return
         if len(row) == _BOX + 1 and len(row) != self.pose:
             self.scores.append(f"{path}:{number}")
+        if self.pose is None and len(row) > _BOX and len(row) % 2:
+            self.poses.look(len(self.numbers), said)
         self.values.extend(values)
         self.images.append(image)
         self.numbers.append(number)
@@ -112,12 +117,26 @@ class Lines:
 
         Tells what is wrong with the others. names, labels [N]: of the pictures and their label files.
         """
+        found = self.poses.found()
+        if found:
+            for row, box in self.poses.rows.items():
+                self.values[row * _BOX : (row + 1) * _BOX] = array("d", box)
         values = np.array(self.values, np.float64).reshape(-1, _BOX)
         images, numbers = np.array(self.images, np.int64), np.array(self.numbers, np.int64)
 
         def where(row: int) -> tuple[str, str]:
             return names[images[row]], f"{labels[images[row]]}:{numbers[row]}"
 
+        if found:
+            posed = list(self.poses.rows)
+            what = (
+                f"lines look like a box and {found[0]} points of {found[1]} values, as poses have, and are taken as "
+                f"boxes: write kpt_shape: {list(found)}, or an empty kpt_shape if they are polygons"
+            )
+            line = named(layout.path, len(posed), what, [where(row)[1] for row in posed[: SHOWN + 1]], "e.g.")
+            self.problems.several(
+                line, posed, lambda row: Finding(POSES, f"{where(row)[1]}: it looks like a pose", *where(row))
+            )
         if self.scores:
             what = "lines have a sixth number, as predictions have; it is passed over"
             line = named(layout.path, len(self.scores), what, self.scores, "e.g.")

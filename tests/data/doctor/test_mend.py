@@ -22,7 +22,7 @@ def test_what_is_whole_stays_as_it_is(sets):
     for crowd in (0, 1):  # as an object and as a region
         sets.box("train", [60, 70, 9, 9], image=9, iscrowd=crowd)
     part = part_of(sets)
-    source, done = mend(part)
+    source, done, _ = mend(part)
     assert done == []
     for field in fields(part.index):
         before, after = (getattr(index, field.name) for index in (part.index, source.index))
@@ -61,7 +61,7 @@ def test_pictures_that_cannot_be_used_go_with_their_boxes(sets):
     sets.content["train"]["images"][6]["file_name"] = "../outside.jpg"
     path = sets.picture("train", 8)
     path.write_bytes(path.read_bytes()[:-2])  # lacks only its end, and stays
-    source, done = mend(part_of(sets))
+    source, done, _ = mend(part_of(sets))
     assert done == ["3 pictures cannot be used and are left out, with 9 boxes"]
     assert source.index.image_ids.tolist() == [1, 2, 4, 6, 8, 9, 10]
     assert source.index.annotation_ids.tolist() == [i for i in range(1, 31) if (i - 1) // 3 not in (2, 4, 6)]
@@ -76,7 +76,7 @@ def test_pictures_that_cannot_be_used_go_with_their_boxes(sets):
 def test_records_of_one_file_become_one(sets):
     sets.content["train"]["images"][7]["file_name"] = "./train0.jpg"
     sets.content["train"]["annotations"][21]["bbox"] = sets.content["train"]["annotations"][0]["bbox"]
-    source, done = mend(part_of(sets))
+    source, done, _ = mend(part_of(sets))
     assert done == [
         "1 further records of a picture are merged into its first",
         "1 boxes that repeat another one are left out",
@@ -95,7 +95,7 @@ def test_fractions_become_pixels_where_all_boxes_are(sets):
         row["bbox"], row["area"] = [x / 128, y / 96, width / 128, height / 96], 0.1
     part = part_of(sets)
     assert are_fractions(part.index)
-    source, done = mend(part)
+    source, done, _ = mend(part)
     assert done == ["30 boxes were fractions of their pictures and are now pixels"]
     np.testing.assert_allclose(source.index.boxes_xywh, pixels, atol=1e-9)
     np.testing.assert_allclose(source.index.areas, [box[2] * box[3] for box in pixels])
@@ -104,6 +104,44 @@ def test_fractions_become_pixels_where_all_boxes_are(sets):
     for row in rows:
         row["bbox"] = [0, 0, 1, 1]  # pixels
     assert not are_fractions(part_of(sets).index)
+
+
+def test_boxes_that_look_like_corners_stay_as_they_are(sets):
+    for row in sets.content["train"]["annotations"]:
+        x, y, width, height = row["bbox"]
+        row["bbox"] = [x, y, x + width, y + height]
+    part = part_of(sets)
+    source, done, emptied = mend(part)
+    assert (done, emptied) == ([], [])
+    np.testing.assert_array_equal(source.index.boxes_xywh, part.index.boxes_xywh)
+
+
+def test_what_a_reader_leaves_out_is_listed_with_the_pictures_that_lose_all(sets):
+    rows = sets.content["train"]["annotations"]
+    for row in rows[:3]:
+        row["bbox"] = [1, 2, 3]  # the reader cannot take these
+    rows[3]["bbox"][2] = -5  # it drops this one, and keeps the next
+    rows[4]["bbox"] = rows[5]["bbox"] = [130, 10, 20, 20]
+    rows[6]["bbox"] = [10, 10, 1e12, 20]
+    rows[7]["id"] = 30
+    source, done, emptied = mend(part_of(sets))
+    assert done == [
+        "3 boxes without an area inside their pictures are left out",
+        "3 records lack a field, or have one of the wrong type (field-type): left out",
+        "1 records have the id of another one (id-twice): numbered anew",
+        "1 boxes have a coordinate beyond 2147483647 pixels (box-far): left out",
+        "2 pictures lost all their boxes, and are now such without objects: train0.jpg, train1.jpg",
+    ]
+    assert emptied == ["train0.jpg", "train1.jpg"]
+    assert len(source.index.labels) == 23
+
+
+def test_boxes_are_left_out_by_the_rule_of_the_readers(sets):
+    sets.box("train", [127.9999999, 10, 30, 30])
+    sets.box("train", [10, 10, 20, 1e-7])
+    source, done, _ = mend(part_of(sets))
+    assert done == ["2 boxes without an area inside their pictures are left out"]
+    assert source.index.annotation_ids.max() == 30
 
 
 def test_the_kinds_that_are_mended_are_kinds():

@@ -149,6 +149,19 @@ def _(sets):
         row["bbox"] = [x / 128, y / 96, width / 128, height / 96]
 
 
+@plants("boxes-partly-fractions")
+def _(sets):
+    for row in sets.content["train"]["annotations"][:12]:
+        x, y, width, height = row["bbox"]
+        row["bbox"] = [x / 128, y / 96, width / 128, height / 96]
+
+
+@plants("boxes-not-to-scale")
+def _(sets):
+    for row in sets.content["train"]["annotations"]:
+        row["bbox"] = [side / 2 for side in row["bbox"]]
+
+
 @plants("many-crowds")
 def _(sets):
     for row in sets.content["train"]["annotations"][:12:3]:
@@ -254,6 +267,21 @@ def _(sets):
 def _(sets):
     first, second, _ = sets.content["val"]["categories"]
     first["name"], second["name"] = second["name"], first["name"]
+
+
+@plants("set-without-objects")
+def _(sets):
+    sets.content["val"]["annotations"] = []
+
+
+@plants("test-without-objects")
+def _(sets):
+    sets.content["test"] = {**sets.content["val"], "images": [], "annotations": []}
+    sets.grow("test", 2, ())
+    for place in range(2):
+        image = np.random.default_rng(place).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+        cv2.imwrite(str(sets.picture("test", place)), image)
+    return [f"{sets.images}:{sets.folder / 'test.json'}"]
 
 
 @plants("set-unreadable")

@@ -279,12 +279,63 @@ def test_everything_is_told_and_the_rest_is_read(coco, write, monkeypatch):
             ("id-unknown", "annotations[4]"),
             ("id-unknown", "annotations[5]"),
             ("box-far", "annotations[8]"),
+            ("id-unclear", "annotations[8]"),  # 4 is the id of two images
             ("field-type", "categories[2]"),
         }
         assert {one.kind for one in problems.findings} <= set(KINDS)
         assert all(str(index.path) in one.text for one in problems.findings)
         assert index.image_ids.tolist() == [1, 4, 6]
         assert index.annotation_ids.tolist() == [12, 11]
+
+
+def test_an_id_of_several_records_stands_for_none_of_them(coco, write):
+    content = tree(4)
+    per = len(content["annotations"]) // 4
+    for number, image in enumerate(content["images"]):
+        image.update(id=number % 2 + 1, file_name=f"{number}.png")
+    for annotation in content["annotations"]:
+        annotation["image_id"] = (annotation["image_id"] - 1) % 2 + 1
+    problems = Problems(everything=True)
+    index = load_index(write(content), coco.images, problems)
+    assert len(index.labels) == 0
+    unclear = [one for one in problems.findings if one.kind == "id-unclear"]
+    assert len(unclear) == 4 * per
+    assert {one.picture for one in unclear} == {"0.png", "1.png"}
+    for image in content["images"][2:]:  # the same again is no other
+        image["file_name"] = content["images"][image["id"] - 1]["file_name"]
+    problems = Problems(everything=True)
+    assert len(load_index(write(content), coco.images, problems).labels) == 4 * per
+    assert {one.kind for one in problems.findings} == {"id-twice"}
+    content = tree(4)
+    content["categories"].append({"id": content["categories"][0]["id"], "name": "zebra"})
+    problems = Problems(everything=True)
+    kept = load_index(write(content), coco.images, problems).labels.tolist()
+    assert 0 not in kept
+    assert len(kept) < 4 * per
+
+
+@pytest.mark.parametrize("make", [int, str])
+def test_annotations_whose_ids_start_again_are_numbered_anew(coco, write, make):
+    content = tree(4)
+    number = len(content["annotations"])
+    for place, annotation in enumerate(content["annotations"]):
+        annotation["id"] = make(place % 2 + 1)
+    problems = Problems(everything=True)
+    index = load_index(write(content), coco.images, problems)
+    assert len(set(index.annotation_ids.tolist())) == number
+    assert index.annotation_ids.dtype.kind == ("i" if make is int else "U")
+    assert [one.kind for one in problems.findings] == ["id-twice"] * (number - 2)
+
+
+def test_findings_on_annotations_know_their_picture(coco, write):
+    content = tree(4)
+    images, annotations = content["images"], content["annotations"]
+    annotations[0]["bbox"] = [1, 2]
+    annotations[2]["category_id"] = 99
+    problems = Problems(everything=True)
+    load_index(write(content), coco.images, problems)
+    names = {image["id"]: image["file_name"] for image in images}
+    assert [one.picture for one in problems.findings] == [names[annotations[i]["image_id"]] for i in (0, 2)]
 
 
 def test_good_files_are_not_decoded_record_by_record(write, monkeypatch):

@@ -1,5 +1,7 @@
 """What a scan of a folder passes over is said, and which picture goes with which annotation file."""
 
+import unicodedata
+
 import pytest
 from helpers.voc import picture, thing, write_xml
 
@@ -146,3 +148,31 @@ def test_all_that_is_broken_is_found_in_one_pass(voc):
     assert {KINDS[kind].severity for kind, _ in found} == {"error"}
     with pytest.raises(UserError, match=r"lost\.xml: .* \(and 6 more: `detector check voc:.*cells:train` lists them\)"):
         read(voc.folder, "train")
+
+
+def test_a_file_that_names_the_picture_of_another_one_is_told(voc):
+    voc.add("a", X, filename="a.png")
+    voc.add("a_user2", X, suffix=None, filename="a.png")
+    voc.split("train", "a")
+    voc.split("both", "a", "a_user2")
+    index, lines, found = scanned(voc.folder, "both")
+    assert index.file_names.tolist() == ["a.png", "a_user2.png"]
+    assert found == [("voc-same-picture", str(voc.annotations / "a_user2.xml"))]
+    assert lines == [
+        f"{voc.annotations}: 1 annotation files name the picture of another one, and have none of their own "
+        "(files: a_user2.xml)"
+    ]
+    assert scanned(voc.folder, "train")[2] == []
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_in_another_form_are_the_same(voc, form):
+    one = {way: unicodedata.normalize(way, "bär") for way in ("NFC", "NFD")}
+    there, said = one.pop(form), one.popitem()[1]
+    voc.add(said, X, suffix=None)
+    picture(voc.pictures / f"{there}.png")
+    voc.add("b", X, suffix=None, filename=f"x{said}.png")
+    picture(voc.pictures / f"x{there}.png")
+    voc.split("train", there, "b")
+    index, lines, found = scanned(voc.folder, "train")
+    assert (index.file_names.tolist(), lines, found) == ([f"{there}.png", f"x{there}.png"], [], [])

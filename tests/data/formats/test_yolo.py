@@ -1,6 +1,7 @@
 """Folders in YOLO's layout: where pictures and labels are, what lines say, and what is wrong with them."""
 
 import os
+import unicodedata
 
 import cv2
 import numpy as np
@@ -223,6 +224,8 @@ def test_several_folders_and_lists(root):
         ("data/pets/images/train/a.png", True),
         ("/content/darknet/images/train/a.png", True),
         ("C:\\pets\\images\\train\\a.png", True),
+        ("../images/train/a.png", True),
+        ('"images/train/a.png"', False),
     ],
 )
 def test_lines_of_a_list(root, line, moved):
@@ -289,7 +292,7 @@ def test_folders_without_yaml(tmp_path):
     draw(flat / "a.png")  # labelImg
     put(flat, a_txt="1 0.5 0.5 0.5 0.5\n", classes_txt="cat\ndog\n")
     assert (read(flat, "all").classes, len(read(flat, "all").labels)) == (["cat", "dog"], 1)
-    with pytest.raises(MissingFileError, match="no split 'train'; there are all"):
+    with pytest.raises(MissingFileError, match="no split 'train'; there are all$"):
         read(flat, "train")
     draw(cvat / "obj_train_data" / "a.png")  # CVAT and darknet
     put(cvat, obj_names="cat\ndog\n", train_txt="data/obj_train_data/a.png\n", obj_data="classes = 2\n")
@@ -534,3 +537,72 @@ def test_it_is_trained_and_tested_on(root, cfg):
     _, target = test[0]
     assert target["image_id"] == "c"
     assert target["labels"].tolist() == [1]
+
+
+def pose_lines(points, values, box=(0.5, 0.5, 0.2, 0.3), seed=0):
+    """Three lines of a box and so many points in it."""
+    rng = np.random.default_rng(seed)
+    x, y, w, h = box
+    rows = []
+    for _ in range(3):
+        each = [[x + w * dx, y + h * dy, 2][:values] for dx, dy in rng.uniform(-0.5, 0.5, (points, 2))]
+        rows.append(f"0 {x} {y} {w} {h} " + " ".join(f"{v:.4g}" for point in each for v in point))
+    return "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize(("points", "values"), [(4, 2), (17, 2), (4, 3), (14, 3)])
+@pytest.mark.parametrize("box", [(0.5, 0.5, 0.2, 0.3), (0.5, 0.5, 0.6, 0.7)])
+def test_poses_without_kpt_shape_are_taken_as_boxes_and_told(root, points, values, box):
+    if values == 2 and points == 4 and box[2] > 0.5:
+        return  # four points need not span their box
+    text = pose_lines(points, values, box)
+    index, kinds, problems = lines(root, text)
+    x, y, w, h = box
+    wanted = [(x - w / 2) * 80, (y - h / 2) * 40, w * 80, h * 40]
+    np.testing.assert_allclose(index.boxes_xywh, [wanted], atol=1e-9)  # they are one box three times
+    assert set(kinds) == {"yolo-pose", "yolo-line-twice"}
+    assert f"write kpt_shape: [{points}, {values}], or an empty kpt_shape if they are polygons" in problems.lines[0]
+    index, kinds, _ = lines(root, text, more="kpt_shape:\n")  # somebody says that they are polygons
+    assert "yolo-pose" not in kinds
+    assert np.abs(index.boxes_xywh[0] - wanted).max() > 1e-3
+
+
+def test_polygons_and_turned_boxes_are_not_taken_for_poses(root):
+    rng = np.random.default_rng(1)
+    rows = {4: [], 9: []}
+    for corners, some in rows.items():
+        for _ in range(40):
+            centre, radius, start = rng.uniform(0.1, 0.9, 2), rng.uniform(0.005, 0.4), rng.uniform(0, 7)
+            angles = start + np.arange(corners) * 2 * np.pi / corners
+            points = np.clip(centre + radius * np.stack([np.cos(angles), np.sin(angles)], 1), 0, 1)
+            some.append(f"1 {' '.join(f'{v:.5f}' for v in points.ravel())}")
+    for some in (*rows.values(), [rows[4][0]], [rows[9][0]], [*rows[4], *rows[9]]):
+        index, kinds, _ = lines(root, "\n".join(some) + "\n")
+        assert (len(index.labels), kinds) == (len(some), [])
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_in_another_form_are_the_same(root, form):
+    one = {way: unicodedata.normalize(way, "bär") for way in ("NFC", "NFD")}
+    there, said = one.pop(form), one.popitem()[1]
+    draw(root / f"images/train/{there}.png")
+    (root / f"labels/train/{said}.txt").write_text("1 0.5 0.5 1 1\n")
+    put(root, data_yaml="names: [cat, dog]\ntrain: list.txt\n", list_txt=f"images/train/{said}.png\n")
+    index, kinds, _ = told(root)
+    assert (index.file_names.tolist(), index.labels.tolist(), kinds) == ([f"images/train/{there}.png"], [1], [])
+
+
+@pytest.mark.parametrize("place", ["", "data", "data/obj.data"])
+def test_lists_that_darknet_s_data_file_names(tmp_path, place):
+    for name in "abc":
+        draw(tmp_path / "data" / "obj" / f"{name}.png")
+        (tmp_path / "data" / "obj" / f"{name}.txt").write_text("1 0.5 0.5 1 1\n")
+    put(tmp_path / "data", x_names="cat\ndog\n", te_txt="data/obj/c.png\n")
+    put(tmp_path / "data", tr_txt="data/obj/a.png\ndata/obj/b.png\n")
+    text = "classes = 2\n# lists\ntrain=data/tr.txt\nvalid = data/te.txt\nnames = data/x.names\nbackup = backup/\n"
+    (tmp_path / "data" / "obj.data").write_text(text)
+    for split, names in (("train", "ab"), ("val", "c"), ("valid", "c"), ("all", "abc")):
+        index, kinds, _ = told(tmp_path / place, split)
+        assert [os.path.basename(name) for name in index.file_names.tolist()] == [f"{name}.png" for name in names]
+        assert (index.classes, set(index.labels.tolist()), kinds) == (["cat", "dog"], {1}, [])
+        assert not any(os.path.isabs(name) for name in index.file_names.tolist())
