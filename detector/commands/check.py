@@ -76,7 +76,7 @@ def begin(args: argparse.Namespace) -> None:
         raise UserError(f"--charts {args.charts}: name a file that ends in .png")
     root = args.root or (cfg or get_defaults()).DATASETS.ROOT
     diagnosis = examine(args.entries, root, args.pictures, cfg)
-    if args.charts and diagnosis.parts:
+    if args.charts and diagnosis.parts:  # without any there is nothing to draw, and an error
         from detector.analysis.data_charts import save_data_charts
 
         save_data_charts(args.charts, diagnosis.parts, short_names(diagnosis.parts), diagnosis.sides)
@@ -85,6 +85,8 @@ def begin(args: argparse.Namespace) -> None:
         show(ascii_json(document(diagnosis, fixes)))
     else:
         show(text(diagnosis, fixes))
+        if args.charts and diagnosis.parts:
+            show(f"The charts are in {args.charts}.")
     if diagnosis.number("error"):
         sys.exit(1)
 

@@ -3,10 +3,11 @@
 import os
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 from detector.config.shipped import shipped_config, shipped_name
-from detector.data.entries import FORMS, VOC, YOLO, resolve, split_entry
+from detector.data.entries import FORMS, VOC, YOLO, resolve, split_entry, split_there
 from detector.data.formats import voc
 from detector.data.formats.voc_layout import alike
 from detector.data.formats.yolo_folder import ALL, find_layout
@@ -149,7 +150,7 @@ def _touching(found: Found, folder: Path) -> list[str]:
 def _parts(entry: str) -> tuple[str, Path, str]:
     """Form, folder and split or file of an entry that was found."""
     form = next((form for form in (VOC, YOLO) if entry.startswith(form)), "")
-    folder, split = split_entry(entry.removeprefix(form)) or ("", "")
+    folder, split = (split_entry if form else partial(split_there, root=Path()))(entry.removeprefix(form)) or ("", "")
     return form, Path(folder), split
 
 

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,17 +61,19 @@ class _Place:
         """Its files with a suffix, in any case of the letters."""
         return [self.path / name for name in self.files if name.lower().endswith(suffix)]
 
-    @property
+    @cached_property
     def has_pictures(self) -> bool:
         """Whether pictures lie directly in it."""
         return any(os.path.splitext(name)[1].lower() in SUFFIXES for name in self.files)
 
-    @property
+    @cached_property
     def has_xml(self) -> bool:
         """Whether annotation files in VOC's format lie directly in it."""
-        return any(b"annotation" in head.replace(b"\0", b"").lower() for head in _heads(self.ending(".xml")))
+        files = self.ending(".xml")
+        heads = list(_heads(files))
+        return any(b"annotation" in head.replace(b"\0", b"").lower() for head in heads) or bool(files and not heads)
 
-    @property
+    @cached_property
     def has_labels(self) -> bool:
         """Whether label files in YOLO's format lie directly in it."""
         heads = _heads(self.ending(".txt"))

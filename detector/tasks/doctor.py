@@ -16,7 +16,7 @@ from detector.data.doctor.balance import Numbers, Sides
 from detector.data.doctor.checks import CHECKS
 from detector.data.doctor.folder import entries_in
 from detector.data.doctor.part import Part, Role, short_names
-from detector.data.doctor.sets import Pictures, read_sets, with_pictures, without_crowds
+from detector.data.doctor.sets import UNREADABLE, Pictures, read_sets, with_pictures, without_crowds
 from detector.data.packed import BEYOND, beside, in_classes
 from detector.data.plausible import FRACTIONS, corners, fractions
 from detector.data.problems import KINDS, Finding
@@ -82,12 +82,15 @@ def examine(
     named: list[tuple[str, Role]] = []
     passed_over: list[Finding] = []
     for entry in entries:
-        inside, others = entries_in(entry, root)
+        try:
+            inside, others = entries_in(entry, root)
+        except UserError as error:
+            inside, others = [], [Finding(UNREADABLE, str(error), record=entry)]
         named += [(one, _role(one, cfg)) for one in inside]
         passed_over += others
-    if not named and cfg is not None:
+    if not entries and cfg is not None:
         named = [*((entry, "train") for entry in cfg.DATASETS.TRAIN), *((entry, "test") for entry in cfg.DATASETS.TEST)]
-    if not named:
+    if not named and not passed_over:
         raise UserError("DATASETS.TRAIN and DATASETS.TEST are empty; name a data set")
     parts, found = read_sets(named, root)
     found += passed_over

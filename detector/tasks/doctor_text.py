@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from detector.data.doctor.balance import MEDIUM, SMALL, classes_table
+from detector.data.doctor.sets import UNREADABLE
 from detector.data.problems import KINDS, SHOWN, Finding
 from detector.tasks.doctor import SEVERITIES, Diagnosis, Fix, left_out, not_mended, short_names, verdict
 from detector.text import printable
@@ -22,7 +23,9 @@ VERDICTS = {
 
 def text(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> str:
     """The findings by kind with at most SHOWN examples, the numbers, what a copy was cleaned of, and the verdict."""
-    lines = [*_findings(diagnosis), *_numbers(diagnosis), *_classes(diagnosis)]
+    if not diagnosis.parts and diagnosis.findings and {*diagnosis.counts} == {UNREADABLE}:  # wrong words, as a rule
+        return "\n".join(printable(f"error: {finding.text}") for finding in diagnosis.findings)
+    lines = [*_findings(diagnosis), *_entries(diagnosis), *_numbers(diagnosis), *_classes(diagnosis)]
     if fixes is not None:
         lines += _fixes(diagnosis, fixes)
     return "\n".join(printable(line) for line in [*lines, _verdict(diagnosis)])
@@ -57,6 +60,14 @@ def _findings(diagnosis: Diagnosis) -> Iterator[str]:
         if number > SHOWN:
             yield f"    and {number - SHOWN} more"
     if diagnosis.findings:
+        yield ""
+
+
+def _entries(diagnosis: Diagnosis) -> Iterator[str]:
+    """The data sets as DATASETS names them: of a folder it is not otherwise known what was found in it."""
+    names = short_names(diagnosis.parts)
+    if diagnosis.parts:
+        yield from _table([[name, part.entry] for name, part in zip(names, diagnosis.parts, strict=True)], left=True)
         yield ""
 
 
@@ -115,10 +126,10 @@ def _share(number: int, whole: int) -> str:
     return f"{number} ({number / whole:.0%})" if whole else "0"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Cells under each other, the first column to the left, the others to the right."""
+def _table(rows: Sequence[Sequence[str]], left: bool = False) -> Iterator[str]:
+    """Cells under each other, the first column to the left, the others to the right. left: these too."""
     shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     for name, *cells in shown:
-        aligned = [f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
+        aligned = [f"{cell:{'<' if left else '>'}{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
         yield "  ".join([f"{name:<{widths[0]}}", *aligned]).rstrip()

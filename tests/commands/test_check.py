@@ -52,6 +52,9 @@ def test_json_is_one_document_and_nothing_else(sets, capsys):
     assert err == ""
     assert out.isascii()
     assert json.loads(out)["version"] == 1
+    (sets.folder / "empty").mkdir()
+    assert call(sets.folder / "empty", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["findings"][0]["record"] == str(sets.folder / "empty")
     assert call(sets.folder, "--json") == 1
     assert json.loads(capsys.readouterr().out)["verdict"] == "error"
 
@@ -93,6 +96,7 @@ def test_mistakes_of_flags_are_one_line_before_the_work(sets, monkeypatch):
 def test_charts_are_a_picture(sets, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     assert call(*sets.write(), "--charts", tmp_path / "out" / "page.png") == 0
+    assert capsys.readouterr().out.endswith(f"\nThe charts are in {tmp_path / 'out' / 'page.png'}.\n")
     assert (tmp_path / "out" / "page.png").read_bytes().startswith(b"\x89PNG")
 
 

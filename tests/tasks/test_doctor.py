@@ -102,9 +102,35 @@ def test_a_set_that_cannot_be_read_is_a_finding_beside_the_others(sets, caplog):
     assert "train" in text(diagnosis)
     alone = examine(["no_such_name"], sets.folder)
     assert alone.parts == []
-    assert text(alone).splitlines()[-1] == "Mend the errors before a training: 1 error."
+    assert text(alone).startswith("error: unknown dataset 'no_such_name'; ")
+    assert len(text(alone).splitlines()) == 1
     assert document(alone)["sets"] == []
     assert caplog.records == []
+
+
+def test_a_folder_without_data_sets_is_a_finding_too(sets):
+    sets.write()
+    (sets.folder / "empty").mkdir()
+    diagnosis = examine([str(sets.folder / "empty"), sets.entries[0]], "")
+    assert diagnosis.counts == {"set-unreadable": 1}
+    assert diagnosis.findings[0].record == str(sets.folder / "empty")
+    assert [part.entry for part in diagnosis.parts] == sets.entries[:1]
+    assert "\n    '" in text(diagnosis)
+    assert document(examine([str(sets.folder / "empty")], ""))["verdict"] == "error"
+
+
+def test_the_text_lists_the_data_sets_as_one_writes_them(sets):
+    for part in ("train", "val"):
+        shutil.move(sets.images, sets.folder / part) if part == "train" else shutil.copytree(
+            sets.folder / "train", sets.folder / part
+        )
+        (sets.folder / part / "_annotations.coco.json").write_text(json.dumps(sets.content[part]))
+    diagnosis = examine([str(sets.folder)], "")
+    assert short_names(diagnosis.parts) == ["train", "val"]
+    lines = text(diagnosis).splitlines()
+    place = lines.index(f"train  {sets.folder}/train:{sets.folder}/train/_annotations.coco.json")
+    assert lines[place + 1] == f"val    {sets.folder}/val:{sets.folder}/val/_annotations.coco.json"
+    assert lines[place + 3].split() == ["train", "val"]
 
 
 def test_an_example_names_picture_record_and_box_once():
