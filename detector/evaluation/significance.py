@@ -21,7 +21,7 @@ from detector.evaluation.base import Found
 from detector.evaluation.coco import match_with
 from detector.evaluation.matching import Matching
 from detector.evaluation.report import MEASURES
-from detector.evaluation.weighted import Weighted, weighted
+from detector.evaluation.weighted import weighted
 
 LEVEL = 0.95
 """Of intervals."""
@@ -41,6 +41,17 @@ class Judged(NamedTuple):
     labels: np.ndarray
     classes: int
     images: int
+
+
+class Resampled(NamedTuple):
+    """COCO's twelve measures and the AP of each class, nan where nothing is to be found.
+
+    value [12 + C]: of all images; drawn [B, 12 + C]: of bootstrap replicates; left [J, 12 + C]: of a jackknife.
+    """
+
+    value: np.ndarray
+    drawn: np.ndarray
+    left: np.ndarray
 
 
 class Difference(NamedTuple):
@@ -82,22 +93,43 @@ def judge(index: PackedIndex, found: Found) -> Judged:
     return Judged(match_with(index, found), image, index.labels, len(index.classes), len(index))
 
 
+def resample(judged: Judged, replicates: int = 10_000, seed: int = 0) -> Resampled:
+    """The measures of a detector with all images, in bootstrap replicates, and with some images left out.
+
+    Of two detectors on the same images they are paired: seed and number of images decide on the weights.
+    """
+    return Resampled(
+        _columns(judged, [np.ones((1, judged.images), np.int32)])[0],
+        _columns(judged, bootstrap_weights(judged.images, replicates, seed), "bootstrap"),
+        _columns(judged, [jackknife_weights(judged.images)]),
+    )
+
+
+def check_same(first: Judged, second: Judged) -> None:
+    """Raises ValueError when two detectors were not judged on the same images and objects."""
+    same = (first.images, first.classes) == (second.images, second.classes)
+    if not (same and np.array_equal(first.image, second.image) and np.array_equal(first.labels, second.labels)):
+        raise UserError("the two detectors were tested on different images or objects; only the same can be compared")
+
+
+def gaps(first: Resampled, second: Resampled) -> tuple[dict[str, Difference], list[Difference]]:
+    """First - second: of each of COCO's twelve measures by name, and of the AP of each class."""
+    value, drawn, left = (ours - theirs for ours, theirs in zip(first, second, strict=True))
+    every = [difference(float(value[j]), drawn[:, j], left[:, j]) for j in range(len(value))]
+    return dict(zip(MEASURES, every, strict=False)), every[len(MEASURES) :]
+
+
+def alone(one: Resampled) -> tuple[dict[str, Difference], list[Difference]]:
+    """`gaps` to nothing: each measure with its intervals."""
+    return gaps(one, Resampled(*(np.zeros(()) for _ in Resampled._fields)))
+
+
 def differences(
     first: Judged, second: Judged, replicates: int = 10_000, seed: int = 0
 ) -> tuple[dict[str, Difference], list[Difference]]:
-    """Of each of COCO's twelve measures by name, and of the AP of each class.
-
-    Raises ValueError when the two were not judged on the same images and objects.
-    """
-    if (first.images, first.classes) != (second.images, second.classes) or not np.array_equal(
-        first.image, second.image
-    ):
-        raise UserError("the two detectors were tested on different images or objects; only the same can be compared")
-    drawn = _gap(first, second, bootstrap_weights(first.images, replicates, seed), "bootstrap")
-    whole = _gap(first, second, [np.ones((1, first.images), np.int32)])
-    left = _gap(first, second, [jackknife_weights(first.images)])
-    all_ = [difference(float(whole[0, j]), drawn[:, j], left[:, j]) for j in range(whole.shape[1])]
-    return dict(zip(MEASURES, all_, strict=False)), all_[len(MEASURES) :]
+    """`gaps` of two detectors that were judged on the same images; else raises ValueError."""
+    check_same(first, second)
+    return gaps(*(resample(judged, replicates, seed) for judged in (first, second)))
 
 
 def difference(value: float, replicates: np.ndarray, left_out: np.ndarray) -> Difference:
@@ -147,20 +179,16 @@ def jackknife_weights(images: int) -> np.ndarray:
     return (np.arange(images) % groups != np.arange(groups)[:, None]).astype(np.int32)
 
 
-def _gap(first: Judged, second: Judged, weights: Sequence[np.ndarray], desc: str = "") -> np.ndarray:
-    """[B, 12 + C] first - second, nan where one of them is undefined."""
-    gaps = []
+def _columns(judged: Judged, weights: Sequence[np.ndarray], desc: str = "") -> np.ndarray:
+    """[B, 12 + C], nan where nothing is to be found."""
+    rows = []
     with progress(total=sum(map(len, weights)), desc=desc, unit="replicate", delay=1, leave=False) as bar:
         for some in weights:
-            ours, theirs = (_columns(one, some) for one in (first, second))
-            gaps.append(np.where((ours == -1) | (theirs == -1), np.nan, ours - theirs))
+            found = weighted(judged.matching, judged.image, judged.labels, judged.classes, some)
+            columns = np.concatenate([found.measures, found.classes], axis=1)
+            rows.append(np.where(columns == -1, np.nan, columns))
             bar.update(len(some))
-    return np.concatenate(gaps)
-
-
-def _columns(judged: Judged, weights: np.ndarray) -> np.ndarray:
-    found: Weighted = weighted(judged.matching, judged.image, judged.labels, judged.classes, weights)
-    return np.concatenate([found.measures, found.classes], axis=1)
+    return np.concatenate(rows)
 
 
 def of_seeds(gaps: Sequence[float]) -> Seeds:
