@@ -9,6 +9,7 @@ VERBS = {
     "plan": "plan",
     "test": "test",
     "predict": "predict",
+    "compare": "compare",
     "convert": "convert",
     "convert-data": "convert_data",
     "info": "info",

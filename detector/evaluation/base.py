@@ -119,7 +119,11 @@ class Evaluator:
         return Found(*(np.concatenate(parts) for parts in zip(empty, *given, strict=True)))
 
     def _class_names(self) -> list[str]:
-        """The names of the classes; one that occurs twice is followed by its category id."""
-        counts = Counter(self._index.classes)
-        pairs = zip(self._index.classes, self._index.category_ids, strict=True)
-        return [name if counts[name] == 1 else f"{name} #{category_id}" for name, category_id in pairs]
+        return class_names(self._index)
+
+
+def class_names(index: PackedIndex) -> list[str]:
+    """The names of the classes; one that occurs twice is followed by its category id."""
+    counts = Counter(index.classes)
+    pairs = zip(index.classes, index.category_ids, strict=True)
+    return [name if counts[name] == 1 else f"{name} #{category_id}" for name, category_id in pairs]

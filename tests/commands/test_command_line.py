@@ -42,7 +42,19 @@ def helped(how, *words):
 
 def test_the_verbs_are_those_that_users_know():
     assert list(VERBS) == [
-        *("train", "check", "plan", "test", "predict", "convert", "convert-data", "info", "analyze", "pretrain"),
+        *(
+            "train",
+            "check",
+            "plan",
+            "test",
+            "predict",
+            "compare",
+            "convert",
+            "convert-data",
+            "info",
+            "analyze",
+            "pretrain",
+        ),
         "classify",
         *("config", "configs", "backbones", "necks", "heads", "datasets"),
     ]

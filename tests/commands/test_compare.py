@@ -1,0 +1,93 @@
+"""`detector compare`: two results files on one truth."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from detector.__main__ import main
+from detector.evaluation.report import MEASURES
+from detector.report.results import short_names
+
+
+def call(*words):
+    main(["compare", *map(str, words)])
+
+
+def fails(*words):
+    with pytest.raises(SystemExit) as stop:
+        call(*words)
+    return str(stop.value.code)
+
+
+@pytest.fixture
+def hits(tmp_path):
+    """400 images of one box, and two models that find 60 and 70 % of them; their hits."""
+    rng = np.random.default_rng(0)
+    both = {name: rng.random(400) < share for name, share in (("a", 0.6), ("b", 0.7))}
+    images = [{"id": i + 1, "file_name": f"{i}.jpg", "height": 100, "width": 100} for i in range(400)]
+    box = {"category_id": 1, "bbox": [10, 10, 50, 50]}
+    truth = [{"id": i + 1, "image_id": i + 1, "area": 2500, "iscrowd": 0, **box} for i in range(400)]
+    content = {"images": images, "annotations": truth, "categories": [{"id": 1, "name": "thing"}]}
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    for name, found in both.items():
+        rows = [{"image_id": int(i) + 1, "score": 0.9, **box} for i in np.flatnonzero(found)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    return both
+
+
+def test_a_difference_has_its_exact_standard_error(hits, tmp_path, capsys):
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    call("--results", *files, "--truth", tmp_path / "t.json", "--output", tmp_path / "r")
+    report = json.loads((tmp_path / "r" / "report.json").read_text())
+    (pair,) = report["differences"]
+    assert pair["models"] == ["b", "a"]
+    exact = np.std(hits["b"].astype(float) - hits["a"]) / math.sqrt(400)
+    assert pair["AR100"]["se"] == pytest.approx(exact, rel=0.03)
+    assert pair["AR100"]["value"] == pytest.approx(hits["b"].mean() - hits["a"].mean())
+    assert not pair["AR100"]["tie"]
+    assert pair["APl"] == {
+        "value": None,
+        "se": None,
+        "interval95": [None] * 2,
+        "bca95": [None] * 2,
+        "p": None,
+        "tie": True,
+    }
+    assert set(pair) == {"models", *MEASURES, "AP/thing"}
+    assert pair["AP/thing"]["p_holm"] == pair["AP/thing"]["p"]
+    assert set(report["models"]) == {"a", "b"}
+    assert report["models"]["a"]["AR100"]["value"] == pytest.approx(hits["a"].mean())
+    assert report["models"]["a"]["AR100"]["interval95"][0] < hits["a"].mean()
+    assert (report["images"], report["objects"], report["replicates"]) == (400, 400, 10_000)
+    page = (tmp_path / "r" / "report.md").read_text()
+    assert page in capsys.readouterr().out
+    assert "| AR100 | +" in page
+    assert "| b is better |" in page
+
+
+def test_a_file_ties_with_itself(hits, tmp_path, capsys):
+    files = [tmp_path / "a.json"] * 2
+    call("--results", *files, "--truth", tmp_path / "t.json", "--output", tmp_path / "r", "--replicates", 20)
+    report = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert all(report["differences"][0][name]["tie"] for name in MEASURES)
+    assert report["differences"][0]["models"] == ["a (2)", "a (1)"]
+    assert "is better" not in capsys.readouterr().out
+
+
+def test_what_is_wrong_is_one_line(hits, tmp_path):
+    good, truth, out = tmp_path / "a.json", tmp_path / "t.json", tmp_path / "r"
+    assert "two files or more" in fails("--results", good, "--truth", truth, "--output", out)
+    missing = fails("--results", good, tmp_path / "c.json", "--truth", truth, "--output", out)
+    assert "there is no such file of detections" in missing
+    assert "unknown dataset" in fails("--results", good, good, "--truth", "nothing", "--output", out)
+    assert "is a file" in fails("--results", good, good, "--truth", truth, "--output", good)
+    assert not out.exists()
+
+
+def test_names_are_short_and_unlike(tmp_path):
+    files = [tmp_path / "x" / "results.json", tmp_path / "y" / "results.json"]
+    assert short_names(files) == ["x", "y"]
+    assert short_names([tmp_path / "x" / "a.json", tmp_path / "y" / "a.json"]) == ["x/a", "y/a"]
+    assert short_names([tmp_path / "a.json", tmp_path / "b.json"]) == ["a", "b"]
