@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ PASSED_OVER = declare(
 _MANY = 500  # folders that are looked at
 _DEPTH = 4  # folders within each other
 _TRIED = 20  # label files, or annotation files, of a folder that are looked into
+_OPENED = 1000  # of them, with those that are empty
 _JSONS = 100  # JSON files of a folder that are looked into
 _HEAD = 4096  # bytes of a file that tell its kind
 _LINE = re.compile(rb"\S+(?:\s+[-+.,\deE]+){4,}\s*")
@@ -152,10 +153,10 @@ def _within(path: Path, folders: Iterable[Path]) -> bool:
     return any(path.is_relative_to(folder) for folder in folders)
 
 
-def _heads(paths: Iterable[Path]) -> Iterator[bytes]:
+def _heads(paths: Sequence[Path]) -> Iterator[bytes]:
     """The beginnings of the first files that hold anything."""
     tried = 0
-    for path in paths:
+    for path in paths[:_OPENED]:
         try:
             with path.open("rb") as file:
                 head = file.read(_HEAD)
