@@ -191,6 +191,18 @@ def test_a_folder_of_splits_and_another_data_set(tree):
     assert entries == ["voc:F:train", "voc:F:val", "yolo:F/more:train"]
 
 
+def test_links_into_the_tree_are_not_followed(tree, tmp_path):
+    for name, target in (("again", tmp_path), ("other", tmp_path / "sub"), ("up", tmp_path.parent)):
+        (tmp_path / name).symlink_to(target)
+    assert tree("sub/1.jpg", files={"sub/a.json": coco("1.jpg")})[0] == ["F/sub:F/sub/a.json"]
+
+
+def test_folders_that_may_not_be_read_are_passed_over(tree, tmp_path, monkeypatch):
+    files = {"a/a.json": coco("1.jpg"), "locked/data.yaml": "train: images\nnames: [x]\n", "locked/images/2.jpg": ""}
+    monkeypatch.setattr("os.access", lambda path, mode: "locked" not in str(path))
+    assert tree("a/1.jpg", files=files)[0] == ["F/a:F/a/a.json"]
+
+
 def test_one_data_set_in_two_formats_is_taken_once(tree, tmp_path):
     files = {"1.xml": XML, "all.json": coco("1.jpg"), "sub/more.json": coco("1.jpg"), "notes.json": "{}"}
     entries, result = tree("1.jpg", files=files)
