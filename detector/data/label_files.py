@@ -28,20 +28,43 @@ def label_folder(folder: str) -> str:
     return folder
 
 
+def _wanted_folder(folder: str) -> str:
+    """Where the label files of the pictures in a folder belong, if there are none yet."""
+    for path in dict.fromkeys((folder, os.path.abspath(folder))):
+        parts = path.split(os.sep)
+        places = [i for i, part in enumerate(parts) if part.lower() in PICTURES]
+        if places:
+            return os.sep.join([*parts[: places[-1]], LABELS[0], *parts[places[-1] + 1 :]])
+    return folder
+
+
 def label_file(picture: Path) -> Path:
-    """The label file of a picture, whether or not it is there."""
-    return Path(label_folder(str(picture.parent)), f"{picture.stem}.txt")
+    """The label file of a picture; where there is none, where it belongs."""
+    folder = str(picture.parent)
+    path = Path(label_folder(folder), f"{picture.stem}.txt")
+    return path if path.is_file() else Path(_missing_from(folder, label_folder(folder)), path.name)
+
+
+def _missing_from(folder: str, home: str, used: bool = False) -> str:
+    """Where a label file is missing from that is not in `home`; used: whether others are there."""
+    return _wanted_folder(folder) if home == folder and not used else home
 
 
 class LabelFiles(NamedTuple):
     """labels [N]: the label file of each picture, "" for none; expected: where the first one that is missing would be.
 
-    stray: label files without picture.
+    stray: label files without picture; homes: of the folders of pictures, below that of all, where others would be.
     """
 
     labels: list[str]
     expected: str
     stray: list[str]
+    homes: dict[str, str]
+
+    def place(self, name: str) -> str:
+        """Where the label file of a picture that has none would be."""
+        folder, _, base = name.rpartition("/")
+        return f"{self.homes[folder]}{os.sep}{os.path.splitext(base)[0]}.txt"
 
 
 _OTHERS = {"classes", "obj", "predefined_classes", "notes", "train", "val", "valid", "test", "requirements", "_darknet"}
@@ -56,7 +79,7 @@ def find_label_files(folder: str, names: Sequence[str], scanned: Sequence[str]) 
     stems: dict[str, set[str]] = {}
     homes: dict[str, str] = {}
     used: dict[str, set[str]] = {}
-    labels, expected = [], ""
+    labels: list[str] = []
     for name in names:
         place, _, base = name.rpartition("/")
         if place not in homes:
@@ -64,16 +87,10 @@ def find_label_files(folder: str, names: Sequence[str], scanned: Sequence[str]) 
             stems.setdefault(home, _stems(home))
             used.setdefault(home, set())
         home, stem = homes[place], os.path.splitext(base)[0]
-        path = f"{home}{os.sep}{stem}.txt"
         if stem not in stems[home]:
             stem = next((form for form in forms(stem) if form in stems[home]), "")
-            path = f"{home}{os.sep}{stem}.txt" if stem else path
-        if stem:
-            labels.append(path)
-            used[homes[place]].add(stem)
-        else:
-            labels.append("")
-            expected = expected or path
+        labels.append(f"{home}{os.sep}{stem}.txt" if stem else "")
+        used[home].add(stem)
     taken: dict[str, set[str]] = {}
     for home, some in used.items():
         taken.setdefault(os.path.abspath(home), set()).update(some)
@@ -82,7 +99,13 @@ def find_label_files(folder: str, names: Sequence[str], scanned: Sequence[str]) 
         for place, _, _ in os.walk(one):
             others = _stems(place) - taken.get(os.path.abspath(place), set()) - _OTHERS
             stray |= dict.fromkeys(f"{place}{os.sep}{stem}.txt" for stem in sorted(others))
-    return LabelFiles(labels, expected, [path for path in stray if not os.path.basename(path).startswith("README")])
+    for place, home in homes.items():
+        pictures = os.path.join(folder, place) if place else folder
+        homes[place] = _missing_from(pictures, home, bool(stems[home] - _OTHERS))
+    some_stray = [path for path in stray if not os.path.basename(path).startswith("README")]
+    files = LabelFiles(labels, "", some_stray, homes)
+    missing = next((name for name, path in zip(names, labels, strict=True) if not path), "")
+    return files._replace(expected=files.place(missing)) if missing else files
 
 
 def _stems(folder: str) -> set[str]:

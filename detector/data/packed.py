@@ -266,7 +266,8 @@ def clip_to_images(
             picture, record = where(row)
             box = boxes_xywh[row].tolist()
             width, height = limits[row].tolist()
-            text = f"{record}: its box {box} {one} ({width} wide, {height} high)"
+            shown = [round(number, 4) if abs(number) >= 1 else float(f"{number:.4g}") for number in box]
+            text = f"{record}: its box {shown} {one} ({width} wide, {height} high)"
             return Finding(kind, text, picture, record, tuple(box))
 
         problems.several(named(path, len(rows), f"boxes {what}", ids[rows].tolist()), rows.tolist(), example)

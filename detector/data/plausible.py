@@ -115,12 +115,13 @@ def named_twice(sources: Sequence[Pictures]) -> list[Finding]:
     if len(values) == len(hashes):
         return []
     found = []
-    for path, places in _places(sources, np.isin(hashes, values[counts > 1])).items():
+    for places in _places(sources, np.isin(hashes, values[counts > 1])).values():
         if len(places) > 1:
             records = [sources[number].index.record(row) for number, row in places]
             more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
-            text = f"{path} is named by {len(places)} records: {' and '.join(records[:SHOWN])}{more}"
             number, row = places[0]
+            file = sources[number].folder / str(sources[number].index.file_names[row])
+            text = f"{file} is named by {len(places)} records: {' and '.join(records[:SHOWN])}{more}"
             found.append(Finding(TWICE, text, str(sources[number].index.file_names[row]), records[0]))
     return found
 
@@ -136,7 +137,8 @@ def shared(train: Sequence[Pictures], test: Sequence[Pictures]) -> list[Finding]
         if path in trained:
             at, place = trained[path][0]
             first, second = train[at].index.record(place), test[number].index.record(row)
-            text = f"{path} is in the training ({first}) and in the test ({second})"
+            file = test[number].folder / str(test[number].index.file_names[row])
+            text = f"{file} is in the training ({first}) and in the test ({second})"
             found.append(Finding(SHARED, text, str(test[number].index.file_names[row]), second))
     return found
 

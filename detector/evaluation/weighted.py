@@ -97,7 +97,6 @@ def area_under(right: np.ndarray, counted: np.ndarray, objects: np.ndarray) -> n
     best = np.maximum.accumulate((right / (counted + np.spacing(1)))[:, ::-1], axis=1)[:, ::-1]
     whole, rest = np.divmod(100 * right, objects[:, None])
     reached = whole + 1 - ((rest == 0) & ~_REACHED[whole])  # of the 101 recalls, by this detection
-    reached[right == 0] = 0
     return (best * np.diff(reached, axis=1, prepend=0)).sum(1) / len(RECALLS)
 
 

@@ -5,6 +5,7 @@ from itertools import islice
 
 from detector.data.doctor.balance import MEDIUM, SMALL, classes_table
 from detector.data.doctor.sets import UNREADABLE
+from detector.data.formats.records import LAYOUT
 from detector.data.problems import KINDS, SHOWN, Finding
 from detector.tasks.doctor import SEVERITIES, Diagnosis, Fix, left_out, not_mended, short_names, verdict
 from detector.text import printable
@@ -32,11 +33,13 @@ def text(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> str:
 
 
 def example(finding: Finding) -> str:
-    """A finding with picture, record and box, each said once."""
-    parts = [finding.text]
+    """A finding with picture, record and box, each said once; without what the remedy of its kind says at once."""
+    parts = [finding.text.removesuffix(f"; {LAYOUT}")]
     if finding.picture and finding.picture not in finding.text:
         parts.append(f"picture {finding.picture}")
-    if finding.record and finding.record not in finding.text:
+    file, _, line = finding.record.rpartition(":")
+    told = finding.record in finding.text or (file and f"{file}, line {line}:" in finding.text)
+    if finding.record and not told:
         parts.append(finding.record)
     if finding.box is not None and "box " not in finding.text:
         parts.append(f"box {list(finding.box)}")

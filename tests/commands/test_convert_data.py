@@ -50,6 +50,23 @@ def test_what_is_printed_reads_what_is_written(entry, tmp_path, capsys):
         assert (len(others) > 1) == (form != "coco")
 
 
+def test_boxes_of_another_kind_are_told_as_before_a_training(entry, tmp_path, capsys):
+    path = tmp_path / "pictures.json"
+    content = json.loads(path.read_text())
+    corners = [[40, 10, 70, 30], [30, 5, 60, 20], [2, 3, 40, 30]]
+    for annotation, box in zip(content["annotations"], corners, strict=True):
+        annotation["bbox"] = box
+    path.write_text(json.dumps(content))
+    call(entry, "voc", tmp_path / "a")
+    said = capsys.readouterr()
+    assert "if they were corners x1, y1, x2, y2" in said.out + said.err
+    for annotation, (x, y, right, low) in zip(content["annotations"], corners, strict=True):
+        annotation["bbox"] = [x / 80, y / 40, (right - x) / 80, (low - y) / 40]
+    path.write_text(json.dumps(content))
+    assert "as if they were fractions of the picture" in fails(capsys, entry, "voc", tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
 def test_splits_of_several_entries(entry, tmp_path, capsys):
     call(entry, entry, "yolo", tmp_path / "a", "--link")
     assert capsys.readouterr().out.splitlines()[-2:] == [

@@ -49,6 +49,18 @@ def test_background_joins_where_empty_images_are_wanted(coco, cfg, background):
     assert len(next(iter(train_loader(cfg, dataset))).targets) == 2
 
 
+def test_a_test_without_objects_is_told_of(coco, cfg, background, caplog):
+    full = coco.dataset([(30, 30)], name="cats.json")
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (full,), (background, full)
+    with caplog.at_level(logging.WARNING, "detector"):
+        dataset = build_train_dataset(cfg)
+        assert caplog.messages == []
+        build_test_datasets(cfg, dataset)
+    (said,) = [message for message in caplog.messages if "1.png" not in message]
+    assert said.startswith("DATASETS.TEST: ")
+    assert "background.json: none of its 2 images has an object to find, so nothing is measured on it" in said
+
+
 def test_background_is_left_out_with_a_word_where_they_are_not(coco, cfg, background, caplog):
     cfg.DATASETS.TRAIN = (background, coco.dataset([(30, 30)], name="cats.json"))
     with caplog.at_level(logging.WARNING, "detector"):
@@ -148,6 +160,13 @@ def test_crowds_are_objects_where_the_config_says_so(cfg, masks, caplog):
     )
     assert (dataset.num_boxes, len(dataset[0][1]["ignore"])) == (3, 0)
     assert dataset[0][1]["labels"].tolist() == [0, 1, 0]
+
+
+def test_crowds_that_are_not_there_are_not_told_of(coco, cfg, caplog):
+    cfg.DATASETS.TRAIN, cfg.DATASETS.CROWDS = (coco.dataset([(30, 30)]),), "objects"
+    with caplog.at_level(logging.INFO, "detector"):
+        build_train_dataset(cfg)
+    assert not any("are crowds" in message for message in caplog.messages)
 
 
 def test_evaluation_counts_such_crowds(cfg, masks):

@@ -11,6 +11,7 @@ import pytest
 from helpers import ROOT
 
 from detector.data.doctor.mend import mend
+from detector.data.formats.records import LAYOUT
 from detector.data.problems import KINDS, Finding
 from detector.errors import UserError
 from detector.tasks.doctor import document, examine, fix, left_out, not_mended, short_names, verdict
@@ -136,6 +137,10 @@ def test_the_text_lists_the_data_sets_as_one_writes_them(sets):
 def test_an_example_names_picture_record_and_box_once():
     whole = Finding("flat-box", "a.json: its box [1, 2] is flat (a.jpg)", "a.jpg", "a.json", (1.0, 2.0, 3.0, 4.0))
     assert example(whole) == whole.text
+    line = Finding("yolo-line", "a.txt, line 3: it is odd", record="a.txt:3")
+    assert example(line) == line.text
+    field = Finding("field-type", f"a.json: Expected `int` - at `$.images[0].id`; {LAYOUT}", record="a.json: images[0]")
+    assert example(field) == "a.json: Expected `int` - at `$.images[0].id`; a.json: images[0]"
     bare = Finding("flat-box", "it is flat", "a.jpg", "a.json", (1.0, 2.0, 3.0, 4.0))
     assert example(bare) == "it is flat; picture a.jpg; a.json; box [1.0, 2.0, 3.0, 4.0]"
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detector.data.doctor.classes import counts
+from detector.data.doctor.classes import counts, names
 from detector.data.doctor.part import Part, apart
 from detector.data.problems import Finding, declare
 
@@ -101,7 +101,7 @@ def pictures_with(part: Part) -> dict[str, int]:
     index, rows = part.index, np.flatnonzero(part.objects)
     pairs = np.unique(np.stack([part.image_of[rows], index.labels[rows]], 1), axis=0)
     found = np.bincount(pairs[:, 1], minlength=len(index.classes))
-    return dict(zip(index.classes, found.tolist(), strict=True))
+    return dict(zip(names(part), found.tolist(), strict=True))
 
 
 def skew(parts: Sequence[Part]) -> list[Finding]:
@@ -115,11 +115,11 @@ def skew(parts: Sequence[Part]) -> list[Finding]:
     for one, other in apart(parts):
         first, second = pictures_with(parts[one]), pictures_with(parts[other])
         sizes = len(parts[one].index), len(parts[other].index)
-        names = [name for name in first if first[name] and second.get(name)]
-        for name in names:
+        both = [name for name in first if first[name] and second.get(name)]
+        for name in both:
             pair = first[name], second[name]
             shares = pair[0] / sizes[0], pair[1] / sizes[1]
-            if max(shares) >= RATIO * min(shares) and chance(pair, sizes) * len(names) < CHANCE:
+            if max(shares) >= RATIO * min(shares) and chance(pair, sizes) * len(both) < CHANCE:
                 said = " and ".join(
                     f"{share:.1%} of the pictures of {parts[place].entry} ({number} of {size})"
                     for share, place, number, size in zip(shares, (one, other), pair, sizes, strict=True)

@@ -19,6 +19,7 @@ CHECKS: list[Callable[[Sequence[Part]], list[Finding]]] = [
     boxes.one_pixel,
     boxes.crowds,
     classes.unused,
+    classes.from_one,
     classes.single,
     classes.names_alike,
     classes.one_sided,

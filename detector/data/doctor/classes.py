@@ -2,11 +2,13 @@
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from detector.data.doctor.part import Part
+from detector.data.formats import yolo_lines
 from detector.data.problems import Finding, declare
 
 UNUSED = declare(
@@ -14,6 +16,18 @@ UNUSED = declare(
     "warning",
     "classes have no object",
     "Take them out of the list, or find out where their objects are: a detector gets an output for each.",
+)
+CROWDS_ONLY = declare(
+    "class-of-crowds",
+    "warning",
+    "classes have crowd regions only, which are not trained on",
+    "Set iscrowd to 0, or write DATASETS.CROWDS objects, where they are single objects.",
+)
+FROM_ONE = declare(
+    "classes-from-one",
+    "error",
+    "sets have classes that seem to start at 1, where YOLO's start at 0",
+    "Subtract 1 from the class of every line; a name more in `names` would shift all.",
 )
 SINGLE = declare(
     "class-with-one-object", "warning", "classes have a single object", "Label more of them, or take the class out."
@@ -32,12 +46,21 @@ ONE_SIDED = declare(
 )
 
 
+def names(part: Part) -> list[str]:
+    """The names of the classes of a data set; with its id where one before has the same."""
+    index = part.index
+    return [
+        f"{name} (id {id_})" if name in index.classes[:label] else name
+        for label, (name, id_) in enumerate(zip(index.classes, index.category_ids, strict=True))
+    ]
+
+
 def counts(parts: Sequence[Part]) -> dict[str, list[int]]:
     """Class -> its objects in each of the data sets, classes in the order of the first set that has them."""
     found: dict[str, list[int]] = {}
     for number, part in enumerate(parts):
         labels = part.index.labels[part.objects]
-        for name, count in zip(part.index.classes, np.bincount(labels, minlength=len(part.index.classes)), strict=True):
+        for name, count in zip(names(part), np.bincount(labels, minlength=len(part.index.classes)), strict=True):
             found.setdefault(name, [0] * len(parts))[number] += int(count)
     return found
 
@@ -47,15 +70,55 @@ def _where(parts: Sequence[Part]) -> str:
 
 
 def unused(parts: Sequence[Part]) -> list[Finding]:
-    """Classes without an object in any of the data sets."""
-    some = [part for part in parts if part.objects.any()]  # files without annotations, as of a test, say nothing
+    """Classes without an object in any of the data sets; apart from those that have crowd regions only."""
+    some = [part for part in parts if part.objects.any()]  # of files without an object that is said, not of each class
     if not some:
         return []
-    return [
-        Finding(UNUSED, f"{_where(some)}: class {name!r} has no object", record=f"class {name!r}")
-        for name, numbers in counts(some).items()
-        if not any(numbers)
-    ]
+    lacking = [name for name, numbers in counts(some).items() if not any(numbers)]
+    crowds = _crowds(parts)
+    found = []
+    for name in lacking:
+        record = f"class {name!r}"
+        if name in crowds:
+            text = f"{_where(some)}: all {crowds[name]} annotations of class {name!r} are crowd regions (iscrowd 1)"
+            found.append(Finding(CROWDS_ONLY, text, record=record))
+            continue
+        text = f"{_where(some)}: class {name!r} has no object"
+        if [name] == lacking and all(_is_first(name, part) for part in some):
+            text += "; where it is the super-category that Roboflow writes first, it is no class: delete its record"
+        found.append(Finding(UNUSED, text, record=record))
+    return found
+
+
+def _crowds(parts: Sequence[Part]) -> Counter[str]:
+    """Class -> its crowd regions."""
+    return Counter(
+        name for part in parts for name in np.array(names(part), object)[part.index.labels[part.index.crowd]]
+    )
+
+
+def _is_first(name: str, part: Part) -> bool:
+    """Whether it is the category 0 of a file of COCO, where others follow."""
+    index = part.index
+    return index.kind == "coco" and len(index.classes) > 1 and (index.category_ids[0], index.classes[0]) == (0, name)
+
+
+def from_one(parts: Sequence[Part]) -> list[Finding]:
+    """Label files of YOLO whose classes count from 1: the first class is in no line, and the one after the last is."""
+    found = []
+    for part in parts:
+        index, number = part.index, len(part.index.classes)
+        beyond = [one for one in part.told if one.kind == yolo_lines.CLASS]
+        if not beyond or (index.labels == 0).any():
+            continue
+        if all(f"its class is {number}, but" in one.text for one in beyond):
+            text = (
+                f"{index.path}: class 0, {index.classes[0]!r}, is in no line, and {len(beyond)} lines have class "
+                f"{number}, one beyond the last: do the classes start at 1? Then all names are "
+                f"shifted, e.g. {beyond[0].record}"
+            )
+            found.append(Finding(FROM_ONE, text, beyond[0].picture, beyond[0].record))
+    return found
 
 
 def single(parts: Sequence[Part]) -> list[Finding]:
@@ -64,7 +127,7 @@ def single(parts: Sequence[Part]) -> list[Finding]:
     for name, numbers in counts(parts).items():
         if sum(numbers) == 1:
             part = parts[numbers.index(1)]
-            label = part.index.classes.index(name)
+            label = names(part).index(name)
             row = int(np.flatnonzero(part.objects & (part.index.labels == label))[0])
             found.append(part.on_box(SINGLE, row, f"is the only one of class {name!r}"))
     return found
@@ -92,7 +155,7 @@ def names_alike(parts: Sequence[Part]) -> list[Finding]:
             ids = [id_ for id_, one in zip(part.index.category_ids, part.index.classes, strict=True) if one == name]
             text = f"{part.index.path}: {len(ids)} classes are called {name!r} (ids {', '.join(map(str, ids))})"
             found.append(Finding(ALIKE, text, record=f"class {name!r}"))
-    for name in counts(parts):
+    for name in dict.fromkeys(name for part in parts for name in part.index.classes):
         forms = _forms(plain(name))
         other = next((before[form] for form in sorted(forms) if form in before), None)
         if other is None:

@@ -24,9 +24,10 @@ MENDED = {
 
 STAYS = {
     CORNERS, CROWDS, SCALE, SOME_FRACTIONS, boxes.OVERLAID, boxes.OTHER_CLASS, boxes.WHOLE, boxes.ONE_PIXEL,
-    boxes.CROWD,
-    pictures.TWICE, pictures.LEAK, pictures.ALIKE, pictures.LEAK_ALIKE, seen.UNENDED, seen.TURNED_BY_TAG,
-    classes.UNUSED, classes.SINGLE, classes.ALIKE, classes.ONE_SIDED, balance.SKEWED,
+    boxes.CROWD, pictures.TWICE, pictures.LEAK, pictures.SAME_SET,
+    pictures.ALIKE, pictures.LEAK_ALIKE, seen.UNENDED, seen.TURNED_BY_TAG,
+    classes.UNUSED, classes.CROWDS_ONLY, classes.FROM_ONE, classes.SINGLE, classes.ALIKE, classes.ONE_SIDED,
+    balance.SKEWED,
     sets.UNREADABLE, sets.TWICE, sets.EMPTY, sets.TEST_EMPTY, sets.LISTS_DIFFER, folder.PASSED_OVER,
 }  # fmt: skip
 """The kinds that only a person can mend."""

@@ -24,6 +24,12 @@ TWICE = declare(
     "pictures are copies of another one in their data set",
     "Keep one of each: copies count twice in training, and with other boxes they contradict each other.",
 )
+SAME_SET = declare(
+    "sets-the-same",
+    "error",
+    "data sets have the same pictures as another one",
+    "Name other pictures: measures on pictures that were trained on say little.",
+)
 LEAK = SHARED
 """Copies of a picture are as bad as the picture itself."""
 
@@ -76,10 +82,9 @@ class _Pictures:
         self.part, self.image = list[int](), list[int]()
         keys: list[object] = []
         for number, part in enumerate(parts):
-            folder = os.path.realpath(part.source.folder)
             paths: dict[str, int] = {}
-            for image, name in enumerate(part.index.file_names.tolist()):
-                paths.setdefault(os.path.normpath(os.path.join(folder, name)), image)
+            for image, path in enumerate(_paths(part)):
+                paths.setdefault(path, image)
             for path, image in paths.items():
                 digest = part.seen.digests[image].tobytes() if part.seen else b""
                 self.part.append(number)
@@ -89,9 +94,13 @@ class _Pictures:
         self.same = np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
 
     def finding(self, kind: str, place: int, verb: str, other: int) -> Finding:
-        """Of the picture at one place: what it does to that at another."""
-        there = self.parts[self.part[other]].path(self.image[other])
-        return self.parts[self.part[place]].on_image(kind, self.image[place], f"{self.name(place)} {verb} {there}")
+        """Of the picture at one place: what it does to that at another; with their sets where these are two."""
+        one, two = self.part[place], self.part[other]
+        there = str(self.parts[two].path(self.image[other]))
+        said = f"{self.name(place)} {verb} {there}"
+        if one != two:
+            said = f"{self.name(place)} of {self.parts[one].entry} {verb} {there} of {self.parts[two].entry}"
+        return self.parts[one].on_image(kind, self.image[place], said)
 
     def name(self, place: int) -> str:
         """The file, relative to its folder."""
@@ -107,10 +116,31 @@ def copies(parts: Sequence[Part]) -> list[Finding]:
             found.append(pictures.finding(TWICE, place, "has the same bytes as", first[number, part]))
         first.setdefault((number, part), place)
     for one, other in apart(parts):
+        if set_ := _whole(parts, one, other):
+            found.append(set_)
+            continue
         for (number, part), place in first.items():
             if part == other and (number, one) in first:
                 found.append(pictures.finding(LEAK, place, "is the same picture as", first[number, one]))
     return found
+
+
+def _whole(parts: Sequence[Part], one: int, other: int) -> Finding | None:
+    """A finding for two data sets that name the same files, as where two splits name one folder."""
+    ours, theirs = (set(_paths(parts[place])) for place in (one, other))
+    if ours != theirs or len(ours) < 2:
+        return None
+    first, second = parts[one], parts[other]
+    text = (
+        f"{second.entry} has the same {len(ours)} pictures as {first.entry}, in {second.source.folder}: is that the "
+        "folder, list or file that was meant?"
+    )
+    return Finding(SAME_SET, text, record=second.entry)
+
+
+def _paths(part: Part) -> list[str]:
+    folder = os.path.realpath(part.source.folder)
+    return [os.path.normpath(os.path.join(folder, name)) for name in part.index.file_names.tolist()]
 
 
 def several_records(parts: Sequence[Part]) -> list[Finding]:

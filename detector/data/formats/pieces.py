@@ -141,7 +141,12 @@ class _Reader:
         opener = self.peek()
         if opener != b"[":
             self.pass_over()
-            raise UserError(f"{self.path}: Expected `array`, got `{_KINDS.get(opener, 'number')}` - at `$.{key}`")
+            remedy = {
+                b"{": "; write a list of records (of a pandas table: orient='records')",
+                b"n": "; write [] where there are none",
+            }.get(opener, "")
+            what = f"Expected `array`, got `{_KINDS.get(opener, 'number')}` - at `$.{key}`"
+            raise UserError(f"{self.path}: {what}{remedy}")
         self.at += 1
         if self.peek() == b"]":
             self.at += 1

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from xml.parsers import expat
 
 from detector.data.packed import LARGEST
 from detector.data.problems import Box, declare
-from detector.errors import UserError, cut
+from detector.errors import FileAccessError, UserError, cut
 
 MAX_BYTES = 1 << 24
 """The largest annotation file, list of a split or list of classes."""
@@ -53,6 +54,7 @@ _OBJECT_FIELDS = {
 _POINT = re.compile(r"object/polygon/(?:(?:pt|point)/)?([xy])\d*")
 _DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d+)")
 _THOUSANDS = re.compile(r"[1-9]\d{0,2},\d{3}")
+_STRICT = {"object", "bndbox"}
 _NO = {"", "unspecified", "unknown", "undefined", "none", "null", "false", "no", "f", "n", "off"}
 _YES = {"true", "yes", "t", "y", "on"}
 _NO_SIZE = {"", "none", "null", "nan", "unspecified", "unknown", "undefined"}
@@ -64,9 +66,10 @@ class _RefusedError(Exception):
 
 @dataclass
 class Thing:
-    """The texts of one <object>, by their place under the root; x, y: those of its polygon's points."""
+    """The texts of one <object>, by their place under the root; boxes: how many; x, y: of its polygon's points."""
 
     texts: dict[str, str] = field(default_factory=dict)
+    boxes: int = 0
     x: list[str] = field(default_factory=list)
     y: list[str] = field(default_factory=list)
 
@@ -116,6 +119,8 @@ def read_annotation(path: Path) -> Annotation:
             raise _RefusedError(f"its elements nest more than {MAX_DEPTH} deep, which no annotation of VOC does")
         stack.append(name)
         text.clear()
+        if name.lower() in _STRICT:
+            _check_place(stack[1:])
 
     def end(name: str) -> None:
         nonlocal thing
@@ -125,6 +130,8 @@ def read_annotation(path: Path) -> Annotation:
             thing.texts[place.removeprefix("object/")] = "".join(text).strip()
         elif place in _IMAGE_FIELDS:
             one.image[place] = "".join(text).strip()
+        elif place == "object/bndbox":
+            thing.boxes += 1
         elif place == "object":
             one.objects.append(thing)
             thing = Thing()
@@ -140,7 +147,10 @@ def read_annotation(path: Path) -> Annotation:
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.CharacterDataHandler = text.append
     parser.StartDoctypeDeclHandler = document_type
-    data = read_bytes(path)
+    try:
+        data = read_bytes(path)
+    except OSError as error:
+        raise FileAccessError(f"{path}: {error.strerror}; fetch it again, or delete it") from None
     try:
         parser.Parse(data, True)
     except _RefusedError as error:
@@ -150,6 +160,18 @@ def read_annotation(path: Path) -> Annotation:
     except (expat.ExpatError, LookupError, ValueError) as error:
         raise UserError(f"{path}: not an XML file: {error}; mend that place or write the file anew") from None
     return one
+
+
+def _check_place(parts: Sequence[str]) -> None:
+    """Refuse what looks like an object and would not be read as one, so that the picture would be background."""
+    name, above = parts[-1], parts[:-1]
+    if name.lower() == "object" and (name, *above) != ("object",):
+        where = f"in <{above[-1]}>" if above else "so spelled"
+        raise _RefusedError(
+            f"it has an <{name}> {where}; VOC's <object> stands in <annotation> itself, in small letters"
+        )
+    if name.lower() == "bndbox" and parts[0] != "object":
+        raise _RefusedError(f"it has a <{name}> in <{'/'.join(above) or 'annotation'}>; a box belongs in an <object>")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -209,6 +231,8 @@ def _read_object(number: int, thing: Thing, size: tuple[int, int]) -> tuple[Obje
     taken: dict[str, str] = {}
     if not texts.get("name"):
         raise _RefusedError("it has no <name>")
+    if thing.boxes > 1:
+        raise _RefusedError(f"it has {thing.boxes} <bndbox>; write an <object> for each")
     edges = [texts.get(f"bndbox/{edge}", "") for edge in _EDGES]
     turned = [texts.get(f"robndbox/{side}", "") for side in _TURNED]
     names: tuple[str, ...] = _EDGES

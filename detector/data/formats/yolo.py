@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,9 @@ NO_FILE = declare(
     "note",
     "pictures have no label file and are taken for pictures without objects",
     "Write an empty file for each that has none, or put the label files where they are looked for.",
+)
+UNNAMED = declare(
+    "yolo-no-names", "note", "sets lack the names of their classes, or of one", "List them as names: [cat, dog]."
 )
 STRAY = declare(
     "yolo-label-without-picture",
@@ -68,7 +72,20 @@ def read(path: str | Path, split: str = "train", problems: Problems | None = Non
     files = files._replace(labels=[files.labels[i] for i in seen])
     ids = _image_ids(layout, names, problems)
     _tell_files(layout, names, files, problems)
-    return _pack(layout, folder, names, ids, sizes, files.labels, problems)
+    lines = Lines(layout.pose, problems)
+    for i, label in enumerate(files.labels):
+        if label:
+            lines.read(i, label, names[i])
+    index = _pack(layout, folder, names, ids, sizes, files.labels, lines, f"yolo:{path}:{split}", problems)
+    return _without(index, lines.lost) if lines.lost else index
+
+
+def _without(index: PackedIndex, images: Sequence[int]) -> PackedIndex:
+    """The index without some of its images, which have no annotations."""
+    rows = np.setdiff1d(np.arange(len(index)), images)
+    counts = np.diff(index.offsets)[rows]
+    arrays = {name: getattr(index, name)[rows] for name in ("image_ids", "file_names", "heights", "widths")}
+    return replace(index, offsets=np.concatenate([[0], np.cumsum(counts)]), **arrays)
 
 
 def _sizes(folder: Path, names: Sequence[str], problems: Problems) -> np.ndarray:
@@ -99,11 +116,25 @@ def _image_ids(layout: Layout, names: Sequence[str], problems: Problems) -> list
 
 
 def _tell_files(layout: Layout, names: Sequence[str], files: LabelFiles, problems: Problems) -> None:
+    if not layout.named:
+        number = len(layout.classes)
+        text = f"there are no names, but nc: {number}; the classes are called class_0 to class_{number - 1}"
+        problems.note(UNNAMED, f"{layout.path}: {text}; list them: names: [cat, dog]")
+    if empty := [label for label, name in enumerate(layout.classes) if name in ("", "~")]:
+        text = (
+            f"class {empty[0]} is called {layout.classes[empty[0]]!r}, which stands for nothing in YAML; give it a name"
+        )
+        problems.note(UNNAMED, f"{layout.path}: {text}")
     without = [i for i, path in enumerate(files.labels) if not path]
     if without:
         what = f"of {len(names)} pictures have no label file; the first is looked for at {files.expected}"
         line = named(layout.path, len(without), what, [names[i] for i in without], "pictures")
-        problems.several(line, without, lambda i: Finding(NO_FILE, f"{names[i]}: it has no label file", names[i]))
+
+        def example(i: int) -> Finding:
+            place = files.place(names[i])
+            return Finding(NO_FILE, f"{names[i]}: it has no label file; {place} is not there", names[i])
+
+        problems.several(line, without, example)
     if files.stray:
         line = named(layout.path, len(files.stray), "label files have no picture", files.stray, "e.g.")
         problems.several(
@@ -120,13 +151,12 @@ def _pack(
     image_ids: Sequence[str],
     sizes: np.ndarray,
     labels: Sequence[str],
+    lines: Lines,
+    entry: str,
     problems: Problems,
 ) -> PackedIndex:
-    lines = Lines(layout.pose, problems)
-    for i, path in enumerate(labels):
-        if path:
-            lines.read(i, path, names[i])
     values, images, numbers = lines.checked(layout, names, labels)
+    lines.tell(entry)
     limits = sizes[:, ::-1][images]
     sides = values[:, 3:] * limits
     boxes_xywh = np.concatenate([values[:, 1:3] * limits - sides / 2, sides], 1)

@@ -67,7 +67,7 @@ class Layout(NamedTuple):
 
     path: its YAML file, or the folder where there is none; root: what its paths start from, in order of preference;
     splits: name -> what stands there, folders or lists of pictures; pose: numbers in a line of a pose, 0 for none,
-    None where nothing is said of poses.
+    None where nothing is said of poses; named: whether the classes have names, else they are called by their numbers.
     """
 
     path: Path
@@ -75,6 +75,7 @@ class Layout(NamedTuple):
     classes: list[str]
     splits: dict[str, list[str]]
     pose: int | None = None
+    named: bool = True
 
 
 def find_layout(place: Path) -> Layout:
@@ -118,7 +119,8 @@ def _from_yaml(path: Path) -> Layout:
         # A relative one is meant from the file, or from a folder of all data sets that we do not know.
         roots = [root for root in (beside / user_path(said), user_path(said)) if root.is_dir()][:1] + roots
     splits = {key: _texts(path, key, tree[key]) for key in _keys(tree, roots)}
-    return Layout(path, tuple(dict.fromkeys(roots)), _classes(path, tree, roots), splits, _pose(path, tree))
+    classes = _classes(path, tree, roots)
+    return Layout(path, tuple(dict.fromkeys(roots)), classes, splits, _pose(path, tree), not _nameless(tree))
 
 
 def _keys(tree: dict[str, Any], roots: Sequence[Path]) -> list[str]:
@@ -141,23 +143,27 @@ def _texts(path: Path, key: str, value: object) -> list[str]:
 
 def _classes(path: Path, tree: dict[str, Any], roots: Sequence[Path]) -> list[str]:
     names, number = tree.get("names"), tree.get("nc")
-    if isinstance(names, str) and names not in _NOTHING:
+    if isinstance(names, str) and not _nameless(tree):
         file = next((root / names for root in roots if (root / names).is_file()), None)
         if file is None:
             raise UserError(f"{path}: names is {cut(names)}; write the names as a list, or as a map from numbers")
         names = read_lines(file)
-    if names is None or (isinstance(names, str) and number is not None):
+    if _nameless(tree):
         if not isinstance(number, str) or not number.isdecimal() or not 0 < int(number) < _NODES:
             raise UserError(f"{path}: there are no names; list the classes: names: [cat, dog]")
         return [f"class_{i}" for i in range(int(number))]
     if isinstance(names, dict):
         names = _listed(path, names)
     found = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
-    if not found or len(found) != len(names):
+    if not isinstance(names, list) or not found or len(found) != len(names):
         raise UserError(f"{path}: names is {cut(names)}; write the names as a list, or as a map from numbers")
     if number not in (None, *_NOTHING, str(len(found)), f"{len(found)}.0"):
         raise UserError(f"{path}: nc is {cut(number)}, but names has {len(found)}; mend the one or the other")
     return found
+
+
+def _nameless(tree: dict[str, Any]) -> bool:
+    return tree.get("names") is None or tree["names"] in _NOTHING
 
 
 def _listed(path: Path, names: dict[str, object]) -> list[object]:
@@ -222,7 +228,11 @@ def find_pictures(layout: Layout, split: str, problems: Problems) -> Pictures:
             f"{layout.path}: split {split!r} has no picture in {', '.join(places)}; it takes "
             f"{', '.join(sorted(SUFFIXES))}"
         )
-    return Pictures(sorted(paths), folders, lists)
+    found = sorted(paths)
+    if len(places) > 1 or lists:  # which may name a picture in two ways
+        whole = {os.path.abspath(path): path for path in reversed(found)}
+        found = [whole[path] for path in sorted(whole)]
+    return Pictures(found, folders, lists)
 
 
 def _places(layout: Layout, split: str, problems: Problems) -> list[str]:

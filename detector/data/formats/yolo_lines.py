@@ -19,8 +19,12 @@ LINE = declare(
     "Write the class, then centre x, centre y, width, height as fractions of the picture; or the corners x1 y1 x2 ..",
 )
 CLASS = declare(
-    "yolo-class", "error", "lines have a class that is not listed", "Add its name to `names`, or mend the lines."
+    "yolo-class",
+    "error",
+    "lines have a class that is not listed",
+    "Add its name to `names`, or mend the lines: classes count from 0.",
 )
+FILE = declare("yolo-label-file", "error", "label files cannot be read", "Fetch or write them anew, or delete them.")
 PIXELS = declare(
     "yolo-pixels",
     "error",
@@ -51,13 +55,39 @@ class Lines:
         self.poses = Poses()
         self.values, self.images, self.numbers = array("d"), array("q"), array("q")
         self.scores: list[str] = []
+        self.lost: list[int] = []
+        self.first: Finding | None = None
+        self.more = 0
+
+    def fault(self, finding: Finding) -> None:
+        """What stops the loader, once all lines are read."""
+        if self.problems.everything:
+            self.problems.error(finding)
+        elif self.first:
+            self.more += 1
+        else:
+            self.first = finding
+
+    def tell(self, entry: str) -> None:
+        """Raises the first fault, for the loader, and says how many more there are."""
+        if self.first:
+            more = f" (and {self.more} more: `detector check {entry}` lists them)" if self.more else ""
+            self.problems.error(self.first._replace(text=self.first.text + more))
 
     def read(self, image: int, path: str, picture: str) -> None:
-        """Adds the lines of a picture's label file."""
-        with open(path, "rb", buffering=0) as file:
-            data = file.read(MAX_BYTES + 1)
+        """Adds the lines of a picture's label file. A picture whose file cannot be read is `lost`."""
+        data, fault = b"", ""
+        try:
+            with open(path, "rb", buffering=0) as file:
+                data = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            fault = f"{error.strerror}; fetch it again, or delete it"
         if len(data) > MAX_BYTES:
-            raise UserError(f"{path}: more than {MAX_BYTES} bytes, which no label file has; is it another file?")
+            fault = f"more than {MAX_BYTES} bytes, which no label file has; is it another file?"
+        if fault:
+            self.lost.append(image)
+            self.fault(Finding(FILE, f"{path}: {fault}", picture, path))
+            return
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
             data = data.decode("utf-16", "replace").encode()
         rows = [line.split() for line in data.removeprefix(b"\xef\xbb\xbf").splitlines()]
@@ -82,7 +112,7 @@ class Lines:
         except UserError as error:
             shown = cut(b" ".join(row[:8]).decode("utf-8", "replace") + " .." * (len(row) > 8))
             text = f"{path}, line {number}: {shown}: {error}"
-            self.problems.error(Finding(LINE, text, picture, f"{path}:{number}"))
+            self.fault(Finding(LINE, text, picture, f"{path}:{number}"))
             return
         if len(row) == _BOX + 1 and len(row) != self.pose:
             self.scores.append(f"{path}:{number}")
@@ -144,7 +174,7 @@ class Lines:
             self.problems.several(
                 line, rows, lambda i: Finding(SCORES, f"{self.scores[i]}: it has a sixth number", "", self.scores[i])
             )
-        keep = _usable(layout, values, where, self.problems)
+        keep = _usable(layout, values, where, self.fault)
         keep[keep] = ~_again(layout, values[keep], images[keep], np.flatnonzero(keep), where, self.problems)
         return values[keep], images[keep], numbers[keep]
 
@@ -160,7 +190,10 @@ def _number(text: bytes) -> float:
 
 
 def _usable(
-    layout: Layout, values: np.ndarray, where: Callable[[int], tuple[str, str]], problems: Problems
+    layout: Layout,
+    values: np.ndarray,
+    where: Callable[[int], tuple[str, str]],
+    fault: Callable[[Finding], None],
 ) -> np.ndarray:
     """[M] bool: class and box are what they should be; the others are errors, in the order of the lines."""
     classes = len(layout.classes)
@@ -171,6 +204,10 @@ def _usable(
     pixels = np.abs(safe[:, 1:]).max(1, initial=0) > LARGEST
     flipped = (safe[:, 3:] < 0).any(1)
     good = finite & whole & known & ~pixels & ~flipped
+    numbers = safe[finite & whole, 0]
+    # Then those that are listed have the names of others.
+    from_one = len(numbers) > 1 and numbers.min() == 1 and numbers.max() == classes
+    shifted = "; no line is of class 0: if yours count from 1, subtract 1 from all of them" if from_one else ""
     for row in np.flatnonzero(~good).tolist():
         picture, record = where(row)
         number, box = values[row, 0], tuple(values[row, 1:].tolist())
@@ -183,7 +220,7 @@ def _usable(
                 CLASS,
                 (
                     f"its class is {int(number)}, but {layout.path} names {classes}, 0 to {classes - 1}; add the "
-                    "name, or mend the line"
+                    f"name, or mend the line{shifted}"
                 ),
             )
         elif pixels[row]:
@@ -196,7 +233,7 @@ def _usable(
             )
         else:
             kind, text = LINE, f"its width or height is below 0: {list(box[2:])}; mend or delete the line"
-        problems.error(Finding(kind, f"{record}: {text}", picture, record))
+        fault(Finding(kind, f"{record}: {text}", picture, record))
     return good
 
 

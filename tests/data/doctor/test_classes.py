@@ -51,6 +51,26 @@ def test_a_name_that_stands_twice_in_a_list(sets):
     assert "2 classes are called 'cat' (ids 1, 3)" in found.text
 
 
+def test_two_classes_of_one_name_have_a_row_each(sets):
+    for content in sets.content.values():
+        content["categories"][2]["name"] = "cat"
+    parts = parts_of(sets)
+    rows = [(row.name, row.objects, row.images) for row in balance.classes_table(parts)]
+    assert sorted(rows) == [(name, [10, 6], [10, 6]) for name in ("cat", "cat (id 3)", "dog")]
+    assert len(classes.names_alike(parts)) == 2
+
+
+def test_roboflows_first_category_is_explained(sets):
+    for content in sets.content.values():
+        content["categories"].append({"id": 0, "name": "pets"})
+    (found,) = classes.unused(parts_of(sets))
+    assert "super-category that Roboflow writes first" in found.text
+    for content in sets.content.values():
+        content["categories"][3]["id"] = 9
+    (found,) = classes.unused(parts_of(sets))
+    assert "Roboflow" not in found.text
+
+
 def test_files_without_annotations_say_nothing_of_classes(sets):
     sets.content["val"]["annotations"] = []
     parts = parts_of(sets)

@@ -117,6 +117,11 @@ def _(sets):
     shutil.copy(sets.picture("train", 0), sets.picture("val", 1))
 
 
+@plants("sets-the-same")
+def _(sets):
+    sets.content["val"]["images"] = sets.content["train"]["images"]
+
+
 def save_anew(source, target):
     image = cv2.resize(cv2.imread(str(source)), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     image = np.clip(cv2.resize(image, (128, 96)).astype(int) + 9, 0, 255).astype(np.uint8)
@@ -233,6 +238,25 @@ def _(sets):
 @plants("class-unused")
 def _(sets):
     sets.category("fox")
+
+
+@plants("class-of-crowds", "crowd-region")
+def _(sets):
+    number = sets.category("fox")
+    for image in range(2):
+        sets.box("train", [60, 70, 9, 9], number, image, iscrowd=1)
+
+
+@plants("classes-from-one", "yolo-class", "class-lists-differ", "class-missing-in-a-set")
+def _(sets):
+    (sets.folder / "other").mkdir()
+    (sets.folder / "other" / "classes.txt").write_text("cat\ndog\nbird\n")
+    for place in range(2):
+        image = np.random.default_rng(place).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+        cv2.imwrite(str(sets.folder / "other" / f"{place}.jpg"), image)
+        lines = [f"{label} 0.{2 * label} 0.5 0.1 0.2\n" for label in (1, 2, 3)]
+        (sets.folder / "other" / f"{place}.txt").write_text("".join(lines))
+    return [f"yolo:{sets.folder / 'other'}:all"]
 
 
 @plants("class-with-one-object")

@@ -8,6 +8,8 @@ from helpers.voc import thing
 
 from detector.data.formats.voc import read
 from detector.data.formats.voc_xml import COMMA, EMPTY, SHAPE, THIN, WORD, read_annotation, read_objects, read_size
+from detector.data.problems import Problems
+from detector.errors import UserError
 
 LAUGHS = (
     '<?xml version="1.0"?><!DOCTYPE l [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
@@ -55,6 +57,14 @@ ONE = "<annotation><size><width>9</width><height>9</height></size>{}</annotation
         (f"<annotation>{'<a>' * 64}", "its elements nest more than 64 deep, which no annotation of VOC does"),
         (ONE.format(thing("n" * 9000, (1, 1, "x" * 9000, 5))), r"object 1 \('n{199}\.\. .*\): xmax is 'x{199}\.\. "),
         ("<annotation><size><width>9</width><height>tall</height></size></annotation>", "its size is tall x 9"),
+        (ONE.format(f"<objects>{thing('x', (1, 1, 5, 5))}</objects>"), "it has an <object> in <objects>; VOC's"),
+        (ONE.format("<Object><name>x</name></Object>"), "it has an <Object> so spelled"),
+        (ONE.format(thing("x", (1, 1, 5, 5), more=thing("y", (1, 1, 5, 5)))), "it has an <object> in <object>"),
+        (ONE.format("<item><bndbox/></item>"), "it has a <bndbox> in <item>; a box belongs in an <object>"),
+        (
+            ONE.format(thing("x", (1, 1, 5, 5), more="<bndbox><xmin>2</xmin></bndbox>")),
+            r"object 1 \('x'\): it has 2 <bndbox>; write an <object> for each",
+        ),
     ],
 )
 def test_broken_files_name_themselves_and_the_object(voc, text, problem):
@@ -238,3 +248,15 @@ def test_an_angle_in_degrees_is_refused(objects):
 def test_sizes_and_what_stands_for_none(tmp_path, sides, size):
     (tmp_path / "a.xml").write_text(f"<annotation><size>{sides}</size></annotation>")
     assert read_size(read_annotation(tmp_path / "a.xml")) == size
+
+
+def test_an_annotation_file_that_cannot_be_read_is_one_finding(voc):
+    voc.add("a", [thing("x", (1, 1, 5, 5))])
+    voc.add("b")
+    (voc.annotations / "b.xml").unlink()
+    (voc.annotations / "b.xml").symlink_to("gone")
+    with pytest.raises(UserError, match=r"b\.xml: No such file or directory; fetch it again, or delete it"):
+        read(voc.folder, "all")
+    problems = Problems(everything=True)
+    index = read(voc.folder, "all", problems=problems)
+    assert (index.image_ids.tolist(), [one.kind for one in problems.findings]) == (["a"], ["voc-file"])

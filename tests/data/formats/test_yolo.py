@@ -98,7 +98,16 @@ def test_names_in_any_form(root, names, classes):
 
 def test_classes_without_names_are_numbered(root):
     put(root, data_yaml="nc: 2\ntrain: images/train\n")
-    assert read(root).classes == ["class_0", "class_1"]
+    index, kinds, problems = told(root)
+    assert (index.classes, kinds) == (["class_0", "class_1"], ["yolo-no-names"])
+    assert "there are no names, but nc: 2; the classes are called class_0 to class_1" in problems.lines[0]
+
+
+def test_a_name_that_is_nothing_is_told(root):
+    put(root, data_yaml="names: [cat, ~]\ntrain: images/train\n")
+    index, kinds, problems = told(root)
+    assert (index.classes, kinds) == (["cat", "~"], ["yolo-no-names"])
+    assert "class 1 is called '~'" in problems.lines[0]
 
 
 @pytest.mark.parametrize(
@@ -606,3 +615,66 @@ def test_lists_that_darknet_s_data_file_names(tmp_path, place):
         assert [os.path.basename(name) for name in index.file_names.tolist()] == [f"{name}.png" for name in names]
         assert (index.classes, set(index.labels.tolist()), kinds) == (["cat", "dog"], {1}, [])
         assert not any(os.path.isabs(name) for name in index.file_names.tolist())
+
+
+def test_all_faults_are_counted_before_the_first_one_stops_the_loader(root):
+    put(root, labels__train__a_txt="0 0.5 0.5 0.1\n2 0.5 0.5 0.1 0.1\n0 9 9 9 9\n", labels__train__b_txt="x\n")
+    said = rf"a\.txt, line 1: .* \(and 3 more: `detector check yolo:{root}:train` lists them\)$"
+    with pytest.raises(UserError, match=said):
+        read(root)
+    assert len(told(root)[1]) == 4
+    put(root, labels__train__a_txt="0 0.5 0.5 0.1\n", labels__train__b_txt="")
+    with pytest.raises(UserError, match=r"line 1: '0 0.5 0.5 0.1': it has 4 numbers; [^(]*$"):
+        read(root)
+
+
+@pytest.mark.parametrize(("text", "asked"), [("1 {}\n2 {}\n", True), ("0 {}\n2 {}\n", False), ("1 {}\n3 {}\n", False)])
+def test_classes_that_seem_to_count_from_one(root, text, asked):
+    _, kinds, problems = lines(root, text.replace("{}", "0.5 0.5 0.1 0.1"))
+    assert kinds == ["yolo-class"]
+    assert ("if yours count from 1, subtract 1 from all" in problems.findings[0].text) == asked
+
+
+@pytest.mark.parametrize("how", ["dangling", "folder"])
+def test_a_label_file_that_cannot_be_read_is_one_finding(root, how):
+    path = root / "labels" / "train" / "a.txt"
+    path.unlink()
+    path.symlink_to("gone" if how == "dangling" else "../val")
+    with pytest.raises(UserError, match=r"train/a\.txt: .*fetch it again, or delete it"):
+        read(root)
+    put(root, labels__train__b_txt="1 0.5 0.5 1 1\n")
+    index, kinds, problems = told(root)
+    assert (kinds, problems.findings[0].picture) == (["yolo-label-file"], "a.png")
+    assert (index.file_names.tolist(), index.labels.tolist(), index.offsets.tolist()) == (["b.png"], [1], [0, 1])
+
+
+def test_a_picture_that_is_named_in_two_ways_counts_once(root, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    put(root, train_txt=f"images/train/a.png\n{root}/images/train/a.png\n{root}/images/train/b.png\n")
+    put(root, data_yaml="names: [cat, dog]\ntrain: [train.txt, images/train]\n")
+    index = read("pets")
+    assert index.image_ids.tolist() == ["images/train/a", "images/train/b"]
+    assert len(index.labels) == 2
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted"),
+    [
+        ("label/val/c.txt", "labels/val/c.txt"),
+        ("labels/train/c.txt", "labels/val/c.txt"),
+        ("images/val/other.txt", "images/val/c.txt"),
+        ("images/val/classes.txt", "labels/val/c.txt"),
+    ],
+)
+def test_a_label_file_is_missed_where_it_belongs(root, there, wanted):
+    for path in (root / "labels").rglob("*.txt"):
+        path.unlink()
+    (root / "labels" / "val").rmdir()
+    (root / there).parent.mkdir(parents=True, exist_ok=True)
+    (root / there).write_text("0 0.5 0.5 1 1\n")
+    index, _, problems = told(root, "val")
+    found = [one.text for one in problems.findings if one.kind == "yolo-no-label-file"]
+    assert found == [f"c.png: it has no label file; {root / wanted} is not there"]
+    assert any(f"the first is looked for at {root / wanted} " in line for line in problems.lines)
+    if there != "images/val/other.txt":
+        assert index.record(0) == str(root / wanted)
