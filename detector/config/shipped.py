@@ -1,5 +1,6 @@
 """The YAML files that travel with the package, found by name from any folder."""
 
+import os
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def shipped_config(name: str | Path) -> Path | None:
     if Path(name).is_absolute():
         return None
     candidates = [shipped_folder() / name, shipped_folder() / f"{name}{SUFFIX}"]
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if os.path.isfile(path)), None)
 
 
 def near_text(name: str | Path) -> str:

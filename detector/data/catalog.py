@@ -1,6 +1,7 @@
 """Names of data sets, and where their pictures and annotations lie."""
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -123,7 +124,7 @@ def load_dataset(entry: str, root: str | Path, problems: Problems | None = None)
         place.make()
     if isinstance(place, YoloLocation):
         return _load_yolo(entry, place, root, problems)
-    if not place.folder.is_dir():
+    if not os.path.isdir(place.folder):
         what = "folder" if isinstance(place, VocLocation) else "folder of pictures"
         raise MissingFileError(f"dataset {entry!r}: its {what} is expected at {place.folder}; {_hint(entry, root)}")
     named = entry in DATASETS
@@ -134,7 +135,7 @@ def load_dataset(entry: str, root: str | Path, problems: Problems | None = None)
         except UserError as error:
             raise _explained(entry, root, error) from None
         return Source(name, index.folder or place.folder, index, place.difficult)
-    if not place.annotations.is_file():
+    if not os.path.isfile(place.annotations):
         raise MissingFileError(
             f"dataset {entry!r}: its annotation file is expected at {place.annotations}; {_hint(entry, root)}"
         )
@@ -143,7 +144,7 @@ def load_dataset(entry: str, root: str | Path, problems: Problems | None = None)
 
 
 def _load_yolo(entry: str, place: YoloLocation, root: Path, problems: Problems) -> Source:
-    if not place.folder.exists():
+    if not os.path.exists(place.folder):
         raise MissingFileError(f"dataset {entry!r}: nothing is at {place.folder}; {_hint(entry, root)}")
     try:
         index = yolo.read(place.folder, place.split, problems)
@@ -189,7 +190,7 @@ def _find(entry: str, root: Path) -> Location | VocLocation | YoloLocation:
 
 def _is_there(entry: str, root: Path) -> bool:
     """Whether a folder or file is called so, colons and all."""
-    return resolve(entry, root).exists()
+    return os.path.exists(resolve(entry, root))  # False for what is too long for a path
 
 
 def _of(entry: str, text: str) -> str:

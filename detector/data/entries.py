@@ -1,5 +1,6 @@
 """How a data set is named: entries of DATASETS.TRAIN and DATASETS.TEST as text."""
 
+import os
 import re
 from pathlib import Path
 
@@ -20,7 +21,9 @@ def split_entry(entry: str) -> tuple[str, str] | None:
 def split_there(entry: str, root: Path) -> tuple[str, str] | None:
     """As `split_entry`; of several colons the one that parts a folder from a file that are there."""
     halves = _halves(entry)
-    there = (pair for pair in halves if resolve(pair[0], root).is_dir() and resolve(pair[1], root).is_file())
+    there = (
+        pair for pair in halves if os.path.isdir(resolve(pair[0], root)) and os.path.isfile(resolve(pair[1], root))
+    )
     return next(there, halves[0] if halves else None)
 
 
@@ -28,7 +31,7 @@ def resolve(part: str, root: Path) -> Path:
     """The path that a part of an entry means: from the working directory or, failing that, from root."""
     path = user_path(part)
     under_root = root / path
-    return under_root if under_root.exists() and not path.exists() else path
+    return under_root if os.path.exists(under_root) and not os.path.exists(path) else path
 
 
 def _halves(entry: str) -> list[tuple[str, str]]:

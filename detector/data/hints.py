@@ -23,9 +23,9 @@ _YAML = (".yaml", ".yml")
 def hint(entry: str, root: Path) -> str:
     """A sentence on what an entry that cannot be used is, and what to write; "" where nothing is known of it."""
     path = resolve(entry, root)
-    if entry and path.is_dir():
+    if entry and os.path.isdir(path):
         return of_folder(entry, path)
-    if entry and path.is_file():
+    if entry and os.path.isfile(path):
         return _of_file(entry, path)
     form, colon, rest = entry.partition(":")
     form = form.lower()
@@ -33,8 +33,8 @@ def hint(entry: str, root: Path) -> str:
         return _of_form(entry, form, rest, root)
     if pair := split_entry(entry):
         return _of_pair(entry, *pair, root)
-    if file := shipped_config(entry):
-        return f"{entry!r} is a config, no data set: write --config-file {shipped_name(file)}"
+    if (file := shipped_config(entry)) and (name := shipped_name(file)):
+        return f"{entry!r} is a config, no data set: write --config-file {name}"
     return _of_typo(entry, root)
 
 
@@ -43,7 +43,7 @@ def other_layout(entry: str, root: Path) -> str:
     form, _, rest = entry.partition(":")
     folder, split = split_entry(rest) or (rest, "")
     path = resolve(folder, root)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return ""
     found = find_data_sets(path)
     if found.sure and any(one.startswith(f"{form}:{path}:") for one in found.entries):
@@ -64,7 +64,7 @@ def of_folder(entry: str, folder: Path, split: str = "") -> str:
             find_layout(folder)
         except UserError as error:
             return str(error)
-    if any((folder / name).is_dir() for name in (voc.PICTURES[0], voc.ANNOTATIONS[0])):
+    if any(os.path.isdir(folder / name) for name in (voc.PICTURES[0], voc.ANNOTATIONS[0])):
         return f"{entry!r} is {_layout('VOC', VOC, entry, voc.splits(folder))}"
     return (
         f"{entry!r} is a folder without annotations: expected is {FORMS}, where "
@@ -192,14 +192,14 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 def _of_form(entry: str, form: str, rest: str, root: Path) -> str:
     """Of an entry with the prefix of a format."""
-    if rest and (whole := resolve(rest, root)).is_dir():
+    if rest and os.path.isdir(whole := resolve(rest, root)):
         return of_folder(rest, whole)
     pair = split_entry(rest)
     if pair is None or not all(pair):
         path = resolve(rest, root)
-        return _of_file(rest, path) if rest and path.is_file() else _of_typo(rest, root)
+        return _of_file(rest, path) if rest and os.path.isfile(path) else _of_typo(rest, root)
     place = resolve(pair[0], root)
-    if not place.is_dir():
+    if not os.path.isdir(place):
         return _of_typo(pair[0], root)
     if form == "coco":
         return (
@@ -217,15 +217,15 @@ def _of_pair(entry: str, left: str, right: str, root: Path) -> str:
     if not left or not right:
         return ""
     first, second = resolve(left, root), resolve(right, root)
-    if first.is_file() and second.is_dir() and left.lower().endswith(".json"):
+    if os.path.isfile(first) and os.path.isdir(second) and left.lower().endswith(".json"):
         return f"the folder of the pictures comes first: write {right}:{left}"
-    if first.is_dir() and right and (inside := os.path.join(left, right)) and resolve(inside, root).is_file():
+    if os.path.isdir(first) and os.path.isfile(resolve(inside := os.path.join(left, right), root)):
         if right.lower().endswith(".json"):
             return f"the file is in the folder of the pictures: write {left}:{inside}"
         return _of_file(inside, resolve(inside, root))
-    if first.is_dir() and not right.lower().endswith(".json"):
+    if os.path.isdir(first) and not right.lower().endswith(".json"):
         return of_folder(left, first, right)
-    return _of_typo(left if not first.exists() else right, root)
+    return _of_typo(left if not os.path.exists(first) else right, root)
 
 
 def _of_typo(path: str, root: Path) -> str:
@@ -233,7 +233,7 @@ def _of_typo(path: str, root: Path) -> str:
     for start in dict.fromkeys((Path(), root)):
         place = start
         for part in Path(path).parts:
-            if (place / part).exists():
+            if os.path.exists(place / part):
                 place = place / part
                 continue
             try:

@@ -77,7 +77,7 @@ def _is_listed(data: bytes) -> bool:
     """Whether there are lists of images and of categories, whatever is in them."""
     try:
         msgspec.json.decode(data, type=_Listed)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

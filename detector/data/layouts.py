@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from detector.data.formats.yolo_folder import NAMES, NO_SPLIT, Layout, find_layo
 from detector.data.json_files import INCOMPLETE, OTHER, JsonFile, best_folder, look_into
 from detector.data.problems import Finding, Problems, declare
 from detector.data.suffixes import SUFFIXES
-from detector.errors import UserError
+from detector.errors import FileAccessError, UserError
 
 PASSED_OVER = declare(
     "file-passed-over",
@@ -25,6 +25,7 @@ PASSED_OVER = declare(
 _MANY = 500  # folders that are looked at
 _DEPTH = 4  # folders within each other
 _TRIED = 20  # label files, or annotation files, of a folder that are looked into
+_OPENED = 1000  # of them, with those that are empty
 _JSONS = 100  # JSON files of a folder that are looked into
 _HEAD = 4096  # bytes of a file that tell its kind
 _LINE = re.compile(rb"\S+(?:\s+[-+.,\deE]+){4,}\s*")
@@ -121,7 +122,7 @@ def find_data_sets(folder: Path) -> Found:
 
 def _scan(folder: Path) -> _Place:
     """The folder and those in it, but for hidden ones; the upper ones first, where they are many."""
-    top = _Place(folder)
+    top, real = _Place(folder), os.path.realpath(folder)
     level, seen = [top], 0
     for depth in range(_DEPTH + 1):
         following = []
@@ -129,9 +130,11 @@ def _scan(folder: Path) -> _Place:
             try:
                 with os.scandir(place.path) as found:
                     inside = sorted(found, key=lambda one: one.name)
-                    names = [one.name for one in inside if one.is_dir() and depth < _DEPTH]
+                    names = [one.name for one in inside if depth < _DEPTH and one.is_dir() and _is_open(one, real)]
                     place.files = [one.name for one in inside if not one.is_dir() and not one.name.startswith(".")]
-            except OSError:  # a folder that may not be read
+            except OSError as error:
+                if place is top:
+                    raise FileAccessError(f"{folder} cannot be read: {error.strerror}") from None
                 continue
             names = [name for name in names if not name.startswith((".", "__MACOSX"))]
             place.inner = [_Place(place.path / name) for name in names[: max(_MANY - seen, 0)]]
@@ -139,6 +142,15 @@ def _scan(folder: Path) -> _Place:
             following += place.inner
         level = following
     return top
+
+
+def _is_open(one: os.DirEntry[str], top: str) -> bool:
+    """Whether a folder may be looked into: links into the tree, or to a folder above it, would go in circles."""
+    if one.is_symlink():
+        real = os.path.realpath(one.path)
+        if real == top or real.startswith(os.path.join(top, "")) or top.startswith(os.path.join(real, "")):
+            return False
+    return os.access(one.path, os.R_OK | os.X_OK)
 
 
 def _in_breadth(top: _Place) -> Iterator[_Place]:
@@ -152,10 +164,10 @@ def _within(path: Path, folders: Iterable[Path]) -> bool:
     return any(path.is_relative_to(folder) for folder in folders)
 
 
-def _heads(paths: Iterable[Path]) -> Iterator[bytes]:
+def _heads(paths: Sequence[Path]) -> Iterator[bytes]:
     """The beginnings of the first files that hold anything."""
     tried = 0
-    for path in paths:
+    for path in paths[:_OPENED]:
         try:
             with path.open("rb") as file:
                 head = file.read(_HEAD)

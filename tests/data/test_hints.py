@@ -94,8 +94,14 @@ def test_what_is_written_there_is_what_the_root_has(here, monkeypatch):
 
 
 def test_nothing_is_said_of_what_is_not_known(here):
-    for entry in ("", "nothing", "a:b", "voc:", "coco:", ":", "::"):
+    for entry in ("", "nothing", "a:b", "voc:", "coco:", ":", "::", "x" * 5000, "voc:" + "y" * 300 + ":a", "a\0:b"):
         assert hint(entry, here / "nowhere") == ""
+
+
+@pytest.mark.parametrize("entry", ["x" * 5000, "a:" * 3000, "voc:" + "y" * 300 + ":train", "a/b" * 300 + ":x.json"])
+def test_an_entry_that_no_path_can_be_is_a_persons_mistake(here, entry):
+    with pytest.raises(UserError):
+        load_dataset(entry, here)
 
 
 def test_the_errors_of_readers_stay(here):

@@ -62,11 +62,11 @@ def test_files_with_equal_names_in_folders_of_their_own(tree):
         "valid.json": coco(*names),
         "annotations/instances_test2017.json": coco(*names),
     }
-    pictures = [f"{part}/{name}" for part in ("test2017", "train", "val") for name in names]
+    pictures = [f"{part}/{name}" for part in ("test2017", "train", "validation") for name in names]
     assert tree(*pictures, files=files)[0] == [
         "F/test2017:F/annotations/instances_test2017.json",
         "F/train:F/train.json",
-        "F/val:F/valid.json",
+        "F/validation:F/valid.json",
     ]
 
 
@@ -147,6 +147,8 @@ def test_a_split_that_is_not_there_is_a_warning(tree, there):
 def test_pictures_of_the_training_are_no_split_to_do_without(tree):
     files = {"data.yaml": "train: train\nval: val\nnames: [x]\n", "val/a.txt": YOLO}
     assert tree("val/a.jpg", files=files)[0] == ["yolo:F:train", "yolo:F:val"]
+    files["data.yaml"] = "train: train\nval: val\ntest: test\nnames: [x]\n"
+    assert tree(files=files)[0] == ["yolo:F:train", "yolo:F:val"]
     assert tree(files={"data.yaml": "train: no\nval: none\nnames: [x]\n"})[0] == ["yolo:F:train", "yolo:F:val"]
 
 
@@ -181,6 +183,24 @@ def test_a_folder_of_several_data_sets(tree):
     entries, result = tree(*pictures, files=files)
     assert entries == ["yolo:F/a:train", "voc:F/b:all", "F/d:F/d/d.json", "voc:F/c:all", "yolo:F/e:all"]
     assert result.sure
+
+
+def test_a_folder_of_splits_and_another_data_set(tree):
+    files = {"train/1.xml": XML, "val/2.xml": XML, "more/data.yaml": "train: images\nnames: [x]\n"}
+    entries, _ = tree("train/1.jpg", "val/2.jpg", "more/images/3.jpg", files=files)
+    assert entries == ["voc:F:train", "voc:F:val", "yolo:F/more:train"]
+
+
+def test_links_into_the_tree_are_not_followed(tree, tmp_path):
+    for name, target in (("again", tmp_path), ("other", tmp_path / "sub"), ("up", tmp_path.parent)):
+        (tmp_path / name).symlink_to(target)
+    assert tree("sub/1.jpg", files={"sub/a.json": coco("1.jpg")})[0] == ["F/sub:F/sub/a.json"]
+
+
+def test_folders_that_may_not_be_read_are_passed_over(tree, tmp_path, monkeypatch):
+    files = {"a/a.json": coco("1.jpg"), "locked/data.yaml": "train: images\nnames: [x]\n", "locked/images/2.jpg": ""}
+    monkeypatch.setattr("os.access", lambda path, mode: "locked" not in str(path))
+    assert tree("a/1.jpg", files=files)[0] == ["F/a:F/a/a.json"]
 
 
 def test_one_data_set_in_two_formats_is_taken_once(tree, tmp_path):

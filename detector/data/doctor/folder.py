@@ -1,5 +1,6 @@
 """What a person who names a folder means by it."""
 
+import os
 from pathlib import Path
 
 from detector.data.catalog import DATASETS
@@ -19,7 +20,7 @@ def entries_in(entry: str, root: str | Path) -> tuple[list[str], list[Finding]]:
     directory. Raises ValueError for a folder in which there is none.
     """
     folder = resolve(entry, Path(root))
-    if entry in DATASETS or not entry or not folder.is_dir():
+    if entry in DATASETS or not entry or not os.path.isdir(folder):
         return [entry], []  # whose reader says what is wrong
     found = find_data_sets(folder)
     if not found.sure and (hint := of_folder(str(folder), folder)):
