@@ -60,7 +60,7 @@ _NEARLY_ALL = 0.95  # share of the boxes that look like fractions
 _SOME = 0.01  # share of the boxes that look like fractions, from which a part of them may be such
 _SMALL = 2.0  # pixels; no side of a fraction is as long
 _BEYOND = 0.1  # share of the boxes beyond the right or lower edge, from which on they may be corners
-_CORNER = 0.6  # share of width and height within which all boxes lie that were drawn on smaller pictures
+_CORNER = 0.55  # share of width and height within which all boxes lie that were drawn on smaller pictures
 _ENOUGH = 20  # boxes of pictures in 5 or more, to say so
 _MANY_CROWDS = 0.1  # share of the objects; COCO's is 0.012
 
@@ -224,8 +224,8 @@ def not_to_scale(index: PackedIndex) -> list[Finding]:
     limits = np.stack([index.widths, index.heights], 1).repeat(np.diff(index.offsets), 0)
     ends = boxes[:, :2] + boxes[:, 2:]
     shares = (ends / limits).max(0)
-    if (shares > _CORNER).any():
-        return []
+    if (shares > _CORNER).any() or any(2 * len(np.unique(boxes[:, axis])) < len(boxes) for axis in (0, 1)):
+        return []  # the latter of boxes at a few fixed places
     row, most = int(np.argmax(ends.sum(1))), ends.max()
     percent = 80 < most <= 100.5 and limits.min() > 100
     seen = (

@@ -1,5 +1,6 @@
 """`detector check`: data sets are read, examined together, summed up, and copied without what is broken."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -200,9 +201,18 @@ def check_new(folder: Path, sources: Sequence[Source] = ()) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--fix {folder}: it is there already; name a new or empty folder")
     for source in sources:
-        for place in (source.folder, source.index.path if source.index.path.is_dir() else source.folder):
+        for place in (source.folder, _home(source)):
             if folder.resolve().is_relative_to(place.resolve()):
                 raise UserError(f"--fix {folder} lies in {place}, which stays as it is; name a folder elsewhere")
+
+
+def _home(source: Source) -> Path:
+    """The folder of VOC's or YOLO's layout that holds both pictures and annotations, where that is near."""
+    pictures, annotations = source.folder.resolve(), source.index.path.resolve()
+    if source.index.kind == "coco":  # an annotation file may lie anywhere
+        return pictures
+    home = Path(os.path.commonpath([pictures, annotations]))
+    return home if len(pictures.relative_to(home).parts) <= 2 else pictures
 
 
 def _split(part: Part) -> str:

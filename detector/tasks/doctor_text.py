@@ -41,7 +41,7 @@ def example(finding: Finding) -> str:
     told = finding.record in finding.text or (file and f"{file}, line {line}:" in finding.text)
     if finding.record and not told:
         parts.append(finding.record)
-    if finding.box is not None and "box " not in finding.text:
+    if finding.box is not None and "box " not in finding.text and str([*finding.box]) not in finding.text:
         parts.append(f"box {list(finding.box)}")
     return "; ".join(parts)
 

@@ -1,10 +1,13 @@
 """Annotations under another list of classes, and lists that differ."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from detector.data.index import load_index
-from detector.data.packed import check_same_classes, in_classes, lacking
+from detector.data.packed import check_same_classes, clip_to_images, in_classes, lacking
+from detector.data.problems import Problems
 from detector.errors import UserError
 
 LISTED = [{"id": 0, "name": "cat"}, {"id": 5, "name": "dog"}, {"id": 7, "name": "ant"}]
@@ -76,3 +79,10 @@ def test_lists_that_differ_are_both_named_with_what_each_lacks(index, coco):
     turned = [{"id": 0, "name": "dog"}, {"id": 5, "name": "cat"}, {"id": 7, "name": "ant"}]
     with pytest.raises(UserError, match=r"\(3 and 3\): the first difference is label 0: id 0 'cat' against id 0 'dog'"):
         check_same_classes(index, load_index(coco.annotate([], categories=turned, name="turned.json")))
+
+
+def test_numbers_of_boxes_are_told_rounded():
+    problems = Problems(everything=True)
+    box = np.array([[-100.123456789, 2, 10.000000001, 1e-7]])
+    clip_to_images(Path("a.json"), box, np.array([[80, 60]]), np.array([1]), lambda row: ("", "a record"), problems)
+    assert problems.findings[0].text.startswith("a record: its box [-100.1235, 2.0, 10.0, 1e-07] lies outside")

@@ -1,6 +1,7 @@
 import json
 import logging
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,9 @@ from detector.data.plausible import (
     fractions,
     many_crowds,
     named_twice,
+    not_to_scale,
     shared,
+    some_fractions,
 )
 from detector.errors import UserError
 
@@ -107,6 +110,50 @@ def test_boxes_as_corners(index):
     assert corners(index([[0, 0, 80, 60], [0, 0, 10, 10]])) == []  # the same either way
 
 
+def test_corners_in_yolos_lines(index):
+    right = boxes(30)
+    centres = [[x - (x + w) / 2, y - (y + h) / 2, x + w, y + h] for x, y, w, h in right]  # as its reader makes them
+    found = replace(index(centres, names=("1.png", "2.png")), kind="yolo")
+    (finding,) = corners(found)
+    assert "since YOLO's lines are class, centre x, centre y, width, height" in finding.text
+    assert corners(replace(index(right), kind="yolo")) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x, y, w, h: [100 * x / 808, 100 * y / 606, 100 * w / 808, 100 * h / 606], "as if they were percent"),
+        (lambda x, y, w, h: [x / 2, y / 2, w / 2, h / 2], "as if they were drawn on smaller pictures"),
+        (lambda x, y, w, h: [x, y, w, h], None),
+        (lambda x, y, w, h: [10, 10, 30, 20], None),  # at one place
+    ],
+)
+def test_boxes_of_another_scale(index, change, said):
+    names = [f"{i}.png" for i in range(6)]
+    large = [[10.1 * side for side in box] for box in boxes(40)]
+    found = replace(index([change(*box) for box in large], names), heights=np.full(6, 606), widths=np.full(6, 808))
+    scaled = not_to_scale(found)
+    assert [one.kind for one in scaled] == ["boxes-not-to-scale"] * (said is not None)
+    assert all(said in one.text for one in scaled)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.94])
+def test_a_part_of_the_boxes_as_fractions(index, share):
+    number = round(100 * share)
+    mixed = index([*scaled(boxes(number)), *boxes(100 - number)])
+    assert fractions(mixed) == []
+    (finding,) = some_fractions(mixed)
+    assert f"{number} of 100 boxes have sides below two pixels" in finding.text
+    assert some_fractions(index([*scaled(boxes(1)), *boxes(20)])) == []  # one
+    assert some_fractions(index(scaled(boxes(20)))) == []  # all, which is another kind
+    assert some_fractions(index([[0, 0, 1, 1]] * 5 + boxes(20))) == []  # whole pixels
+
+
+def test_parts_that_are_fractions_are_warned_of(index, tmp_path, caplog):
+    check_plausible("TRAIN", [source(index([*scaled(boxes(10)), *boxes(10)]), tmp_path)])
+    assert "10 of 20 boxes have sides below two pixels" in caplog.text
+
+
 def test_many_crowds(index):
     assert many_crowds(index(boxes(10), crowd=[3])) == []
     (finding,) = many_crowds(index(boxes(10), crowd=[3, 5]))
@@ -123,6 +170,13 @@ def test_pictures_under_several_ids(index, tmp_path):
     assert "and images[2], id 2 of" in found["1.png"].text
     assert {finding.kind for finding in found.values()} == {"file-twice"}
     assert named_twice([source(index(boxes(2), names=("1.png", "x/1.png")), tmp_path)]) == []
+
+
+def test_paths_are_told_as_they_were_given(index, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = source(index(boxes(2), names=("1.png", "1.png")), Path("x"))
+    assert named_twice([one])[0].text.startswith("x/1.png is named by 2 records")
+    assert shared([one], [one])[0].text.startswith("x/1.png is in the training")
 
 
 def test_pictures_of_several_sources(index, tmp_path):

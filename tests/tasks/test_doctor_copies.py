@@ -141,6 +141,18 @@ def test_pictures_that_lose_their_lines_are_named(tmp_path, capsys):
     assert examine([train["written"], val["written"]], ".").counts["set-without-objects"] == 1
 
 
+@pytest.mark.parametrize("place", ["labels/new", "new"])
+def test_no_copy_is_written_into_the_folder_of_the_data_set(tmp_path, place):
+    entries = yolo(tmp_path, lambda *line: " ".join(line))
+    assert "which stays as it is" in status(*entries, "--fix", tmp_path / "yolo" / place)
+
+
+def test_no_copy_is_written_of_classes_that_start_at_1(tmp_path):
+    entries = yolo(tmp_path, lambda label, *box: f"{int(label) + 1} {' '.join(box)}")
+    assert "do the classes start at 1?" in status(*entries, "--fix", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_copy_of_yolo(tmp_path, capsys):
     """Written from COCO's format, then broken."""
     sets = planted.Sets(tmp_path)

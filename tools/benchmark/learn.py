@@ -3,8 +3,8 @@
 Ours is configs/bccd/<head>_resnet18.yaml, from scratch; the peer is torchvision's FCOS on the same ResNet-18 and
 pyramid, with its own normalisation, losses and prediction, and the same score threshold. Both are trained by the loop
 of `detector train` on the batches of our loader, seed by seed. Prints AP, AP50 and seconds; writes OUTPUT/learn.json
-after every run, which has a folder of its own there with its weights, its log and its detections, which bootstrap.py
-compares.
+after every run, which has a folder of its own there with its weights, its log and its detections, for `detector
+compare`.
 """
 
 import argparse

@@ -50,7 +50,8 @@ def mend(part: Part) -> Mended:
     Boxes that are all fractions of their picture become pixels; pictures that cannot be used, and boxes without an area
     inside their picture, are left out; boxes that reach out are clipped, unless they look like corners; several records
     of one picture become one; of boxes that are equal, with equal class, one is kept. What the reader left out, or took
-    as something else, is among what was done. Raises ValueError when no picture is left.
+    as something else, is among what was done. Raises ValueError when no picture is left, or classes seem
+    to start at 1, so that what is left would be of other classes than it says.
     """
     index, done = part.index, list[str]()
     usable = ~pictures.outside(part)
@@ -58,6 +59,9 @@ def mend(part: Part) -> Mended:
         usable &= ~part.seen.unusable
     if not usable.any():
         raise UserError(f"{index.path}: none of its {len(index)} pictures can be used, so there is nothing to write")
+
+    if shifted := classes.from_one([part]):
+        raise UserError(f"{shifted[0].text}. No copy is written, which would hide it: subtract 1 from each class first")
 
     def note(number: int, what: str) -> None:
         if number:
@@ -123,7 +127,7 @@ def _as_read(part: Part) -> list[str]:
     told = [one for one in part.told if one.kind not in (FLAT, OUTSIDE, BEYOND) and one.kind not in STAYS]
     lines = []
     for (kind, left), number in Counter((one.kind, is_left_out(one) or one.kind == FAR) for one in told).items():
-        fate = "left out" if left else "numbered anew" if kind == ids.TWICE else "written as they were read"
+        fate = "left out" if left else "numbered anew" if kind == ids.TWICE else "the copy has what was read"
         lines.append(f"{number} {KINDS[kind].what} ({kind}): {fate}")
     return lines
 

@@ -12,6 +12,7 @@ from detector.data.catalog import load_dataset
 from detector.data.doctor import seen
 from detector.data.doctor.part import Part, Role
 from detector.data.doctor.pictures import outside
+from detector.data.label_files import label_file
 from detector.data.packed import beside
 from detector.data.problems import KINDS, Finding, Problems, declare
 from detector.errors import UserError
@@ -98,10 +99,12 @@ def without_objects(parts: Sequence[Part]) -> list[Finding]:
             why = (
                 f"of its {number} annotations {crowds} are crowds, and {number - crowds} have no area inside a picture"
             )
+        elif any(map(_of_a_box, part.told)):
+            why = "none of its annotations can be used"
         elif index.kind == "yolo":
-            why = f"the label file of the first is looked for at {index.record(0)}"
+            why = f"the label file of the first is looked for at {label_file(Path(part.path(0)))}"
         else:
-            why = "no annotation can be used" if any(map(_of_a_box, part.told)) else "it has no annotations"
+            why = "it has no annotations"
         kind = TEST_EMPTY if _is_test(part) else EMPTY
         found.append(
             Finding(kind, f"{part.entry}: none of its {len(index)} pictures has an object: {why}", record=part.entry)
@@ -110,7 +113,9 @@ def without_objects(parts: Sequence[Part]) -> list[Finding]:
 
 
 def _of_a_box(finding: Finding) -> bool:
-    return KINDS[finding.kind].severity == "error" and (finding.box is not None or "annotations[" in finding.record)
+    if KINDS[finding.kind].severity != "error":
+        return False
+    return finding.box is not None or re.search(r"annotations\[|:\d+$|#\d+$", finding.record) is not None
 
 
 def _is_test(part: Part) -> bool:

@@ -113,3 +113,15 @@ def test_a_box_that_is_equal_to_one_and_near_another_is_told_once(sets):
     sets.box("train", [x, y, width, height])
     found = boxes.same_objects(parts_of(sets))
     assert [finding.kind for finding in found] == [boxes.REPEATED, boxes.OVERLAID]
+
+
+def test_pairs_in_two_sets_say_which_and_equal_sets_are_told_once(sets):
+    images = sets.content["val"]["images"]
+    images[0]["file_name"] = "train0.jpg"
+    (found,) = pictures.copies(parts_of(sets))
+    one, other = sets.entries
+    assert f"train0.jpg of {other} is the same picture as {sets.picture('train')} of {one}" in found.text
+    sets.content["val"] = sets.content["train"]
+    (found,) = pictures.copies(parts_of(sets))
+    assert (found.kind, found.record) == (pictures.SAME_SET, other)
+    assert f"{other} has the same 10 pictures as {one}" in found.text

@@ -163,8 +163,9 @@ def _(sets):
 
 @plants("boxes-not-to-scale")
 def _(sets):
-    for row in sets.content["train"]["annotations"]:
-        row["bbox"] = [side / 2 for side in row["bbox"]]
+    for place, row in enumerate(sets.content["train"]["annotations"]):
+        x, y, width, height = row["bbox"]
+        row["bbox"] = [(x + place / 10) / 2, (y + place / 10) / 2, width / 2, height / 2]
 
 
 @plants("many-crowds")
