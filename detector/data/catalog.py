@@ -135,7 +135,7 @@ def load_dataset(entry: str, root: str | Path, problems: Problems | None = None)
         except UserError as error:
             raise _explained(entry, root, error) from None
         return Source(name, index.folder or place.folder, index, place.difficult)
-    if not os.path.isfile(place.annotations):
+    if not os.path.exists(place.annotations) or os.path.isdir(place.annotations):
         raise MissingFileError(
             f"dataset {entry!r}: its annotation file is expected at {place.annotations}; {_hint(entry, root)}"
         )
