@@ -135,7 +135,7 @@ def load_dataset(entry: str, root: str | Path, problems: Problems | None = None)
         except UserError as error:
             raise _explained(entry, root, error) from None
         return Source(name, index.folder or place.folder, index, place.difficult)
-    if not os.path.isfile(place.annotations):
+    if not os.path.exists(place.annotations) or os.path.isdir(place.annotations):
         raise MissingFileError(
             f"dataset {entry!r}: its annotation file is expected at {place.annotations}; {_hint(entry, root)}"
         )
@@ -201,14 +201,14 @@ def _folder_and_split(entry: str, form: str, split: str, root: Path) -> tuple[Pa
     pair = split_entry(entry.removeprefix(form))
     if pair is None or not all(pair):
         text = hint(entry.rstrip(":"), root) or f"e.g. {entry.rstrip(':')}:{split}"
-        raise UserError(f"dataset {entry!r}: write {form}FOLDER:SPLIT; {text}")
+        raise UnknownNameError(f"dataset {entry!r}: write {form}FOLDER:SPLIT; {text}")
     return resolve(pair[0], root), pair[1]
 
 
 def _explained(entry: str, root: Path, error: UserError) -> UserError:
     """The error of a reader, or where the folder is in another layout than the entry says, one that says so."""
     text = "" if entry in DATASETS else other_layout(entry, root)
-    return type(error)(_of(entry, text)) if text else error
+    return MissingFileError(_of(entry, text)) if text else error
 
 
 def _hint(entry: str, root: Path) -> str:

@@ -70,9 +70,14 @@ def test_a_bare_folder_is_answered_with_what_to_write(tmp_path):
         load_dataset(str(other), tmp_path)
 
 
-@pytest.mark.parametrize("entry", ["coco_2017_val", "cocoo", "nowhere:a.json", "voc:nowhere:train"])
-def test_a_set_that_is_not_there_names_its_key(cfg, entry):
-    cfg.DATASETS.TEST = (entry,)
+@pytest.mark.parametrize(
+    "entry", ["coco_2017_val", "cocoo", "nowhere:a.json", "voc:nowhere:train", "voc:.", "voc:{}:train"]
+)
+def test_a_set_that_is_not_there_names_its_key(cfg, entry, tmp_path):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "a.txt").write_text("0 .5 .5 .1 .1")
+    (tmp_path / "classes.txt").write_text("x")
+    cfg.DATASETS.TEST = (entry.format(tmp_path),)
     with pytest.raises((KeyError, FileNotFoundError), match=r"^DATASETS\.TEST: "):
         build_test_datasets(cfg)
 
