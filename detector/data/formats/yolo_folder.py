@@ -240,7 +240,7 @@ def _places(layout: Layout, split: str, problems: Problems) -> list[str]:
     if split != ALL or ALL in layout.splits:
         key = next((word for word in _WORDS.get(split, (split,)) if word in layout.splits), None)
         if key is None:
-            there = ", ".join([*layout.splits, ALL] if layout.splits else ["none"])
+            there = ", ".join(dict.fromkeys([*layout.splits, ALL]) if layout.splits else ["none"])
             raise MissingFileError(f"{layout.path}: there is no split {split!r}; there are {there}")
         return [_place(layout, value, problems) for value in layout.splits[key]]
     found: dict[str, None] = {}

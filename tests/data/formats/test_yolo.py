@@ -301,7 +301,7 @@ def test_folders_without_yaml(tmp_path):
     draw(flat / "a.png")  # labelImg
     put(flat, a_txt="1 0.5 0.5 0.5 0.5\n", classes_txt="cat\ndog\n")
     assert (read(flat, "all").classes, len(read(flat, "all").labels)) == (["cat", "dog"], 1)
-    with pytest.raises(MissingFileError, match="no split 'train'; there are all"):
+    with pytest.raises(MissingFileError, match=r"no split 'train'; there are all$"):
         read(flat, "train")
     draw(cvat / "obj_train_data" / "a.png")  # CVAT and darknet
     put(cvat, obj_names="cat\ndog\n", train_txt="data/obj_train_data/a.png\n", obj_data="classes = 2\n")
