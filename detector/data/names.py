@@ -65,9 +65,9 @@ def _tell_clashes(index: PackedIndex, folder: Path, clashes: dict[str, str], pro
 
     first = str(index.file_names[rows[0]])
     line = (
-        f"{index.path}: {len(rows)} of {len(index)} images have a name that may mean the file of another image, such "
-        f"as {cut(first)} (images[{rows[0]}]) {cut(clashes[first])}; none is guessed: join the records if they are of "
-        "one picture"
+        f"{index.path}: {len(rows)} of {len(index)} images have a name that may mean the file of another image: "
+        f"{cut(first)} (images[{rows[0]}]) may be {cut(clashes[first])}; none is guessed: join the records if they are "
+        "of one picture"
     )
     problems.several(line, rows, example)
 

@@ -47,14 +47,15 @@ SHARED = declare(
 def read(path: str | Path, split: str = "train", problems: Problems | None = None) -> PackedIndex:
     """Reads one split of a data set in the layout of Ultralytics' YOLO.
 
-    path: a YAML file, or a folder that has one; a folder of darknet, CVAT or labelImg, without, has a classes.txt or
-    obj.names. split: a key of the YAML file, "val" and "valid" being the same; "all": every one. What a split names is
-    a folder, a list of folders, or a text file of pictures.
+    path: a YAML file, or a folder that has one; a folder of darknet, CVAT or labelImg, without, has a classes.txt,
+    obj.names, or darknet's obj.data, which names lists and may be named itself. split: a key of the YAML file, "val"
+    and "valid" being the same; "all": every one. What a split names is a folder, a list of folders, or a text file of
+    pictures.
     The label file of a picture has its name, in the folder that has `labels` for the last `images` of its path or else
     beside it; without one, or with an empty one, it is a picture without objects. A line is a class and a box (centre
     x, centre y, width, height, fractions of the upright picture) or the corners of a polygon, which becomes the box
-    around it; with kpt_shape in the YAML file a box and points, which are passed over. Lines that stand twice count
-    once.
+    around it; with kpt_shape in the YAML file, or where all lines look so, a box and points, which are passed over.
+    Lines that stand twice count once.
     Pictures are sorted by path; their ids are their paths from the folder of the split, without suffix; those of boxes
     are FILE:LINE. Sizes are measured.
     problems: what is told of lines, pictures and files. Raises FileNotFoundError for what is not there, ValueError

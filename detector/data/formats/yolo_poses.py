@@ -16,6 +16,7 @@ _BOX = 5
 _LEAST = 2  # points: with one the line may as well be a triangle
 _REACH = 0.75  # of a side, from the centre: points of a pose may lie a little outside their box
 _MISFITS = 0.1
+_FEW = 3  # lines: of fewer, one polygon in a hundred would pass for a pose of two values a point
 
 
 class Poses:
@@ -48,7 +49,8 @@ class Poses:
         """The number of points and of values each, None where the lines are polygons."""
         for size in (3, 2):  # a point with three values is the rarer thing to happen by chance
             wanted = (1 - _MISFITS) * len(self.rows)
-            if self.rows and self.fits[size] >= wanted and 2 * self.tells[size] >= len(self.rows):
+            enough = len(self.rows) >= (1 if size == 3 else _FEW)
+            if enough and self.fits[size] >= wanted and 2 * self.tells[size] >= len(self.rows):
                 return (self.length - _BOX) // size, size
         return None
 

@@ -585,7 +585,8 @@ def test_polygons_and_turned_boxes_are_not_taken_for_poses(root):
             angles = start + np.arange(corners) * 2 * np.pi / corners
             points = np.clip(centre + radius * np.stack([np.cos(angles), np.sin(angles)], 1), 0, 1)
             some.append(f"1 {' '.join(f'{v:.5f}' for v in points.ravel())}")
-    for some in (*rows.values(), [rows[4][0]], [rows[9][0]], [*rows[4], *rows[9]]):
+    odd = "1 0.6 0.5 0.3 0.5 0.7 0.6 0.6 0.6 0.65 0.55"  # a spike to the left: as a pose it would be a likely one
+    for some in (*rows.values(), [odd, odd.replace("1 ", "0 ")], [rows[9][0]], [*rows[4], *rows[9]]):
         index, kinds, _ = lines(root, "\n".join(some) + "\n")
         assert (len(index.labels), kinds) == (len(some), [])
 
