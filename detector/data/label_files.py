@@ -31,6 +31,18 @@ def label_file(picture: Path) -> Path:
     return Path(label_folder(str(picture.parent)), f"{picture.stem}.txt")
 
 
+def expected_label_file(picture: str) -> str:
+    """Where the label file of a picture belongs: as `label_file`, but beside `images` also where no `labels` is yet."""
+    folder, name = os.path.split(picture)
+    home = label_folder(folder)
+    if home == folder:
+        parts = folder.split(os.sep)
+        places = [i for i, part in enumerate(parts) if part.lower() in PICTURES]
+        if places:
+            home = os.sep.join([*parts[: places[-1]], LABELS[0], *parts[places[-1] + 1 :]])
+    return os.path.join(home, f"{os.path.splitext(name)[0]}.txt")
+
+
 class LabelFiles(NamedTuple):
     """labels [N]: the label file of each picture, "" for none; expected: where the first one that is missing would be.
 
@@ -68,7 +80,7 @@ def find_label_files(folder: str, names: Sequence[str], scanned: Sequence[str]) 
             used[homes[place]].add(stem)
         else:
             labels.append("")
-            expected = expected or path
+            expected = expected or expected_label_file(os.path.join(folder, name))
     taken: dict[str, set[str]] = {}
     for home, some in used.items():
         taken.setdefault(os.path.abspath(home), set()).update(some)

@@ -10,7 +10,7 @@ import numpy as np
 from yacs.config import CfgNode
 
 from detector.data.catalog import FORMS, Source, check_inside, load_dataset
-from detector.data.label_files import label_file
+from detector.data.label_files import expected_label_file
 from detector.data.packed import PackedIndex, beside, in_classes, lacking, shown
 from detector.data.plausible import check_plausible
 from detector.data.problems import Problems
@@ -183,7 +183,7 @@ def _say_if_empty(source: Source) -> None:
         return
     where = ""
     if index.kind == "yolo":
-        expected = label_file(source.folder / str(index.file_names[0]))
+        expected = expected_label_file(str(source.folder / str(index.file_names[0])))
         where = f"; the label file of the first is looked for at {expected}"
     more = f" ({len(index.labels)} annotations)" if len(index.labels) else ""
     _log.warning(

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from detector.data.label_files import find_label_files, label_file, label_folder
+from detector.data.label_files import expected_label_file, find_label_files, label_file, label_folder
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,12 @@ def test_each_folder_is_listed_once(tmp_path, monkeypatch):
     assert found.labels[3:] == [str(labels / "sub" / "b.txt"), ""]
     assert found.expected == str(labels / "x.txt")
     assert found.stray == [str(labels / "gone" / "c.txt")]
+
+
+def test_label_files_that_are_nowhere_belong_beside_the_folder_of_images(tmp_path):
+    (tmp_path / "images" / "val").mkdir(parents=True)
+    picture = tmp_path / "images" / "val" / "a.b.jpg"
+    assert expected_label_file(str(picture)) == str(tmp_path / "labels" / "val" / "a.b.txt")
+    found = find_label_files(str(tmp_path / "images" / "val"), ["a.b.jpg"], [])
+    assert found.expected == str(tmp_path / "labels" / "val" / "a.b.txt")
+    assert expected_label_file(str(tmp_path / "a.jpg")) == str(tmp_path / "a.txt")

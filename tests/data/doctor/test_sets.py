@@ -9,7 +9,6 @@ from detector.data.catalog import load_dataset
 from detector.data.convert import write_datasets
 from detector.data.doctor.part import Part, short_names
 from detector.data.doctor.sets import EMPTY, LISTS_DIFFER, TEST_EMPTY, read_sets, without_objects
-from detector.data.label_files import label_file
 
 
 @pytest.fixture
@@ -78,7 +77,7 @@ def test_why_a_set_has_no_objects(sets, yolo):
         row["category_id"] = 99
     assert "none of its annotations can be used" in without_objects(read_sets([(sets.write()[0], "")], "")[0])[0].text
     (sets.folder / "yolo" / "labels").rename(sets.folder / "yolo" / "label")
-    expected = label_file(sets.folder / "yolo" / "images" / "train" / "train0.jpg")
+    expected = sets.folder / "yolo" / "labels" / "train" / "train0.txt"
     assert f"looked for at {expected}" in without_objects(read_sets([(yolo, "")], "")[0])[0].text
 
 
