@@ -43,8 +43,8 @@ CROWDED = declare(
 RECALL = declare(
     "reach-recall",
     "note",
-    "figures say what the head would find if it regressed perfectly",
-    "What it does not find then it cannot learn to find with this config.",
+    "figures say what share of the boxes the head would find after a perfect training",
+    "Nothing is wrong near 100 %; the rest cannot be learnt with this config, and the other reach kinds say why.",
 )
 
 
@@ -90,10 +90,11 @@ def _crowded(reach: Reach) -> Iterator[Finding]:
 
 def _recall(reach: Reach) -> Iterator[Finding]:
     if reach.recall:
-        shares = " and ".join(f"{share:.4f} at IoU {iou:g}" for iou, share in reach.recall.items())
+        shares = " and ".join(f"{100 * share:.2f} % at IoU {iou:g}" for iou, share in reach.recall.items())
         number = f"{len(reach.images)} of {len(reach.index)} images"
         text = (
-            f"{reach.index.path}: {reach.head} at best has a recall of {shares} ({len(reach.rows)} boxes of {number})"
+            f"{reach.index.path}: after a perfect training {reach.head} would find {shares} of {len(reach.rows)} boxes "
+            f"of {number}"
         )
         yield Finding(RECALL, text)
 

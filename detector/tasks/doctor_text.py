@@ -101,7 +101,10 @@ def _classes(diagnosis: Diagnosis) -> Iterator[str]:
     if not rows:
         return
     shown = [
-        [row.name, *(f"{objects} in {images}" for objects, images in zip(row.objects, row.images, strict=True))]
+        [
+            row.name if row.name == row.name.strip() else repr(row.name),
+            *(f"{objects} in {images}" for objects, images in zip(row.objects, row.images, strict=True)),
+        ]
         for row in rows[:MOST_CLASSES]
     ]
     yield from _table([["class: objects in images", *short_names(diagnosis.parts)], *shown])

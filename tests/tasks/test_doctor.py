@@ -94,6 +94,13 @@ def test_the_numbers(sets):
     assert lines[-1] == "Nothing is wrong: 1 note."
 
 
+def test_names_that_differ_by_a_blank_are_told_apart_in_the_table(sets):
+    for content in sets.content.values():
+        content["categories"][1]["name"] = "cat "
+    lines = text(examine(sets.write(), sets.folder)).splitlines()
+    assert any(line.startswith("'cat ' ") for line in lines)
+
+
 def test_a_set_that_cannot_be_read_is_a_finding_beside_the_others(sets, caplog):
     sets.content["val"] = "{"
     diagnosis = examine([*sets.write(), "voc:nowhere:train", "no_such_name"], sets.folder)
