@@ -131,8 +131,6 @@ def _write(sources: Mapping[str, Source], form: Form, folder: Path, aside: Path,
 
 def _framed(source: Source, form: Form) -> tuple[Source, int]:
     """The source with the boxes where the format wants them in pictures that an EXIF tag turns, and their number."""
-    if (form == "yolo") == (source.index.kind == "yolo"):
-        return source, 0
     index, number = (upright if form == "yolo" else as_stored)(source.index, source.folder)
     return replace(source, index=index), number
 

@@ -130,7 +130,7 @@ class CocoDetection(Dataset):
     def _read(self, position: int) -> np.ndarray:
         path = self.folder / str(self.index.file_names[position])
         try:
-            return read_rgb(path, self.index.size(position), upright=self.index.kind == "yolo")
+            return read_rgb(path, self.index.size(position), self.index.upright(position))
         except (OSError, UserError) as error:
             raise RecordError(f"{error} ({self.index.record(position)})") from None
 

@@ -103,7 +103,7 @@ def _index(path: Path, found: MappedFile, stamp: tuple[int, int, str]) -> tuple[
     except msgspec.ValidationError:
         return None
     rest: dict[str, Any] = {**found.arrays, **kept.fields}
-    names = {one.name for one in fields(PackedIndex)} - {"path", "folder", "mapped"}
+    names = {one.name for one in fields(PackedIndex)} - {"path", "folder", "mapped", "measured"}
     if kept.stamp != stamp or names != rest.keys():
         return None
     return PackedIndex(path=path, mapped=found, **rest), kept.lines

@@ -45,7 +45,8 @@ class PackedIndex:
     crowd [M] bool; boxes [M, 4] float32 xyxy, clipped to the image; usable [M] bool: the clipped box has an area;
     difficult [M] bool: an object of VOC that evaluation leaves out; kind: the format of the annotations; folder: of the
     pictures, where the format says it (COCO's does not); listed: whether somebody listed the classes; else they are the
-    names that occur; mapped: the file in which arrays lie, of which only the places are pickled.
+    names that occur; mapped: the file in which arrays lie, of which only the places are pickled; measured [N] bool: the
+    record has no size, which was measured from the picture as viewers show it; None for no picture.
     """
 
     path: Path
@@ -68,6 +69,7 @@ class PackedIndex:
     folder: Path | None = None
     listed: bool = True
     mapped: MappedFile | None = None
+    measured: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -98,6 +100,13 @@ class PackedIndex:
     def size(self, image: int) -> "Size":
         """(height, width) of the image at position `image`, pixels."""
         return int(self.heights[image]), int(self.widths[image])
+
+    def upright(self, image: int) -> bool:
+        """Whether the boxes of the image at position `image` belong to the picture as viewers show it.
+
+        So it is in YOLO's layout, and where no record has the size before the turn of the EXIF tag; else that decides.
+        """
+        return self.kind == "yolo" or (self.measured is not None and bool(self.measured[image]))
 
     def record(self, image: int) -> str:
         """The record of the image at position `image`, for messages."""

@@ -33,13 +33,17 @@ def turned(boxes_xywh: np.ndarray, tag: int, height: float, width: float) -> np.
 def upright(index: PackedIndex, folder: Path) -> tuple[PackedIndex, int]:
     """The index with boxes and sizes of pictures as viewers show them, and of how many pictures they changed.
 
-    For data in COCO's and VOC's format, whose boxes belong to pictures as stored where the record has that size.
+    Changed are those of data in COCO's and VOC's format whose boxes belong to pictures as stored: where the record has
+    that size, not where it was measured.
     """
     return _reframed(index, folder, to_shown=True)
 
 
 def as_stored(index: PackedIndex, folder: Path) -> tuple[PackedIndex, int]:
-    """The index, in YOLO's layout, with boxes that `upright` takes back to where they were."""
+    """The index, with boxes that `upright` takes back to where they were, of pictures that are `upright` by themselves.
+
+    Those are all in YOLO's layout, and those without a size in their record. The size is then one that a record has.
+    """
     return _reframed(index, folder, to_shown=False)
 
 
@@ -47,6 +51,8 @@ def _reframed(index: PackedIndex, folder: Path, to_shown: bool) -> tuple[PackedI
     boxes, sizes = index.boxes_xywh.copy(), np.stack([index.heights, index.widths], 1)
     changed = []
     for i, name in enumerate(index.file_names.tolist()):
+        if index.upright(i) == to_shown:
+            continue
         tag, stored = _looked_at(folder / name)
         if tag == 1 or stored != index.size(i):  # then its boxes are already those that are shown
             continue
@@ -57,11 +63,14 @@ def _reframed(index: PackedIndex, folder: Path, to_shown: bool) -> tuple[PackedI
         changed.append(i)
     if not changed:
         return index, 0
+    measured = index.measured if to_shown else None
     limits = sizes[:, ::-1].repeat(np.diff(index.offsets), 0)
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     clipped = np.concatenate([np.clip(low, 0, limits), np.clip(high, 0, limits)], 1).astype(np.float32)
     heights, widths = np.ascontiguousarray(sizes.T)
-    return replace(index, boxes_xywh=boxes, boxes=clipped, heights=heights, widths=widths), len(changed)
+    return replace(index, boxes_xywh=boxes, boxes=clipped, heights=heights, widths=widths, measured=measured), len(
+        changed
+    )
 
 
 def _looked_at(path: Path) -> tuple[int, tuple[int, int] | None]:

@@ -51,7 +51,7 @@ def mend(part: Part) -> Mended:
     inside their picture, are left out; boxes that reach out are clipped, unless they look like corners; several records
     of one picture become one; of boxes that are equal, with equal class, one is kept. What the reader left out, or took
     as something else, is among what was done. Raises ValueError when no picture is left, or classes seem
-    to start at 1, so that what is left would be of other classes than it says.
+    to start at 1, or ids are shifted or names, so that what is left would be of other classes or pictures than it says.
     """
     index, done = part.index, list[str]()
     usable = ~pictures.outside(part)
@@ -62,6 +62,10 @@ def mend(part: Part) -> Mended:
 
     if shifted := classes.from_one([part]):
         raise UserError(f"{shifted[0].text}. No copy is written, which would hide it: subtract 1 from each class first")
+
+    wrong = next((one for one in part.told if one.kind in (ids.SHIFTED, ids.BY_NAME)), None)
+    if wrong:
+        raise UserError(f"{wrong.text}. No copy is written, which would hide it: mend the ids first")
 
     def note(number: int, what: str) -> None:
         if number:
@@ -207,4 +211,5 @@ def _chosen(
         boxes=np.concatenate([some[:, :2], some[:, :2] + some[:, 2:]], 1).astype(np.float32),
         usable=np.ones(len(rows), bool),
         difficult=index.difficult[rows],
+        measured=None if index.measured is None else index.measured[images],
     )

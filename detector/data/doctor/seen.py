@@ -90,7 +90,7 @@ def look(folder: Path, index: PackedIndex, deep: bool = True, leave: np.ndarray 
     def some(chunk: list[int]) -> None:
         for image in chunk:
             path = os.path.join(folder, str(index.file_names[image]))
-            _look_at(path, index.size(image), image, seen, deep, index.kind == "yolo")
+            _look_at(path, index.size(image), image, seen, deep, index.upright(image))
 
     with (
         ThreadPoolExecutor(_threads()) as pool,

@@ -193,15 +193,18 @@ def _pack(
     path: Path, lists: dict[str, _Columns], folder: Path | None, mending: Mending, problems: Problems
 ) -> PackedIndex:
     category_ids, keys, classes, unclear = _categories(path, lists["categories"], mending, problems)
-    image_ids, file_names, heights, widths, sized, unclear_images = _images(path, lists["images"], folder, problems)
+    image_ids, file_names, heights, widths, sized, measured, unclear_images = _images(
+        path, lists["images"], folder, problems
+    )
     rows = lists["annotations"]
 
-    def match(field: str, key: str, known: np.ndarray) -> np.ndarray:
-        return matched(path, field, rows.take(field), known, rows.place, problems, mending.lost[key])
+    def match(field: str, key: str, known: np.ndarray, names: Sequence[str] | np.ndarray) -> np.ndarray:
+        return matched(path, field, rows.take(field), known, rows.place, problems, mending.lost[key], names)
 
     ids = unified(path, "annotations", rows.take("id"), rows.place, problems)
     ids = renumbered(ids, check_unique(path, "annotations", ids, rows.place, problems))
-    image_of, labels = match("image_id", "images", image_ids), match("category_id", "categories", keys)
+    image_of = match("image_id", "images", image_ids, file_names)
+    labels = match("category_id", "categories", keys, classes)
     keep = np.ones(len(ids), bool)
     arrays = {
         "image_of": only_clear(path, "image_id", image_of, unclear_images, rows.place, problems),
@@ -227,7 +230,8 @@ def _pack(
     if not sized.all():
         keep &= sized[arrays["image_of"]]
         arrays["image_of"] = (np.cumsum(sized) - 1)[arrays["image_of"]]
-        image_ids, file_names, heights, widths = (x[sized] for x in (image_ids, file_names, heights, widths))
+        several = image_ids, file_names, heights, widths, measured
+        image_ids, file_names, heights, widths, measured = (x[sized] for x in several)
     if not keep.all():
         kept = np.flatnonzero(keep)
         _select(arrays, kept)
@@ -261,6 +265,7 @@ def _pack(
         crowd=arrays["crowd"],
         boxes=arrays["boxes"],
         usable=arrays["usable"],
+        measured=measured if measured.any() else None,
     )
 
 
@@ -337,10 +342,8 @@ def _categories(
     return ids, keys[rows], names[rows].tolist(), np.isin(ids, [*unclear])
 
 
-def _images(
-    path: Path, columns: _Columns, folder: Path | None, problems: Problems
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Ids, names, heights, widths, which have a size, and whose id others have too: [N] each."""
+def _images(path: Path, columns: _Columns, folder: Path | None, problems: Problems) -> tuple[np.ndarray, ...]:
+    """Ids, names, heights, widths, which have a size, of which it is measured, whose id others have too: [N] each."""
     ids, names = unified(path, "images", columns.take("id"), columns.place, problems), columns.take("file_name")
     keep = check_unique(path, "images", ids, columns.place, problems)
     unclear, kept = unclear_ids(ids, keep, names), np.flatnonzero(keep)
@@ -349,7 +352,7 @@ def _images(
     sized = (heights > 0) & (widths > 0)
     lacking = np.flatnonzero(~sized)
     if not len(lacking):
-        return ids, names, heights, widths, sized, doubled
+        return ids, names, heights, widths, sized, ~sized, doubled
 
     def record(row: int) -> str:
         return f"{path}: images[{columns.place(kept[row])}], id {ids[row].item()!r}"
@@ -363,6 +366,7 @@ def _images(
 
     heights[lacking], widths[lacking] = measured(folder, real_names(folder, names[lacking])[0].tolist()).T
     problems.lasting = False
+    lacks = ~sized
     sized = (heights > 0) & (widths > 0)
     found = lacking[sized[lacking]].tolist()
     what = "images have no height and width; they are measured from the pictures"
@@ -379,4 +383,4 @@ def _images(
         problems.error(Finding(UNMEASURED, text, str(names[row]), record(row)))
     if not sized.any():
         raise UserError(f"{path}: none of the {len(ids)} pictures can be measured; are they in {folder}?")
-    return ids, names, heights, widths, sized, doubled
+    return ids, names, heights, widths, sized, lacks, doubled

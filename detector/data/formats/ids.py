@@ -1,5 +1,6 @@
 """Ids of a COCO file: numbers or texts, unique, and those of one list found in another."""
 
+import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -16,6 +17,18 @@ UNKNOWN = declare(
     "error",
     "annotations name an image or category that is not there",
     "Remove them or add the missing record.",
+)
+SHIFTED = declare(
+    "id-shifted",
+    "error",
+    "annotations name an image or category that is not there, while with 1 more or less all of them would",
+    "Add or subtract 1 in every annotation: whoever removes these leaves the others with the wrong image or category.",
+)
+BY_NAME = declare(
+    "id-is-name",
+    "error",
+    "annotations name an image or category by its name, where its id belongs",
+    "Write the ids of these records.",
 )
 UNCLEAR = declare(
     "id-unclear",
@@ -160,11 +173,12 @@ def matched(
     place: Place,
     problems: Problems,
     lost: Collection[Any] = (),
+    names: Sequence[str] | np.ndarray = (),
 ) -> np.ndarray:
     """[M] int64: the place of each annotation's id among those of its list, -1 where it is not there, an error.
 
     A text is the same as a number where it is that whole number, and no other of the known ids is.
-    lost: ids of records that were errors themselves, which is not said again.
+    lost: ids of records that were errors themselves, which is not said again; names [known]: of files or classes.
     """
     key = "images" if field == "image_id" else "categories"
     if ids.dtype.kind == known.dtype.kind or not len(ids):
@@ -181,17 +195,54 @@ def matched(
     missing = np.flatnonzero(found < 0)
     if lost:
         missing = np.array([row for row in missing.tolist() if ids[row] not in lost], np.int64)
+    if not len(missing):
+        return found
+    shift, meant = _shift(ids, known), _by_name(known, names, key)
     for row in missing.tolist():
         value = ids[row].item() if isinstance(ids[row], np.generic) else ids[row]
         record = f"{path}: annotations[{place(row)}]"
         ours, theirs = _kind(value), _kind(known[0]) if len(known) else ""
         kinds = f"; it is {ours}, an id of `{key}` is {theirs}" if theirs not in ("", ours) else ""
+        kind, remedy = UNKNOWN, f"remove them or add the missing {key}"
+        if shift:
+            change = "add 1 to" if shift > 0 else "subtract 1 from"
+            kind = SHIFTED
+            remedy = (
+                f"{change} the {field} of every annotation, then each of the {len(ids)} has one: to remove some may "
+                f"leave the others with the wrong one of `{key}`"
+            )
+        elif value in meant:
+            kind, remedy = BY_NAME, f"it is the name of the record with id {cut(meant[value])}: write ids, not names"
         text = (
             f"{record} has {field} {cut(value)}, which no record of `{key}` has as its id ({len(missing)} such "
-            f"annotations{kinds}); remove them or add the missing {key}"
+            f"annotations{kinds}); {remedy}"
         )
-        problems.error(Finding(UNKNOWN, text, record=record))
+        problems.error(Finding(kind, text, record=record))
     return found
+
+
+def _shift(ids: np.ndarray, known: np.ndarray) -> int:
+    """1 or -1 where all of the ids are known once that is added to them, else 0."""
+    numbers = [[whole_number(one) if isinstance(one, str) else one for one in some.tolist()] for some in (ids, known)]
+    if None in numbers[0] or None in numbers[1]:
+        return 0
+    there = set(numbers[1])
+    used = set(numbers[0])
+    return next((shift for shift in (1, -1) if all(number + shift in there for number in used)), 0)  # type: ignore[operator]
+
+
+def _by_name(known: np.ndarray, names: Sequence[str] | np.ndarray, key: str) -> dict[Any, Any]:
+    """What may stand for an id by mistake -> that id: the name, and of a file that without folders or suffix."""
+    meant: dict[Any, Any] = {}
+    for id_, name in zip(known.tolist(), map(str, names), strict=False):
+        forms = [name]
+        if key == "images":
+            for one in (name, str(id_)):
+                base = one.replace("\\", "/").rpartition("/")[2]
+                forms += [base, os.path.splitext(base)[0]]
+        for form in forms:
+            meant[form] = id_ if meant.setdefault(form, id_) == id_ else None
+    return {form: id_ for form, id_ in meant.items() if id_ is not None}
 
 
 def _positions_of_both(ids: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -89,6 +89,7 @@ class _Picture:
     xml: str
     size: tuple[int, int] = (0, 0)
     objects: list[Object] = field(default_factory=list)
+    measured: bool = False
 
 
 def read(
@@ -198,7 +199,7 @@ def _measure(files: Files, pictures: Sequence[_Picture], problems: Problems) -> 
     said: list[_Picture] = []
     unknown: list[_Picture] = []
     for one, (height, width) in zip(without, sizes, strict=True):
-        one.size = height, width
+        one.size, one.measured = (height, width), bool(height and width)
         if not (height and width):
             unknown.append(one)
             x, y = (max((t.box[i] + t.box[i + 2] for t in one.objects), default=0) for i in (0, 1))
@@ -256,4 +257,5 @@ def _pack(
         kind="voc",
         folder=files.place.pictures,
         listed=listed,
+        measured=np.array([one.measured for one in pictures]) if any(one.measured for one in pictures) else None,
     )

@@ -147,3 +147,13 @@ def test_boxes_are_left_out_by_the_rule_of_the_readers(sets):
 def test_the_kinds_that_are_mended_are_kinds():
     assert set(KINDS) >= MENDED | STAYS
     assert not MENDED & STAYS
+
+
+@pytest.mark.parametrize("field", ["image_id", "category_id"])
+@pytest.mark.parametrize("change", [lambda id_: id_ - 1, lambda id_: f"train{id_ - 1}.jpg"], ids=["shifted", "named"])
+def test_no_copy_hides_ids_that_mean_others(sets, field, change):
+    for row in sets.content["train"]["annotations"]:
+        row[field] = change(row[field]) if field == "image_id" or change(1) == 0 else "cat"
+    part = part_of(sets)
+    with pytest.raises(UserError, match="No copy is written, which would hide it: mend the ids first"):
+        mend(part)

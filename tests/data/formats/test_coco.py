@@ -358,3 +358,43 @@ def test_pieces_make_no_difference(write, monkeypatch):
         monkeypatch.setattr(pieces, "SIZE", 300)
         assert fields(load_index(path)) == whole
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("kind", [int, str])
+@pytest.mark.parametrize("shift", [1, -1])
+@pytest.mark.parametrize(("field", "key"), [("image_id", "images"), ("category_id", "categories")])
+def test_ids_that_are_one_off_are_not_to_be_removed(coco, write, field, key, shift, kind):
+    content = tree()
+    for one in content["annotations"]:
+        one[field] = kind(one[field] + shift)
+    word = "subtract 1 from" if shift > 0 else "add 1 to"
+    with pytest.raises(UserError, match=f"; {word} the {field} of every annotation, then each of the 6 has one"):
+        load_index(write(content))
+    problems = Problems(everything=True)
+    load_index(write(content), coco.images, problems)
+    assert {one.kind for one in problems.findings} - {"id-as-text"} == {"id-shifted"}
+    content["annotations"][0][field] = kind(99)
+    with pytest.raises(UserError, match=f"; remove them or add the missing {key}"):
+        load_index(write(content))
+
+
+@pytest.mark.parametrize(
+    ("field", "key", "value", "record"),
+    [
+        ("image_id", "images", lambda id_: f"{id_}.png", {}),
+        ("image_id", "images", str, {"file_name": "sub/x{}.png"}),
+        ("image_id", "images", str, {"file_name": "pictures/{}.png", "id": "{}.png"}),
+        ("category_id", "categories", lambda id_: {7: "5", 8: "dog"}[id_], {}),
+    ],
+)
+def test_names_in_place_of_ids_are_told_as_such(coco, write, field, key, value, record):
+    content = tree()
+    for one in content["annotations"]:
+        one[field] = value(one[field]) if "x" not in str(record) else f"x{one[field]}"
+    for one in content[key]:
+        one |= {name: text.format(one["id"]) for name, text in record.items()}
+    with pytest.raises(UserError, match=r"; it is the name of the record with id .*: write ids, not names"):
+        load_index(write(content))
+    problems = Problems(everything=True)
+    load_index(write(content), coco.images, problems)
+    assert "id-is-name" in {one.kind for one in problems.findings}
