@@ -1,4 +1,4 @@
-"""Data that is legal and yet hardly what was meant: pictures that stand in it twice, boxes in other units, crowds."""
+"""Data that is legal and yet hardly what was meant: pictures that stand in it twice, boxes in other units."""
 
 import logging
 import os
@@ -8,8 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from detector.data.packed import PackedIndex
+from detector.data.packed import PackedIndex, shown
 from detector.data.problems import KINDS, SHOWN, Finding, declare
+from detector.data.shares import crowd_classes, many_crowds, many_difficult, many_without
 from detector.errors import UserError
 from detector.text import printable
 
@@ -49,20 +50,12 @@ SCALE = declare(
     "sets have all their boxes in the upper left part of the pictures, as if drawn on smaller ones",
     "Scale the boxes to the size of the pictures where that is not what was meant.",
 )
-CROWDS = declare(
-    "many-crowds",
-    "warning",
-    "sets mark many objects as crowds",
-    "Write DATASETS.CROWDS objects where they are single objects, e.g. such that were drawn as masks.",
-)
-
 _NEARLY_ALL = 0.95  # share of the boxes that look like fractions
 _SOME = 0.01  # share of the boxes that look like fractions, from which a part of them may be such
 _SMALL = 2.0  # pixels; no side of a fraction is as long
 _BEYOND = 0.1  # share of the boxes beyond the right or lower edge, from which on they may be corners
 _CORNER = 0.55  # share of width and height within which all boxes lie that were drawn on smaller pictures
 _ENOUGH = 20  # boxes of pictures in 5 or more, to say so
-_MANY_CROWDS = 0.1  # share of the objects; COCO's is 0.012
 
 _log = logging.getLogger("detector")
 
@@ -79,15 +72,27 @@ class Pictures(Protocol):
         """Of the annotations."""
 
 
-def check_plausible(part: str, sources: Sequence[Pictures], crowds: bool = True) -> None:
+def check_plausible(
+    part: str, sources: Sequence[Pictures], crowds: bool = True, difficult: Sequence[bool] = ()
+) -> None:
     """What the commands say of the sources of DATASETS.TRAIN or TEST before they use them: a line for each kind.
 
-    crowds: whether many crowds are worth a word. Raises ValueError for boxes as fractions: nothing is learnt of them.
+    crowds: whether many crowds are worth a word; difficult: whether the difficult objects of each source are trained
+    on. Raises ValueError for boxes as fractions: nothing is learnt of them.
     """
-    for source in sources:
-        check_units(source.index)
-        for finding in many_crowds(source.index) if crowds else ():
+    for number, source in enumerate(sources):
+        index = source.index
+        check_units(index)
+        many = many_crowds(index) if crowds else []
+        found = [*many, *([] if any(difficult[number : number + 1]) else many_difficult(index)), *many_without(index)]
+        for finding in found:
             _log.warning("%s", printable(finding.text))
+        if crowds and not many and (names := crowd_classes(index)):
+            _log.warning(
+                "%s: all objects of %s are crowds (iscrowd 1), which are neither trained on nor looked for; where they "
+                "are single objects, write DATASETS.CROWDS objects",
+                *(index.path, printable(shown(names))),
+            )
     _say(f"DATASETS.{part}", TWICE, "are named by several records", named_twice(sources))
 
 
@@ -238,20 +243,6 @@ def not_to_scale(index: PackedIndex) -> list[Finding]:
     )
     text = f"{index.path}: of {len(boxes)} boxes {seen}: {_box(index, row)}; scale them if so"
     return [_box_finding(index, SCALE, text, row)]
-
-
-def many_crowds(index: PackedIndex) -> list[Finding]:
-    """Whether a large share of the objects are crowds, which are neither trained on nor looked for."""
-    number = int(index.crowd.sum())
-    if number <= _MANY_CROWDS * len(index.crowd):
-        return []
-    share = 100 * number / len(index.crowd)
-    text = (
-        f"{index.path}: {number} of {len(index.crowd)} objects ({share:.0f} %) have iscrowd 1, in COCO itself 1 %: "
-        "they are not trained on, and whether they are found counts for nothing; where they are single objects, as "
-        "CVAT exports those drawn as masks, write DATASETS.CROWDS objects"
-    )
-    return [Finding(CROWDS, text)]
 
 
 def _whole(index: PackedIndex) -> np.ndarray:

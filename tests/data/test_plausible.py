@@ -14,12 +14,12 @@ from detector.data.plausible import (
     check_plausible,
     corners,
     fractions,
-    many_crowds,
     named_twice,
     not_to_scale,
     shared,
     some_fractions,
 )
+from detector.data.shares import many_crowds, many_difficult, many_without, only_in_test
 from detector.errors import UserError
 
 
@@ -160,6 +160,54 @@ def test_many_crowds(index):
     assert finding.kind == "many-crowds"
     assert "2 of 10 objects (20 %) have iscrowd 1" in finding.text
     assert "DATASETS.CROWDS objects" in finding.text
+
+
+def test_many_difficult(index, tmp_path, caplog):
+    some = index(boxes(10), names=[f"{i}.png" for i in range(5)])
+    assert many_difficult(some) == []
+    some = replace(some, difficult=np.arange(10) < 4)
+    assert many_difficult(some) == []
+    some = replace(some, difficult=np.arange(10) < 5)
+    (finding,) = many_difficult(some)
+    assert finding.kind == "many-difficult"
+    assert "5 of 10 objects (50 %) are difficult" in finding.text
+    assert "DATASETS.TRAIN_DIFFICULT yes" in finding.text
+    check_plausible("TRAIN", [source(some, tmp_path)], difficult=[True])
+    assert not caplog.records
+    check_plausible("TRAIN", [source(some, tmp_path)], difficult=[False])
+    assert finding.text in caplog.text
+
+
+def test_most_pictures_without_objects(index, tmp_path, caplog):
+    names = [f"{i}.png" for i in range(40)]
+    (finding,) = many_without(index(boxes(4), names))
+    assert finding.kind == "many-without-objects"
+    assert "36 of 40 pictures (90 %) have no object" in finding.text
+    assert many_without(index(boxes(20), names)) == many_without(index([], names)) == []
+    assert many_without(index(boxes(2), names[:9])) == []  # too few to say so
+    check_plausible("TRAIN", [source(index(boxes(4), names), tmp_path)])
+    assert "36 of 40 pictures" in caplog.text
+
+
+def test_a_class_of_crowds_alone(index, tmp_path, caplog):
+    rare = index(boxes(100), crowd=range(95, 100))
+    check_plausible("TRAIN", [source(rare, tmp_path)])
+    assert not caplog.records  # others of the class are objects
+    rare = replace(rare, classes=["cat", "dog"], category_ids=[1, 2], labels=(np.arange(100) >= 95).astype(np.int64))
+    check_plausible("TRAIN", [source(rare, tmp_path)], crowds=False)
+    assert not caplog.records
+    check_plausible("TEST", [source(rare, tmp_path)])
+    assert "all objects of 'dog' are crowds" in caplog.text
+
+
+def test_classes_of_the_test_alone(index):
+    first = replace(index(boxes(4)), classes=["cat", "Dog", "dog"], category_ids=[1, 2, 3])
+    train = replace(first, labels=np.array([0, 0, 1, 1]))
+    assert only_in_test([train], [train]) == only_in_test([train], [replace(first, labels=np.zeros(4, int))]) == ""
+    clause = only_in_test([train], [replace(first, labels=np.array([0, 1, 2, 2]))])
+    assert clause.startswith("1 class has objects in the test and none in the training")
+    assert "measured: 'dog'; is 'dog' the 'Dog' of the training?" in clause
+    assert only_in_test([train], [replace(first, labels=np.full(4, 2), crowd=np.ones(4, bool))]) == ""
 
 
 def test_pictures_under_several_ids(index, tmp_path):
