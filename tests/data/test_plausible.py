@@ -104,8 +104,11 @@ def test_boxes_as_corners(index):
     x, y, w, h = finding.box
     assert x + w > 81 or y + h > 61
     assert "all would lie inside if they were corners x1, y1, x2, y2" in finding.text
-    assert corners(index([*wrong, [50, 20, 30, 40]])) == []  # as corners, this one had no width
-    assert corners(index([*wrong, [5, 5, 30, 70]])) == []  # and this one reached below the picture
+    flat, below = [50, 20, 30, 40], [5, 5, 30, 70]  # as corners, without a width, or below the picture
+    for contrary in (flat, below):
+        (finding,) = corners(index([*wrong, contrary]))
+        assert "all but 1 would lie inside" in finding.text
+    assert corners(index([*wrong, flat, below])) == []  # 0.9375 of them
     assert corners(index([[0, 0, 80, 60]] * 20 + wrong[:1])) == []  # too few reach beyond the edge
     assert corners(index([[0, 0, 80, 60], [0, 0, 10, 10]])) == []  # the same either way
 
@@ -135,6 +138,24 @@ def test_boxes_of_another_scale(index, change, said):
     scaled = not_to_scale(found)
     assert [one.kind for one in scaled] == ["boxes-not-to-scale"] * (said is not None)
     assert all(said in one.text for one in scaled)
+
+
+@pytest.mark.parametrize(("factor", "said"), [(1 / 8, "percent"), (1 / 2, "drawn on smaller pictures")])
+def test_few_boxes_do_not_hide_another_scale(index, factor, said):
+    names = [f"{i}.png" for i in range(20)]
+    low = np.array([[10 * factor * side for side in box] for box in boxes(40)])
+    low += np.linspace(0, 0.3, 40)[:, None] * (1, 1, 0, 0)
+    found = replace(index(low.tolist(), names), heights=np.full(20, 600), widths=np.full(20, 800))
+    if said == "percent":  # one picture so small that they are not in its corner
+        found = replace(found, heights=np.array([80, *[600] * 19]), widths=np.array([90, *[800] * 19]))
+    assert said in not_to_scale(found)[0].text
+    some = found.boxes_xywh.copy()
+    some[7:9] = 500, 400, 200, 150
+    (finding,) = not_to_scale(replace(found, boxes_xywh=some))
+    assert "all but 2 end within" in finding.text
+    assert said in finding.text
+    some[9:11] = 500, 400, 200, 150
+    assert not_to_scale(replace(found, boxes_xywh=some)) == []
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.94])
