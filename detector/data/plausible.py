@@ -53,6 +53,7 @@ SCALE = declare(
 _NEARLY_ALL = 0.95  # share of the boxes that look like fractions, corners or percent
 _SOME = 0.01  # share of the boxes that look like fractions, from which a part of them may be such
 _SMALL = 2.0  # pixels; no side of a fraction is as long
+_MOST = 0.8  # share of the boxes beyond an edge that must lie inside as corners
 _BEYOND = 0.1  # share of the boxes beyond the right or lower edge, from which on they may be corners
 _CORNER = 0.55  # share of width and height within which boxes lie that were drawn on smaller pictures
 _PERCENT = 100.5  # where boxes in percent end at most
@@ -206,8 +207,8 @@ def corners(index: PackedIndex) -> list[Finding]:
         return []
     limits = np.stack([index.widths, index.heights], 1).repeat(np.diff(index.offsets), 0) + 1
     beyond = (low + sides > limits).any(1) | (low < -1).any(1)
-    fit = ordered & (sides <= limits).all(1)
-    if beyond.mean() < _BEYOND or min(fit.mean(), fit[beyond].mean()) < _NEARLY_ALL:
+    fit = ((sides > point) & (sides <= limits)).all(1)
+    if beyond.mean() < _BEYOND or fit.mean() < _NEARLY_ALL or fit[beyond].mean() < _MOST:
         return []
     row = int(np.argmax(beyond & fit))
     remedy = (
