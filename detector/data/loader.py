@@ -17,11 +17,13 @@ from detector.data.pipeline import Colour, build_transforms
 from detector.data.plausible import check_apart
 from detector.data.repeats import Repeats, repeat_factors
 from detector.data.samplers import Draw, TrainBatches, eval_batches
+from detector.data.shares import only_in_test
 from detector.data.sources import Origin, find_sources, to_train_on
 from detector.data.workers import make_loader, received
 from detector.distributed import rank, world_size
 from detector.errors import UserError
 from detector.structures import Batch, Size, Target
+from detector.text import printable
 
 _log = logging.getLogger("detector")
 
@@ -116,6 +118,8 @@ def build_test_datasets(
         datasets[name] = CocoDetection(replace(source, name=name), transforms, cfg.SEED)
     if train:
         check_apart(train.datasets if isinstance(train, JoinedDataset) else [train], list(datasets.values()))
+        if clause := only_in_test(train.indexes, [dataset.index for dataset in datasets.values()]):
+            _log.warning("DATASETS.TRAIN and TEST: %s", printable(clause))
     return datasets
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from detector.data.label_files import label_file
 from detector.data.mapped import MappedFile, Place
+from detector.data.misplaced import tell_misplaced
 from detector.data.problems import SHOWN, Finding, Problems, declare, named
 from detector.errors import UserError
 
@@ -245,10 +246,11 @@ def clip_to_images(
     where: Where,
     problems: Problems,
     fate: str = "left out of training",
+    form: Literal["coco", "voc", "yolo"] = "coco",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Boxes [M, 4] float32 xyxy inside limits [M, 2] (width, height), and which of them [M] have an area there.
 
-    Those that have none, or reach out, are told to `problems`; fate: what becomes of the former.
+    Those that have none, or reach out, are told to `problems`; fate: what becomes of the former; form: of the file.
     """
     boxes, usable = np.empty((len(boxes_xywh), 4), np.float32), np.empty(len(boxes_xywh), bool)
     flat, beyond = usable.copy(), usable.copy()
@@ -280,4 +282,5 @@ def clip_to_images(
             return Finding(kind, text, picture, record, tuple(box))
 
         problems.several(named(path, len(rows), f"boxes {what}", ids[rows].tolist()), rows.tolist(), example)
+    tell_misplaced(path, form, boxes_xywh, limits, flat | outside | beyond, problems)
     return boxes, usable

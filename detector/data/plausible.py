@@ -1,4 +1,4 @@
-"""Data that is legal and yet hardly what was meant: pictures that stand in it twice, boxes in other units, crowds."""
+"""Data that is legal and yet hardly what was meant: pictures that stand in it twice, boxes in other units."""
 
 import logging
 import os
@@ -8,8 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from detector.data.packed import PackedIndex
+from detector.data.packed import PackedIndex, shown
 from detector.data.problems import KINDS, SHOWN, Finding, declare
+from detector.data.shares import crowd_classes, many_crowds, many_difficult, many_without
 from detector.errors import UserError
 from detector.text import printable
 
@@ -49,20 +50,14 @@ SCALE = declare(
     "sets have all their boxes in the upper left part of the pictures, as if drawn on smaller ones",
     "Scale the boxes to the size of the pictures where that is not what was meant.",
 )
-CROWDS = declare(
-    "many-crowds",
-    "warning",
-    "sets mark many objects as crowds",
-    "Write DATASETS.CROWDS objects where they are single objects, e.g. such that were drawn as masks.",
-)
-
-_NEARLY_ALL = 0.95  # share of the boxes that look like fractions
+_NEARLY_ALL = 0.95  # share of the boxes that look like fractions, corners or percent
 _SOME = 0.01  # share of the boxes that look like fractions, from which a part of them may be such
 _SMALL = 2.0  # pixels; no side of a fraction is as long
+_MOST = 0.8  # share of the boxes beyond an edge that must lie inside as corners
 _BEYOND = 0.1  # share of the boxes beyond the right or lower edge, from which on they may be corners
-_CORNER = 0.55  # share of width and height within which all boxes lie that were drawn on smaller pictures
+_CORNER = 0.55  # share of width and height within which boxes lie that were drawn on smaller pictures
+_PERCENT = 100.5  # where boxes in percent end at most
 _ENOUGH = 20  # boxes of pictures in 5 or more, to say so
-_MANY_CROWDS = 0.1  # share of the objects; COCO's is 0.012
 
 _log = logging.getLogger("detector")
 
@@ -79,15 +74,27 @@ class Pictures(Protocol):
         """Of the annotations."""
 
 
-def check_plausible(part: str, sources: Sequence[Pictures], crowds: bool = True) -> None:
+def check_plausible(
+    part: str, sources: Sequence[Pictures], crowds: bool = True, difficult: Sequence[bool] = ()
+) -> None:
     """What the commands say of the sources of DATASETS.TRAIN or TEST before they use them: a line for each kind.
 
-    crowds: whether many crowds are worth a word. Raises ValueError for boxes as fractions: nothing is learnt of them.
+    crowds: whether many crowds are worth a word; difficult: whether the difficult objects of each source are trained
+    on. Raises ValueError for boxes as fractions: nothing is learnt of them.
     """
-    for source in sources:
-        check_units(source.index)
-        for finding in many_crowds(source.index) if crowds else ():
+    for number, source in enumerate(sources):
+        index = source.index
+        check_units(index)
+        many = many_crowds(index) if crowds else []
+        found = [*many, *([] if any(difficult[number : number + 1]) else many_difficult(index)), *many_without(index)]
+        for finding in found:
             _log.warning("%s", printable(finding.text))
+        if crowds and not many and (names := crowd_classes(index)):
+            _log.warning(
+                "%s: all objects of %s are crowds (iscrowd 1), which are neither trained on nor looked for; where they "
+                "are single objects, write DATASETS.CROWDS objects",
+                *(index.path, printable(shown(names))),
+            )
     _say(f"DATASETS.{part}", TWICE, "are named by several records", named_twice(sources))
 
 
@@ -188,20 +195,22 @@ def some_fractions(index: PackedIndex) -> list[Finding]:
 def corners(index: PackedIndex) -> list[Finding]:
     """Whether boxes of COCO's or YOLO's files look like x1, y1, x2, y2.
 
-    That is where many reach beyond an edge, and none would if the last numbers were a corner.
+    That is where many reach beyond an edge, and hardly one would if the last numbers were a corner.
     """
     if index.kind == "voc" or not len(index.boxes_xywh):
         return []
     yolo = index.kind == "yolo"
     low, sides = index.boxes_xywh[:, :2], index.boxes_xywh[:, 2:]
     point = low + sides / 2 if yolo else low  # what the file has in front
-    if (sides <= point).any():  # as in nearly all data
+    ordered = (sides > point).all(1)
+    if ordered.mean() < _NEARLY_ALL:  # as in nearly all data
         return []
     limits = np.stack([index.widths, index.heights], 1).repeat(np.diff(index.offsets), 0) + 1
     beyond = (low + sides > limits).any(1) | (low < -1).any(1)
-    if beyond.mean() < _BEYOND or (sides > limits).any():
+    fit = ((sides > point) & (sides <= limits)).all(1)
+    if beyond.mean() < _BEYOND or fit.mean() < _NEARLY_ALL or fit[beyond].mean() < _MOST:
         return []
-    row = int(np.argmax(beyond))
+    row = int(np.argmax(beyond & fit))
     remedy = (
         "since YOLO's lines are class, centre x, centre y, width, height, write the middle of the corners and "
         "what lies between them"
@@ -210,48 +219,45 @@ def corners(index: PackedIndex) -> list[Finding]:
     )
     text = (
         f"{index.path}: {int(beyond.sum())} of {len(beyond)} boxes reach beyond "
-        f"{'an' if yolo else 'the right or lower'} edge, and all would lie inside if they were "
+        f"{'an' if yolo else 'the right or lower'} edge, and {_of(fit)} would lie inside if they were "
         f"corners x1, y1, x2, y2: {_box(index, row)}; if so, {remedy}"
     )
     return [_box_finding(index, CORNERS, text, row)]
 
 
 def not_to_scale(index: PackedIndex) -> list[Finding]:
-    """Whether all boxes lie in the upper left part of the pictures: in percent, or as of smaller pictures."""
+    """Whether nearly all boxes lie in the upper left part of the pictures: in percent, or as of smaller pictures."""
     boxes = index.boxes_xywh
     if len(boxes) < _ENOUGH or np.count_nonzero(np.diff(index.offsets)) < _ENOUGH // 4 or fractions(index):
         return []
     limits = np.stack([index.widths, index.heights], 1).repeat(np.diff(index.offsets), 0)
     ends = boxes[:, :2] + boxes[:, 2:]
-    shares = (ends / limits).max(0)
-    if (shares > _CORNER).any() or any(2 * len(np.unique(boxes[:, axis])) < len(boxes) for axis in (0, 1)):
-        return []  # the latter of boxes at a few fixed places
-    row, most = int(np.argmax(ends.sum(1))), ends.max()
-    percent = 80 < most <= 100.5 and limits.min() > 100
+    if any(2 * len(np.unique(boxes[:, axis])) < len(boxes) for axis in (0, 1)):  # at a few fixed places
+        return []
+    near = (ends <= _CORNER * limits).all(1)
+    hundred = (ends <= _PERCENT).all(1)
+    large = (limits > _PERCENT / _CORNER).all(1)  # in smaller pictures percent are not near the corner
+    percent = hundred.mean() >= _NEARLY_ALL and ends[hundred].max() > 80 and large.mean() > 0.5
+    fit = hundred if percent and (near | ~large).mean() >= _NEARLY_ALL else near
+    if fit.mean() < _NEARLY_ALL:
+        return []
+    row = int(np.argmax(np.where(fit, ends.sum(1), -np.inf)))
+    shares = (ends / limits)[fit].max(0)
     seen = (
-        "no box ends beyond 100, as if they were percent of the picture"
-        if percent
+        f"{_of(fit)} end within 100, as if they were percent of the picture"
+        if fit is hundred
         else (
-            f"no box ends beyond {shares[0]:.0%} of the width and {shares[1]:.0%} of the height of its picture, as if "
-            "they were drawn on smaller pictures"
+            f"{_of(fit)} end within {shares[0]:.0%} of the width and {shares[1]:.0%} of the height of their picture, "
+            "as if they were drawn on smaller pictures"
         )
     )
     text = f"{index.path}: of {len(boxes)} boxes {seen}: {_box(index, row)}; scale them if so"
     return [_box_finding(index, SCALE, text, row)]
 
 
-def many_crowds(index: PackedIndex) -> list[Finding]:
-    """Whether a large share of the objects are crowds, which are neither trained on nor looked for."""
-    number = int(index.crowd.sum())
-    if number <= _MANY_CROWDS * len(index.crowd):
-        return []
-    share = 100 * number / len(index.crowd)
-    text = (
-        f"{index.path}: {number} of {len(index.crowd)} objects ({share:.0f} %) have iscrowd 1, in COCO itself 1 %: "
-        "they are not trained on, and whether they are found counts for nothing; where they are single objects, as "
-        "CVAT exports those drawn as masks, write DATASETS.CROWDS objects"
-    )
-    return [Finding(CROWDS, text)]
+def _of(chosen: np.ndarray) -> str:
+    """How many of them are chosen."""
+    return "all" if chosen.all() else f"all but {int((~chosen).sum())}"
 
 
 def _whole(index: PackedIndex) -> np.ndarray:

@@ -57,7 +57,8 @@ def find_sources(
     if not cfg.DATASETS.ALLOW_OUTSIDE:
         for source in sources:
             check_inside(source)
-    check_plausible(part, sources, crowds=cfg.DATASETS.CROWDS != "objects")
+    difficult = [part == "TRAIN" and _trains_difficult(cfg, source) for source in sources]
+    check_plausible(part, sources, cfg.DATASETS.CROWDS != "objects", difficult)
     if cfg.DATASETS.CROWDS == "objects":
         sources = [_with_crowds(source) for source in sources]
     if part == "TEST":
@@ -145,8 +146,7 @@ def to_train_on(cfg: CfgNode, sources: Sequence[Source]) -> list[tuple[Source, b
     A source whose images are all without a box is background, which DATALOADER.FILTER_EMPTY_ANNOTATIONS leaves out, and
     that is said. Raises ValueError when no source has a box.
     """
-    choice = cfg.DATASETS.TRAIN_DIFFICULT
-    chosen = [(source, source.difficult if choice == "auto" else choice == "yes") for source in sources]
+    chosen = [(source, _trains_difficult(cfg, source)) for source in sources]
     boxed = [bool(source.index.num_boxes(difficult).any()) for source, difficult in chosen]
     if not any(boxed):
         paths = ", ".join(str(source.index.path) for source in sources)
@@ -164,6 +164,11 @@ def to_train_on(cfg: CfgNode, sources: Sequence[Source]) -> list[tuple[Source, b
                 *(source.index.path, len(source.index)),
             )
     return [one for one, has in zip(chosen, boxed, strict=True) if has]
+
+
+def _trains_difficult(cfg: CfgNode, source: Source) -> bool:
+    choice = cfg.DATASETS.TRAIN_DIFFICULT
+    return source.difficult if choice == "auto" else choice == "yes"
 
 
 def _why_none(sources: Sequence[Source], number: int) -> str:

@@ -14,12 +14,12 @@ from detector.data.plausible import (
     check_plausible,
     corners,
     fractions,
-    many_crowds,
     named_twice,
     not_to_scale,
     shared,
     some_fractions,
 )
+from detector.data.shares import many_crowds, many_difficult, many_without, only_in_test
 from detector.errors import UserError
 
 
@@ -104,8 +104,11 @@ def test_boxes_as_corners(index):
     x, y, w, h = finding.box
     assert x + w > 81 or y + h > 61
     assert "all would lie inside if they were corners x1, y1, x2, y2" in finding.text
-    assert corners(index([*wrong, [50, 20, 30, 40]])) == []  # as corners, this one had no width
-    assert corners(index([*wrong, [5, 5, 30, 70]])) == []  # and this one reached below the picture
+    flat, below = [50, 20, 30, 40], [5, 5, 30, 70]  # as corners, without a width, or below the picture
+    for contrary in (flat, below):
+        (finding,) = corners(index([*wrong, contrary]))
+        assert "all but 1 would lie inside" in finding.text
+    assert corners(index([*wrong, flat, below])) == []  # 0.9375 of them
     assert corners(index([[0, 0, 80, 60]] * 20 + wrong[:1])) == []  # too few reach beyond the edge
     assert corners(index([[0, 0, 80, 60], [0, 0, 10, 10]])) == []  # the same either way
 
@@ -137,6 +140,24 @@ def test_boxes_of_another_scale(index, change, said):
     assert all(said in one.text for one in scaled)
 
 
+@pytest.mark.parametrize(("factor", "said"), [(1 / 8, "percent"), (1 / 2, "drawn on smaller pictures")])
+def test_few_boxes_do_not_hide_another_scale(index, factor, said):
+    names = [f"{i}.png" for i in range(20)]
+    low = np.array([[10 * factor * side for side in box] for box in boxes(40)])
+    low += np.linspace(0, 0.3, 40)[:, None] * (1, 1, 0, 0)
+    found = replace(index(low.tolist(), names), heights=np.full(20, 600), widths=np.full(20, 800))
+    if said == "percent":  # one picture so small that they are not in its corner
+        found = replace(found, heights=np.array([80, *[600] * 19]), widths=np.array([90, *[800] * 19]))
+    assert said in not_to_scale(found)[0].text
+    some = found.boxes_xywh.copy()
+    some[7:9] = 500, 400, 200, 150
+    (finding,) = not_to_scale(replace(found, boxes_xywh=some))
+    assert "all but 2 end within" in finding.text
+    assert said in finding.text
+    some[9:11] = 500, 400, 200, 150
+    assert not_to_scale(replace(found, boxes_xywh=some)) == []
+
+
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.94])
 def test_a_part_of_the_boxes_as_fractions(index, share):
     number = round(100 * share)
@@ -160,6 +181,54 @@ def test_many_crowds(index):
     assert finding.kind == "many-crowds"
     assert "2 of 10 objects (20 %) have iscrowd 1" in finding.text
     assert "DATASETS.CROWDS objects" in finding.text
+
+
+def test_many_difficult(index, tmp_path, caplog):
+    some = index(boxes(10), names=[f"{i}.png" for i in range(5)])
+    assert many_difficult(some) == []
+    some = replace(some, difficult=np.arange(10) < 4)
+    assert many_difficult(some) == []
+    some = replace(some, difficult=np.arange(10) < 5)
+    (finding,) = many_difficult(some)
+    assert finding.kind == "many-difficult"
+    assert "5 of 10 objects (50 %) are difficult" in finding.text
+    assert "DATASETS.TRAIN_DIFFICULT yes" in finding.text
+    check_plausible("TRAIN", [source(some, tmp_path)], difficult=[True])
+    assert not caplog.records
+    check_plausible("TRAIN", [source(some, tmp_path)], difficult=[False])
+    assert finding.text in caplog.text
+
+
+def test_most_pictures_without_objects(index, tmp_path, caplog):
+    names = [f"{i}.png" for i in range(40)]
+    (finding,) = many_without(index(boxes(4), names))
+    assert finding.kind == "many-without-objects"
+    assert "36 of 40 pictures (90 %) have no object" in finding.text
+    assert many_without(index(boxes(20), names)) == many_without(index([], names)) == []
+    assert many_without(index(boxes(2), names[:9])) == []  # too few to say so
+    check_plausible("TRAIN", [source(index(boxes(4), names), tmp_path)])
+    assert "36 of 40 pictures" in caplog.text
+
+
+def test_a_class_of_crowds_alone(index, tmp_path, caplog):
+    rare = index(boxes(100), crowd=range(95, 100))
+    check_plausible("TRAIN", [source(rare, tmp_path)])
+    assert not caplog.records  # others of the class are objects
+    rare = replace(rare, classes=["cat", "dog"], category_ids=[1, 2], labels=(np.arange(100) >= 95).astype(np.int64))
+    check_plausible("TRAIN", [source(rare, tmp_path)], crowds=False)
+    assert not caplog.records
+    check_plausible("TEST", [source(rare, tmp_path)])
+    assert "all objects of 'dog' are crowds" in caplog.text
+
+
+def test_classes_of_the_test_alone(index):
+    first = replace(index(boxes(4)), classes=["cat", "Dog", "dog"], category_ids=[1, 2, 3])
+    train = replace(first, labels=np.array([0, 0, 1, 1]))
+    assert only_in_test([train], [train]) == only_in_test([train], [replace(first, labels=np.zeros(4, int))]) == ""
+    clause = only_in_test([train], [replace(first, labels=np.array([0, 1, 2, 2]))])
+    assert clause.startswith("1 class has objects in the test and none in the training")
+    assert "measured: 'dog'; is 'dog' the 'Dog' of the training?" in clause
+    assert only_in_test([train], [replace(first, labels=np.full(4, 2), crowd=np.ones(4, bool))]) == ""
 
 
 def test_pictures_under_several_ids(index, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 from detector.data.doctor.classes import counts, names
 from detector.data.doctor.part import Part, apart
 from detector.data.problems import Finding, declare
+from detector.data.shares import many_crowds, many_difficult, many_without
 
 SKEWED = declare(
     "class-skew",
@@ -102,6 +103,19 @@ def pictures_with(part: Part) -> dict[str, int]:
     pairs = np.unique(np.stack([part.image_of[rows], index.labels[rows]], 1), axis=0)
     found = np.bincount(pairs[:, 1], minlength=len(index.classes))
     return dict(zip(names(part), found.tolist(), strict=True))
+
+
+def odd_shares(parts: Sequence[Part]) -> list[Finding]:
+    """Data sets of which a large part is crowds, difficult, or pictures without objects."""
+    return [
+        finding
+        for part in parts
+        for finding in (
+            *many_crowds(part.index),
+            *([] if part.role == "train" and part.source.difficult else many_difficult(part.index)),
+            *many_without(part.index),
+        )
+    ]
 
 
 def skew(parts: Sequence[Part]) -> list[Finding]:

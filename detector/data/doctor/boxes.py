@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from detector.data.doctor.part import Part
-from detector.data.plausible import corners, fractions, like_fractions, many_crowds, not_to_scale, some_fractions
+from detector.data.plausible import corners, fractions, like_fractions, not_to_scale, some_fractions
 from detector.data.problems import Finding, declare
+from detector.data.shares import many_crowds
 
 REPEATED = declare("box-repeated", "warning", "boxes repeat another one of the same class exactly", "Keep one of each.")
 OVERLAID = declare(
@@ -117,11 +118,11 @@ def whole_picture(parts: Sequence[Part]) -> list[Finding]:
 
 
 def other_units(parts: Sequence[Part]) -> list[Finding]:
-    """Boxes that are fractions or corners, and crowds where objects are meant; an example for each data set."""
+    """Boxes that are fractions or corners; an example for each data set."""
     return [
         finding
         for part in parts
-        for check in (fractions, some_fractions, corners, not_to_scale, many_crowds)
+        for check in (fractions, some_fractions, corners, not_to_scale)
         for finding in check(part.index)
     ]
 

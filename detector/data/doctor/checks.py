@@ -14,6 +14,7 @@ CHECKS: list[Callable[[Sequence[Part]], list[Finding]]] = [
     pictures.look_alikes,
     sets.without_objects,
     boxes.other_units,
+    balance.odd_shares,
     boxes.same_objects,
     boxes.whole_picture,
     boxes.one_pixel,

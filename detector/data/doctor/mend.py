@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detector.data import shares
 from detector.data.catalog import Source
 from detector.data.doctor import balance, boxes, classes, folder, pictures, seen, sets
 from detector.data.doctor.part import Part
 from detector.data.formats import ids
 from detector.data.packed import BEYOND, FAR, FLAT, OUTSIDE, PackedIndex
-from detector.data.plausible import CORNERS, CROWDS, FRACTIONS, SCALE, SOME_FRACTIONS, TWICE, corners
+from detector.data.plausible import CORNERS, FRACTIONS, SCALE, SOME_FRACTIONS, TWICE, corners
 from detector.data.problems import KINDS, SHOWN, Finding
 from detector.errors import UserError
 
@@ -23,7 +24,8 @@ MENDED = {
 """The kinds that a cleaned copy is free of, as it is of what readers leave out or take as something else."""
 
 STAYS = {
-    CORNERS, CROWDS, SCALE, SOME_FRACTIONS, boxes.OVERLAID, boxes.OTHER_CLASS, boxes.WHOLE, boxes.ONE_PIXEL,
+    CORNERS, SCALE, SOME_FRACTIONS, shares.CROWDS, shares.DIFFICULT, shares.WITHOUT,
+    boxes.OVERLAID, boxes.OTHER_CLASS, boxes.WHOLE, boxes.ONE_PIXEL,
     boxes.CROWD, pictures.TWICE, pictures.LEAK, pictures.SAME_SET,
     pictures.ALIKE, pictures.LEAK_ALIKE, seen.UNENDED, seen.TURNED_BY_TAG,
     classes.UNUSED, classes.CROWDS_ONLY, classes.FROM_ONE, classes.SINGLE, classes.ALIKE, classes.ONE_SIDED,

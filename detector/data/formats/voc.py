@@ -236,7 +236,7 @@ def _pack(
     def where(row: int) -> tuple[str, str]:
         return pictures[image_of[row]].file, f"{path / ids[row].item()}"
 
-    boxes, kept = clip_to_images(path, boxes_xywh, limits, ids, where, problems, "dropped")
+    boxes, kept = clip_to_images(path, boxes_xywh, limits, ids, where, problems, "dropped", "voc")
     return PackedIndex(
         path=path,
         classes=list(classes),

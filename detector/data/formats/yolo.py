@@ -167,7 +167,7 @@ def _pack(
     def where(row: int) -> tuple[str, str]:
         return names[images[row]], f"{labels[images[row]]}:{numbers[row]}"
 
-    boxes, usable = clip_to_images(layout.path, boxes_xywh, limits, ids, where, problems)
+    boxes, usable = clip_to_images(layout.path, boxes_xywh, limits, ids, where, problems, form="yolo")
     return PackedIndex(
         path=layout.path,
         classes=list(layout.classes),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.data import doctor, packed, plausible
+from detector.data import doctor, packed, plausible, shares
 from detector.data.doctor import folder, mend
 from detector.data.problems import KINDS
 from detector.tasks.doctor import examine
@@ -30,7 +30,7 @@ def plants(kind, *also):
 def declared():
     """The kinds that the doctor declares, or all readers share. Those of one reader may have a planter here too."""
     names = [found.name for found in pkgutil.iter_modules(doctor.__path__, "detector.data.doctor.")]
-    modules = [packed, plausible, *map(importlib.import_module, names)]
+    modules = [packed, plausible, shares, *map(importlib.import_module, names)]
     return {value for module in modules for value in vars(module).values() if isinstance(value, str)} & set(KINDS)
 
 
@@ -172,6 +172,29 @@ def _(sets):
 def _(sets):
     for row in sets.content["train"]["annotations"][:12:3]:
         row["iscrowd"] = 1
+
+
+@plants("many-without-objects")
+def _(sets):
+    sets.grow("train", 12, ())
+
+
+@plants("many-difficult", "class-missing-in-a-set", "class-lists-differ")
+def _(sets):
+    voc = sets.folder / "voc"
+    (voc / "JPEGImages").mkdir(parents=True)
+    (voc / "Annotations").mkdir()
+    for place in range(2):
+        image = np.random.default_rng(place).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+        cv2.imwrite(str(voc / "JPEGImages" / f"{place}.jpg"), image)
+        things = [
+            f"<object><name>cow</name><difficult>{int(x > 10)}</difficult><bndbox><xmin>{x}</xmin><ymin>9</ymin>"
+            f"<xmax>{x + 20}</xmax><ymax>40</ymax></bndbox></object>"
+            for x in (4, 40, 80)
+        ]
+        size = "<size><width>128</width><height>96</height></size>"
+        (voc / "Annotations" / f"{place}.xml").write_text(f"<annotation>{size}{''.join(things)}</annotation>")
+    return [f"voc:{voc}:all"]
 
 
 @plants("boxes-as-corners", "box-beyond-edge")
