@@ -17,6 +17,8 @@ from detector.errors import UserError
 
 _SHOWN = 6  # entries that a message names
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+_TABLES = (".csv", ".tsv", ".parquet", ".xlsx")
+_RECORDS = (".record", ".tfrecord", ".tfrecords")
 _YAML = (".yaml", ".yml")
 
 
@@ -69,8 +71,21 @@ def of_folder(entry: str, folder: Path, split: str = "") -> str:
     return (
         f"{entry!r} is a folder without annotations: expected is {FORMS}, where "
         "FOLDER holds JPEGImages/ and Annotations/, or pictures and their XML files side by side, or data.yaml"
-        + "".join(f" ({finding.text})" for finding in found.findings[:1])
+        + ("".join(f" ({finding.text})" for finding in found.findings[:1]) or _lone(folder))
     )
+
+
+def _lone(folder: Path) -> str:
+    """What lies in a folder without annotations that may hold some, and what to do with it; "" where nothing does."""
+    for name in sorted(os.listdir(folder)):
+        low = name.lower()
+        if low.endswith(_ARCHIVES):
+            return f" ({name} is an archive: unpack it)"
+        if low.endswith(_RECORDS):
+            return f" ({name} looks like TFRecord, which is not read: export as COCO, VOC or YOLO)"
+        if low.endswith(_TABLES):
+            return f" ({name} is a table, which is not read: export as COCO, VOC or YOLO)"
+    return ""
 
 
 def _proposal(entry: str, folder: Path, found: Found, split: str) -> str:

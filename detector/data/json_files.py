@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from detector.data.formats.other_json import whose
 from detector.data.formats.voc_layout import ANNOTATIONS, OTHER_NAMES
 from detector.data.names import number_found
 from detector.data.suffixes import SUFFIXES
@@ -55,7 +56,9 @@ def look_into(path: Path) -> JsonFile:
     try:
         file = msgspec.json.decode(data, type=_File)
     except msgspec.ValidationError:
-        return JsonFile(path, WHOLE) if _is_listed(data) else JsonFile(path, OTHER, "it has no list of `images`")
+        if _is_listed(data):
+            return JsonFile(path, WHOLE)
+        return JsonFile(path, OTHER, whose(path) or "it has no list of `images`")
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return JsonFile(path, WHOLE if b'"images"' in data else INCOMPLETE, "it is no JSON")
     if file.annotations is msgspec.UNSET and file.categories is msgspec.UNSET:

@@ -3,13 +3,14 @@
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from detector.data.formats.voc_layout import ALL, ANNOTATIONS, alike, lists_of
-from detector.data.formats.yolo_folder import NAMES, NO_SPLIT, Layout, find_layout, find_pictures, yaml_of
+from detector.data.formats.yolo_folder import NAMES, NO_SPLIT, UNCLAIMED, Layout, find_layout, find_pictures, yaml_of
 from detector.data.json_files import INCOMPLETE, OTHER, JsonFile, best_folder, look_into
 from detector.data.problems import Finding, Problems, declare
 from detector.data.suffixes import SUFFIXES
@@ -216,6 +217,9 @@ def _splits(home: Path, layout: Layout, findings: list[Finding]) -> list[str]:
     if not lost.keys() - {"train"} or len(lost) == len(layout.splits):
         lost = {}
     findings += [Finding(NO_SPLIT, text, record=str(layout.path)) for split, text in lost.items() if split != "train"]
+    with suppress(UserError):  # which whoever reads the split says
+        find_pictures(layout, ALL, problems := Problems(everything=True))
+        findings += [one for one in problems.findings if one.kind == UNCLAIMED]
     return [f"yolo:{home}:{split}" for split in layout.splits or (ALL,) if split not in lost or split == "train"]
 
 

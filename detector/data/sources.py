@@ -10,7 +10,7 @@ import numpy as np
 from yacs.config import CfgNode
 
 from detector.data.catalog import FORMS, Source, check_inside, load_dataset
-from detector.data.label_files import label_file
+from detector.data.label_files import first_wanted
 from detector.data.packed import PackedIndex, beside, in_classes, lacking, shown
 from detector.data.plausible import check_plausible
 from detector.data.problems import Problems
@@ -152,6 +152,10 @@ def to_train_on(cfg: CfgNode, sources: Sequence[Source]) -> list[tuple[Source, b
         paths = ", ".join(str(source.index.path) for source in sources)
         number = sum(len(source.index.labels) for source in sources)
         if not number:
+            first = sources[0]
+            if first.index.kind == "yolo" and len(first.index):
+                why = first_wanted(first.folder / str(first.index.file_names[0]))
+                raise UserError(f"{paths}: there are no annotations to train on: {printable(why)}")
             raise UserError(f"{paths}: there are no annotations to train on; it may be a test file")
         raise UserError(f"{paths}: no image has a box to train on ({number} annotations); {_why_none(sources, number)}")
     if not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
@@ -188,8 +192,7 @@ def _say_if_empty(source: Source) -> None:
         return
     where = ""
     if index.kind == "yolo":
-        expected = label_file(source.folder / str(index.file_names[0]))
-        where = f"; the label file of the first is looked for at {expected}"
+        where = f"; {first_wanted(source.folder / str(index.file_names[0]))}"
     more = f" ({len(index.labels)} annotations)" if len(index.labels) else ""
     _log.warning(
         "DATASETS.TEST: %s: none of its %d images has an object to find%s, so nothing is measured on it%s",

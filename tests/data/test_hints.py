@@ -129,3 +129,22 @@ def test_folders_with_colons(tmp_path):
     assert (source.folder, source.index.path) == (home / "images", home / "all.json")
     with pytest.raises(KeyError, match=r"is a folder: write .*my:pets/images:.*my:pets/all\.json$"):
         load_dataset(str(home), "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("set.zip", "(set.zip is an archive: unpack it)"),
+        ("a.tfrecord", "a.tfrecord looks like TFRecord, which is not read"),
+        ("labels.csv", "labels.csv is a table, which is not read: export as COCO"),
+    ],
+)
+def test_a_folder_with_files_that_are_not_read_names_one(tmp_path, name, said):
+    (tmp_path / "a.jpg").write_text("")
+    (tmp_path / name).write_text("")
+    assert said in hint(str(tmp_path), tmp_path)
+
+
+def test_a_folder_with_another_tool_s_json_names_the_tool(tmp_path):
+    (tmp_path / "a.json").write_text('{"shapes": [], "imagePath": "a.jpg"}')
+    assert "a.json is passed over: it looks like labelme's own format: export as COCO" in hint(str(tmp_path), tmp_path)

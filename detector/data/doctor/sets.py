@@ -12,7 +12,7 @@ from detector.data.catalog import load_dataset
 from detector.data.doctor import seen
 from detector.data.doctor.part import Part, Role
 from detector.data.doctor.pictures import outside
-from detector.data.label_files import label_file
+from detector.data.label_files import first_wanted
 from detector.data.packed import beside
 from detector.data.problems import KINDS, Finding, Problems, declare
 from detector.errors import UserError
@@ -102,7 +102,7 @@ def without_objects(parts: Sequence[Part]) -> list[Finding]:
         elif any(map(_of_a_box, part.told)):
             why = "none of its annotations can be used"
         elif index.kind == "yolo":
-            why = f"the label file of the first is looked for at {label_file(Path(part.path(0)))}"
+            why = first_wanted(Path(part.path(0)))
         else:
             why = "it has no annotations"
         kind = TEST_EMPTY if _is_test(part) else EMPTY

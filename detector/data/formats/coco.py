@@ -21,6 +21,7 @@ from detector.data.formats.ids import (
     whole_number,
 )
 from detector.data.formats.mending import FIELD, Mending
+from detector.data.formats.other_json import other_key, whose
 from detector.data.formats.pieces import read_pieces
 from detector.data.formats.records import DECODERS, LAYOUT, Annotation
 from detector.data.formats.write_coco import write
@@ -128,11 +129,13 @@ def read(path: str | Path, folder: Path | None = None, problems: Problems | None
         ("categories", "list every class as {'id': .., 'name': ..}"),
     ):
         if not lists[key].listed:
-            raise UserError(f"{path}: Object missing required field `{key}`; {LAYOUT}")
+            raise UserError(f"{path}: Object missing required field `{key}`; {whose(path) or LAYOUT}")
         if lists[key].seen == len(lists[key].dropped):
             what = "has no record that can be used" if lists[key].seen else "is empty"
             raise UserError(f"{path}: `{key}` {what}; {remedy}")
     if not lists["annotations"].listed:  # test-dev files have none
+        if key := other_key(path):
+            raise UserError(f"{path}: it has a list under `{key}` and none under `annotations`: call it so")
         _add_annotations(lists["annotations"], [])
     return _pack(path, lists, folder, mending, problems)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
+from detector.data.formats.other_json import whose
 from detector.errors import UserError
 
 SIZE = 1 << 21
@@ -100,10 +101,8 @@ class _Reader:
             yield from self.members(decoders)
         else:
             self.pass_over()  # first of all it has to be JSON
-            keys = ", ".join(decoders)
-            raise UserError(
-                f"{self.path}: Expected `object`, got `{_KINDS.get(opener, 'number')}`; lists stand under {keys} in it"
-            )
+            why = whose(self.path) or f"lists stand under {', '.join(decoders)} in it"
+            raise UserError(f"{self.path}: Expected `object`, got `{_KINDS.get(opener, 'number')}`; {why}")
         if self.peek():
             self.broken(self.at, "trailing characters")
 
@@ -145,6 +144,8 @@ class _Reader:
                 b"{": "; write a list of records (of a pandas table: orient='records')",
                 b"n": "; write [] where there are none",
             }.get(opener, "")
+            if tool := whose(self.path):
+                remedy = f"; {tool}"
             what = f"Expected `array`, got `{_KINDS.get(opener, 'number')}` - at `$.{key}`"
             raise UserError(f"{self.path}: {what}{remedy}")
         self.at += 1
@@ -341,12 +342,13 @@ class _Reader:
 
     def broken(self, place: int, reason: str) -> NoReturn:
         """Raises the error of a place in the window; reason: "" for a file that ends too soon."""
+        lines = whose(self.path) if reason.startswith("trailing") else ""
         position = self.base + place if reason else self.path.stat().st_size
         line, column = _line(self.path, position)
         raise UserError(
             f"{self.path}: not a JSON file: line {line}, column {column} (byte {position}): "
-            f"{reason or 'Input data was truncated'}; mend that place or write the file anew (NaN and Infinity are no "
-            "JSON)"
+            f"{reason or 'Input data was truncated'}; "
+            + (lines or "mend that place or write the file anew (NaN and Infinity are no JSON)")
         ) from None
 
     def not_text(self, error: UnicodeDecodeError, end: int) -> NoReturn:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
-from detector.data.formats.voc_layout import ALL, Place, last_part, lists_of, match, scan, without_suffix
+from detector.data.formats.voc_layout import ALL, Place, last_part, lists_of, match, outside, scan, without_suffix
 from detector.data.formats.voc_splits import Names, divided, pick_list, plain, read_lines
 from detector.data.formats.voc_xml import Annotation, read_annotation
 from detector.data.names import readings
@@ -53,12 +53,26 @@ OTHER = declare(
     "files are neither annotation files nor pictures that are read, and are passed over",
     "Convert those that are pictures to JPEG or PNG.",
 )
+OUTSIDE = declare(
+    "voc-outside",
+    "warning",
+    "annotation files lie outside the folder that is read, and are passed over",
+    "Put them and their pictures into the folders of the others, or name their folder as a data set of its own.",
+)
+TWIN = declare(
+    "voc-second-picture",
+    "note",
+    "pictures have the name of another one, which the annotation file names, and are passed over",
+    "Give each an annotation file under a name of its own, or take them out.",
+)
 
 _SAID = {
     BARE: "it has no annotation file",
     UNLABELLED: "it has no annotation file",
     UNLISTED: "no list names it",
     OTHER: "it is neither an annotation file nor a picture that is read",
+    OUTSIDE: "it lies outside the folder that is read",
+    TWIN: "the annotation file of its name names another picture",
 }
 
 
@@ -105,7 +119,7 @@ class Files:
         """
         files = self.pictures.get(name, [])
         if len(files) > 1:
-            alike = [file for file in files if os.path.basename(file) == os.path.basename(plain(said))]
+            alike = _called(files, said)
             if not alike:
                 what = " and ".join(os.path.basename(file) for file in sorted(files))
                 text = f"{what} in {self.place.pictures} have its name; say which in <filename>, or delete the others"
@@ -116,6 +130,13 @@ class Files:
             return files[0]
         suffix = os.path.splitext(plain(said))[1].lower()
         return name if without_suffix(name) != name else name + (suffix if suffix in SUFFIXES else ".jpg")
+
+    def second(self, name: str) -> list[str]:
+        """The pictures that have the name of an annotation file, which names another one."""
+        files = self.pictures.get(name, [])
+        one = self.annotation(self.path(name)) if len(files) > 1 else None
+        alike = _called(files, one.image.get("filename", "")) if isinstance(one, Annotation) else []
+        return [file for file in files if file not in alike[:1]] if alike else []
 
     def _match_what_files_say(self) -> None:
         """Match annotation files without a picture of their name to what their <filename> says, or to other files."""
@@ -144,6 +165,11 @@ class Files:
                     self.claims[name] = file, owners[file]
 
 
+def _called(files: Sequence[str], said: str) -> list[str]:
+    """Those of the pictures that a <filename> names."""
+    return [file for file in files if os.path.basename(file) == os.path.basename(plain(said))]
+
+
 def split_names(files: Files, split: str, problems: Problems) -> list[str]:
     """The names of a split's pictures; what the scan passes over is told."""
     place, found, left = files.place, files.found, files.left
@@ -161,10 +187,13 @@ def split_names(files: Files, split: str, problems: Problems) -> list[str]:
         if split != ALL:
             passed, unlisted = _in_no_list(files)
     bare = [name for name in names if name not in found.annotations]
+    twins = [file for name in names if name in found.annotations for file in files.second(name)]
     for kind, root, some in (
         (BARE, place.pictures, [left[name][0] for name in bare]),
         (UNLABELLED, place.pictures, [left[name][0] for name in passed]),
         (UNLISTED, place.annotations, [found.annotations[name] for name in unlisted]),
+        (TWIN, place.pictures, twins),
+        (OUTSIDE, place.home, outside(place)),
         (OTHER, place.home, [path.relative_to(place.home).as_posix() for path in found.others]),
     ):
         what = KINDS[kind].what + (f", of {len(names)} in split {split!r}" if kind == BARE else "")

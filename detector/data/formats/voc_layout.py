@@ -24,6 +24,7 @@ OTHER_NAMES = {"train": ("training",), "val": ("valid", "validation"), "test": (
 """Words that mean the same split."""
 
 _TEXTS = {".xml", ".txt", ".md", ".rst", ".json", ".csv", ".yaml", ".yml", ".html", ".ini", ".db", ".pbtxt", ".names"}
+_HEAD = 4096  # bytes of a file that tell its kind
 SHELVES = {*PICTURES, *ANNOTATIONS, "xmls"}
 """Folders that only tell pictures from annotation files."""
 
@@ -154,6 +155,21 @@ def files_below(root: Path) -> list[str]:
     return sorted(walk(str(root), ""))
 
 
+def outside(place: Place) -> list[str]:
+    """The annotation files of a folder beside that which is read, below the folder; those of its splits are in it."""
+    if place.every == place.home:
+        return []
+    found: list[str] = []
+    for entry in sorted(os.scandir(place.home), key=lambda entry: entry.name):
+        if entry.name.startswith(".") or entry.name == "__MACOSX":
+            continue
+        if not entry.is_dir():
+            found.append(entry.name)
+        elif not os.path.samefile(entry.path, place.every):
+            found += (f"{entry.name}/{file}" for file in files_below(Path(entry.path)))
+    return [file for file in found if file.lower().endswith(".xml") and _is_annotation(place.home / file)]
+
+
 def match(found: Scan) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """The pictures of each annotation file, and those that are left, both name -> files.
 
@@ -224,6 +240,14 @@ def _place(folder: Path) -> Place | None:
         pictures = next((folder / name for name in PICTURES if (folder / name).is_dir()), folder)
         return Place(folder, annotations, pictures, annotations)
     return Place(folder, folder, folder, folder) if folder.is_dir() and _has_xml(folder) else None
+
+
+def _is_annotation(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return b"<annotation" in file.read(_HEAD).replace(b"\0", b"")
+    except OSError:
+        return False
 
 
 def _has_xml(folder: Path) -> bool:

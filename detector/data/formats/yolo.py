@@ -11,7 +11,7 @@ import numpy as np
 from detector.data.formats.write_yolo import write
 from detector.data.formats.yolo_folder import Layout, find_layout, find_pictures, home_of, relative
 from detector.data.formats.yolo_lines import Lines
-from detector.data.label_files import LabelFiles, find_label_files
+from detector.data.label_files import LabelFiles, find_label_files, lies_elsewhere
 from detector.data.packed import PackedIndex, clip_to_images
 from detector.data.problems import Finding, Problems, declare, named
 from detector.data.sizes import measured
@@ -72,7 +72,7 @@ def read(path: str | Path, split: str = "train", problems: Problems | None = Non
     names, sizes = [names[i] for i in seen], sizes[seen]
     files = files._replace(labels=[files.labels[i] for i in seen])
     ids = _image_ids(layout, names, problems)
-    _tell_files(layout, names, files, problems)
+    _tell_files(layout, folder, names, files, problems)
     lines = Lines(layout.pose, problems)
     for i, label in enumerate(files.labels):
         if label:
@@ -116,7 +116,7 @@ def _image_ids(layout: Layout, names: Sequence[str], problems: Problems) -> list
     return ids if len(set(ids)) == len(ids) else list(names)  # of a.jpg, a.png and a.png.jpg
 
 
-def _tell_files(layout: Layout, names: Sequence[str], files: LabelFiles, problems: Problems) -> None:
+def _tell_files(layout: Layout, folder: Path, names: Sequence[str], files: LabelFiles, problems: Problems) -> None:
     if not layout.named:
         number = len(layout.classes)
         text = f"there are no names, but nc: {number}; the classes are called class_0 to class_{number - 1}"
@@ -128,7 +128,8 @@ def _tell_files(layout: Layout, names: Sequence[str], files: LabelFiles, problem
         problems.note(UNNAMED, f"{layout.path}: {text}")
     without = [i for i, path in enumerate(files.labels) if not path]
     if without:
-        what = f"of {len(names)} pictures have no label file; the first is looked for at {files.expected}"
+        near = lies_elsewhere(folder / names[0]) if len(without) == len(names) else ""
+        what = f"of {len(names)} pictures have no label file; the first is looked for at {files.expected}{near}"
         line = named(layout.path, len(without), what, [names[i] for i in without], "pictures")
 
         def example(i: int) -> Finding:

@@ -84,6 +84,18 @@ def _find(roots: Sequence[Path], value: str) -> Path | None:
     return next((path for path in tried if path.exists()), None)
 
 
+def in_other_letters(root: Path, parts: Sequence[str]) -> str:
+    """The path below a folder that differs in capital letters only; "" where there is none."""
+    place = root
+    for part in parts:
+        names = os.listdir(place) if place.is_dir() else []
+        name = next((name for name in sorted(names) if name.casefold() == part.casefold()), None)
+        if name is None:
+            return ""
+        place = place / name
+    return str(place) if place != root else ""
+
+
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file that hold anything. Raises ValueError naming the file when it is no text."""
     with path.open("rb") as file:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detector.config.reading import MAX_BYTES, parse
-from detector.data.formats.yolo_darknet import SPLITS, read_folder, read_lines
+from detector.data.formats.yolo_darknet import SPLITS, in_other_letters, read_folder, read_lines
 from detector.data.problems import Finding, Problems, declare, named
 from detector.data.suffixes import SUFFIXES
 from detector.errors import MissingFileError, UserError, cut
@@ -44,6 +44,12 @@ NO_SPLIT = declare(
     "warning",
     "splits of the file are not there",
     "Fetch their pictures, or delete their lines.",
+)
+UNCLAIMED = declare(
+    "yolo-in-no-split",
+    "note",
+    "pictures lie in no split",
+    "Add their folder to a split if they are meant, e.g. train: [images/train, images/extra].",
 )
 
 ALL = "all"
@@ -223,6 +229,12 @@ def find_pictures(layout: Layout, split: str, problems: Problems) -> Pictures:
     if other:
         line = named(layout.path, len(other), "files are passed over: no pictures that can be read", other, "e.g.")
         problems.several(line, range(len(other)), lambda i: Finding(PASSED, f"{other[i]}: no picture", other[i]))
+    if split == ALL and ALL not in layout.splits and not lists:
+        rest = _in_no_split(layout.roots[0], set(map(os.path.abspath, paths)))
+        line = named(layout.path, len(rest), "pictures lie in no split and are passed over", rest, "e.g.")
+        problems.several(
+            line, range(len(rest)), lambda i: Finding(UNCLAIMED, f"{rest[i]} lies in no split", rest[i], rest[i])
+        )
     if not paths and not problems.everything:
         raise UserError(
             f"{layout.path}: split {split!r} has no picture in {', '.join(places)}; it takes "
@@ -233,6 +245,13 @@ def find_pictures(layout: Layout, split: str, problems: Problems) -> Pictures:
         whole = {os.path.abspath(path): path for path in reversed(found)}
         found = [whole[path] for path in sorted(whole)]
     return Pictures(found, folders, lists)
+
+
+def _in_no_split(root: Path, known: set[str]) -> list[str]:
+    """The pictures in folders called images, in a folder or those in it, that are not among the known paths."""
+    homes = [one for pattern in ("images", "*/images") for one in sorted(root.glob(pattern)) if one.is_dir()]
+    found = dict.fromkeys(path for home in homes for path in sorted(_walk(str(home))[0]))
+    return [path for path in found if os.path.abspath(path) not in known]
 
 
 def _places(layout: Layout, split: str, problems: Problems) -> list[str]:
@@ -271,9 +290,11 @@ def _place(layout: Layout, value: str, problems: Problems) -> str:
                 if start or absolute:
                     problems.note(MOVED, f"{layout.path}: {value} is not there and is taken to be {found}")
                 return os.path.normpath(found)
+    near = next(filter(None, (in_other_letters(root, _parts(inner)) for root in layout.roots)), "")
     raise MissingFileError(
-        f"{layout.path}: {value} is expected at {os.path.normpath(layout.roots[0] / value)}, where nothing is; mend "
-        "`path` or the split in this file"
+        f"{layout.path}: {value} is expected at {os.path.normpath(layout.roots[0] / value)}, where nothing is; "
+        + (f"{near} is there: write it with its own capital letters" if near else "mend `path` or the split")
+        + " in this file"
     )
 
 

@@ -176,3 +176,41 @@ def test_accents_in_another_form_are_the_same(voc, form):
     voc.split("train", there, "b")
     index, lines, found = scanned(voc.folder, "train")
     assert (index.file_names.tolist(), lines, found) == ([f"{there}.png", f"x{there}.png"], [], [])
+
+
+@pytest.mark.parametrize("split", ["all", "train"])
+def test_annotation_files_outside_the_folder_that_is_read_are_counted(voc, split):
+    for name in "abcd":
+        voc.add(name, X)
+    for name in ("sub/Annotations/e", "loose", "labels/a"):
+        path = voc.folder / f"{name}.xml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_xml(path)
+    (voc.folder / "tool.xml").write_text("<project/>")
+    index, lines, found = scanned(voc.folder, split)
+    assert len(index) == (4 if split == "all" else 2)
+    assert lines == [
+        f"{voc.folder}: 3 annotation files lie outside the folder that is read, and are passed over "
+        "(files: labels/a.xml, loose.xml, sub/Annotations/e.xml)"
+    ]
+    assert [kind for kind, _ in found] == ["voc-outside"] * 3
+
+
+def test_the_annotation_files_of_a_split_s_folder_are_not_outside(voc):
+    for part in ("train", "val"):
+        (voc.pictures / part).mkdir()
+        (voc.annotations / part).mkdir()
+        voc.add(f"{part}/a", X)
+    assert scanned(voc.folder, "train")[1:] == ([], [])
+
+
+def test_a_second_picture_of_a_name_is_told(voc):
+    voc.add("a", X, suffix=".jpg")
+    picture(voc.pictures / "a.png")
+    index, lines, found = scanned(voc.folder, "all")
+    assert index.file_names.tolist() == ["a.jpg"]
+    assert lines == [
+        f"{voc.pictures}: 1 pictures have the name of another one, which the annotation file names, and are passed "
+        "over (files: a.png)"
+    ]
+    assert found == [("voc-second-picture", str(voc.pictures / "a.png"))]

@@ -1,6 +1,7 @@
 """Folders in YOLO's layout: where pictures and labels are, what lines say, and what is wrong with them."""
 
 import os
+import re
 import unicodedata
 
 import cv2
@@ -10,6 +11,7 @@ from PIL import Image
 
 from detector.data.catalog import load_dataset
 from detector.data.formats.yolo import read
+from detector.data.layouts import find_data_sets
 from detector.data.loader import build_test_datasets, build_train_dataset
 from detector.data.problems import KINDS, Problems
 from detector.errors import MissingFileError, UserError
@@ -282,8 +284,56 @@ def test_splits_of_other_names_and_those_that_are_not_there(root):
 def test_all_leaves_out_what_was_not_fetched(root):
     put(root, data_yaml="names: [cat, dog]\ntrain: images/train\ntest: ../test/images\n")
     index, kinds, problems = told(root, "all")
-    assert (len(index), kinds) == (2, ["yolo-missing-split"])
+    assert (len(index), kinds) == (2, ["yolo-missing-split", "yolo-in-no-split"])
     assert "../test/images is expected at" in problems.lines[0]
+
+
+def test_pictures_in_no_split_are_told_where_all_are_wanted(root):
+    draw(root / "images" / "loose.png")
+    draw(root / "images" / "extra" / "z.png")
+    put(root, labels__extra__z_txt="0 0.5 0.5 1 1\n")
+    rest = [str(root / "images" / name) for name in ("extra/z.png", "loose.png")]
+    index, kinds, problems = told(root, "all")
+    assert (len(index), kinds) == (3, ["yolo-in-no-split"] * 2)
+    line = f"{root / 'data.yaml'}: 2 pictures lie in no split and are passed over (e.g.: {', '.join(rest)})"
+    assert problems.lines == [line]
+    assert [one.record for one in problems.findings] == rest
+    assert [one.record for one in find_data_sets(root).findings] == rest
+    assert told(root)[1] == []
+    put(root, data_yaml="names: [cat, dog]\ntrain: images/train\nval: [images/val, images]\n")
+    assert told(root, "all")[1] == ["yolo-no-label-file"]
+
+
+@pytest.mark.parametrize("end", ["png.txt", "TXT"])
+def test_other_names_of_label_files(root, end):
+    for name in "ab":
+        os.rename(root / f"labels/train/{name}.txt", root / f"labels/train/{name}.{end}")
+    index, kinds, _ = told(root)
+    assert (index.labels.tolist(), kinds) == ([0, 1], [])
+    assert index.annotation_ids.tolist()[0] == f"labels/train/a.{end}:1"
+
+
+@pytest.mark.parametrize("place", ["labelTxt/train", "annotations/train", "labels", "train/yolo/txt"])
+def test_label_files_that_lie_elsewhere_are_found_and_named(root, cfg, place):
+    (root / place).mkdir(parents=True, exist_ok=True)
+    for name in "ab":
+        os.rename(root / f"labels/train/{name}.txt", root / place / f"{name}.txt")
+    there = f"looked for at {root / 'labels/train/a.txt'} while {root / place / 'a.txt'} has its name"
+    _, kinds, problems = told(root)
+    assert kinds == ["yolo-no-label-file"] * 2
+    assert there in problems.lines[0]
+    cfg.DATASETS.TRAIN = (f"yolo:{root}:train",)
+    with pytest.raises(UserError, match=re.escape(there)) as caught:
+        build_train_dataset(cfg)
+    assert "test file" not in str(caught.value)
+    (root / "labels" / "train" / "b.txt").write_text("0 0.5 0.5 1 1\n")
+    assert "has its name" not in told(root)[2].lines[0]
+
+
+def test_a_split_in_other_letters_is_named(root):
+    os.rename(root / "images", root / "Images")
+    with pytest.raises(MissingFileError, match=r"Images/train is there: write it with its own capital letters"):
+        read(root)
 
 
 def test_roboflow_s_folders(root):
