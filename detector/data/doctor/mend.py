@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detector.data.areas import UNLIKE
 from detector.data.catalog import Source
 from detector.data.doctor import balance, boxes, classes, folder, pictures, seen, sets
 from detector.data.doctor.part import Part
@@ -23,7 +24,7 @@ MENDED = {
 """The kinds that a cleaned copy is free of, as it is of what readers leave out or take as something else."""
 
 STAYS = {
-    CORNERS, CROWDS, SCALE, SOME_FRACTIONS, boxes.OVERLAID, boxes.OTHER_CLASS, boxes.WHOLE, boxes.ONE_PIXEL,
+    CORNERS, CROWDS, SCALE, SOME_FRACTIONS, UNLIKE, boxes.OVERLAID, boxes.OTHER_CLASS, boxes.WHOLE, boxes.ONE_PIXEL,
     boxes.CROWD, pictures.TWICE, pictures.LEAK, pictures.SAME_SET,
     pictures.ALIKE, pictures.LEAK_ALIKE, seen.UNENDED, seen.TURNED_BY_TAG,
     classes.UNUSED, classes.CROWDS_ONLY, classes.FROM_ONE, classes.SINGLE, classes.ALIKE, classes.ONE_SIDED,
