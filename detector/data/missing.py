@@ -1,7 +1,9 @@
 """Where the pictures of a data set are, when not one of them is where its records say."""
 
 import os
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +13,9 @@ from detector.text import printable
 TRIED = 20  # pictures of a set that are looked for elsewhere
 FOLDERS = 50  # folders beside, and as many below, that are looked into, at most
 DEPTH = 6  # leading folders of a file name that are dropped, at most
+
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+_EXPORTED = re.compile(r"_(jpe?g|png|bmp|webp|tiff?)\.rf\.\w+\.\w+$", re.IGNORECASE)
 
 
 class Place(NamedTuple):
@@ -37,6 +42,8 @@ def lost_text(dataset: CocoDetection) -> str:
     text = f"{dataset.name}: none of its {number} pictures is in {_shown(folder)} (the first would be {missed})"
     # What finds most counts, of equal finds the first: it asks for the smallest change.
     place, found = max(((p, sum(map(p.holds, names))) for p in _places(Path(folder), names)), key=lambda pair: pair[1])
+    if not found and (other := _other_names(Path(folder), names)):
+        return f"{text}: {other}"
     if not found:
         return f"{text}, nor in a folder above, beside or below it: name the folder that they are in"
     share = "" if found == len(names) else f"; so it is with {found} of {len(names)} that were tried"
@@ -50,6 +57,22 @@ def lost_text(dataset: CocoDetection) -> str:
         where = "there" if place.folder == Path(folder) else f"in {_shown(place.folder)}"
         remedy = f"they are {where} without the leading {dropped} of their file names: take it away"
     return f"{text}: {remedy}{share}"
+
+
+def _other_names(folder: Path, names: list[str]) -> str:
+    """Where pictures of a folder have names that a tool made of those in the records, or the other way round."""
+    with suppress(OSError):
+        files = os.listdir(folder)
+        there, exported = set(files), {_EXPORTED.sub(r".\1", file): file for file in files if _EXPORTED.search(file)}
+        for name in names:
+            if (plain := _UPLOADED.sub("", name)) in there and plain != name:
+                what = "without the sign of eight letters that Label Studio puts before names"
+                return f"they are there {what}, {_shown(plain)} for {_shown(name)}: take it away from each file_name"
+            if name in exported:
+                what = "under the names that Roboflow gives to what it exports"
+                remedy = "take the annotations of that export, as its pictures may be scaled or turned"
+                return f"they are there {what}, {_shown(exported[name])} for {_shown(name)}: {remedy}"
+    return ""
 
 
 def _places(folder: Path, names: list[str]) -> Iterator[Place]:

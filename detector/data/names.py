@@ -14,6 +14,7 @@ import numpy as np
 
 from detector.data.packed import PackedIndex
 from detector.data.problems import Finding, Problems, declare
+from detector.data.suffixes import SUFFIXES
 from detector.errors import cut
 
 ELSEWHERE = declare(
@@ -28,6 +29,8 @@ CLASH = declare(
     "records name by the path of another machine or folder what another record names too",
     "Join the records if they are of one picture; else bring the other picture, and name both relative to the folder.",
 )
+
+_FORBIDDEN = re.compile(r'[<>:"|?*]')  # by Windows in names; programs that unpack archives write "_" for them
 
 
 def with_real_names(index: PackedIndex, folder: Path, problems: Problems) -> PackedIndex:
@@ -78,7 +81,8 @@ def real_names(folder: Path, names: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     A name that is there stands. For another one the first of `readings` counts that is there, be it with small letters
     for large ones, or accents in another form. Where a reading leaves out folders other than the folder of pictures
     itself, it counts only if no name that differs comes to the same file: such names stand as they are, and so does
-    what is not found at all.
+    what is not found at all. Where not one is found, but most of them but for the suffix, for signs that Windows
+    allows in no name ("_" stands for them), or for blanks at the end, these pictures are taken, on the same condition.
     """
     return _real_names(folder, names)[:2]
 
@@ -90,13 +94,20 @@ def _real_names(folder: Path, names: np.ndarray) -> tuple[np.ndarray, np.ndarray
     meant: dict[str, str] = {}
     guessed: set[str] = set()
     own = _alike(folder.resolve().name)
-    for name in {name for name in said if not files.has(name)}:
-        readings = ((files.find(rest), above) for rest, above in _readings(name))
-        found, above = next(((file, above) for file, above in readings if file), ("", ""))
+    missing = {name for name in said if not files.has(name)}
+    for name in missing:
+        tried = ((files.find(rest), above) for rest, above in _readings(name))
+        found, above = next(((file, above) for file, above in tried if file), ("", ""))
         if found and (not files.outside(name) or files.same(name, found)):
             meant[name] = found
             if above and _alike(above) != own:
                 guessed.add(name)
+    if not meant and missing == {*said}:
+        near = {name: next(filter(None, map(files.near, readings(name))), "") for name in missing}
+        meant = {name: file for name, file in near.items() if file and not files.outside(name)}
+        if 2 * len(meant) <= len(missing):  # a few are like other files by chance
+            meant = {}
+        guessed = {*meant}
     if not meant:
         return names, np.empty(0, np.int64), {}
     owners = Counter(meant.get(name, name) for name in {*said})
@@ -148,6 +159,7 @@ class _Files:
         self.listed: dict[str, frozenset[str]] = {}
         self.lowered: dict[str, dict[str, list[str]]] = {}
         self.heads: dict[str, str] = {}
+        self.stems: dict[str, dict[str, list[str]]] = {}
 
     def has(self, name: str) -> bool:
         """Whether there is such a file inside the folder."""
@@ -170,6 +182,22 @@ class _Files:
                 return ""
         alike = self._alike(head, tail)
         return f"{head}/{alike[0]}".lstrip("/") if len(alike) == 1 else ""
+
+    def near(self, name: str) -> str:
+        """The one picture whose name differs in its suffix, in signs that Windows forbids or in blanks at its end."""
+        head, _, tail = name.rpartition("/")
+        if head not in self.stems:
+            stems = self.stems[head] = {}
+            for file in self._list(head):
+                stem, suffix = os.path.splitext(file)
+                if suffix.lower() in SUFFIXES:
+                    stems.setdefault(_stem(stem), []).append(file)
+        tail = tail.rstrip()
+        stem, suffix = os.path.splitext(tail)
+        found = self.stems[head].get(_stem(stem if suffix.lower() in SUFFIXES else tail), [])
+        same = [file for file in found if os.path.splitext(file)[1].lower() == suffix.lower()]
+        found = same or found
+        return f"{head}/{found[0]}".lstrip("/") if len(found) == 1 else ""
 
     def outside(self, name: str) -> bool:
         """Whether there is such a file that is not inside the folder."""
@@ -194,6 +222,10 @@ class _Files:
             for name in self._list(head):
                 lowered.setdefault(_alike(name), []).append(name)
         return self.lowered[head].get(_alike(tail), [])
+
+
+def _stem(stem: str) -> str:
+    return _alike(_FORBIDDEN.sub("_", stem.rstrip()))
 
 
 def _alike(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from detector.data.areas import unlike_boxes
 from detector.data.packed import PackedIndex, shown
 from detector.data.problems import KINDS, SHOWN, Finding, declare
 from detector.data.shares import crowd_classes, many_crowds, many_difficult, many_without
@@ -102,7 +103,7 @@ def check_units(index: PackedIndex) -> None:
     """Says where boxes seem to be of another kind than their format's. Raises ValueError for boxes as fractions."""
     for finding in fractions(index):
         raise UserError(finding.text)
-    for finding in (*some_fractions(index), *corners(index), *not_to_scale(index)):
+    for finding in (*some_fractions(index), *corners(index), *not_to_scale(index), *unlike_boxes(index)):
         _log.warning("%s", printable(finding.text))
 
 

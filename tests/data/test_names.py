@@ -148,3 +148,46 @@ def test_file_names_in_voc_are_read_alike(tmp_path, name):
     text = f"<annotation><filename>{name}</filename><size><width>9</width><height>9</height></size></annotation>"
     (tmp_path / "Annotations" / "other.xml").write_text(text)
     assert voc.read(tmp_path).file_names.tolist() == ["1.png"]
+
+
+@pytest.mark.parametrize(
+    ("said", "there"),
+    [
+        ("a", "a.jpg"),
+        ("a.b", "a.b.JPG"),
+        ("sub/a.png", "sub/a.jpg"),
+        ("a.jpeg", "A.jpg"),
+        ("a.jpg ", "a.jpg"),
+        ("a:b|c.jpg", "a_b_c.jpg"),
+        ("/home/x/a.png", "a.jpg"),
+    ],
+)
+def test_a_picture_under_a_near_name_is_found(tmp_path, said, there):
+    folder = tmp_path / "images"
+    (folder / there).parent.mkdir(parents=True)
+    for name in (there, "a.txt", "ab.jpg", "c.jpg"):
+        (folder / name).write_bytes(b"x")
+    names, changed = real_names(folder, np.array([said, "lost.png", "ab.png"]))
+    assert names.tolist() == [there, "lost.png", "ab.jpg"]
+    assert changed.tolist() == [0, 2]
+    for other in ("lost.png", "c.jpg"):  # most are not like others, or one is there: then nothing is guessed
+        assert real_names(folder, np.array([said, other]))[0].tolist() == [said, other]
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a.jpg", "a.bmp"], ["a.png"]),  # which of them?
+        (["a.jpg"], ["a.png", "a.jpg"]),  # the other record has it
+        (["a.jpg"], ["a.png", "a.bmp"]),
+        (["a.txt"], ["a.png"]),
+        (["b.jpg"], ["a.png"]),
+        (["a.jpg"], ["a.b"]),
+    ],
+)
+def test_no_near_name_is_guessed_where_it_is_not_the_only_one(tmp_path, files, names):
+    for name in files:
+        (tmp_path / name).write_bytes(b"x")
+    found, changed = real_names(tmp_path, np.array(names))
+    assert found.tolist() == names
+    assert not len(changed)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from detector.data import areas
 from detector.data.doctor.part import Part
 from detector.data.plausible import corners, fractions, like_fractions, not_to_scale, some_fractions
 from detector.data.problems import Finding, declare
@@ -122,7 +123,7 @@ def other_units(parts: Sequence[Part]) -> list[Finding]:
     return [
         finding
         for part in parts
-        for check in (fractions, some_fractions, corners, not_to_scale)
+        for check in (fractions, some_fractions, corners, not_to_scale, areas.unlike_boxes)
         for finding in check(part.index)
     ]
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detector.data import shares
+from detector.data.areas import UNLIKE
 from detector.data.catalog import Source
 from detector.data.doctor import balance, boxes, classes, folder, pictures, seen, sets
 from detector.data.doctor.part import Part
@@ -24,7 +25,7 @@ MENDED = {
 """The kinds that a cleaned copy is free of, as it is of what readers leave out or take as something else."""
 
 STAYS = {
-    CORNERS, SCALE, SOME_FRACTIONS, shares.CROWDS, shares.DIFFICULT, shares.WITHOUT,
+    CORNERS, SCALE, SOME_FRACTIONS, UNLIKE, shares.CROWDS, shares.DIFFICULT, shares.WITHOUT,
     boxes.OVERLAID, boxes.OTHER_CLASS, boxes.WHOLE, boxes.ONE_PIXEL,
     boxes.CROWD, pictures.TWICE, pictures.LEAK, pictures.SAME_SET,
     pictures.ALIKE, pictures.LEAK_ALIKE, seen.UNENDED, seen.TURNED_BY_TAG,

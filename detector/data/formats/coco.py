@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from detector.data.areas import fill_areas
 from detector.data.formats.ids import (
     TEXT,
     check_unique,
     joined,
     matched,
+    numbered,
     only_clear,
     renumbered,
     unclear_ids,
@@ -204,7 +206,7 @@ def _pack(
     def match(field: str, key: str, known: np.ndarray, names: Sequence[str] | np.ndarray) -> np.ndarray:
         return matched(path, field, rows.take(field), known, rows.place, problems, mending.lost[key], names)
 
-    ids = unified(path, "annotations", rows.take("id"), rows.place, problems)
+    ids = numbered(path, unified(path, "annotations", rows.take("id"), rows.place, problems), problems)
     ids = renumbered(ids, check_unique(path, "annotations", ids, rows.place, problems))
     image_of = match("image_id", "images", image_ids, file_names)
     labels = match("category_id", "categories", keys, classes)
@@ -238,8 +240,7 @@ def _pack(
     if not keep.all():
         kept = np.flatnonzero(keep)
         _select(arrays, kept)
-    unknown = np.flatnonzero(np.isnan(arrays["areas"]))
-    arrays["areas"][unknown] = arrays["boxes_xywh"][unknown, 2:].prod(1)
+    fill_areas(path, arrays["areas"], arrays["boxes_xywh"], arrays["annotation_ids"], where, problems)
     limits = np.stack([widths, heights], 1)[arrays["image_of"]]
     arrays["boxes"], arrays["usable"] = clip_to_images(
         path, arrays["boxes_xywh"], limits, arrays["annotation_ids"], where, problems

@@ -30,6 +30,12 @@ BY_NAME = declare(
     "annotations name an image or category by its name, where its id belongs",
     "Write the ids of these records.",
 )
+NUMBERED = declare(
+    "id-numbered",
+    "note",
+    "annotations have no id, or all the same",
+    "They are numbered; give each its own id for other readers of the file.",
+)
 UNCLEAR = declare(
     "id-unclear",
     "error",
@@ -43,6 +49,9 @@ TEXT = declare(
     "ids are texts where numbers are meant",
     "They are taken as the same; other readers of the file may not do that.",
 )
+
+NO_ID = -(2**63)
+"""Stands for the id of an annotation that has none."""
 
 _TABLE = 1 << 22  # between the smallest and the largest number: where it is not more, all stand in a table
 _WHOLE = re.compile(r"-?[0-9]{1,18}(\.0+)?\Z")
@@ -123,6 +132,21 @@ def renumbered(ids: np.ndarray, keep: np.ndarray) -> np.ndarray:
         values[row] = new
         taken.add(new)
     return np.array(values)
+
+
+def numbered(path: Path, ids: np.ndarray, problems: Problems) -> np.ndarray:
+    """[n] the ids of annotations, with numbers for those that have none, and for all where these have the same one."""
+    same = len(ids) > 2 and bool((ids == ids[0]).all())
+    lacking = np.ones(len(ids), bool) if same else ids == NO_ID if ids.dtype.kind == "i" else np.zeros(0, bool)
+    number = int(lacking.sum())
+    if number:
+        what = f"have the same id, {cut(ids[0].item())}" if same and ids[0] != NO_ID else "have no id"
+        problems.note(NUMBERED, f"{path}: {number} of {len(ids)} annotations {what}; they are numbered")
+        start = 0 if lacking.all() else max(int(ids.max()), 0)
+        numbers = start + 1 + np.arange(number)
+        ids = numbers if lacking.all() else ids.copy()
+        ids[lacking] = numbers
+    return ids
 
 
 def unclear_ids(ids: np.ndarray, keep: np.ndarray, names: np.ndarray) -> set[Any]:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from detector.data.formats.ids import whole_number
+from detector.data.formats.ids import NO_ID, whole_number
 from detector.data.formats.pieces import Piece
 from detector.data.formats.records import LAYOUT, LONGEST_ID, LONGEST_NAME, Category, Image, TextAnnotation
 from detector.data.packed import LARGEST
@@ -29,6 +29,12 @@ TEXT = declare(
     "They are taken as numbers; other readers of the file may not do that.",
 )
 NAME = declare("class-name-number", "note", "classes have a number as their name", "The number is taken as a text.")
+CROWD = declare(
+    "crowd-number",
+    "note",
+    "fields iscrowd hold numbers other than 0 and 1",
+    "They count as 1, so that these are crowd regions; write 0 where they are single objects.",
+)
 
 _ALIASES = {
     "image_id": ("item_id", "imageid", "image", "picture_id", "img_id"),
@@ -102,9 +108,11 @@ class Mending:
     def tell(self) -> None:
         """One line for each field that was taken though it is not of COCO's type."""
         words = {FLOAT: "whole numbers as floats", TEXT: "numbers as texts", NAME: "numbers"}
+        words[CROWD] = "numbers other than 0 and 1"
         for (kind, key, field), taken in self.taken.items():
             where = f"{key}[{taken.place}].{field} is {cut(taken.value)}"
-            line = f"{self.path}: {taken.count} of `{key}` hold {words[kind]} in {field} (the first: {where}); taken"
+            fate = "taken as 1, so that these are crowd regions" if kind == CROWD else "taken"
+            line = f"{self.path}: {taken.count} of `{key}` hold {words[kind]} in {field} (the first: {where}); {fate}"
             self.problems.note(kind, line)
 
     # ------------------------------------------------------------------------ records
@@ -121,10 +129,12 @@ class Mending:
         box = self._there("bbox", row.bbox)
         if not isinstance(box, list):
             _wrong("bbox", "`array`", box)
+        if any(isinstance(one, list | dict) for one in box):
+            _wrong("bbox", "`array` of numbers", box)
         if len(box) != 4:
             raise _FaultError("bbox", "Expected `array` of length 4", f"it has {len(box)}: {cut(box)}")
         return TextAnnotation(
-            id=self._id("id", row.id),
+            id=NO_ID if row.id is msgspec.UNSET or row.id is None else self._id("id", row.id),
             image_id=self._id("image_id", row.image_id),
             category_id=self._id("category_id", row.category_id),
             bbox=tuple(self._number("bbox", value, f"[{i}]") for i, value in enumerate(box)),  # type: ignore[arg-type]
@@ -206,10 +216,18 @@ class Mending:
     def _flag(self, field: str, value: object) -> int:
         if isinstance(value, bool):
             return int(value)
-        if isinstance(value, str) and (number := whole_number(value)) is not None:
-            self._take(TEXT, field, value)
-            return int(bool(number))
-        return int(bool(self._whole(field, value)))
+        if isinstance(value, str):
+            word = value.strip().lower()
+            number = {"false": 0, "true": 1}.get(word, whole_number(word))
+            if number is not None:
+                self._take(TEXT, field, value)
+        else:
+            number = self._whole(field, value)
+        if number is None:
+            _wrong(field, "`int`", value)
+        if number not in (0, 1):
+            self._take(CROWD, field, value)
+        return int(bool(number))
 
     def _take(self, kind: str, field: str, value: object) -> None:
         where = kind, self.key, field
@@ -232,6 +250,8 @@ class Mending:
             keys = ", ".join(cut(key)[1:-1] for key in list(record)[:20]) or "nothing"
             text += f"; the record has {keys}"
             remedy = _remedy(self.key, field, record)
+        if field.startswith("bbox") and not remedy.startswith("rename"):
+            remedy = _box_remedy(record) or remedy
         text += f"; {remedy}; {LAYOUT}" if remedy else f"; {LAYOUT}"
         self.lost[self.key] |= {one for one in [_simple(record.get("id"))] if one is not None}
         if self.key == "annotations":
@@ -272,6 +292,23 @@ def _remedy(key: str, field: str, record: Mapping[str, msgspec.Raw]) -> str:
         "file_name": "write the name of its file, relative to the folder of pictures, or leave the record out",
         "name": "write the name of the class",
     }.get(field, f"give each of `{key}` an id of its own")
+
+
+def _box_remedy(record: Mapping[str, msgspec.Raw]) -> str:
+    """What to write where a box is in another form, or where a segmentation says where the object is; else ""."""
+    box, shape = (bytes(record.get(name) or b"null").strip() for name in ("bbox", "segmentation"))
+    if box[:1] == b"{":
+        return "write its numbers as a list, [x, y, width, height]"
+    if box[:1] == b'"' and len(box) > 2:
+        return "write a list of numbers without quotes around it"
+    if box[:1] == b"[" and box[1:].strip()[:1] in (b"[", b"{"):
+        return "write its four numbers in one list"
+    if box[1:-1].strip() and box != b"null":
+        return ""
+    if shape[:1] == b"[" and shape[1:-1].strip():
+        return "write bbox [x, y, width, height] of the object, the box around the polygons of its segmentation"
+    mask = "write bbox [x, y, width, height] of the object, the box around the mask of its segmentation"
+    return mask if shape[:1] == b"{" else ""
 
 
 def near_key(field: str, keys: list[str]) -> str:

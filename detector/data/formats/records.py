@@ -18,6 +18,7 @@ LONGEST_NAME, LONGEST_ID = 1024, 256
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # what a numpy array of ids holds
 _Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
 _Id = _Int64 | Annotated[str, Meta(max_length=LONGEST_ID)]
+_Flag = Annotated[int, Meta(ge=0, le=1)]
 _Side = Annotated[int, Meta(ge=1, le=LARGEST)]
 
 
@@ -38,7 +39,7 @@ class Annotation(msgspec.Struct, gc=False):
     category_id: _Int64
     bbox: tuple[float, float, float, float]
     area: float | None = math.nan
-    iscrowd: int | bool = 0
+    iscrowd: _Flag | bool = 0
 
 
 class TextAnnotation(Annotation, gc=False):

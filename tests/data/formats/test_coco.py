@@ -9,6 +9,7 @@ from detector.data.catalog import load_dataset
 from detector.data.formats import coco as reader
 from detector.data.formats import pieces
 from detector.data.index import load_index
+from detector.data.plausible import check_units
 from detector.data.problems import KINDS, Problems
 from detector.errors import UserError
 
@@ -155,7 +156,7 @@ def put(key, place, **more):
         (drop("annotations", 0, "bbox", box=BOX), "rename `box` to `bbox`"),
         (drop("annotations", 0, "category_id", categoryID=7), "rename `categoryID` to `category_id`"),
         (drop("images", 1, "file_name", filename="2.png"), "rename `filename` to `file_name`"),
-        (drop("annotations", 1, "id"), "give each of `annotations` an id of its own"),
+        (drop("categories", 1, "id"), "give each of `categories` an id of its own"),
         (drop("images", 1, "file_name"), "write the name of its file"),
         (drop("categories", 1, "name", label="dog"), "rename `label` to `name`"),
         (put("annotations", 0, image_id=1.5), r"Expected `int`, got `float` - at `\$\.annotations\[0\]\.image_id`"),
@@ -398,3 +399,94 @@ def test_names_in_place_of_ids_are_told_as_such(coco, write, field, key, value, 
     problems = Problems(everything=True)
     load_index(write(content), coco.images, problems)
     assert "id-is-name" in {one.kind for one in problems.findings}
+
+
+def test_an_area_of_nothing_is_that_of_the_box(coco, write):
+    content = tree()
+    for place, area in enumerate((0, -3, 0.5)):
+        content["annotations"][place]["area"] = area
+    content["annotations"][3].update(area=0, bbox=[1, 2, 0, 5])
+    problems = Problems(everything=True)
+    index = load_index(write(content), coco.images, problems)
+    areas = dict(zip(index.annotation_ids.tolist(), index.areas.tolist(), strict=True))
+    assert areas == {1: 1200, 2: 1200, 3: 0.5, 4: 0, 5: 99.5, 6: 99.5}
+    assert [one.kind for one in problems.findings] == ["area-not-positive"] * 2 + ["flat-box"]
+    assert (
+        "2 annotations have an area of zero or less; that of the box is taken (annotation ids: 1, 2)"
+        in (problems.lines[0])
+    )
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [(0.009, True), (0.02, False), (1.4, False), (1.6, True)],
+)
+def test_areas_of_another_scale_are_told(write, caplog, factor, said):
+    content = tree()
+    for place, one in enumerate(content["annotations"]):
+        one["area"] = 1200 * (factor if place else 1)
+    check_units(load_index(write(content)))
+    assert ("5 of 6 objects have an `area` that is less than a hundredth of their box" in caplog.text) == said
+
+
+@pytest.mark.parametrize("ids", [[0] * 6, [1] * 6, ["a"] * 6, [None] * 6, [None, 3, None, 5, 1, 2]])
+@pytest.mark.parametrize("lacks", [True, False])
+def test_annotations_without_an_id_of_their_own_are_numbered(write, caplog, ids, lacks):
+    content = tree()
+    for one, id_ in zip(content["annotations"], ids, strict=True):
+        one["id"] = id_
+        if lacks and id_ is None:
+            del one["id"]
+    index = load_index(write(content))
+    new = [6, 3, 7, 5, 1, 2] if 3 in ids else [1, 2, 3, 4, 5, 6]
+    assert sorted(index.annotation_ids.tolist()) == sorted(new)
+    assert index.annotation_ids.tolist() == [new[i] for i in (2, 5, 0, 3, 1, 4)]
+    what = "have the same id" if None not in ids else "have no id"
+    assert f"{ids.count(ids[0])} of 6 annotations {what}" in caplog.text
+
+
+def test_two_annotations_of_one_id_stay_an_error(write):
+    content = tree()
+    del content["annotations"][2:]
+    content["annotations"][1]["id"] = 1
+    with pytest.raises(UserError, match="both have id 1"):
+        load_index(write(content))
+
+
+@pytest.mark.parametrize(
+    ("value", "crowds", "line"),
+    [
+        (-1, 6, "6 of `annotations` hold numbers other than 0 and 1 in iscrowd"),
+        (2, 6, "taken as 1, so that these are crowd regions"),
+        ("false", 0, "hold numbers as texts"),
+        ("True", 6, "hold numbers as texts"),
+    ],
+)
+def test_a_flag_of_another_form_is_told(write, caplog, value, crowds, line):
+    content = tree()
+    for one in content["annotations"]:
+        one["iscrowd"] = value
+    index = load_index(write(content))
+    assert index.crowd.sum() == crowds
+    assert line in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        ({"bbox": [], "segmentation": [[1, 2, 3, 4, 5, 6]]}, "the box around the polygons of its segmentation"),
+        (
+            {"bbox": None, "segmentation": {"counts": [1], "size": [1, 1]}},
+            "the box around the mask of its segmentation",
+        ),
+        ({"bbox": {"x": 1, "y": 2}}, r"write its numbers as a list, \[x, y, width, height\]"),
+        ({"bbox": "[1, 2, 3, 4]"}, "write a list of numbers without quotes around it"),
+        ({"bbox": [[1, 2], [3, 4]]}, "write its four numbers in one list"),
+        ({"bbox": [[1, 2, 3, 4]]}, "write its four numbers in one list"),
+    ],
+)
+def test_a_box_of_another_form_has_the_remedy_that_fits(write, change, remedy):
+    content = tree()
+    content["annotations"][1] |= change
+    with pytest.raises(UserError, match=f"; (write bbox .* of the object, )?{remedy}; images need id"):
+        load_index(write(content))
