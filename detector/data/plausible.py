@@ -10,7 +10,7 @@ import numpy as np
 
 from detector.data.packed import PackedIndex, shown
 from detector.data.problems import KINDS, SHOWN, Finding, declare
-from detector.data.shares import crowd_classes, many_crowds, many_difficult, many_without
+from detector.data.shares import crowd_classes, many_crowds, many_difficult, many_without, odd_areas
 from detector.errors import UserError
 from detector.text import printable
 
@@ -86,7 +86,8 @@ def check_plausible(
         index = source.index
         check_units(index)
         many = many_crowds(index) if crowds else []
-        found = [*many, *([] if any(difficult[number : number + 1]) else many_difficult(index)), *many_without(index)]
+        found = [*many, *([] if any(difficult[number : number + 1]) else many_difficult(index))]
+        found += [*many_without(index), *odd_areas(index)]
         for finding in found:
             _log.warning("%s", printable(finding.text))
         if crowds and not many and (names := crowd_classes(index)):
@@ -207,7 +208,7 @@ def corners(index: PackedIndex) -> list[Finding]:
         return []
     limits = np.stack([index.widths, index.heights], 1).repeat(np.diff(index.offsets), 0) + 1
     beyond = (low + sides > limits).any(1) | (low < -1).any(1)
-    fit = ((sides > point) & (sides <= limits)).all(1)
+    fit = np.asarray(((sides > point) & (sides <= limits)).all(1))
     if beyond.mean() < _BEYOND or fit.mean() < _NEARLY_ALL or fit[beyond].mean() < _MOST:
         return []
     row = int(np.argmax(beyond & fit))

@@ -26,6 +26,15 @@ WITHOUT = declare(
     "Finish the labels, or find out where they are: objects without a box are taught as background.",
 )
 
+AREAS = declare(
+    "areas-odd",
+    "warning",
+    "sets have many areas that are far from those of the boxes",
+    "Write the area of the box or of the mask, pixels: it decides which objects count as small, medium and large.",
+)
+
+_ODD_AREAS = 0.1  # share of the objects
+_LEAST, _LARGEST = 0.01, 2.0  # times the area of the box; a mask's is between
 _MANY_CROWDS = 0.1  # share of the objects; COCO's is 0.012
 _SOME_CROWDS = 5  # of a class that has no other objects
 _MANY_DIFFICULT = 0.4  # share of the objects; that of VOC 2007 is 0.2
@@ -77,6 +86,22 @@ def many_without(index: PackedIndex) -> list[Finding]:
         "labelling finished, and do the annotations name the right pictures? What is not labelled counts as background"
     )
     return [Finding(WITHOUT, text)]
+
+
+def odd_areas(index: PackedIndex) -> list[Finding]:
+    """Whether many areas can be neither those of the boxes nor of masks in them. Crowd regions are passed over."""
+    spans = index.boxes_xywh[:, 2:].prod(1)
+    odd = ((index.areas < _LEAST * spans) | (index.areas > _LARGEST * spans)) & index.usable & ~index.crowd
+    number = int(odd.sum())
+    if number <= max(1.0, _ODD_AREAS * len(odd)):
+        return []
+    row = int(np.argmax(odd))
+    text = (
+        f"{index.path}: {number} of {len(odd)} objects have an area that is far from that of their box, e.g. "
+        f"annotation {index.annotation_ids[row].item()!r} {index.areas[row]:.4g} and {spans[row]:.4g} square pixels: "
+        "by the area objects count as small, medium or large in tests"
+    )
+    return [Finding(AREAS, text)]
 
 
 def only_in_test(train: Sequence[PackedIndex], test: Sequence[PackedIndex]) -> str:

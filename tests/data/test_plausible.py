@@ -19,7 +19,7 @@ from detector.data.plausible import (
     shared,
     some_fractions,
 )
-from detector.data.shares import many_crowds, many_difficult, many_without, only_in_test
+from detector.data.shares import many_crowds, many_difficult, many_without, odd_areas, only_in_test
 from detector.errors import UserError
 
 
@@ -197,6 +197,18 @@ def test_many_difficult(index, tmp_path, caplog):
     assert not caplog.records
     check_plausible("TRAIN", [source(some, tmp_path)], difficult=[False])
     assert finding.text in caplog.text
+
+
+@pytest.mark.parametrize(("factor", "found"), [(0.005, True), (0.02, False), (1, False), (1.9, False), (2.1, True)])
+def test_areas_far_from_those_of_the_boxes(index, tmp_path, caplog, factor, found):
+    some = index(boxes(20))
+    chosen = np.arange(20) < 3
+    areas = np.where(chosen, factor, 1) * some.boxes_xywh[:, 2:].prod(1)
+    check_plausible("TRAIN", [source(replace(some, areas=areas), tmp_path)])
+    assert ("3 of 20 objects have an area that is far from that of their box" in caplog.text) is found
+    assert odd_areas(replace(some, areas=areas, crowd=chosen)) == []
+    areas[2] = some.boxes_xywh[2, 2:].prod()
+    assert odd_areas(replace(some, areas=areas)) == []  # a tenth
 
 
 def test_most_pictures_without_objects(index, tmp_path, caplog):

@@ -9,7 +9,7 @@ import numpy as np
 from detector.data.doctor.classes import counts, names
 from detector.data.doctor.part import Part, apart
 from detector.data.problems import Finding, declare
-from detector.data.shares import many_crowds, many_difficult, many_without
+from detector.data.shares import many_crowds, many_difficult, many_without, odd_areas
 
 SKEWED = declare(
     "class-skew",
@@ -106,7 +106,7 @@ def pictures_with(part: Part) -> dict[str, int]:
 
 
 def odd_shares(parts: Sequence[Part]) -> list[Finding]:
-    """Data sets of which a large part is crowds, difficult, or pictures without objects."""
+    """Data sets of which a large part is crowds, difficult, pictures without objects, or of odd areas."""
     return [
         finding
         for part in parts
@@ -114,6 +114,7 @@ def odd_shares(parts: Sequence[Part]) -> list[Finding]:
             *many_crowds(part.index),
             *([] if part.role == "train" and part.source.difficult else many_difficult(part.index)),
             *many_without(part.index),
+            *odd_areas(part.index),
         )
     ]
 

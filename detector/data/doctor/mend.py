@@ -24,7 +24,7 @@ MENDED = {
 """The kinds that a cleaned copy is free of, as it is of what readers leave out or take as something else."""
 
 STAYS = {
-    CORNERS, SCALE, SOME_FRACTIONS, shares.CROWDS, shares.DIFFICULT, shares.WITHOUT,
+    CORNERS, SCALE, SOME_FRACTIONS, shares.CROWDS, shares.DIFFICULT, shares.WITHOUT, shares.AREAS,
     boxes.OVERLAID, boxes.OTHER_CLASS, boxes.WHOLE, boxes.ONE_PIXEL,
     boxes.CROWD, pictures.TWICE, pictures.LEAK, pictures.SAME_SET,
     pictures.ALIKE, pictures.LEAK_ALIKE, seen.UNENDED, seen.TURNED_BY_TAG,

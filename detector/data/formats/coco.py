@@ -31,6 +31,12 @@ from detector.errors import UserError
 
 __all__ = ["read", "write"]
 
+NO_AREA = declare(
+    "area-missing",
+    "note",
+    "sets have objects with an area of zero or less",
+    "The area of the box is taken; write it, or that of the mask, for other readers.",
+)
 NO_SIZE = declare(
     "size-missing",
     "note",
@@ -231,8 +237,14 @@ def _pack(
     if not keep.all():
         kept = np.flatnonzero(keep)
         _select(arrays, kept)
+    spans = arrays["boxes_xywh"][:, 2:]
+    none = np.flatnonzero((arrays["areas"] <= 0) & (spans > 0).all(1))
+    if len(none):
+        what = "objects have an area of zero or less; that of their box is taken"
+        problems.note(NO_AREA, named(path, len(none), what, arrays["annotation_ids"][none].tolist()))
+        arrays["areas"][none] = np.nan
     unknown = np.flatnonzero(np.isnan(arrays["areas"]))
-    arrays["areas"][unknown] = arrays["boxes_xywh"][unknown, 2:].prod(1)
+    arrays["areas"][unknown] = spans[unknown].prod(1)
     limits = np.stack([widths, heights], 1)[arrays["image_of"]]
     arrays["boxes"], arrays["usable"] = clip_to_images(
         path, arrays["boxes_xywh"], limits, arrays["annotation_ids"], where, problems

@@ -358,3 +358,15 @@ def test_pieces_make_no_difference(write, monkeypatch):
         monkeypatch.setattr(pieces, "SIZE", 300)
         assert fields(load_index(path)) == whole
         monkeypatch.undo()
+
+
+def test_areas_of_nothing_are_those_of_the_boxes(coco):
+    areas = {1: 0, 2: -1, 3: 7.5, 4: None}
+    rows = [{"id": id_, "image_id": 1, "bbox": [1, 2, 10, 20], "area": area} for id_, area in areas.items()]
+    path = coco.annotate([*rows, {"id": 5, "image_id": 1, "bbox": [1, 2, 0, 20], "area": 0}])
+    for everything in (False, True):
+        problems = Problems(everything)
+        assert reader.read(path, problems=problems).areas.tolist() == [200, 200, 7.5, 200, 0]
+        assert any("2 objects have an area of zero or less" in line for line in problems.lines)
+        assert any("(annotation ids: 1, 2)" in line for line in problems.lines)
+    assert [one.kind for one in problems.findings].count("area-missing") == 1
