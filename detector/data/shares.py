@@ -121,10 +121,10 @@ def many_repeated(index: PackedIndex) -> str:
     number = int((mixed[1:] == mixed[:-1]).sum())
     if number <= max(_SOME_REPEATED, _MANY_REPEATED * len(mixed)):
         return ""
+    part = "the first " if len(mixed) < len(index.labels) else ""
     return (
-        f"{index.path}: {number} of {'the first ' if len(mixed) < len(index.labels) else ''}{len(mixed)} objects repeat "
-        "another one of the same picture, class and box exactly: they count several times in training and tests; keep "
-        "one of each"
+        f"{index.path}: {number} of {part}{len(mixed)} objects repeat another one of the same picture, class and box "
+        "exactly: they count several times in training and tests; keep one of each"
     )
 
 
