@@ -11,7 +11,7 @@ import numpy as np
 from detector.data.areas import unlike_boxes
 from detector.data.packed import PackedIndex, shown
 from detector.data.problems import KINDS, SHOWN, Finding, declare
-from detector.data.shares import crowd_classes, many_crowds, many_difficult, many_without
+from detector.data.shares import crowd_classes, many_crowds, many_difficult, many_repeated, many_without
 from detector.errors import UserError
 from detector.text import printable
 
@@ -90,6 +90,8 @@ def check_plausible(
         found = [*many, *([] if any(difficult[number : number + 1]) else many_difficult(index)), *many_without(index)]
         for finding in found:
             _log.warning("%s", printable(finding.text))
+        if said := many_repeated(index):
+            _log.warning("%s", printable(said))
         if crowds and not many and (names := crowd_classes(index)):
             _log.warning(
                 "%s: all objects of %s are crowds (iscrowd 1), which are neither trained on nor looked for; where they "

@@ -26,6 +26,9 @@ WITHOUT = declare(
     "Finish the labels, or find out where they are: objects without a box are taught as background.",
 )
 
+_MANY_REPEATED = 0.05  # share of the objects; COCO's is below 0.001
+_SOME_REPEATED = 5  # of them
+_LOOK = 100_000  # objects in which repeated ones are sought
 _MANY_CROWDS = 0.1  # share of the objects; COCO's is 0.012
 _SOME_CROWDS = 5  # of a class that has no other objects
 _MANY_DIFFICULT = 0.4  # share of the objects; that of VOC 2007 is 0.2
@@ -77,6 +80,27 @@ def many_without(index: PackedIndex) -> list[Finding]:
         "labelling finished, and do the annotations name the right pictures? What is not labelled counts as background"
     )
     return [Finding(WITHOUT, text)]
+
+
+def many_repeated(index: PackedIndex) -> str:
+    """A sentence on objects that stand several times in their picture, if they are many; else an empty one.
+
+    Of a large set the first part is looked at, so that a training does not wait for it.
+    """
+    rows = slice(0, _LOOK)
+    images = np.searchsorted(index.offsets, np.arange(len(index.labels[rows])), side="right")
+    mixed = images.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + index.labels[rows].astype(np.uint64)
+    for column in np.ascontiguousarray(index.boxes_xywh[rows].T + 0.0).view(np.uint64):  # -0.0 is 0.0
+        mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9) + column
+    mixed.sort()
+    number = int((mixed[1:] == mixed[:-1]).sum())
+    if number <= max(_SOME_REPEATED, _MANY_REPEATED * len(mixed)):
+        return ""
+    part = "the first " if len(mixed) < len(index.labels) else ""
+    return (
+        f"{index.path}: {number} of {part}{len(mixed)} objects repeat another one of the same picture, class and box "
+        "exactly: they count several times in training and tests; keep one of each"
+    )
 
 
 def only_in_test(train: Sequence[PackedIndex], test: Sequence[PackedIndex]) -> str:

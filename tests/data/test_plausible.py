@@ -19,7 +19,7 @@ from detector.data.plausible import (
     shared,
     some_fractions,
 )
-from detector.data.shares import many_crowds, many_difficult, many_without, only_in_test
+from detector.data.shares import many_crowds, many_difficult, many_repeated, many_without, only_in_test
 from detector.errors import UserError
 
 
@@ -197,6 +197,18 @@ def test_many_difficult(index, tmp_path, caplog):
     assert not caplog.records
     check_plausible("TRAIN", [source(some, tmp_path)], difficult=[False])
     assert finding.text in caplog.text
+
+
+def test_objects_that_stand_twice(index, tmp_path, caplog):
+    some = [[float(i), 2.0, 10.0, 10.0 + j] for i in range(50) for j in range(2)]
+    good = index([*some, *some[:6]], names=("1.png", "2.png"))
+    assert many_repeated(good) != ""
+    assert many_repeated(replace(good, labels=np.arange(106))) == ""  # of other classes
+    assert many_repeated(index([*some, *some[1:7]], names=("1.png", "2.png"))) == ""  # in the other picture
+    assert many_repeated(index([*some, *some[:5]])) == many_repeated(index([])) == ""
+    assert many_repeated(index([*some, *[[*box[:3], box[3] + 50] for box in some]])) == ""
+    check_plausible("TRAIN", [source(index(some * 2), tmp_path)])
+    assert "100 of 200 objects repeat another one of the same picture, class and box exactly" in caplog.text
 
 
 def test_most_pictures_without_objects(index, tmp_path, caplog):
