@@ -21,6 +21,8 @@ NAMED = 20  # pictures that a message lists by name
 _THREADS = 16  # on a disk of the network they wait side by side; on a local one they cost and save little
 _CHUNK = 256  # pictures a task of the pool
 
+_ALIKE = 3  # pictures from which on one line says what is wrong with all of them
+
 _MISSING = "there is no such picture"
 
 
@@ -40,6 +42,29 @@ class Found(NamedTuple):
         """Whether not one of the pictures is there."""
         missing = sum(look.fault == _MISSING for look in self.looks.values())
         return 0 < missing == len(self.dataset)
+
+    @property
+    def whole(self) -> str:
+        """What is wrong with all of its pictures alike, in one line; "" where that is nothing."""
+        if self.lost:
+            return lost_text(self.dataset)
+        others = {item: look.other for item, look in self.looks.items() if look.other}
+        if len(others) < max(_ALIKE, len(self.dataset)):
+            return ""
+        pairs = [(found, self.dataset.size(item)) for item, found in others.items()]
+        (height, width), (h, w) = pairs[0]
+        factor = width / w if w else 0.0
+        if all(found == size[::-1] for found, size in pairs):
+            what, remedy = "width and height swapped", "swap them in the records"
+        elif all(abs(a - factor * b) <= 1 for found, size in pairs for a, b in zip(found, size, strict=True)):
+            what = f"{1 / factor:.2f} times their real width and height"
+            remedy = "where the pictures were resized, scale the boxes too; then mend the sizes"
+        else:
+            return ""
+        return (
+            f"{self.dataset.index.path}: all {len(pairs)} pictures have {what} in their records ({w} wide and {h} high "
+            f"for {width} and {height} of {self.dataset.file_name(min(others))}); {remedy}"
+        )
 
     def rest(self) -> CocoDetection:
         """The data set without the pictures that cannot be read."""
@@ -87,9 +112,10 @@ def _check(
         )
     if not _merged(every, usable=False):
         return list(parts), dict(tests)
-    lost = list(dict.fromkeys(lost_text(one.dataset) for one in every if one.lost))
-    bad = _merged([one for one in every if not one.lost], usable=False)
-    if broken == "stop" or any(one.lost for one in tested.values()):
+    whole = {id(one): text for one in every if (text := one.whole)}
+    lost = list(dict.fromkeys(whole.values()))
+    bad = _merged([one for one in every if id(one) not in whole], usable=False)
+    if broken == "stop" or any(id(one) in whole for one in tested.values()):
         if not bad or broken == "skip":
             raise UserError("\n".join(lost))
         total = len({_path(one.dataset, item) for one in every for item in range(len(one.dataset))})
@@ -100,7 +126,7 @@ def _check(
     for text in lost:
         _log.warning("%s", text)
     fates = (
-        (_merged([one for one in trained if not one.lost], usable=False), "left out of training"),
+        (_merged([one for one in trained if id(one) not in whole], usable=False), "left out of training"),
         (_merged([*tested.values()], usable=False), "in the tests, where they count as images without detections"),
     )
     what = ", ".join(f"{len(files)} {fate}" for files, fate in fates if files)

@@ -13,6 +13,8 @@ from detector.errors import MissingFileError, UserError
 if TYPE_CHECKING:  # without torch
     from detector.structures import Size
 
+_DAMAGED = "the picture cannot be decoded; it is damaged or of a format that OpenCV cannot read"
+
 
 def read_rgb(path: str | Path, expected: "Size | None" = None, upright: bool = False) -> np.ndarray:
     """The picture as uint8 [H, W, 3] RGB, whatever its channels and bit depth.
@@ -78,11 +80,21 @@ def other_size(found: "Size", expected: "Size") -> str:
     )
 
 
+def no_picture(data: bytes) -> str:
+    """What is said of a file that something else was put in the place of; "" where that is unknown."""
+    if data.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, no picture: git lfs pull brings the file"
+    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "it is a web page (HTML), no picture: fetch the file again"
+    return ""
+
+
 def _decode(path: Path, data: bytes, flags: int) -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise UserError(f"{path}: the picture cannot be decoded: {error}") from None
     if image is None:
-        raise UserError(f"{path}: the picture cannot be decoded; it is damaged or of a format that OpenCV cannot read")
+        raise UserError(f"{path}: {no_picture(data) or _DAMAGED}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)

@@ -23,10 +23,14 @@ UNENDED = "lacks only its end marker"
 
 
 class Look(NamedTuple):
-    """What was found of a picture; fault: what is wrong, or ""; usable: whether it can be read in spite of it."""
+    """What was found of a picture; fault: what is wrong, or ""; usable: whether it can be read in spite of it.
+
+    other: (height, width) in its header where that is not the size in the record.
+    """
 
     fault: str = ""
     usable: bool = True
+    other: "Size | None" = None
 
 
 def look_at_file(path: str, length: int, size: "Size") -> Look:
@@ -45,7 +49,7 @@ def look_at_file(path: str, length: int, size: "Size") -> Look:
                     if declared := declared_size(head):
                         break
             if declared and declared != size and not (declared[::-1] == size and _is_turned(path)):
-                return Look(other_size(declared, size), usable=False)
+                return Look(other_size(declared, size), usable=False, other=declared)
             if declared and declared[0] * declared[1] > MAX_PIXELS:
                 return Look(too_large(declared), usable=False)
             if declared:

@@ -209,8 +209,8 @@ def corners(index: PackedIndex) -> list[Finding]:
     if ordered.mean() < _NEARLY_ALL:  # as in nearly all data
         return []
     limits = np.stack([index.widths, index.heights], 1).repeat(np.diff(index.offsets), 0) + 1
-    beyond = (low + sides > limits).any(1) | (low < -1).any(1)
-    fit = ((sides > point) & (sides <= limits)).all(1)
+    beyond: np.ndarray = np.any(low + sides > limits, axis=1) | np.any(low < -1, axis=1)
+    fit: np.ndarray = np.all((sides > point) & (sides <= limits), axis=1)
     if beyond.mean() < _BEYOND or fit.mean() < _NEARLY_ALL or fit[beyond].mean() < _MOST:
         return []
     row = int(np.argmax(beyond & fit))

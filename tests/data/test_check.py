@@ -330,3 +330,28 @@ def test_a_picture_larger_than_any_that_is_decoded_is_found_before_the_first_ste
     with pytest.raises(UserError, match=rf"1 of 2 pictures .*\n.*2\.{kind}: the picture is 31 wide and 20 high, more"):
         check_tests({"a": dataset}, "stop")
     assert len(check_tests({"a": dataset}, "skip")["a"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ((30, 20), "have width and height swapped in their records .*; swap them in the records"),
+        (
+            (40, 60),
+            r"have 0\.50 times their real .* \(30 wide and 20 high for 60 and 40 of .*\.png\); where the pictures",
+        ),
+        ((10, 15), r"have 2\.00 times their real width and height in their records"),
+    ],
+)
+def test_pictures_that_are_all_of_another_size_have_one_line(six, size, said):
+    for item in range(len(six)):
+        save(six.folder / six.file_name(item), size)
+    with pytest.raises(UserError, match=rf"all 6 pictures {said}") as caught:
+        check_training(six, {}, "stop")
+    assert "\n" not in str(caught.value)
+    save(six.folder / six.file_name(3))
+    with pytest.raises(UserError, match="5 of 6 pictures cannot be used"):
+        check_training(six, {}, "stop")
+    save(six.folder / six.file_name(3), (31, 17))
+    with pytest.raises(UserError, match="6 of 6 pictures cannot be used"):
+        check_training(six, {}, "stop")

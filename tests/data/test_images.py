@@ -134,3 +134,18 @@ def test_bytes_after_the_end_do_no_harm(tmp_path, picture, kind):
     Image.fromarray(picture).save(path, kind)
     path.write_bytes(path.read_bytes() + b"trailing" * 100)
     assert read_rgb(path).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n", "a Git LFS pointer, .* git lfs pull"),
+        (b"\n<!DOCTYPE HTML><html><body>Sign in</body></html>", "a web page"),
+        (b"<html>", "a web page"),
+    ],
+)
+def test_what_stands_in_the_place_of_a_picture_is_named(tmp_path, data, said):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"a\.jpg: it is {said}"):
+        read_rgb(path, (4, 4))

@@ -12,6 +12,7 @@ CHECKS: list[Callable[[Sequence[Part]], list[Finding]]] = [
     pictures.several_records,
     pictures.copies,
     pictures.look_alikes,
+    pictures.not_named,
     sets.without_objects,
     boxes.other_units,
     balance.odd_shares,

@@ -27,7 +27,7 @@ MENDED = {
 STAYS = {
     CORNERS, SCALE, SOME_FRACTIONS, UNLIKE, shares.CROWDS, shares.DIFFICULT, shares.WITHOUT,
     boxes.OVERLAID, boxes.OTHER_CLASS, boxes.WHOLE, boxes.ONE_PIXEL,
-    boxes.CROWD, pictures.TWICE, pictures.LEAK, pictures.SAME_SET,
+    boxes.CROWD, pictures.TWICE, pictures.LEAK, pictures.SAME_SET, pictures.UNNAMED,
     pictures.ALIKE, pictures.LEAK_ALIKE, seen.UNENDED, seen.TURNED_BY_TAG,
     classes.UNUSED, classes.CROWDS_ONLY, classes.FROM_ONE, classes.SINGLE, classes.ALIKE, classes.ONE_SIDED,
     balance.SKEWED,

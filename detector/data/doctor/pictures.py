@@ -2,15 +2,18 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from detector.data.catalog import Source
 from detector.data.doctor.alike import alike
 from detector.data.doctor.part import Part, apart
+from detector.data.formats.voc_layout import files_below
 from detector.data.names import leads_out
 from detector.data.plausible import SHARED, named_twice
 from detector.data.problems import Finding, declare
+from detector.data.suffixes import SUFFIXES
 
 OUTSIDE = declare(
     "picture-outside-folder",
@@ -46,6 +49,13 @@ LEAK_ALIKE = declare(
     "Look at some: copies that were saved anew, or neighbouring frames, make the test too easy.",
 )
 
+UNNAMED = declare(
+    "pictures-not-named",
+    "note",
+    "folders have pictures most of which no record of the examined data sets names",
+    "Nothing, if another data set has them; else label them, or find out where their records are.",
+)
+
 
 def faults(parts: Sequence[Part]) -> list[Finding]:
     """Pictures that are missing or cannot be used, and those that viewers show otherwise."""
@@ -69,6 +79,24 @@ def outside_folder(parts: Sequence[Part]) -> list[Finding]:
         for part in parts
         for image in np.flatnonzero(outside(part)).tolist()
     ]
+
+
+def not_named(parts: Sequence[Part]) -> list[Finding]:
+    """Folders of COCO files, most of whose pictures none of the data sets names; other formats' are read whole."""
+    known = {path for part in parts for path in _paths(part)}
+    found = []
+    for folder, part in {os.path.realpath(one.source.folder): one for one in parts if one.index.kind == "coco"}.items():
+        if not os.path.isdir(folder):
+            continue
+        every = [name for name in files_below(Path(folder)) if os.path.splitext(name)[1].lower() in SUFFIXES]
+        rest = [name for name in every if os.path.normpath(os.path.join(folder, name)) not in known]
+        if 2 * len(rest) > len(every):  # a smaller rest is that of a split which is not examined
+            text = (
+                f"{part.source.folder}: {len(rest)} of its {len(every)} pictures are named by no record of "
+                f"{part.index.path}, e.g. {rest[0]}"
+            )
+            found.append(Finding(UNNAMED, text, record=str(part.index.path)))
+    return found
 
 
 class _Pictures:

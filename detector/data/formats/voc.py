@@ -169,7 +169,7 @@ def _found_classes(files: Files) -> list[str]:
 
 def _check_classes(files: Files, pictures: Sequence[_Picture], known: Sequence[str], path: Path | None) -> None:
     """Drop the objects of unknown classes, which are faults. path: of the list of classes."""
-    names, where = set(known), f" (listed in {path})" if path else ""
+    names, where = set(known), f" (listed in {path}); add a line for it, or delete this list" if path else ""
     for one in pictures:
         for thing in one.objects:
             if thing.name not in names:

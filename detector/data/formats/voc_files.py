@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from detector.data.formats.voc_layout import ALL, Place, last_part, lists_of, match, outside, scan, without_suffix
-from detector.data.formats.voc_splits import Names, divided, pick_list, plain, read_lines
+from detector.data.formats.voc_splits import FLAG, Names, divided, pick_list, plain, read_lines
 from detector.data.formats.voc_xml import Annotation, read_annotation
 from detector.data.names import readings
 from detector.data.problems import KINDS, Finding, Problems, declare, named
@@ -19,7 +19,13 @@ from detector.text import forms
 LOST = declare(
     "voc-lost-name", "error", "names in a list stand for neither an annotation file nor a picture", "Mend the list."
 )
-TWICE = declare("voc-listed-twice", "error", "pictures stand twice in a list", "List every picture once.")
+TWICE = declare("voc-listed-twice", "warning", "pictures stand twice in a list", "They count once; delete the others.")
+ABSENT = declare(
+    "voc-absent-class",
+    "note",
+    "pictures stand with -1 in the list of one class, which they do not show, and are taken too",
+    "Name train, val or another list of all classes, or delete these lines, if only the others are meant.",
+)
 DOUBTFUL = declare(
     "voc-two-pictures",
     "error",
@@ -183,7 +189,7 @@ def split_names(files: Files, split: str, problems: Problems) -> list[str]:
         whole = place.annotations in (place.every, place.home) or place.annotations.name == place.pictures.name
         passed = [name for name in left if whole and os.path.dirname(name) not in homes]
     else:
-        names = _listed(files, path, split)
+        names = _listed(files, path, split, problems)
         if split != ALL:
             passed, unlisted = _in_no_list(files)
     bare = [name for name in names if name not in found.annotations]
@@ -223,7 +229,7 @@ def _tell_claims(files: Files, names: Sequence[str], problems: Problems) -> None
     problems.several(line, range(len(some)), example)
 
 
-def _listed(files: Files, path: Path, split: str) -> list[str]:
+def _listed(files: Files, path: Path, split: str, problems: Problems) -> list[str]:
     lines = read_lines(path)
     if not lines:
         raise UserError(f"{path}: this list of pictures is empty")
@@ -240,9 +246,17 @@ def _listed(files: Files, path: Path, split: str) -> list[str]:
                 record=str(path),
                 error=MissingFileError,
             )
-    for name, count in Counter(names).items():
-        if count > 1:
-            files.fault(TWICE, f"{path}: {name!r} stands twice; a picture may be listed once", record=str(path))
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    absent = [line.split()[0] for line in lines] if all(map(FLAG.fullmatch, lines)) else []
+    absent = [name for name, line in zip(absent, lines, strict=False) if line.split()[-1] == "-1"]
+    for kind, some in ((TWICE, twice), (ABSENT, absent)):
+        line = named(path, len(some), KINDS[kind].what, some, "e.g.")
+        said = "stands twice" if kind == TWICE else "does not show the class"
+
+        def example(row: int, kind: str = kind, some: Sequence[str] = some, said: str = said) -> Finding:
+            return Finding(kind, f"{path}: {some[row]!r} {said}", record=str(path))
+
+        problems.several(line, range(len(some)), example)
     return list(dict.fromkeys(names))
 
 

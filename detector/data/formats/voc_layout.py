@@ -70,7 +70,9 @@ def find_place(folder: Path, split: str) -> tuple[Place, str]:
         if any((folder / name).is_dir() for name in PICTURES):
             for name in ANNOTATIONS:
                 if (folder / name).is_dir():
-                    raise UserError(f"{folder / name}: there are no XML files in this folder")
+                    other = next((one for one in files_below(folder / name) if one.lower().endswith(".xml.txt")), "")
+                    more = f"; {other} and those like it should end in .xml: rename them" if other else ""
+                    raise UserError(f"{folder / name}: there are no XML files in this folder{more}")
         raise MissingFileError(
             f"{folder}: its pictures are expected in {'/ or '.join(PICTURES)}/ and its annotation files in "
             f"{'/ or '.join(ANNOTATIONS)}/, or both side by side, in it or in folders that are called as its splits"

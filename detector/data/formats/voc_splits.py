@@ -27,7 +27,7 @@ LABEL_MAP = "labelmap.txt"
 
 _HELD_BACK = 0.15  # share of the pictures in val, and as many in test
 _SEED = 0
-_FLAG = re.compile(r"(.*\S)\s+(?:-1|0|1)")  # VOC's lists of one class
+FLAG = re.compile(r"(.*\S)\s+(?:-1|0|1)")  # VOC's lists of one class
 _PAIR = re.compile(r"(\S+\.\w+)\s+\S+\.xml", re.I)
 _NUMBERED = re.compile(r"(\S+)(?:\s+\d+){2,}")
 
@@ -100,7 +100,7 @@ class Names:
         the folders where its last part is enough. In a list of one class each line ends in a flag; others name the
         annotation file, or numbers, behind the picture.
         """
-        flagged = all(_FLAG.fullmatch(line) for line in lines)
+        flagged = all(FLAG.fullmatch(line) for line in lines)
         return [next(filter(None, (self._meant(form, flagged) for form in forms(line))), None) for line in lines]
 
     def _meant(self, line: str, flagged: bool) -> str | None:
@@ -109,7 +109,7 @@ class Names:
         if flagged and (name := line.rsplit(None, 1)[0]) in self._names:
             return name
         texts = [line]
-        for form in (*([_FLAG] if flagged else []), _PAIR, _NUMBERED):
+        for form in (*([FLAG] if flagged else []), _PAIR, _NUMBERED):
             if found := form.fullmatch(line):
                 texts.append(found[1])
         bases = [(plain(text), without_suffix(plain(text))) for text in texts]

@@ -54,6 +54,7 @@ _OBJECT_FIELDS = {
 _POINT = re.compile(r"object/polygon/(?:(?:pt|point)/)?([xy])\d*")
 _DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d+)")
 _THOUSANDS = re.compile(r"[1-9]\d{0,2},\d{3}")
+_AMPERSAND = re.compile(rb"&(?!#?\w+;)")
 _STRICT = {"object", "bndbox"}
 _NO = {"", "unspecified", "unknown", "undefined", "none", "null", "false", "no", "f", "n", "off"}
 _YES = {"true", "yes", "t", "y", "on"}
@@ -158,8 +159,17 @@ def read_annotation(path: Path) -> Annotation:
     except UserError:
         raise
     except (expat.ExpatError, LookupError, ValueError) as error:
-        raise UserError(f"{path}: not an XML file: {error}; mend that place or write the file anew") from None
+        raise UserError(f"{path}: not an XML file: {error}; {_remedy(str(error), data)}") from None
     return one
+
+
+def _remedy(error: str, data: bytes) -> str:
+    """What to do with a file that is no XML."""
+    if "encoding" in error:
+        return "save it as UTF-8, and name that encoding in its first line"
+    if bare := _AMPERSAND.search(data):
+        return f"write &amp; for the & in line {data.count(10, 0, bare.start()) + 1}"
+    return "mend that place or write the file anew"
 
 
 def _check_place(parts: Sequence[str]) -> None:

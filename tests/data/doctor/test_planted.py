@@ -128,6 +128,18 @@ def _(sets):
     sets.content["val"]["images"] = sets.content["train"]["images"]
 
 
+@plants("pictures-not-named")
+def _(sets):
+    for number in range(17):  # beside 16 that are named
+        shutil.copy(sets.picture("train"), sets.images / f"more{number}.jpg")
+
+
+def test_pictures_that_another_set_may_name_are_not_told(sets):
+    for number in range(16):
+        shutil.copy(sets.picture("train"), sets.images / f"more{number}.jpg")
+    assert examine(sets.write(), sets.folder).findings == []
+
+
 def save_anew(source, target):
     image = cv2.resize(cv2.imread(str(source)), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     image = np.clip(cv2.resize(image, (128, 96)).astype(int) + 9, 0, 255).astype(np.uint8)

@@ -109,7 +109,7 @@ def test_classes_may_be_listed(voc):
     index = read(voc.folder, "all")
     assert (index.classes, index.labels.tolist()) == (["dog", "cat", "bird"], [1, 0])
     (voc.folder / "classes.txt").write_text("dog\n")
-    with pytest.raises(ValueError, match=r"a\.xml: object 1 \('cat'\): unknown class; the classes are dog"):
+    with pytest.raises(ValueError, match=r"a\.xml: object 1 \('cat'\): unknown class; .* dog .*; add a line for it"):
         read(voc.folder, "all")
     (voc.folder / "classes.txt").write_text("dog\ndog\n")
     with pytest.raises(ValueError, match=r"classes\.txt: write the name of each class once"):
@@ -167,7 +167,10 @@ def test_one_pixel_is_an_object_and_a_point_is_none(voc):
 
 
 def test_what_is_missing_is_named(voc, tmp_path):
-    with pytest.raises(ValueError, match="Annotations: there are no XML files"):
+    with pytest.raises(ValueError, match=r"Annotations: there are no XML files in this folder$"):
+        read(voc.folder, "all")
+    (voc.annotations / "a.xml.txt").write_text("<annotation/>")
+    with pytest.raises(ValueError, match=r"no XML files in this folder; a\.xml\.txt and those like it should end in"):
         read(voc.folder, "all")
     voc.add("a")
     assert read(voc.folder, "all").classes == []
@@ -182,8 +185,7 @@ def test_what_is_missing_is_named(voc, tmp_path):
         read(voc.folder, "train")
     with pytest.raises(FileNotFoundError, match=r"val\.txt: there is no such split; there are none, train, twice, all"):
         read(voc.folder, "val")
-    with pytest.raises(ValueError, match=r"twice\.txt: 'a' stands twice"):
-        read(voc.folder, "twice")
+    assert len(read(voc.folder, "twice")) == 1
     with pytest.raises(ValueError, match=r"none\.txt: this list of pictures is empty"):
         read(voc.folder, "none")
     (tmp_path / "plain").mkdir()

@@ -137,16 +137,16 @@ def test_all_that_is_broken_is_found_in_one_pass(voc):
     index, _, found = scanned(voc.folder, "train")
     assert (index.image_ids.tolist(), len(index.labels)) == (["a", "b"], 2)
     assert found == [
-        ("voc-lost-name", str(voc.folder / "ImageSets/Main/train.txt")),
         ("voc-listed-twice", str(voc.folder / "ImageSets/Main/train.txt")),
+        ("voc-lost-name", str(voc.folder / "ImageSets/Main/train.txt")),
         ("voc-object", str(voc.annotations / "a.xml#1")),
         ("voc-object", str(voc.annotations / "a.xml#3")),
         ("voc-file", str(voc.annotations / "c.xml")),
         ("voc-two-pictures", str(voc.annotations / "d.xml")),
         ("voc-file", str(voc.annotations / "f.xml")),
     ]
-    assert {KINDS[kind].severity for kind, _ in found} == {"error"}
-    with pytest.raises(UserError, match=r"lost\.xml: .* \(and 6 more: `detector check voc:.*cells:train` lists them\)"):
+    assert {KINDS[kind].severity for kind, _ in found if kind != "voc-listed-twice"} == {"error"}
+    with pytest.raises(UserError, match=r"lost\.xml: .* \(and 5 more: `detector check voc:.*cells:train` lists them\)"):
         read(voc.folder, "train")
 
 
@@ -214,3 +214,15 @@ def test_a_second_picture_of_a_name_is_told(voc):
         "over (files: a.png)"
     ]
     assert found == [("voc-second-picture", str(voc.pictures / "a.png"))]
+
+
+def test_pictures_without_the_class_of_a_list_are_counted(voc):
+    for name in "abc":
+        voc.add(name, X)
+    voc.split("x_train", "a  1", "b -1", "c  0", "b -1")
+    path = voc.folder / "ImageSets/Main/x_train.txt"
+    index, lines, found = scanned(voc.folder, "x_train")
+    assert index.image_ids.tolist() == ["a", "b", "c"]
+    assert found == [("voc-listed-twice", str(path)), *[("voc-absent-class", str(path))] * 2]
+    assert lines[0] == f"{path}: 1 pictures stand twice in a list (e.g.: b)"
+    assert lines[1].startswith(f"{path}: 2 pictures stand with -1 in the list of one class")

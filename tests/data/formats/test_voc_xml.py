@@ -260,3 +260,18 @@ def test_an_annotation_file_that_cannot_be_read_is_one_finding(voc):
     problems = Problems(everything=True)
     index = read(voc.folder, "all", problems=problems)
     assert (index.image_ids.tolist(), [one.kind for one in problems.findings]) == (["a"], ["voc-file"])
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b'<?xml version="1.0" encoding="gb2312"?><annotation/>', "save it as UTF-8"),
+        (b"<annotation>\n<filename>a & b.jpg</filename></annotation>", "write &amp; for the & in line 2$"),
+        (b"<annotation><filename>&lt;a&#38;</annotation>", "mend that place or write the file anew$"),
+    ],
+)
+def test_a_file_that_is_no_xml_has_its_remedy(tmp_path, data, said):
+    path = tmp_path / "a.xml"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=said):
+        read_annotation(path)
