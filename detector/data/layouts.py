@@ -96,11 +96,14 @@ def find_data_sets(folder: Path) -> Found:
     for place in _in_breadth(top):
         if _within(place.path, claimed):
             continue
-        found, homes, sure = _yolo(place, findings), [place.path], True
-        if found is None:
-            doubtful.append(place.path)
-        if not found:
-            found, homes = _voc(place)
+        try:
+            found, homes, sure = _yolo(place, findings), [place.path], True
+            if found is None:
+                doubtful.append(place.path)
+            if not found:
+                found, homes = _voc(place)
+        except OSError:  # it went meanwhile
+            continue
         if found:
             claimed |= dict.fromkeys(homes, found[0])
             entries += found

@@ -2,8 +2,11 @@
 
 import json
 
+import cv2
+import numpy as np
 import pytest
 
+from detector.data import layouts
 from detector.data.formats.yolo_folder import NO_SPLIT
 from detector.data.layouts import PASSED_OVER, find_data_sets
 
@@ -209,3 +212,22 @@ def test_one_data_set_in_two_formats_is_taken_once(tree, tmp_path):
     assert entries == ["voc:F:all"]
     assert [finding.kind for finding in result.findings] == [PASSED_OVER] * 2
     assert all(finding.text.endswith("it lies in voc:" + str(tmp_path) + ":all") for finding in result.findings)
+
+
+def test_a_folder_that_goes_meanwhile_is_passed_over(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name / "images").mkdir(parents=True)
+        (tmp_path / name / "labels").mkdir()
+        (tmp_path / name / "classes.txt").write_text("cat\n")
+        cv2.imwrite(str(tmp_path / name / "images" / "1.png"), np.zeros((20, 30, 3), np.uint8))
+        (tmp_path / name / "labels" / "1.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    assert len(find_data_sets(tmp_path).entries) == 2
+    real = layouts.yaml_of
+
+    def gone(folder):
+        if folder == tmp_path / "a":
+            raise FileNotFoundError(2, "No such file or directory", str(folder))
+        return real(folder)
+
+    monkeypatch.setattr(layouts, "yaml_of", gone)
+    assert find_data_sets(tmp_path).entries == [f"yolo:{tmp_path}/b:all"]
