@@ -370,3 +370,14 @@ def test_areas_of_nothing_are_those_of_the_boxes(coco):
         assert any("2 objects have an area of zero or less" in line for line in problems.lines)
         assert any("(annotation ids: 1, 2)" in line for line in problems.lines)
     assert [one.kind for one in problems.findings].count("area-missing") == 1
+
+
+@pytest.mark.parametrize("more", [{}, {"iscrowd": "0"}])  # as it should be, and mended
+def test_labels_with_scores(coco, more):
+    rows = [{"id": id_, "image_id": 1, "bbox": [1, 2, 10, 20], "score": id_ / 4, **more} for id_ in range(3)]
+    for scored in (True, False):
+        problems = Problems(everything=True)
+        reader.read(coco.annotate(rows), problems=problems)
+        assert ("labels-with-scores" in {one.kind for one in problems.findings}) is scored
+        assert any("all `annotations` have a score" in line for line in problems.lines) is scored
+        rows[1].pop("score", None)
