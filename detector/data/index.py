@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ SMALL = 1 << 20
 _ENDS = 1 << 20  # bytes at either end of an annotation file that its digest covers
 _VALUES = ("classes", "category_ids", "kind", "listed")  # fields of an index that are no arrays
 
+_Stamp = tuple[int, int, str, str]
+
 _log = logging.getLogger("detector")
 
 
 class _Kept(msgspec.Struct):
-    """What stands beside the arrays: what the annotation file was known by, fields of the index, lines of the log."""
+    """What stands beside the arrays: what file and reader were known by, fields of the index, lines of the log."""
 
-    stamp: tuple[int, int, str]
+    stamp: _Stamp
     fields: dict[str, Any]
     lines: list[str]
 
@@ -40,7 +43,7 @@ def load_index(path: str | Path, folder: Path | None = None, problems: Problems 
 
     The index of a file of more than `SMALL` bytes is kept, as `.NAME.index` beside it or, where that cannot be written,
     under the cache folder. The next time it is mapped into memory, if the file still has the same length, time and
-    digest of its first and last MiB; one that is stale or damaged is written anew.
+    digest of its first and last MiB, and no reader has changed; one that is stale or damaged is written anew.
     problems: what is found goes there; without it, a line of the log is written for each kind.
     """
     path = Path(path)
@@ -64,14 +67,27 @@ def load_index(path: str | Path, folder: Path | None = None, problems: Problems 
     return _keep(index, stamp, problems.lines) or index
 
 
-def _stamp(path: Path) -> tuple[int, int, str]:
-    """Bytes, time in ns, and the digest of the first and the last MiB, as that of 500 MB takes a third of a second."""
+def _stamp(path: Path) -> _Stamp:
+    """What a file and its reader are known by.
+
+    Bytes, time in ns, digest of the first and the last MiB, as that of 500 MB takes a third of a second; and `_reader`.
+    """
     with path.open("rb") as file:
         state = os.fstat(file.fileno())
         digest = hashlib.sha256(file.read(_ENDS))
         file.seek(max(state.st_size - _ENDS, 0))
         digest.update(file.read(_ENDS))
-    return state.st_size, state.st_mtime_ns, digest.hexdigest()
+    return state.st_size, state.st_mtime_ns, digest.hexdigest(), _reader()
+
+
+@cache
+def _reader() -> str:
+    """The digest of the code that makes an index: what another build read may differ."""
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted([*here.glob("*.py"), *(here / "formats").glob("*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _places(path: Path) -> list[Path]:
@@ -80,7 +96,7 @@ def _places(path: Path) -> list[Path]:
     return [path.with_name(f".{path.name}.index"), cache_folder() / "indexes" / f"{name}.index"]
 
 
-def _keep(index: PackedIndex, stamp: tuple[int, int, str], lines: list[str]) -> PackedIndex | None:
+def _keep(index: PackedIndex, stamp: _Stamp, lines: list[str]) -> PackedIndex | None:
     """Write an index and map what was written; None where no place takes it."""
     arrays = {name: value for name, value in vars(index).items() if isinstance(value, np.ndarray)}
     kept = _Kept(stamp, {name: getattr(index, name) for name in _VALUES}, lines)
@@ -96,7 +112,7 @@ def _keep(index: PackedIndex, stamp: tuple[int, int, str], lines: list[str]) -> 
     return None
 
 
-def _index(path: Path, found: MappedFile, stamp: tuple[int, int, str]) -> tuple[PackedIndex, list[str]] | None:
+def _index(path: Path, found: MappedFile, stamp: _Stamp) -> tuple[PackedIndex, list[str]] | None:
     """The index in a mapped file and the lines that were said of it; None where it is not of this annotation file."""
     try:
         kept = msgspec.convert(found.values, _Kept)

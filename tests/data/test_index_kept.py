@@ -75,7 +75,7 @@ def test_small_files_are_decoded_each_time(path, decoded, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change", ["time", "first MiB", "last MiB", "length", "no arrays", "other arrays", "cut", "bit"]
+    "change", ["time", "first MiB", "last MiB", "length", "no arrays", "other arrays", "cut", "bit", "reader"]
 )
 def test_what_is_stale_or_damaged_is_written_anew(path, decoded, change, monkeypatch):
     monkeypatch.setattr(module, "_ENDS", 40)
@@ -92,6 +92,8 @@ def test_what_is_stale_or_damaged_is_written_anew(path, decoded, change, monkeyp
     elif change == "length":
         path.write_bytes(data + b" ")
         os.utime(path, ns=(state.st_mtime_ns, state.st_mtime_ns))
+    elif change == "reader":
+        monkeypatch.setattr(module, "_reader", lambda: "of another build")
     elif change == "no arrays":
         write_arrays(place, {}, open_arrays(place).values)
     elif change == "other arrays":

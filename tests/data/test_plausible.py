@@ -317,6 +317,23 @@ def test_the_commands_say_it_once_a_kind(coco, cfg, caplog):
     assert "Take them out of one" in both
 
 
+def test_a_training_says_which_classes_only_its_test_has(coco, cfg, caplog):
+    cfg.DATASETS.TRAIN = (coco.dataset([(30, 30)] * 2, name="a.json"),)
+    cfg.MODEL.NUM_CLASSES = 0
+    path = coco.folder / "a.json"
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 99, "name": "fox"})
+    path.write_text(json.dumps(content))
+    content["annotations"][1]["category_id"] = 99
+    (coco.folder / "b.json").write_text(json.dumps(content))
+    cfg.DATASETS.TEST = (f"{coco.folder}:{coco.folder / 'b.json'}",)
+    dataset = build_train_dataset(cfg)
+    assert "fox" not in caplog.text
+    build_test_datasets(cfg, dataset)
+    assert "1 class has objects in the test and none in the training" in caplog.text
+    assert "'fox'" in caplog.text
+
+
 def test_names_that_no_terminal_shows_are_escaped(index, tmp_path, caplog):
     found = index(boxes(1))
     found = replace(found, file_names=np.array(["\udce9\n.png"] * 2), image_ids=np.arange(2))

@@ -121,6 +121,7 @@ def read(path: str | Path, folder: Path | None = None, problems: Problems | None
         if records is None:
             records, dropped = mending.records(piece)
             columns.dropped += dropped
+        mending.look(piece.key, records)
         columns.listed = True
         columns.seen += max(len(records), len(piece.raw))
         _ADD[piece.key](columns, records)

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +22,12 @@ FIELD = declare(
     "Write the field as COCO does, or leave the record out.",
 )
 FLOAT = declare("whole-float", "note", "fields hold whole numbers as floats", "They are taken as whole numbers.")
+SCORED = declare(
+    "labels-with-scores",
+    "warning",
+    "sets have a score in every annotation, as predictions have",
+    "Look at some: a training on predictions learns their mistakes.",
+)
 TEXT = declare(
     "number-as-text",
     "note",
@@ -60,6 +66,7 @@ class _Fields(msgspec.Struct, gc=False):
     bbox: Any = msgspec.UNSET
     area: Any = None
     iscrowd: Any = 0
+    score: Any = None
     name: Any = msgspec.UNSET
 
 
@@ -88,6 +95,12 @@ class Mending:
         self.image_ids: dict[int, Any] = {}
         self.taken: dict[tuple[str, str, str], _Taken] = {}
         self.key, self.place = "", 0
+        self.scored: bool | None = None
+
+    def look(self, key: str, records: Sequence[Any]) -> None:
+        """Sees whether all annotations have a score; of records that are as they should be, or made so."""
+        if key == "annotations" and len(records):
+            self.scored = self.scored is not False and all(record.score is not None for record in records)
 
     def records(self, piece: Piece) -> tuple[list[Any], list[int]]:
         """The records of a piece, and the places in the file's list of those that were left out.
@@ -106,7 +119,11 @@ class Mending:
         return made, dropped
 
     def tell(self) -> None:
-        """One line for each field that was taken though it is not of COCO's type."""
+        """One line for each field that was taken though it is not of COCO's type, and one for scores."""
+        if self.scored:
+            self.problems.note(
+                SCORED, f"{self.path}: all `annotations` have a score: are they predictions? They count as labels"
+            )
         words = {FLOAT: "whole numbers as floats", TEXT: "numbers as texts", NAME: "numbers"}
         words[CROWD] = "numbers other than 0 and 1"
         for (kind, key, field), taken in self.taken.items():
@@ -140,6 +157,7 @@ class Mending:
             bbox=tuple(self._number("bbox", value, f"[{i}]") for i, value in enumerate(box)),  # type: ignore[arg-type]
             area=math.nan if row.area is None else self._number("area", row.area),
             iscrowd=0 if row.iscrowd is None else self._flag("iscrowd", row.iscrowd),
+            score=row.score,
         )
 
     def _category(self, row: _Fields) -> Category:

@@ -1,7 +1,7 @@
 """The records of a COCO file, as they should be."""
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -32,7 +32,7 @@ class Image(msgspec.Struct, gc=False):
 
 
 class Annotation(msgspec.Struct, gc=False):
-    """One of `annotations`, with numbers as ids."""
+    """One of `annotations`, with numbers as ids. score: of predictions, which these are not meant to be."""
 
     id: _Int64
     image_id: _Int64
@@ -40,6 +40,7 @@ class Annotation(msgspec.Struct, gc=False):
     bbox: tuple[float, float, float, float]
     area: float | None = math.nan
     iscrowd: _Flag | bool = 0
+    score: Any = None
 
 
 class TextAnnotation(Annotation, gc=False):

@@ -490,3 +490,14 @@ def test_a_box_of_another_form_has_the_remedy_that_fits(write, change, remedy):
     content["annotations"][1] |= change
     with pytest.raises(UserError, match=f"; (write bbox .* of the object, )?{remedy}; images need id"):
         load_index(write(content))
+
+
+@pytest.mark.parametrize("more", [{}, {"iscrowd": "0"}])  # as it should be, and mended
+def test_labels_with_scores(coco, more):
+    rows = [{"id": id_, "image_id": 1, "bbox": [1, 2, 10, 20], "score": id_ / 4, **more} for id_ in range(3)]
+    for scored in (True, False):
+        problems = Problems(everything=True)
+        reader.read(coco.annotate(rows), problems=problems)
+        assert ("labels-with-scores" in {one.kind for one in problems.findings}) is scored
+        assert any("all `annotations` have a score" in line for line in problems.lines) is scored
+        rows[1].pop("score", None)
