@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -86,9 +87,9 @@ def not_named(parts: Sequence[Part]) -> list[Finding]:
     known = {path for part in parts for path in _paths(part)}
     found = []
     for folder, part in {os.path.realpath(one.source.folder): one for one in parts if one.index.kind == "coco"}.items():
-        if not os.path.isdir(folder):
-            continue
-        every = [name for name in files_below(Path(folder)) if os.path.splitext(name)[1].lower() in SUFFIXES]
+        every: list[str] = []
+        with suppress(OSError):  # of folders that are not there, or that only others may read
+            every = [name for name in files_below(Path(folder)) if os.path.splitext(name)[1].lower() in SUFFIXES]
         rest = [name for name in every if os.path.normpath(os.path.join(folder, name)) not in known]
         if 2 * len(rest) > len(every):  # a smaller rest is that of a split which is not examined
             text = (

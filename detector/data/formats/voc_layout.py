@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -168,7 +169,8 @@ def outside(place: Place) -> list[str]:
         if not entry.is_dir():
             found.append(entry.name)
         elif not os.path.samefile(entry.path, place.every):
-            found += (f"{entry.name}/{file}" for file in files_below(Path(entry.path)))
+            with suppress(OSError):  # of folders that only others may read, as lost+found
+                found += [f"{entry.name}/{file}" for file in files_below(Path(entry.path))]
     return [file for file in found if file.lower().endswith(".xml") and _is_annotation(place.home / file)]
 
 

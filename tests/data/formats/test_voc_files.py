@@ -5,6 +5,7 @@ import unicodedata
 import pytest
 from helpers.voc import picture, thing, write_xml
 
+from detector.data.formats import voc_layout
 from detector.data.formats.voc import read
 from detector.data.problems import KINDS, Problems
 from detector.errors import UserError
@@ -194,6 +195,20 @@ def test_annotation_files_outside_the_folder_that_is_read_are_counted(voc, split
         "(files: labels/a.xml, loose.xml, sub/Annotations/e.xml)"
     ]
     assert [kind for kind, _ in found] == ["voc-outside"] * 3
+
+
+def test_a_folder_that_may_not_be_read_is_passed_over(voc, monkeypatch):
+    voc.add("a", X)
+    (voc.folder / "lost+found").mkdir()
+    walk = voc_layout.files_below
+
+    def below(root):
+        if root.name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return walk(root)
+
+    monkeypatch.setattr(voc_layout, "files_below", below)
+    assert scanned(voc.folder, "all")[1:] == ([], [])
 
 
 def test_the_annotation_files_of_a_split_s_folder_are_not_outside(voc):
