@@ -22,7 +22,7 @@ _TOOLS = (
     ("Supervisely's own format", ("objects", "classTitle")),
     ("BDD100K's format", ("box2d",)),
 )
-"""Each with keys that all have to be there; the first that fits counts."""
+"""Each with keys that all have to be there, "data" in a list of records; the first that fits counts."""
 
 _OTHER_KEY = re.compile(rb'"(annotation|annots?|Annotations?|ANNOTATIONS?)"\s*:\s*\[')
 
@@ -34,8 +34,9 @@ def whose(path: Path) -> str:
     first, _, rest = head.partition(b"\n")
     if first.rstrip().startswith(b"{") and first.rstrip().endswith(b"}") and rest.lstrip().startswith(b"{"):
         return "it has a JSON object a line (JSON lines): export as COCO, one object with lists in it"
+    listed = head.lstrip().startswith(b"[")
     for tool, keys in _TOOLS:
-        if all(re.search(rb'"%s"\s*:' % key.encode(), head) for key in keys):
+        if (listed or "data" not in keys) and all(re.search(rb'"%s"\s*:' % key.encode(), head) for key in keys):
             return f"it looks like {tool}: export as COCO"
     return ""
 

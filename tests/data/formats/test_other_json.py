@@ -52,3 +52,11 @@ def test_a_key_that_is_nearly_annotations(tmp_path):
         read(path)
     path.write_text(json.dumps({"images": IMAGES, "categories": CLASSES}))
     assert len(read(path)) == 1
+
+
+def test_measures_of_ours_are_no_export_of_anybody(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"AP": 0.5, "measured": {"data": "val", "annotations": "val.json"}}))
+    with pytest.raises(UserError) as caught:
+        read(path)
+    assert "looks like" not in str(caught.value)
