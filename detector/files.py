@@ -95,6 +95,13 @@ def writing(path: str | Path, *, durable: bool = False) -> Iterator[BinaryIO]:
         raise
 
 
+def keep_newest(folder: Path, pattern: str, number: int) -> None:
+    """Delete the files of a folder that were written first, beyond a number of them."""
+    files = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in files[number:]:
+        path.unlink(missing_ok=True)
+
+
 def clear_asides(folder: Path, prefixes: tuple[str, ...], hours: float = 1.0) -> None:
     """Delete what killed writers left in a folder.
 

@@ -1,6 +1,5 @@
 """Names of data sets, and where their pictures and annotations lie."""
 
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from detector.data.hints import hint, other_layout
 from detector.data.index import load_index
 from detector.data.names import leads_out, with_real_names
 from detector.data.packed import PackedIndex
-from detector.data.problems import Problems
+from detector.data.problems import Problems, logged
 from detector.data.shapes import ensure_shapes
 from detector.errors import MissingFileError, UnknownNameError, UserError
 from detector.registry import Registry
@@ -68,8 +67,6 @@ class Source:
 DATASETS: Registry[Callable[[Path], Location | VocLocation | YoloLocation]] = Registry("dataset", "datasets")
 """Catalog name -> function of the root folder."""
 
-_log = logging.getLogger("detector")
-
 
 def _coco(images: str, annotations: str, root: Path) -> Location:
     return Location(root / "coco" / images, root / "coco" / "annotations" / annotations)
@@ -113,11 +110,7 @@ def load_dataset(entry: str, root: str | Path, problems: Problems | None = None)
     Raises KeyError with the nearest names for an unknown name, FileNotFoundError when folder or file is missing.
     """
     if problems is None:
-        problems = Problems()
-        source = load_dataset(entry, root, problems)
-        for line in problems.lines:
-            _log.warning("%s", line)
-        return source
+        return logged(partial(load_dataset, entry, root))
     root = Path(root)
     place = _find(entry, root)
     if isinstance(place, Location) and place.make:

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from dataclasses import fields
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ import numpy as np
 from detector.data.formats import coco
 from detector.data.mapped import MappedFile, open_arrays, write_arrays
 from detector.data.packed import PackedIndex, check_same_classes
-from detector.data.problems import Problems
-from detector.files import cache_folder
+from detector.data.problems import Problems, logged
+from detector.files import cache_folder, keep_newest
 
 __all__ = ["PackedIndex", "check_same_classes", "load_index"]
 
 SMALL = 1 << 20
 """Bytes of an annotation file that is decoded each time, as that takes some milliseconds."""
+
+KEPT = 20
+"""Indexes under the cache folder that are kept; one of COCO's size takes 70 MB."""
 
 _ENDS = 1 << 20  # bytes at either end of an annotation file that its digest covers
 _VALUES = ("classes", "category_ids", "kind", "listed")  # fields of an index that are no arrays
@@ -48,11 +51,7 @@ def load_index(path: str | Path, folder: Path | None = None, problems: Problems 
     """
     path = Path(path)
     if problems is None:
-        problems = Problems()
-        index = load_index(path, folder, problems)
-        for line in problems.lines:
-            _log.warning("%s", line)
-        return index
+        return logged(partial(load_index, path, folder))
     if problems.everything or not path.is_file() or path.stat().st_size <= SMALL:
         return coco.read(path, folder, problems)
     stamp = _stamp(path)
@@ -93,7 +92,11 @@ def _reader() -> str:
 def _places(path: Path) -> list[Path]:
     """Where the index of an annotation file may be kept."""
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:24]
-    return [path.with_name(f".{path.name}.index"), cache_folder() / "indexes" / f"{name}.index"]
+    return [path.with_name(f".{path.name}.index"), _folder() / f"{name}.index"]
+
+
+def _folder() -> Path:
+    return cache_folder() / "indexes"
 
 
 def _keep(index: PackedIndex, stamp: _Stamp, lines: list[str]) -> PackedIndex | None:
@@ -103,6 +106,8 @@ def _keep(index: PackedIndex, stamp: _Stamp, lines: list[str]) -> PackedIndex | 
     for place in _places(index.path):
         try:
             write_arrays(place, arrays, kept)
+            if place.parent == _folder():
+                keep_newest(place.parent, "*.index", KEPT)
         except OSError:
             continue
         found = open_arrays(place)

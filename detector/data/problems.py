@@ -1,10 +1,15 @@
 """What is wrong with a data set: the table of kinds, and what readers and checks found of each."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from detector.errors import UserError
+
+T = TypeVar("T")
+
+_log = logging.getLogger("detector")
 
 SHOWN = 5
 """Examples of a kind that a message names."""
@@ -86,6 +91,15 @@ class Problems:
         self.lines.append(line)
         if self.everything:
             self.findings += examples or [Finding(kind, line)]
+
+
+def logged(read: Callable[[Problems], T]) -> T:
+    """What a reader reads; each line that it has to say goes to the log."""
+    problems = Problems()
+    result = read(problems)
+    for line in problems.lines:
+        _log.warning("%s", line)
+    return result
 
 
 def named(path: Path, count: int, what: str, ids: Sequence[object], word: str = "annotation ids") -> str:

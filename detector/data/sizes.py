@@ -1,6 +1,5 @@
 """Heights and widths of pictures whose annotations do not say them: read from their headers, and kept."""
 
-import hashlib
 import logging
 import os
 import stat
@@ -8,28 +7,19 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from detector.console import progress
 from detector.data.headers import upright_size
+from detector.data.remembered import as_bytes, place, read_numbers, write_numbers
 from detector.errors import UserError
-from detector.files import cache_folder, write_atomic
 
 _log = logging.getLogger("detector")
 
 _THREADS = 16  # on a disk of the network they wait side by side
 _CHUNK = 256  # pictures a task of the pool
 _HEADS = (1 << 12, 1 << 18)  # bytes in which a size is looked for, before the whole file
-_FORMAT = 1
-
-
-class _File(msgspec.Struct):
-    """names: separated by zero bytes; numbers: [4, N] int64: bytes, time in ns, height, width."""
-
-    version: int
-    names: bytes
-    numbers: bytes
+_ROWS = 4  # bytes, time in ns, height, width
 
 
 def measured(folder: Path, names: Sequence[str]) -> np.ndarray:
@@ -38,15 +28,15 @@ def measured(folder: Path, names: Sequence[str]) -> np.ndarray:
     That is turned by the EXIF tag. 0, 0 where there is no such file or its header says nothing. Little of a file is
     read, and nothing decoded; pictures whose size in bytes and time are as they were are not opened again.
     """
-    path = cache_folder() / "sizes" / f"{hashlib.sha256(_bytes(str(folder.resolve()))).hexdigest()[:24]}.bin"
-    known = _read(path)
+    path = place("sizes", str(folder.resolve()))
+    known = read_numbers(path, _ROWS)
     chunks = [range(i, min(i + _CHUNK, len(names))) for i in range(0, len(names), _CHUNK)]
     numbers = np.zeros((len(names), 4), np.int64)
 
     def look(chunk: range) -> int:
         opened = 0
         for i in chunk:
-            before = known.get(_bytes(names[i]), (0, 0, 0, 0))
+            before = known.get(as_bytes(names[i]), (0, 0, 0, 0))
             numbers[i], new = _look(os.path.join(folder, names[i]), before)
             opened += new
         return opened
@@ -62,11 +52,11 @@ def measured(folder: Path, names: Sequence[str]) -> np.ndarray:
     if opened:
         found = {
             **known,
-            **{_bytes(name): tuple(row) for name, row in zip(names, numbers.tolist(), strict=True) if row[2]},
+            **{as_bytes(name): tuple(row) for name, row in zip(names, numbers.tolist(), strict=True) if row[2]},
         }
         kept = np.array(list(found.values()), np.int64).reshape(-1, 4).T
         try:
-            write_atomic(path, msgspec.msgpack.encode(_File(_FORMAT, b"\0".join(found), kept.tobytes())))
+            write_numbers(path, found, kept)
         except OSError as error:
             _log.info("the sizes of the pictures cannot be kept for the next time: %s", error)
     return numbers[:, 2:]
@@ -103,20 +93,3 @@ def _look(path: str, before: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
     except (OSError, ValueError):  # ValueError: no name that a file can have
         return (0, 0, 0, 0), False
     return (state.st_size, state.st_mtime_ns, *size) if size and all(size) else (0, 0, 0, 0), True
-
-
-def _read(path: Path) -> dict[bytes, tuple[int, ...]]:
-    """Name -> numbers; nothing where there is no file, or one that is damaged or of another version."""
-    try:
-        file = msgspec.msgpack.decode(path.read_bytes(), type=_File)
-        numbers = np.frombuffer(file.numbers, np.int64).reshape(4, -1)
-    except (OSError, ValueError):  # msgspec's errors are ValueErrors
-        return {}
-    names = file.names.split(b"\0")
-    if file.version != _FORMAT or len(names) != numbers.shape[1]:
-        return {}
-    return dict(zip(names, zip(*numbers.tolist(), strict=True), strict=True))
-
-
-def _bytes(name: str) -> bytes:
-    return name.encode("utf-8", "surrogatepass")  # names that are no UTF-8 hold surrogates

@@ -15,7 +15,8 @@ from detector.data import check, headers, look
 from detector.data.catalog import load_dataset
 from detector.data.check import check_tests, check_training, look_at
 from detector.data.dataset import CocoDetection, JoinedDataset
-from detector.data.known import KEPT, Known
+from detector.data.known import Known
+from detector.data.remembered import KEPT
 from detector.data.transforms import Compose
 from detector.errors import UserError
 from detector.files import cache_folder

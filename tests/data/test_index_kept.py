@@ -124,6 +124,18 @@ def test_where_the_folder_cannot_be_written_the_cache_folder_serves(path, decode
     same(first, second)
 
 
+def test_of_the_indexes_in_the_cache_folder_the_newest_stay(path, monkeypatch, tmp_path):
+    kept(path).mkdir()  # nothing can be written there
+    monkeypatch.setattr(module, "KEPT", 3)
+    folder = tmp_path / "cache" / "indexes"
+    folder.mkdir(parents=True)
+    for i in range(5):
+        (folder / f"{i}.index").write_bytes(b"")
+        os.utime(folder / f"{i}.index", (i, i))
+    mine = load_index(path).mapped.path.name
+    assert {one.name for one in folder.iterdir()} == {"3.index", "4.index", mine}
+
+
 def test_where_nothing_can_be_written_it_is_decoded_each_time(path, decoded, monkeypatch, caplog):
     def refuse(*args):
         raise OSError(28, "No space left on device")
