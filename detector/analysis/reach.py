@@ -102,7 +102,7 @@ def reach(
             outcomes[place] = perfect(head, features, targets[place], (height, width))
             bar.update()
     trained = index.trainable(difficult)
-    of_image = np.repeat(np.arange(len(index)), np.diff(index.offsets))
+    of_image = index.image_of()
     scales = sizes / np.stack([index.heights, index.widths], 1)
     shorter = ((index.boxes[:, 2:] - index.boxes[:, :2]) * scales[of_image][:, ::-1]).min(1, initial=np.inf)
     small = np.flatnonzero(trained & (shorter < cells * stride))

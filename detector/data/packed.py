@@ -121,9 +121,13 @@ class PackedIndex:
         """Bool for each of the rows: a box to train on. No crowd region is, a difficult object only if asked for."""
         return self.usable[rows] & ~self.crowd[rows] & (~self.difficult[rows] | difficult)
 
+    def image_of(self) -> np.ndarray:
+        """[M] int64: the position of the image of each annotation."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
     def num_boxes(self, difficult: bool = False) -> np.ndarray:
         """[N] int64: the boxes of each image that are `trainable`."""
-        images = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        images = self.image_of()
         return np.bincount(images[self.trainable(difficult)], minlength=len(self))
 
 

@@ -33,11 +33,15 @@ class CocoEvaluator(Evaluator):
         return match_with(self._index, self._stacked())
 
 
+def image_ranks(index: PackedIndex) -> np.ndarray:
+    """[N] int64: the rank of each image by its id: ties of scores fall in this order, as in pycocotools."""
+    return np.argsort(np.argsort(index.image_ids, kind="stable"), kind="stable")
+
+
 def match_with(index: PackedIndex, found: Found) -> Matching:
-    """Detections matched with the objects of an index; `Matching.image` are ranks of the images by their ids."""
-    # Ties of the scores fall in the order of the images, which in pycocotools is that of their ids.
-    rank = np.argsort(np.argsort(index.image_ids, kind="stable"), kind="stable")
-    image = rank[np.repeat(np.arange(len(index)), np.diff(index.offsets))]
+    """Detections matched with the objects of an index; images are `image_ranks`."""
+    rank = image_ranks(index)
+    image = rank[index.image_of()]
     truth = Truth(image, index.labels, index.boxes_xywh, index.areas, index.crowd | index.difficult)
     return match(truth, Guesses(rank[found.image], found.labels, found.xywh, found.scores))
 

@@ -18,7 +18,7 @@ from detector.console import progress
 from detector.data.packed import PackedIndex
 from detector.errors import UserError
 from detector.evaluation.base import Found
-from detector.evaluation.coco import match_with
+from detector.evaluation.coco import image_ranks, match_with
 from detector.evaluation.matching import Matching
 from detector.evaluation.report import MEASURES
 from detector.evaluation.weighted import weighted
@@ -88,8 +88,7 @@ class Seeds(NamedTuple):
 
 def judge(index: PackedIndex, found: Found) -> Judged:
     """Match detections with the objects of an index, once for all replicates."""
-    rank = np.argsort(np.argsort(index.image_ids, kind="stable"), kind="stable")
-    image = rank[np.repeat(np.arange(len(index)), np.diff(index.offsets))]
+    image = image_ranks(index)[index.image_of()]
     return Judged(match_with(index, found), image, index.labels, len(index.classes), len(index))
 
 

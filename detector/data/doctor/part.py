@@ -41,7 +41,7 @@ class Part:
     @cached_property
     def image_of(self) -> np.ndarray:
         """[M] int64: the place of the image of each annotation."""
-        return np.repeat(np.arange(len(self.index)), np.diff(self.index.offsets))
+        return self.index.image_of()
 
     @cached_property
     def objects(self) -> np.ndarray:

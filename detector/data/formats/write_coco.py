@@ -38,7 +38,7 @@ def write(
         {"id": image_id, "file_name": name, "height": height, "width": width}
         for image_id, (name, height, width) in zip(image_ids, sides, strict=True)
     ]
-    image_of = np.repeat(np.arange(len(index)), np.diff(index.offsets)).tolist()
+    image_of = index.image_of().tolist()
     columns = (index.labels, index.boxes_xywh, index.areas, index.crowd, index.difficult)
     rows = zip(ids, image_of, *(column.tolist() for column in columns), strict=True)
     annotations = [
