@@ -40,16 +40,13 @@ def _number(text: str) -> int:
 def begin(args: argparse.Namespace) -> None:
     """Load plugins, read, compare, print and write."""
     load_plugins(args.imports)
-    from detector.data.catalog import load_dataset
-    from detector.data.index import load_index
     from detector.report.results import compare_results, document, markdown
+    from detector.tasks.examined import load_truth
 
     folder = Path(args.output)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file; name a folder")
-    alone = args.truth.lower().endswith(".json") and Path(args.truth).is_file()
-    index = load_index(args.truth) if alone else load_dataset(args.truth, args.root).index
-    found = compare_results(args.results, index, args.replicates)
+    found = compare_results(args.results, load_truth(args.truth, args.root).index, args.replicates)
     page = markdown(found)
     show(page)
     write_json(folder / "report.json", document(found))

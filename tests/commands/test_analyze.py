@@ -14,6 +14,7 @@ from helpers import ROOT, environment
 
 from detector.analysis.channels import network_input, resize_short
 from detector.commands import analyze
+from detector.commands.studies import networks
 from detector.config import config_text, load_config
 from detector.data.images import read_rgb
 from detector.models.backbones import BACKBONES, RGB_UNIT, build_backbone, build_classifier
@@ -71,7 +72,7 @@ def mean_off_diagonal(weight):
 
 
 def test_random_weights_are_the_same_for_the_same_layers():
-    first, second = (analyze.open_network(text) for text in ("resnet18=random", "SRe net:resnet18=random"))
+    first, second = (networks.open_network(text) for text in ("resnet18=random", "SRe net:resnet18=random"))
     assert (first.label, second.label) == ("resnet18 random", "SRe net")
     assert not first.backbone.training
     state = second.backbone.state_dict()
@@ -83,7 +84,7 @@ def test_a_classifier_gives_its_backbone(tmp_path):
     path = tmp_path / "run" / "model.pth"
     path.parent.mkdir()
     torch.save(classifier.state_dict(), path)
-    network = analyze.open_network(f"resnet10={path}")
+    network = networks.open_network(f"resnet10={path}")
     assert network.label == "resnet10 run/model.pth"
     assert network.pixels == RGB_UNIT
     state = classifier.state_dict()
@@ -92,7 +93,7 @@ def test_a_classifier_gives_its_backbone(tmp_path):
 
 def test_a_detector_gives_its_backbone_with_norm_and_passes(checkpoint):
     path, model = checkpoint
-    network = analyze.open_network(f"resnet18={path}")
+    network = networks.open_network(f"resnet18={path}")
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         want, got = model.backbone(images), network.backbone(images)
@@ -106,7 +107,7 @@ def test_a_file_of_the_pre_training_gives_norm_and_passes(tmp_path, norm):
     backbone = build_backbone("resnet18", norm, passes=2).eval()
     facts = {"backbone": "resnet18", "classes": ["a"], "norm": {"frozen_bn": "bn"}.get(norm, norm), "passes": 2}
     torch.save({"model": backbone.state_dict(), **facts, "crop": 224}, tmp_path / "model.pth")
-    network = analyze.open_network(f"resnet18={tmp_path / 'model.pth'}")
+    network = networks.open_network(f"resnet18={tmp_path / 'model.pth'}")
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(backbone(images)["c5"], network.backbone(images)["c5"])
@@ -116,7 +117,7 @@ def test_published_weights_are_those_of_the_record(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTOR_CACHE", str(tmp_path))
     (tmp_path / "resnet18-f37072fd.pth").write_bytes(b"not what was published")
     with pytest.raises(ValueError, match=r"resnet18-f37072fd\.pth has SHA-256"):
-        analyze.open_network("resnet18")
+        networks.open_network("resnet18")
 
 
 @pytest.mark.parametrize(
@@ -130,12 +131,12 @@ def test_published_weights_are_those_of_the_record(tmp_path, monkeypatch):
 )
 def test_networks_that_cannot_be_opened(text, error, match):
     with pytest.raises(error, match=match):
-        analyze.open_network(text)
+        networks.open_network(text)
 
 
 def test_weights_of_another_network_do_not_fit(checkpoint):
     with pytest.raises(ValueError, match="do not fit the model"):
-        analyze.open_network(f"resnet10={checkpoint[0]}")
+        networks.open_network(f"resnet10={checkpoint[0]}")
 
 
 class Bomb:
@@ -147,7 +148,7 @@ def test_code_in_a_file_never_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"model": Bomb(), "config": "x"}, tmp_path / "bomb.pth")
     with pytest.raises(ValueError, match=r"bomb\.pth"):
-        analyze.open_network("resnet10=bomb.pth")
+        networks.open_network("resnet10=bomb.pth")
     assert not (tmp_path / "bomb_went_off").exists()
 
 
@@ -188,8 +189,8 @@ def test_layers_without_a_pair_have_no_value_and_do_not_count(tmp_path, capsys, 
     monkeypatch.setattr(backbone, "forward", lambda images: {})
     with torch.no_grad():
         backbone.layer1[0].conv1.weight[:2] = 0.5
-    network = analyze.Network("mine", backbone, RGB_UNIT)
-    analyze.correlation([network], analyze.parse(["correlation", "x", "--output", str(tmp_path)]))
+    network = networks.Network("mine", backbone, RGB_UNIT)
+    networks.correlation([network], analyze.parse(["correlation", "x", "--output", str(tmp_path)]))
     rows = {row["layer"]: row for row in rows_of(tmp_path / "correlation.csv")}
     assert rows["conv1"]["correlation"] == ""
     assert rows["layer1.0.conv1"]["constant"] == "2"
@@ -249,7 +250,7 @@ def test_channels_of_a_recursive_stage(tmp_path, capsys, checkpoint, image):
         ]
         np.testing.assert_allclose(values[label], want, atol=1e-5)
     for channel in (5, 100):
-        assert [str(channel), *(analyze.number(values[label][channel]) for label in values)] in lines
+        assert [str(channel), *(networks.number(values[label][channel]) for label in values)] in lines
     assert ["mean", "over", "channels", *(f"{np.nanmean(v):.3f}" for v in values.values())] in lines
     dead = [word for v in values.values() for word in (str(np.isnan(v).sum()), "of", "128")]
     assert ["constant,", "left", "out", *dead] in lines
@@ -261,7 +262,7 @@ def test_the_most_active_channels_that_all_networks_have(tmp_path, capsys, image
     names = ["resnet50=random", "resnet18=random"]
     study("channels", *names, "--num-channels", "12", "--image", image, "--size", "64", "--output", tmp_path)
     x = network_input(resize_short(read_rgb(image), 64), RGB_UNIT)
-    backbone, total = analyze.open_network(names[0]).backbone, 0
+    backbone, total = networks.open_network(names[0]).backbone, 0
     with torch.no_grad():
         y = backbone.layer2(backbone.layer1(backbone.maxpool(backbone.bn1(backbone.conv1(x)).relu())))
         for block in backbone.layer3:
