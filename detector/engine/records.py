@@ -71,7 +71,7 @@ def header(text: str, device: torch.device) -> dict[str, Any]:
 def _cut(path: Path, step: int, evaluated: int) -> None:
     """Leave the lines up to a step, and of the evaluations up to `evaluated`."""
     written = path.read_bytes()
-    records = [_read(line) for line in written.splitlines()]
+    records = [read_line(line) for line in written.splitlines()]
     intact = [record for record in records if record is not None]
     kept = [r for r in intact if r["step"] <= (evaluated if r.get("event") in OF_EVALUATIONS else step)]
     content = b"".join(map(_line, kept))
@@ -83,7 +83,7 @@ def _cut(path: Path, step: int, evaluated: int) -> None:
         log.info("%s: %d lines that were not written to their end go", path, broken)
 
 
-def _read(line: bytes) -> dict[str, Any] | None:
+def read_line(line: bytes) -> dict[str, Any] | None:
     """The record of a line; None where it is none, for instance the half line of a process that was killed."""
     try:
         record = json.loads(line, parse_constant=lambda name: None)  # logs of before had NaN in them
