@@ -8,7 +8,6 @@ from detector.commands.base import expanded, run, show, tool_parser
 from detector.commands.compare_cells import add_flags, begin_cells
 from detector.config import get_defaults
 from detector.errors import UserError
-from detector.files import write_atomic, write_json
 from detector.plugins import load_plugins
 
 EXAMPLE = """\
@@ -26,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="detections in COCO's results format, of any framework; all are compared with the first",
     )  # fmt: skip
     add("--truth", type=expanded, metavar="JSON|ENTRY", help="of --results: annotations, or an entry as in DATASETS")
-    add("--output", required=True, type=expanded, metavar="FOLDER", help="report.md and report.json go there")
+    add("--output", required=True, type=expanded, metavar="FOLDER", help="report.html, .md and .json go there")
     add(
         "--replicates", type=_number, metavar="N",
         help="of the bootstrap over the images; None: 10000 for results, 1000 for trainings",
@@ -50,15 +49,14 @@ def _number(text: str) -> int:
 def begin(args: argparse.Namespace) -> None:
     """Load plugins, read, compare, print and write."""
     load_plugins(args.imports)
-    from detector.report.results import compare_results, document, markdown
+    from detector.report.results import compare_results, document
+    from detector.report.write import write_report
     from detector.tasks.examined import load_truth
 
     folder = Path(args.output)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file; name a folder")
     found = compare_results(args.results, load_truth(args.truth, args.root).index, args.replicates or 10_000)
-    page = markdown(found)
-    show(page)
-    write_json(folder / "report.json", document(found))
-    write_atomic(folder / "report.md", page.encode())
-    show(f"written to {folder}: report.md, report.json")
+    written = write_report(document(found), folder)
+    show((folder / "report.md").read_text(encoding="utf-8"))
+    show(f"written to {folder}: {', '.join(path.name for path in written)}")

@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from detector.data.packed import PackedIndex
 from detector.errors import UserError
 from detector.evaluation.base import class_names
-from detector.evaluation.report import MEASURES, PER_CLASS
+from detector.evaluation.report import PER_CLASS
 from detector.evaluation.results import read_results
 from detector.evaluation.significance import (
     Difference,
@@ -22,13 +20,9 @@ from detector.evaluation.significance import (
     judge,
     resample,
 )
-from detector.text import printable
 
 VERSION = 1
 """Of the JSON document."""
-
-LEAST = 0.05
-"""The p value below which a class is said to differ, after Holm's correction for their number."""
 
 
 class Model(NamedTuple):
@@ -137,62 +131,3 @@ def _plain(one: Difference) -> dict[str, Any]:
         "p": one.p,
         "tie": one.tie,
     }
-
-
-def markdown(found: Comparison) -> str:
-    """The report as a page of Markdown, in points of a hundred."""
-    first = found.models[0].name
-    lines = [
-        "# Comparison",
-        "",
-        f"{len(found.models)} detectors on {found.truth}: {found.images} images with {found.objects} objects. In "
-        f"points of a hundred, with 95 % intervals of a paired bootstrap over the images ({found.replicates} "
-        "replicates): what another choice of test images would change. What another seed of a training would change "
-        "is not in them.",
-        "",
-        *_table(["measure", *(model.name for model in found.models)], [
-            [name, *(_value(model.measures[name]) for model in found.models)] for name in MEASURES
-        ]),
-    ]  # fmt: skip
-    for pair in found.pairs:
-        lines += [
-            "",
-            f"## {printable(pair.models[0])} minus {printable(first)}",
-            "",
-            *_table(["measure", "difference", "p", ""], [
-                [name, _value(one, sign=True), _p(one.p), _verdict(one, pair.models)]
-                for name, one in pair.measures.items()
-            ]),
-        ]  # fmt: skip
-        told = [k for k, p in enumerate(pair.adjusted) if p < LEAST]
-        lines += ["", f"Classes that differ (p below {LEAST} after Holm's correction over {len(found.classes)}):"]
-        lines[-1] += "" if told else " none."
-        if told:
-            lines += ["", *_table(["class", "difference of AP", "p, corrected"], [
-                [found.classes[k], _value(pair.classes[k], sign=True), _p(pair.adjusted[k])] for k in told
-            ])]  # fmt: skip
-    return "\n".join(lines) + "\n"
-
-
-def _verdict(one: Difference, models: tuple[str, str]) -> str:
-    if np.isnan(one.value):
-        return "nothing to find"
-    return "a tie" if one.tie else f"{models[0] if one.value > 0 else models[1]} is better"
-
-
-def _value(one: Difference, sign: bool = False) -> str:
-    if np.isnan(one.value):
-        return "-"
-    form = "+.1f" if sign else ".1f"
-    low, high = (format(100 * bound, form) for bound in one.interval)
-    return f"{100 * one.value:{form}} ({low} .. {high})"
-
-
-def _p(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.4f}" if value < 0.01 else f"{value:.2f}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    shown = [[printable(cell).replace("|", "\\|") for cell in row] for row in (head, *rows)]
-    lines = [f"| {' | '.join(row)} |" for row in shown]
-    return [lines[0], "|---" * len(head) + "|", *lines[1:]]
