@@ -40,15 +40,15 @@ def _number(text: str) -> int:
 def begin(args: argparse.Namespace) -> None:
     """Load plugins, read, compare, print and write."""
     load_plugins(args.imports)
-    from detector.report.results import compare_results, document, markdown
+    from detector.report.results import markdown, results_document
     from detector.tasks.examined import load_truth
 
     folder = Path(args.output)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file; name a folder")
-    found = compare_results(args.results, load_truth(args.truth, args.root).index, args.replicates)
-    page = markdown(found)
+    document = results_document(args.results, load_truth(args.truth, args.root).index, args.replicates)
+    page = markdown(document)
     show(page)
-    write_json(folder / "report.json", document(found))
+    write_json(folder / "report.json", document)
     write_atomic(folder / "report.md", page.encode())
     show(f"written to {folder}: report.md, report.json")

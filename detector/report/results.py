@@ -1,69 +1,24 @@
 """Detectors on one test set compared by their results files: measures with intervals, differences, ties called ties."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from detector.data.packed import PackedIndex
 from detector.errors import UserError
-from detector.evaluation.base import class_names
 from detector.evaluation.report import MEASURES, PER_CLASS
 from detector.evaluation.results import read_results
-from detector.evaluation.significance import (
-    Difference,
-    Judged,
-    Resampled,
-    alone,
-    check_same,
-    gaps,
-    holm,
-    judge,
-    resample,
-)
+from detector.report.document import Measurer, Model, Truth, build, facts
 from detector.text import printable
-
-VERSION = 1
-"""Of the JSON document."""
+from detector.version import versions
 
 LEAST = 0.05
 """The p value below which a class is said to differ, after Holm's correction for their number."""
 
 
-class Model(NamedTuple):
-    """A results file. name: as tables show it; measures, classes: each with its intervals."""
-
-    name: str
-    file: Path
-    measures: dict[str, Difference]
-    classes: list[Difference]
-
-
-class Pair(NamedTuple):
-    """A model minus the first one. adjusted: p of each class after Holm's correction, nan where there is none."""
-
-    models: tuple[str, str]
-    measures: dict[str, Difference]
-    classes: list[Difference]
-    adjusted: list[float]
-
-
-class Comparison(NamedTuple):
-    """What was compared, on which truth, with how many replicates of the bootstrap; classes: their names."""
-
-    truth: Path
-    images: int
-    objects: int
-    replicates: int
-    classes: list[str]
-    models: list[Model]
-    pairs: list[Pair]
-
-
-def compare_results(
+def results_document(
     files: Sequence[str | Path], index: PackedIndex, replicates: int = 10_000, seed: int = 0
-) -> Comparison:
+) -> dict[str, Any]:
     """Measures of each file of detections, and of each but the first their differences to the first one's.
 
     The intervals say what another choice of test images would change, and nothing of another seed of a training.
@@ -71,18 +26,12 @@ def compare_results(
     """
     if len(files) < 2:
         raise UserError("--results: name two files or more; the others are compared with the first")
-    names = short_names([Path(file) for file in files])
-    judged: list[Judged] = [judge(index, read_results(file, index)) for file in files]
-    for one in judged[1:]:
-        check_same(judged[0], one)
-    drawn: list[Resampled] = [resample(one, replicates, seed) for one in judged]
-    models = [Model(name, Path(file), *alone(one)) for name, file, one in zip(names, files, drawn, strict=True)]
-    pairs = []
-    for name, other in zip(names[1:], drawn[1:], strict=True):
-        measures, classes = gaps(other, drawn[0])
-        pairs.append(Pair((name, names[0]), measures, classes, holm([each.p for each in classes])))
-    counted = ~(index.crowd | index.difficult)
-    return Comparison(index.path, len(index), int(counted.sum()), replicates, class_names(index), models, pairs)
+    measurer = Measurer(replicates, seed)
+    models = {}
+    for name, file in zip(short_names([Path(file) for file in files]), files, strict=True):
+        training = measurer.measure(str(file), index, read_results(file, index))
+        models[name] = Model([training], {"file": str(file), "facts": facts(), "curves": []})
+    return build("results", Truth(str(index.path), index, replicates), models, versions=versions())
 
 
 def short_names(files: Sequence[Path]) -> list[str]:
@@ -96,100 +45,58 @@ def short_names(files: Sequence[Path]) -> list[str]:
     return chosen or [f"{name} ({place})" for place, name in enumerate(forms[0], start=1)]
 
 
-def document(found: Comparison) -> dict[str, Any]:
-    """Everything, as plain values under the names of metrics.json; nan becomes null.
-
-    A difference is the value of the first model named minus that of the second.
-    """
-    models, differences = {}, []
-    for model in found.models:
-        models[model.name] = {"file": str(model.file), **_rows(found, model.measures, model.classes)}
-        for one in models[model.name].values():
-            if isinstance(one, dict):
-                del one["p"], one["tie"]
-    for pair in found.pairs:
-        rows = _rows(found, pair.measures, pair.classes)
-        for name, p in zip(found.classes, pair.adjusted, strict=True):
-            rows[PER_CLASS + name]["p_holm"] = p
-        differences.append({"models": list(pair.models), **rows})
-    return {
-        "version": VERSION,
-        "truth": str(found.truth),
-        "images": found.images,
-        "objects": found.objects,
-        "replicates": found.replicates,
-        "models": models,
-        "differences": differences,
-    }
-
-
-def _rows(found: Comparison, measures: dict[str, Difference], classes: Sequence[Difference]) -> dict[str, Any]:
-    of_class = {PER_CLASS + name: one for name, one in zip(found.classes, classes, strict=True)}
-    return {name: _plain(one) for name, one in (measures | of_class).items()}
-
-
-def _plain(one: Difference) -> dict[str, Any]:
-    return {
-        "value": one.value,
-        "se": one.se,
-        "interval95": list(one.interval),
-        "bca95": list(one.bca),
-        "p": one.p,
-        "tie": one.tie,
-    }
-
-
-def markdown(found: Comparison) -> str:
+def markdown(document: Mapping[str, Any]) -> str:
     """The report as a page of Markdown, in points of a hundred."""
-    first = found.models[0].name
+    models, classes = document["models"], document["classes"]
     lines = [
         "# Comparison",
         "",
-        f"{len(found.models)} detectors on {found.truth}: {found.images} images with {found.objects} objects. In "
-        f"points of a hundred, with 95 % intervals of a paired bootstrap over the images ({found.replicates} "
-        "replicates): what another choice of test images would change. What another seed of a training would change "
-        "is not in them.",
+        f"{len(models)} detectors on {document['truth']}: {document['images']} images with {document['objects']} "
+        "objects. In points of a hundred, with 95 % intervals: of a paired bootstrap over the images "
+        f"({document['replicates']} replicates), and of the seeds where there are several.",
         "",
-        *_table(["measure", *(model.name for model in found.models)], [
-            [name, *(_value(model.measures[name]) for model in found.models)] for name in MEASURES
+        *_table(["measure", *models], [
+            [name, *(_value(model[name]) for model in models.values())] for name in MEASURES
         ]),
     ]  # fmt: skip
-    for pair in found.pairs:
+    for pair in document["differences"]:
         lines += [
             "",
-            f"## {printable(pair.models[0])} minus {printable(first)}",
+            f"## {' minus '.join(map(printable, pair['models']))}",
             "",
             *_table(["measure", "difference", "p", ""], [
-                [name, _value(one, sign=True), _p(one.p), _verdict(one, pair.models)]
-                for name, one in pair.measures.items()
+                [name, _value(pair[name], sign=True), _p(pair[name]["p"]), _verdict(pair[name], pair["models"])]
+                for name in MEASURES
             ]),
         ]  # fmt: skip
-        told = [k for k, p in enumerate(pair.adjusted) if p < LEAST]
-        lines += ["", f"Classes that differ (p below {LEAST} after Holm's correction over {len(found.classes)}):"]
+        told = [name for name in classes if (p := pair[PER_CLASS + name]["p_holm"]) is not None and p < LEAST]
+        lines += ["", f"Classes that differ (p below {LEAST} after Holm's correction over {len(classes)}):"]
         lines[-1] += "" if told else " none."
+        rows = [(name, pair[PER_CLASS + name]) for name in told]
         if told:
             lines += ["", *_table(["class", "difference of AP", "p, corrected"], [
-                [found.classes[k], _value(pair.classes[k], sign=True), _p(pair.adjusted[k])] for k in told
+                [name, _value(row, sign=True), _p(row["p_holm"])] for name, row in rows
             ])]  # fmt: skip
+    lines += ["", *(f"- {printable(note)}" for note in document["notes"])]
     return "\n".join(lines) + "\n"
 
 
-def _verdict(one: Difference, models: tuple[str, str]) -> str:
-    if np.isnan(one.value):
+def _verdict(one: Mapping[str, Any], models: Sequence[str]) -> str:
+    if one["value"] is None:
         return "nothing to find"
-    return "a tie" if one.tie else f"{models[0] if one.value > 0 else models[1]} is better"
+    return "a tie" if one["tie"] else f"{models[0] if one['value'] > 0 else models[1]} is better"
 
 
-def _value(one: Difference, sign: bool = False) -> str:
-    if np.isnan(one.value):
+def _value(one: Mapping[str, Any], sign: bool = False) -> str:
+    if one["value"] is None:
         return "-"
     form = "+.1f" if sign else ".1f"
-    low, high = (format(100 * bound, form) for bound in one.interval)
-    return f"{100 * one.value:{form}} ({low} .. {high})"
+    low, high = (format(100 * bound, form) for bound in one["interval95"])
+    return f"{100 * one['value']:{form}} ({low} .. {high})"
 
 
-def _p(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.4f}" if value < 0.01 else f"{value:.2f}"
+def _p(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if value < 0.01 else f"{value:.2f}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
