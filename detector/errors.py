@@ -54,6 +54,10 @@ class MissingPackageError(UserError, ImportError):
     """A Python package that is needed and cannot be imported."""
 
 
+class InUseError(UserError):
+    """A folder that another process works in."""
+
+
 class LostProcessError(UserError):
     """Another of the processes that train or evaluate together has ended; it says itself why."""
 

@@ -1,34 +1,44 @@
-"""Compare detectors by their detections on one test set: differences with intervals, ties called ties."""
+"""Compare backbones and heads, or detectors by their detections: differences with intervals, ties called ties."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from detector.commands.base import expanded, run, show, tool_parser
+from detector.commands.compare_cells import add_flags, begin_cells
 from detector.config import get_defaults
 from detector.errors import UserError
 from detector.files import write_atomic, write_json
 from detector.plugins import load_plugins
 
 EXAMPLE = """\
-detector compare --results fcos/results.json refinedet/results.json --truth voc:bccd:test --output fcos_refinedet
-detector compare --results ours.json theirs.json --truth instances_val2017.json --output compared"""
+detector compare --config-file bccd/fcos_resnet18 --backbones resnet18 iresnet18 --steps 1000 --output compared
+detector compare --results ours.json theirs.json --truth voc:bccd:test --output ours_theirs"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """`--results FILE FILE [FILE ...] --truth JSON|ENTRY --output FOLDER [--replicates 10000] [--root FOLDER]`."""
+    """`--config-file FILE --backbones .. --heads .. | --results FILE ..`, then `--output FOLDER [KEY VALUE ..]`."""
     parser = tool_parser(__doc__, "compare", EXAMPLE)
+    add_flags(parser)
     add = parser.add_argument
     add(
-        "--results", nargs="+", required=True, type=expanded, metavar="FILE",
+        "--results", nargs="+", type=expanded, metavar="FILE",
         help="detections in COCO's results format, of any framework; all are compared with the first",
     )  # fmt: skip
-    add("--truth", required=True, type=expanded, metavar="JSON|ENTRY", help="annotations, or a data set as in DATASETS")
+    add("--truth", type=expanded, metavar="JSON|ENTRY", help="of --results: annotations, or an entry as in DATASETS")
     add("--output", required=True, type=expanded, metavar="FOLDER", help="report.md and report.json go there")
-    add("--replicates", type=_number, default=10_000, metavar="N", help="of the bootstrap over the images")
-    add("--root", type=expanded, default=get_defaults().DATASETS.ROOT, metavar="FOLDER", help="as DATASETS.ROOT")
-    args = parser.parse_args(argv)
-    run(lambda: begin(args))
+    add(
+        "--replicates", type=_number, metavar="N",
+        help="of the bootstrap over the images; None: 10000 for results, 1000 for trainings",
+    )  # fmt: skip
+    add("--root", type=expanded, default=get_defaults().DATASETS.ROOT, metavar="FOLDER", help="of --truth")
+    add("opts", nargs="*", metavar="KEY VALUE", help="overrides of the config, for all trainings")
+    args = parser.parse_intermixed_args(argv)
+    if bool(args.results) == bool(args.config_file):
+        parser.error("give --config-file FILE to train, or --results FILE FILE of detectors that are trained")
+    if args.results and not args.truth:
+        parser.error("--results needs --truth JSON|ENTRY")
+    run(lambda: begin_cells(args) if args.config_file else begin(args))
 
 
 def _number(text: str) -> int:
@@ -46,7 +56,7 @@ def begin(args: argparse.Namespace) -> None:
     folder = Path(args.output)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file; name a folder")
-    document = results_document(args.results, load_truth(args.truth, args.root).index, args.replicates)
+    document = results_document(args.results, load_truth(args.truth, args.root).index, args.replicates or 10_000)
     page = markdown(document)
     show(page)
     write_json(folder / "report.json", document)

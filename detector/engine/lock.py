@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-from detector.errors import FileAccessError, UserError
+from detector.errors import FileAccessError, InUseError
 from detector.text import printable
 
 log = logging.getLogger("detector")
@@ -23,14 +23,14 @@ _own: set[tuple[int, int]] = set()
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold FOLDER/.lock; it goes with this context, or with the process, however that ends.
+def locked(folder: Path, name: str = NAME) -> Iterator[None]:
+    """Hold the file `name` in a folder; it goes with this context, or with the process, however that ends.
 
     A POSIX record lock belongs to a process and no child inherits it: loader workers that outlive a killed run do not
     keep it, as they would an flock. What the file says (process, host, time) is for messages alone. A file system
-    without locks is a warning. Raises UserError naming who holds the folder.
+    without locks is a warning. Raises InUseError naming who holds the folder.
     """
-    path = folder / NAME
+    path = folder / name
     number, place = _take(path)
     _own.add(place)
     try:
@@ -43,6 +43,17 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(number)
 
 
+def in_use(folder: Path) -> bool:
+    """Whether a run holds a folder just now."""
+    if not (folder / NAME).exists():
+        return False
+    try:
+        with locked(folder):
+            return False
+    except InUseError:
+        return True
+
+
 def _take(path: Path) -> tuple[int, tuple[int, int]]:
     """An open and locked file that is still the one of this name, and where it lies."""
     while True:
@@ -51,7 +62,7 @@ def _take(path: Path) -> tuple[int, tuple[int, int]]:
         with suppress(FileNotFoundError):
             found = path.stat()
             if (found.st_dev, found.st_ino) in _own:  # to open and close it would drop the lock
-                raise UserError(_refusal(path, f"process {os.getpid()}, which is this one"))
+                raise InUseError(_refusal(path, f"process {os.getpid()}, which is this one"))
         number = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             _lock(path, number)
@@ -67,7 +78,7 @@ def _take(path: Path) -> tuple[int, tuple[int, int]]:
 
 
 def _lock(path: Path, number: int) -> None:
-    """Lock an open file. Raises UserError where another process has it."""
+    """Lock an open file. Raises InUseError where another process has it."""
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -82,7 +93,7 @@ def _lock(path: Path, number: int) -> None:
     except OSError as error:
         if error.errno in _HELD:
             said = os.read(number, 200).decode("utf-8", "replace").strip()
-            raise UserError(_refusal(path, printable(said) or "another process")) from None
+            raise InUseError(_refusal(path, printable(said) or "another process")) from None
         log.warning(
             "%s: the file system has no locks (%s): nothing keeps a second run out of this folder",
             *(path.parent, error.strerror or error),

@@ -44,9 +44,26 @@ def resolve_epochs(cfg: CfgNode, batches: int) -> CfgNode:
     Logs the numbers. Raises ValueError where STEPS fall together, to 0 or to the end, or the warm-up outlasts training.
     """
     solver = cfg.SOLVER
-    total = solver.EPOCHS * batches
-    share = total / solver.MAX_ITER
     what = f"SOLVER.EPOCHS {solver.EPOCHS} of {batches} batches"
+    cfg = with_steps(cfg, solver.EPOCHS * batches, what, period=batches)
+    solver = cfg.SOLVER
+    log.info(
+        "%s: MAX_ITER %d, STEPS %s, WARMUP_ITERS %d, TEST_PERIOD %d, CHECKPOINT_PERIOD %d",
+        *(what, solver.MAX_ITER, solver.STEPS if solver.SCHEDULE == "multi_step" else "unused"),
+        *(solver.WARMUP_ITERS, solver.TEST_PERIOD, solver.CHECKPOINT_PERIOD),
+    )
+    return cfg
+
+
+def with_steps(cfg: CfgNode, total: int, what: str, period: int = 0) -> CfgNode:
+    """The config with MAX_ITER `total` and EPOCHS 0, its schedule in the same form.
+
+    STEPS and WARMUP_ITERS keep their share of the MAX_ITER that the config had. what: where the number is from, as
+    messages begin; period: steps that TEST_PERIOD 0 becomes, and that CHECKPOINT_PERIOD is at most; 0: TEST_PERIOD
+    keeps its share too. Raises ValueError as `resolve_epochs` does.
+    """
+    solver = cfg.SOLVER
+    share = total / solver.MAX_ITER
     steps, warmup = solver.STEPS, round(solver.WARMUP_ITERS * share)
     if solver.SCHEDULE == "multi_step":
         steps = _scaled_steps(solver, share, what)
@@ -60,12 +77,8 @@ def resolve_epochs(cfg: CfgNode, batches: int) -> CfgNode:
             f"{what} end at step {total}, SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} of MAX_ITER {solver.MAX_ITER} "
             f"would be {warmup}: write SOLVER.WARMUP_ITERS below MAX_ITER"
         )
-    period = solver.TEST_PERIOD or batches
-    kept = min(solver.CHECKPOINT_PERIOD, batches)  # an epoch at most is lost; 0 stays: only at the end
-    log.info(
-        "%s: MAX_ITER %d, STEPS %s, WARMUP_ITERS %d, TEST_PERIOD %d, CHECKPOINT_PERIOD %d",
-        *(what, total, steps if solver.SCHEDULE == "multi_step" else "unused", warmup, period, kept),
-    )
+    kept = min(solver.CHECKPOINT_PERIOD, period or total)  # an epoch at most is lost; 0 stays: only at the end
+    tests = solver.TEST_PERIOD or period if period else round(solver.TEST_PERIOD * share)
     return _changed(
         cfg,
         "SOLVER",
@@ -73,7 +86,7 @@ def resolve_epochs(cfg: CfgNode, batches: int) -> CfgNode:
         MAX_ITER=total,
         STEPS=steps,
         WARMUP_ITERS=warmup,
-        TEST_PERIOD=period,
+        TEST_PERIOD=tests,
         CHECKPOINT_PERIOD=kept,
     )
 

@@ -1,0 +1,220 @@
+"""`detector compare --backbones .. --heads .. --seeds N`: plan, train what is missing, measure times, report."""
+
+import argparse
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from detector.commands.base import add_config_file, output_folder, show
+from detector.commands.studies.networks import table
+from detector.console import duration
+from detector.errors import InUseError, UserError
+from detector.files import write_json
+from detector.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from detector.tasks.cells import Arm, Budget, Cell, State
+
+log = logging.getLogger("detector")
+
+SPEED = "speed.json"
+"""Seconds of a step and of an image of every arm, measured in turns when all are trained."""
+
+ROUNDS = 3
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of a comparison that trains."""
+    add_config_file(parser, note=": the data sets, sizes, batch and schedule that all trainings share")
+    add = parser.add_argument
+    add(
+        "--backbones", nargs="+", default=[], metavar="NAME",
+        help='registered names, or in quotes with keys of their own: "sre18: resnet18 MODEL.BACKBONE.PASSES 2"; '
+        "none: the config's",
+    )  # fmt: skip
+    add("--heads", nargs="+", default=[], metavar="NAME", help="likewise; none: the config's")
+    add("--seeds", type=_positive, metavar="N", help="trainings of each: SEED 0 to N - 1; None: 3")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--steps", type=_positive, metavar="N", help="of every training; the schedule keeps its form")
+    budget.add_argument("--images", type=_positive, metavar="N", help="that every training sees")
+    budget.add_argument("--hours", type=_hours, metavar="H", help="of every training's steps on this machine")
+    add("--plan", action="store_true", help="print time, memory and disk by a few measured steps, and end")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of hours above 0")
+    return hours
+
+
+def begin_cells(args: argparse.Namespace) -> None:
+    """Plan, train, measure, report; ends with status 1 where a training failed."""
+    load_plugins(args.imports)
+    from detector.engine.lock import locked
+    from detector.tasks.cells import State, cells_of, make_arms
+    from detector.tasks.side_by_side import run_cells
+
+    budget = budget_of(args)
+    arms = make_arms(args.config_file, args.opts, args.backbones, args.heads, budget)
+    folder, seeds = Path(args.output), args.seeds or 3
+    if args.plan:
+        plan(State(folder), arms, budget, seeds, folder)
+        return
+    output_folder(folder)
+    with locked(folder, ".plan"):
+        state = State(folder)
+        arms = plan(state, arms, budget, seeds, folder)
+        state.write()
+    steps = {arm.name: state.steps(arm.name) or 0 for arm in arms}
+    cells = cells_of(arms, steps, seeds, folder)
+    failed = run_cells(cells, arms, args.imports)
+    try:
+        with locked(folder, ".report"):
+            report(folder, arms, cells, failed, args.replicates)
+    except InUseError:
+        log.info("another process writes the report of %s", folder)
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(cells)} trainings failed ({'; '.join(failed)}): the report leaves them out; the "
+            "same command tries them again"
+        )
+
+
+def budget_of(args: argparse.Namespace) -> "Budget":
+    """The one flag of the three that was given."""
+    from detector.tasks.cells import Budget
+
+    given = {kind: getattr(args, kind) for kind in ("steps", "images", "hours") if getattr(args, kind)}
+    return Budget(*next(iter(given.items()))) if given else Budget()
+
+
+def plan(state: "State", arms: "Sequence[Arm]", budget: "Budget", seeds: int, folder: Path) -> "list[Arm]":
+    """Measure the arms that did not begin yet, print what all of it takes; returns the arms with their budget.
+
+    Raises ValueError where an arm began with other keys, and where the disk is too small.
+    """
+    from detector.tasks.cells import Budget, budgeted, cells_of
+    from detector.tasks.pace import Pace, Pacer, middle
+    from detector.tasks.side_by_side import is_done
+
+    ready, paces = [], []
+    for arm in arms:
+        begun = [folder_ for folder_ in folder.glob("*_seed*") if (folder_ / "log.jsonl").exists()]
+        known = state.steps(arm.name) if any(_is_of(folder_, arm) for folder_ in begun) else None
+        if known is not None:
+            arm = arm._replace(cfg=budgeted(arm.cfg, Budget("steps", known)) if budget.kind == "hours" else arm.cfg)
+            state.check(arm)
+            pace = Pace(**state.arms[arm.name]["pace"])
+        else:
+            log.info("%s: measuring a few steps", arm.name)
+            pacer = Pacer(arm.cfg)
+            medians = middle(*pacer.times())
+            if budget.kind == "hours":
+                arm = arm._replace(cfg=budgeted(arm.cfg, budget, medians[0]))
+            pace = pacer.pace(arm.cfg, medians)
+            state.note(arm, pace._asdict(), pace.steps)
+        ready.append(arm)
+        paces.append(pace)
+    cells = cells_of(ready, {arm.name: pace.steps for arm, pace in zip(ready, paces, strict=True)}, seeds, folder)
+    left = [cell for cell in cells if not is_done(cell)]
+    show(plan_text(ready, paces, seeds, left))
+    by_name = {arm.name: pace for arm, pace in zip(ready, paces, strict=True)}
+    needed = sum(by_name[cell.arm].disk for cell in left if not cell.folder.exists())
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if needed > (free := shutil.disk_usage(there).free):
+        raise UserError(
+            f"--output {folder}: the trainings leave {_size(needed)} and {_size(free)} are free there: write "
+            "SOLVER.CHECKPOINT_KEEP 1, or --output on another disk"
+        )
+    return ready
+
+
+def _is_of(folder: Path, arm: "Arm") -> bool:
+    from detector.tasks.cells import folder_name
+
+    return folder.name.rpartition("_seed")[0] == folder_name(arm.name)
+
+
+def plan_text(arms: "Sequence[Arm]", paces: Sequence[Any], seeds: int, left: "Sequence[Cell]") -> str:
+    """A table of what one training of each arm takes, and a line of what is left to do."""
+    rows = [["one training", "steps", "s a step", "time", "memory", "disk"]]
+    for arm, pace in zip(arms, paces, strict=True):
+        rows.append([
+            arm.name, str(pace.steps), f"{pace.step_s:.3g}", duration(pace.seconds), _size(pace.memory),
+            _size(pace.disk),
+        ])  # fmt: skip
+    by_name = {arm.name: pace for arm, pace in zip(arms, paces, strict=True)}
+    seconds = sum(by_name[cell.arm].seconds for cell in left)
+    disk = sum(by_name[cell.arm].disk for cell in left)
+    done = len(arms) * seeds - len(left)
+    return "\n".join(
+        [
+            table(rows), "",
+            f"{len(arms)} arms with {seeds} seed{'s' * (seeds != 1)}: {len(left)} trainings"
+            f"{f' ({done} are done)' * bool(done)}, {duration(seconds)} in one process, {_size(disk)} on the disk",
+        ]
+    )  # fmt: skip
+
+
+def report(
+    folder: Path, arms: "Sequence[Arm]", cells: "Sequence[Cell]", failed: dict[str, str], replicates: int | None
+) -> None:
+    """Measure times in turns, then write the report of what was trained."""
+    from detector.report.runs import runs_document
+    from detector.report.write import write_report
+    from detector.tasks.side_by_side import is_done
+
+    done = {arm.name: [cell.folder for cell in cells if cell.arm == arm.name and is_done(cell)] for arm in arms}
+    trained = {name: folders for name, folders in done.items() if folders}
+    if not trained:
+        raise UserError(f"all trainings failed: {'; '.join(f'{name}: {why}' for name, why in failed.items())}")
+    speed = times(folder / SPEED, [arm for arm in arms if arm.name in trained], trained)
+    document = runs_document(trained, (), replicates or 1000, speed, failed)
+    paths = write_report(document, folder)
+    show(f"written to {folder}: {', '.join(path.name for path in paths)}")
+
+
+def times(path: Path, arms: "Sequence[Arm]", trained: dict[str, list[Path]]) -> dict[str, Any]:
+    """Seconds of a step and an image of each arm, from the file of before where it has them all."""
+    from detector.engine.device import device_name
+    from detector.tasks.pace import Pacer, alternating
+
+    with_all = _read(path)
+    if with_all and all(arm.name in with_all["arms"] for arm in arms):
+        return with_all
+    log.info("measuring the times of all, %d rounds in turns", ROUNDS)
+    pacers = [(Pacer(arm.cfg), trained[arm.name][0] / "model_final.pth") for arm in arms]
+    found = alternating(pacers, ROUNDS)
+    rows = {
+        arm.name: {"step_s": step_s, "image_s": image_s}
+        for arm, (step_s, image_s) in zip(arms, found, strict=True)
+    }  # fmt: skip
+    content = {"version": 1, "arms": rows, "device": device_name(pacers[0][0].task.device), "rounds": ROUNDS}
+    write_json(path, content)
+    return content
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return None
+    return content if isinstance(content, dict) and isinstance(content.get("arms"), dict) else None
+
+
+def _size(number: float) -> str:
+    return f"{number / 2**30:.2f} GiB" if number >= 2**29 else f"{number / 2**20:.0f} MiB"

@@ -1,0 +1,206 @@
+"""The cells of a comparison: every backbone under every head with every seed, on one data set and one budget."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from yacs.config import CfgNode
+
+from detector.config import changed_keys, load_config
+from detector.errors import FileAccessError, UserError, cut
+from detector.files import json_bytes, write_json
+from detector.models.build import check_names
+from detector.tasks.resolve import scale_to_batch, with_steps
+
+STATE = "comparison.json"
+"""What a comparison is, in its folder: the keys of each arm, and what was measured before it began."""
+
+VERSION = 1
+
+TESTS = 4
+"""How often a training is measured where SOLVER.TEST_PERIOD is 0: a learning curve has so many points."""
+
+MACHINE = ("OUTPUT_DIR", "SEED", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "DATASETS.ROOT", "LOG.TENSORBOARD")
+"""Keys that do not make two trainings different, and SEED, which each cell has of its own."""
+
+_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
+
+
+class Part(NamedTuple):
+    """A backbone or a head of a comparison: its name in tables, and the KEY VALUE words that make it."""
+
+    label: str
+    words: tuple[str, ...]
+
+
+class Arm(NamedTuple):
+    """An architecture: its name, backbone, head and config, whose SEED and OUTPUT_DIR say nothing yet."""
+
+    name: str
+    backbone: str
+    head: str
+    cfg: CfgNode
+
+
+class Budget(NamedTuple):
+    """What every training may use: so many "steps", "images" that are seen, or "hours"; kind "": as the config says."""
+
+    kind: str = ""
+    number: float = 0.0
+
+
+class Cell(NamedTuple):
+    """One training. steps: of it."""
+
+    arm: str
+    seed: int
+    folder: Path
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """As messages have it."""
+        return f"{self.arm}, seed {self.seed}"
+
+
+def read_part(text: str, key: str, flag: str) -> Part:
+    """The part of one argument, `[LABEL:] NAME [KEY VALUE ...]`. key: of its name; flag: that it came with."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"{flag} {cut(text)}: {error}") from None
+    label = ""
+    if words and words[0].endswith(":"):
+        label = words.pop(0)[:-1]
+    elif words and ":" in words[0]:
+        label, _, words[0] = words[0].partition(":")
+    if not words or not words[0] or len(words) % 2 == 0:
+        raise UserError(
+            f'{flag} {cut(text)}: write NAME, or in quotes "NAME KEY VALUE ..", or "LABEL: NAME KEY VALUE .."'
+        )
+    if _KEY.fullmatch(words[0]) and "." in words[0]:
+        raise UserError(f"{flag}: {words[0]} is a key: KEY VALUE pairs stand behind another flag, e.g. --output FOLDER")
+    name, pairs = words[0], words[1:]
+    plain = "_".join([name, *(value for value in pairs[1::2])])
+    return Part(label or plain, (key, name, *pairs))
+
+
+def make_arms(
+    config: str | Path | None, opts: Sequence[str], backbones: Sequence[str], heads: Sequence[str], budget: Budget
+) -> list[Arm]:
+    """Every backbone under every head, in the order of the arguments, with the budget where that is steps or images.
+
+    Where there are no backbones, or no heads, the config's own is the only one. Raises ValueError, KeyError or OSError
+    as `load_config` does, and for two arms of one name.
+    """
+    base = load_config(config, opts).MODEL
+    bodies = [read_part(text, "MODEL.BACKBONE.NAME", "--backbones") for text in backbones or [base.BACKBONE.NAME]]
+    tops = [read_part(text, "MODEL.HEAD.NAME", "--heads") for text in heads or [base.HEAD.NAME]]
+    arms = []
+    for top, body in product(tops, bodies):
+        cfg = load_config(config, [*opts, *body.words, *top.words])
+        check_names(cfg)
+        arms.append(Arm(f"{top.label} {body.label}", body.label, top.label, budgeted(cfg, budget)))
+    for place, arm in enumerate(arms):
+        if folder_name(arm.name) in {folder_name(other.name) for other in arms[:place]}:
+            raise UserError(f'two arms are called {arm.name!r}: write "LABEL: NAME .." for one of them')
+    return arms
+
+
+def budgeted(cfg: CfgNode, budget: Budget, step_s: float = 0.0) -> CfgNode:
+    """The config with MAX_ITER by the budget, and the form of its schedule kept.
+
+    step_s: seconds of a step, for a budget in hours. SOLVER.TEST_PERIOD 0 becomes a quarter of the steps.
+    """
+    cfg = scale_to_batch(cfg, rate_only=bool(cfg.SOLVER.EPOCHS))
+    steps = cfg.SOLVER.MAX_ITER
+    if budget.kind == "steps":
+        steps = int(budget.number)
+    elif budget.kind == "images":
+        steps = round(budget.number / cfg.SOLVER.IMS_PER_BATCH)
+    elif budget.kind == "hours" and step_s:
+        steps = int(budget.number * 3600 / step_s)
+    if steps < TESTS:
+        raise UserError(f"--{budget.kind} {budget.number:g} are {steps} steps of SOLVER.IMS_PER_BATCH; take more")
+    if budget.kind and (budget.kind != "hours" or step_s):
+        cfg = with_steps(cfg, steps, f"--{budget.kind} {budget.number:g}")
+    solver = cfg.SOLVER
+    if solver.TEST_PERIOD or solver.EPOCHS:  # of epochs it becomes one of them
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.SOLVER.TEST_PERIOD = -(-solver.MAX_ITER // TESTS)
+    cfg.freeze()
+    return cfg
+
+
+def folder_name(arm: str) -> str:
+    """The name of an arm in file names: letters, digits, "-", "." and "_"."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", arm).strip("._") or "arm"
+
+
+def cells_of(arms: Sequence[Arm], steps: Mapping[str, int], seeds: int, folder: Path) -> list[Cell]:
+    """Seed by seed, so that what is done at any time compares all arms. steps: of each arm."""
+    return [
+        Cell(arm.name, seed, folder / f"{folder_name(arm.name)}_seed{seed}", steps[arm.name])
+        for seed in range(seeds)
+        for arm in arms
+    ]
+
+
+def decisive(cfg: CfgNode) -> dict[str, Any]:
+    """The changed keys that make a training what it is, as JSON has them."""
+    kept = {key: value for key, value in changed_keys(cfg).items() if key not in MACHINE}
+    return msgspec.json.decode(json_bytes(kept))
+
+
+class State:
+    """FOLDER/comparison.json: of each arm its keys, its steps and its measured pace; they stay when the run goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        """What is there. Raises ValueError for a file that is none of ours, OSError for one that cannot be read."""
+        self.path = folder / STATE
+        self.arms: dict[str, dict[str, Any]] = {}
+        try:
+            content = msgspec.json.decode(self.path.read_bytes())
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise FileAccessError(f"{self.path}: {error.strerror or error}") from None
+        except msgspec.DecodeError:
+            content = None
+        arms = content.get("arms") if isinstance(content, dict) and content.get("version") == VERSION else None
+        if not isinstance(arms, dict) or not all(isinstance(arm, dict) for arm in arms.values()):
+            raise UserError(f"{self.path} is no comparison's: write --output another/folder, or delete it")
+        self.arms = arms
+
+    def steps(self, arm: str) -> int | None:
+        """Of an arm that began already."""
+        number = self.arms.get(arm, {}).get("steps")
+        return number if isinstance(number, int) else None
+
+    def check(self, arm: Arm) -> None:
+        """Raise ValueError where an arm of this name began with other keys."""
+        before, now = self.arms.get(arm.name, {}).get("keys"), decisive(arm.cfg)
+        if not isinstance(before, dict):
+            return
+        differ = [key for key in {**before, **now} if before.get(key, "default") != now.get(key, "default")]
+        if differ:
+            told = "; ".join(f"{k} {before.get(k, 'default')} -> {now.get(k, 'default')}" for k in sorted(differ)[:3])
+            more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+            raise UserError(
+                f"{self.path}: {arm.name} began with other settings ({told}{more}): write what it began with, or "
+                "--output another/folder"
+            )
+
+    def note(self, arm: Arm, pace: Mapping[str, Any], steps: int) -> None:
+        """Take an arm that begins. steps: of each of its trainings, also where the config counts epochs."""
+        self.arms[arm.name] = {"keys": decisive(arm.cfg), "steps": steps, "pace": dict(pace)}
+
+    def write(self) -> None:
+        """File it."""
+        write_json(self.path, {"version": VERSION, "arms": self.arms})
