@@ -49,14 +49,14 @@ def _number(text: str) -> int:
 def begin(args: argparse.Namespace) -> None:
     """Load plugins, read, compare, print and write."""
     load_plugins(args.imports)
-    from detector.report.results import compare_results, document
+    from detector.report.results import results_document
     from detector.report.write import write_report
     from detector.tasks.examined import load_truth
 
     folder = Path(args.output)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file; name a folder")
-    found = compare_results(args.results, load_truth(args.truth, args.root).index, args.replicates or 10_000)
-    written = write_report(document(found), folder)
+    document = results_document(args.results, load_truth(args.truth, args.root).index, args.replicates or 10_000)
+    written = write_report(document, folder)
     show((folder / "report.md").read_text(encoding="utf-8"))
     show(f"written to {folder}: {', '.join(path.name for path in written)}")

@@ -1,14 +1,12 @@
-"""Whether a difference between detectors is more than chance: of the test images, and of the seeds of training.
+"""Whether a difference between detectors is more than the chance of the test images; `seeds` knows that of training.
 
-Images: a paired weighted bootstrap. Each replicate draws n weights from Multinomial(n, 1/n) over the n images, the same
+A paired weighted bootstrap. Each replicate draws n weights from Multinomial(n, 1/n) over the n images, the same
 for both detectors, and every measure is computed with them (`weighted`); an image that is drawn twice counts twice.
-Efron and Tibshirani 1993, chapters 6, 13 (percentile intervals) and 14 (BCa). Seeds: Student's t and the exact
-sign-flip test of paired differences. Several classes: Holm 1979.
+Efron and Tibshirani 1993, chapters 6, 13 (percentile intervals) and 14 (BCa). Several classes: Holm 1979.
 """
 
 import math
 from collections.abc import Sequence
-from itertools import product
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -73,19 +71,6 @@ class Difference(NamedTuple):
         return not (self.interval[0] > 0 or self.interval[1] < 0)
 
 
-class Seeds(NamedTuple):
-    """Paired differences of n trainings, first - second, seed by seed.
-
-    interval: Student's t with n - 1 degrees of freedom; p: of the exact sign-flip test, whose least value is 2 / 2^n:
-    fewer than six seeds cannot reach 0.05.
-    """
-
-    mean: float
-    se: float
-    interval: tuple[float, float]
-    p: float
-
-
 def judge(index: PackedIndex, found: Found) -> Judged:
     """Match detections with the objects of an index, once for all replicates."""
     image = image_ranks(index)[index.image_of()]
@@ -111,24 +96,26 @@ def check_same(first: Judged, second: Judged) -> None:
         raise UserError("the two detectors were tested on different images or objects; only the same can be compared")
 
 
-def gaps(first: Resampled, second: Resampled) -> tuple[dict[str, Difference], list[Difference]]:
-    """First - second: of each of COCO's twelve measures by name, and of the AP of each class."""
-    value, drawn, left = (ours - theirs for ours, theirs in zip(first, second, strict=True))
-    every = [difference(float(value[j]), drawn[:, j], left[:, j]) for j in range(len(value))]
-    return dict(zip(MEASURES, every, strict=False)), every[len(MEASURES) :]
+def less(first: Resampled, second: Resampled) -> Resampled:
+    """First - second, replicate by replicate."""
+    return Resampled(*(ours - theirs for ours, theirs in zip(first, second, strict=True)))
 
 
-def alone(one: Resampled) -> tuple[dict[str, Difference], list[Difference]]:
-    """`gaps` to nothing: each measure with its intervals."""
-    return gaps(one, Resampled(*(np.zeros(()) for _ in Resampled._fields)))
+def spread(one: Resampled) -> list[Difference]:
+    """What replicates and jackknife say of each measure: COCO's twelve, then the AP of each class."""
+    return [difference(float(one.value[j]), one.drawn[:, j], one.left[:, j]) for j in range(len(one.value))]
 
 
 def differences(
     first: Judged, second: Judged, replicates: int = 10_000, seed: int = 0
 ) -> tuple[dict[str, Difference], list[Difference]]:
-    """`gaps` of two detectors that were judged on the same images; else raises ValueError."""
+    """First - second of two detectors: each of COCO's twelve measures by name, and the AP of each class.
+
+    Raises ValueError unless they were judged on the same images.
+    """
     check_same(first, second)
-    return gaps(*(resample(judged, replicates, seed) for judged in (first, second)))
+    every = spread(less(*(resample(judged, replicates, seed) for judged in (first, second))))
+    return dict(zip(MEASURES, every, strict=False)), every[len(MEASURES) :]
 
 
 def difference(value: float, replicates: np.ndarray, left_out: np.ndarray) -> Difference:
@@ -190,54 +177,6 @@ def _columns(judged: Judged, weights: Sequence[np.ndarray], desc: str = "") -> n
     return np.concatenate(rows)
 
 
-def of_seeds(gaps: Sequence[float]) -> Seeds:
-    """What n trainings with paired seeds say. gaps: first - second, by seed. Raises ValueError for fewer than two."""
-    values = np.asarray(gaps, np.float64)
-    if len(values) < 2:
-        raise UserError(f"{len(values)} seeds have no spread; train both with two or more")
-    mean, se = float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
-    half = se * t_quantile((1 + LEVEL) / 2, len(values) - 1)
-    return Seeds(mean, se, (mean - half, mean + half), sign_flip(values))
-
-
-def sign_flip(gaps: np.ndarray, most: int = 1 << 16, seed: int = 0) -> float:
-    """Two-sided p that the mean is 0, if each difference has either sign with the same chance. Fisher 1935, section 21.
-
-    All 2^n signs are tried, or `most` random ones, with those observed, where there are more.
-    """
-    number = len(gaps)
-    if 2**number <= most:
-        signs = np.array(list(product((1, -1), repeat=number)))
-        return float((np.abs(signs @ gaps) >= abs(gaps.sum()) * (1 - 1e-12)).mean())
-    signs = np.random.default_rng(seed).choice((1, -1), (most, number))
-    return float(((np.abs(signs @ gaps) >= abs(gaps.sum()) * (1 - 1e-12)).sum() + 1) / (most + 1))
-
-
-def t_quantile(share: float, freedom: int) -> float:
-    """Student's t with whole degrees of freedom: the value below which the share, 0.5 or more, lies."""
-    low, high = 0.0, 1.0
-    while _t_share(high, freedom) < share:
-        high *= 2
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_share(middle, freedom) < share else (low, middle)
-    return (low + high) / 2
-
-
-def _t_share(t: float, freedom: int) -> float:
-    """The distribution function at t >= 0 by its finite series. Abramowitz and Stegun 1964, 26.7.3 and 26.7.4."""
-    angle = math.atan(t / math.sqrt(freedom))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    term, total = (cosine, cosine) if odd else (1.0, 1.0)
-    for j in range(2 + odd, freedom - 1, 2):
-        term *= cosine**2 * (j - 1) / j
-        total += term
-    if not odd:
-        return 0.5 + sine * total / 2
-    return 0.5 + (angle + (sine * total if freedom > 1 else 0.0)) / math.pi
-
-
 def holm(values: Sequence[float]) -> list[float]:
     """P values adjusted for their number, in their order; nan stays and does not count."""
     order = [i for i in np.argsort(values).tolist() if not math.isnan(values[i])]
@@ -246,11 +185,3 @@ def holm(values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(order) - place) * values[i]))
         adjusted[i] = highest
     return adjusted
-
-
-def together(images_se: float, seeds_se: float) -> float:
-    """Standard error of a mean over seeds with both sources of chance, which are independent: sqrt(a^2 + b^2).
-
-    images_se: of the difference of the mean over seeds, by the bootstrap; seeds_se: of the mean over seeds.
-    """
-    return math.hypot(images_se, seeds_se)

@@ -1,4 +1,4 @@
-"""Intervals by the bootstrap, tests of seeds, and their distribution functions."""
+"""Intervals by the bootstrap, and Holm's correction."""
 
 import math
 
@@ -15,10 +15,6 @@ from detector.evaluation.significance import (
     differences,
     holm,
     jackknife_weights,
-    of_seeds,
-    sign_flip,
-    t_quantile,
-    together,
 )
 
 
@@ -98,51 +94,9 @@ def test_bca_by_hand():
     assert difference(0.5, even, np.array([1.0, 1])).bca == pytest.approx((0.025, 0.975), abs=1e-4)
 
 
-def test_student_t():
-    for freedom, value in (
-        (1, 12.7062),
-        (2, 4.3027),
-        (3, 3.1824),
-        (4, 2.7764),
-        (5, 2.5706),
-        (10, 2.2281),
-        (29, 2.0452),
-    ):
-        assert t_quantile(0.975, freedom) == pytest.approx(value, abs=1e-4)
-    assert t_quantile(0.95, 7) == pytest.approx(1.8946, abs=1e-4)
-    assert t_quantile(0.975, 5_000) == pytest.approx(1.95996, abs=1e-3)
-
-
-def test_seeds_by_hand():
-    found = of_seeds([0.01, 0.02, 0.03])
-    assert found.mean == pytest.approx(0.02)
-    assert found.se == pytest.approx(0.01 / math.sqrt(3))
-    assert found.interval == pytest.approx(
-        (0.02 - 4.3027 * 0.01 / math.sqrt(3), 0.02 + 4.3027 * 0.01 / math.sqrt(3)), 1e-4
-    )
-    assert found.p == 2 / 8  # all signs alike: the least that three seeds can reach
-    with pytest.raises(ValueError, match="1 seeds have no spread"):
-        of_seeds([0.1])
-
-
-def test_sign_flips():
-    assert sign_flip(np.array([1.0, 2, 3, 4, 5, 6])) == 2 / 64
-    assert sign_flip(np.array([1.0, -1])) == 1
-    assert sign_flip(np.array([3.0, -1])) == 1  # |3 - 1| or more: all four
-    assert sign_flip(np.array([3.0, 1, 1])) == 0.25
-    many = np.random.default_rng(0).normal(0.4, 1, 40)
-    assert sign_flip(many) == pytest.approx(
-        2 * (1 - 0.5 * (1 + math.erf(many.sum() / math.sqrt(2 * (many**2).sum())))), abs=0.01
-    )
-
-
 def test_holm():
     assert holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
     assert holm([0.5, 0.9]) == [1.0, 1.0]
-
-
-def test_two_sources_of_chance():
-    assert together(0.03, 0.04) == pytest.approx(0.05)
 
 
 @pytest.mark.slow

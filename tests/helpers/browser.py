@@ -86,7 +86,9 @@ class Browser:
 
     def open(self, path, width=1280, height=900, scheme="light", script=True):
         """Show a file, and wait until it is there."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.call("Emulation.setScriptExecutionDisabled", value=not script)
         self.said.clear()
@@ -108,7 +110,9 @@ class Browser:
 
     def picture(self, whole=False):
         """What it shows, as PNG."""
-        return base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=whole, **self._clip(whole))["data"])
+        return base64.b64decode(
+            self.call("Page.captureScreenshot", captureBeyondViewport=whole, **self._clip(whole))["data"]
+        )
 
     def _clip(self, whole):
         if not whole:

@@ -82,7 +82,14 @@ def runs(names=("resnet50", "sreresnet50", "iresnet50", "res2net50", "resnest50"
     for pair in document["differences"]:
         value = pair["AP"]["value"]
         images = {"se": 0.009, "interval95": [value - 0.018, value + 0.018], "bca95": None, "p": 0.2}
-        of_seeds = {"n": seeds, "mean": value, "sd": 0.01, "se": 0.006, "interval95": [value - 0.02, value + 0.02], "p": 0.25}
+        of_seeds = {
+            "n": seeds,
+            "mean": value,
+            "sd": 0.01,
+            "se": 0.006,
+            "interval95": [value - 0.02, value + 0.02],
+            "p": 0.25,
+        }
         pair["AP"].update(images=images, seeds=of_seeds)
     document["compared"] = {
         "same": {"SOLVER.MAX_ITER": 600, "SOLVER.BASE_LR": 0.0025, "DATASETS.TRAIN": ["voc:bccd:train"]},
