@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from detector.analysis.charts import COLORS, GREY, new_figure, plain, save_figure
@@ -27,28 +27,22 @@ def save_errors_chart(
     """Bars of what each kind costs, and a bar for each class of what each kind costs it, one after the other.
 
     costs: of each kind, special: of all wrong detections and of all objects not found, in points of a hundred;
-    classes: name -> the costs of the kinds, drawn in this order from the top; one class alone is not drawn again.
+    classes: name -> the costs of the kinds; drawn in this order from the top, no more than `ROWS`; one alone is not.
     Writes a PNG. Raises ImportError without matplotlib, OSError when it cannot be written.
     """
     shown = [*classes.items()][:ROWS] if len(classes) > 1 else []
     height = 0.28 * (len(costs) + len(special)) + 1.1
-    below = 0.17 * len(shown) + 1.1 if shown else 0
+    below = 0.17 * len(shown) + 1.4 if shown else 0
     figure = new_figure(8.0, height + below, "constrained")
     grid = figure.add_gridspec(2 if shown else 1, 1, height_ratios=[height, below] if shown else [1])
     _kinds(figure.add_subplot(grid[0]), costs, special)
     if shown:
         axes = figure.add_subplot(grid[1])
         _classes(axes, [*costs], shown)
-        axes.set_title(
-            "What each kind costs a class"
-            + (
-                f": the {len(shown)} of {len(classes)} classes with the lowest AP50"
-                if len(shown) < len(classes)
-                else ""
-            ),
-            loc="left",
-        )
-    figure.suptitle(plain(printable(title)))
+        several = f"the {len(shown)} of {len(classes)} classes" if len(shown) < len(classes) else "each class"
+        axes.set_title(f"What each kind costs {several}", loc="left")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(costs), frameon=False)
+    figure.suptitle(plain(fill(printable(title), 70)))
     save_figure(figure, path)
 
 
@@ -74,13 +68,11 @@ def _classes(axes: "Axes", kinds: Sequence[str], rows: Sequence[tuple[str, Seque
         widths = [values[k] for _, values in rows]
         axes.barh(range(len(rows)), widths, left=left, color=COLORS[k], height=0.8, label=kind)
         left = [before + width for before, width in zip(left, widths, strict=True)]
-    names = [plain(printable(shorten(name, _LETTERS, placeholder=" ..") or name[:_LETTERS])) for name, _ in rows]
-    axes.set_yticks(range(len(rows)), names, fontsize="small")
+    names = [printable(name) for name, _ in rows]
+    shown = [plain(name if len(name) <= _LETTERS else f"{name[:_LETTERS]}..") for name in names]
+    axes.set_yticks(range(len(rows)), shown, fontsize="small")
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, max(*left, 1) * 1.02)
-    axes.set_xlabel(
-        "points of the class's AP50, each for a repair alone; they overlap, so a bar may be longer than what is lost"
-    )
+    axes.set_xlabel("points of its AP50, each kind repaired alone: gains overlap")
     axes.grid(axis="x", color=GREY, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.legend(loc="lower right", fontsize="small")

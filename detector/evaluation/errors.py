@@ -15,9 +15,9 @@ better scored detection of either kind stands for it, a repaired one would be a 
 A cost is what the mean AP50 of the classes gains by the repair of one kind alone, so costs need not add up; what is
 gained by one repair after the other does, since with all of them nothing is wrong any more.
 
-These are the rules of the authors' program, tidecv 1.0.1, and its numbers, where scores are distinct, nothing is a crowd,
-each class has objects, and an image a hundred detections at most. All else is as COCO's evaluation has it: docs/analyze.md
-says where the two part, and why.
+These are the rules of the authors' program, tidecv 1.0.1, and its numbers too where scores are distinct, nothing is a
+crowd, each class has objects, and an image has a hundred detections at most. All else is as COCO's evaluation has it:
+docs/analyze.md says where the two part, and why.
 """
 
 from typing import NamedTuple

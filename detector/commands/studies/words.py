@@ -30,8 +30,10 @@ def read_detections(args: argparse.Namespace) -> "tuple[Examined, Path]":
 
     if args.run is None and not (args.results and args.truth):
         raise UserError("name a run's folder, or both --results FILE and --truth JSON|ENTRY")
-    if args.run is not None and (args.results or args.truth):
-        raise UserError(f"RUN {args.run} has its own results and test set: leave it out, or --results and --truth")
+    if args.run is not None and (args.results or args.truth or args.root != get_defaults().DATASETS.ROOT):
+        raise UserError(
+            f"RUN {args.run} has its own results and test set: leave it out, or --results, --truth and --root"
+        )
     found = examine_run(args.run) if args.run is not None else examine_file(args.results, args.truth, args.root)
     output = args.output or (args.run / "analysis" if args.run is not None else Path("output/analysis"))
     return found, output_folder(output)
