@@ -19,8 +19,17 @@ if TYPE_CHECKING:
 
     Made = tuple[Figure, str]  # a picture, and what it says in words
 
-_INK, _RULE, _SOFT = "#0a0b0c", "#0d0e0f", "#0f1011"
-_OF_PAGE = {_INK: "currentColor", _RULE: "var(--rule)", _SOFT: "var(--soft)"}
+_INK, _RULE, _SOFT, _BETTER, _WORSE = "#0a0b0c", "#0d0e0f", "#0f1011", "#0b0d0f", "#0c0e10"
+_OF_PAGE = {
+    _INK: "currentColor",
+    _RULE: "var(--rule)",
+    _SOFT: "var(--soft)",
+    _BETTER: "var(--better)",
+    _WORSE: "var(--worse)",
+    **{each.lower(): f"var(--k{place})" for place, each in enumerate(COLORS) if each != "#000000"},
+}
+"""What matplotlib draws with, and what the page makes of it, in light and in dark."""
+
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it takes the page's font and any script, and can be searched
     "font.size": 9.0,
@@ -42,6 +51,7 @@ _STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.7,
 }
 _WIDTH = 5.4  # inches of a chart; two stand side by side
+_MINUS, _WIDE = "\u2212", "\u2002"
 _LONGEST = 34  # letters of a name
 _BINS = 120  # points of a curve of losses
 
@@ -118,13 +128,13 @@ def _forest(document: Document) -> "Made | None":
     pairs = [pair for pair in document["differences"] if pair["models"][1] == first and interval(pair["AP"])]
     if not pairs:
         return None
-    figure = new_figure(2 * _WIDTH, 0.65 + 0.32 * len(pairs), "constrained")
+    figure = new_figure(1.4 * _WIDTH, 0.65 + 0.32 * len(pairs), "constrained")
     axes = figure.subplots()
     axes.axvline(0, color=_INK, linewidth=0.8)
     told = []
     for place, pair in enumerate(pairs):
         row = pair["AP"]
-        ink = _SOFT if row["tie"] else COLORS[0] if row["value"] > 0 else COLORS[1]
+        ink = _SOFT if row["tie"] else _BETTER if row["value"] > 0 else _WORSE
         low, high = interval(row) or (0.0, 0.0)
         axes.plot([100 * low, 100 * high], [place, place], color=ink, linewidth=1.2, solid_capstyle="butt")
         images = interval(row.get("images")) if row.get("seeds") else None
@@ -140,9 +150,9 @@ def _forest(document: Document) -> "Made | None":
     axes.set_axisbelow(True)
     axes.set_xlabel(f"points of AP more than {plain(short(first))}")
     said = axes.secondary_yaxis("right")
-    said.set_yticks(range(len(pairs)), [
-        f"{measured(pair['AP'], sign=True)}{'   ' + TIE if pair['AP']['tie'] else ''}" for pair in pairs
-    ])  # fmt: skip
+    words = [measured(pair["AP"], sign=True).replace("-", _MINUS) for pair in pairs]
+    ties = [f"{_WIDE}{TIE}" * bool(pair["AP"]["tie"]) for pair in pairs]
+    said.set_yticks(range(len(pairs)), map("".join, zip(words, ties, strict=True)))
     said.tick_params(length=0)
     said.spines["right"].set_visible(False)
     return figure, "; ".join(told)

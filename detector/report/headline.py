@@ -32,7 +32,8 @@ def headline(document: Document) -> list[str]:
         return [f"AP of {first}: {measured(models[first]['AP'])}.", *_fastest(document, pairs)]
     if len(models) == 2 and others[0] in pairs:
         return [_two(document, pairs[others[0]]), *_fastest(document, pairs)]
-    return [_best(document, ranked[0], pairs), *_sorted_out(first, pairs), *_heads(document, ranked),
+    best = ranked[0]
+    return [_best(document, best, pairs), *_sorted_out(first, best, pairs), *_heads(document, ranked),
             *_fastest(document, pairs)]  # fmt: skip
 
 
@@ -69,7 +70,7 @@ def _turned(row: Mapping[str, Any]) -> dict[str, Any]:
 def _best(document: Document, best: str, pairs: Mapping[str, Mapping[str, Any]]) -> str:
     first = next(iter(document["models"]))
     more = parts(document, best)
-    line = f"Highest AP: {best}{f', {more},' if more else ''} with {measured(document['models'][best]['AP'])}"
+    line = f"Highest AP: {best}{f' ({more})' if more else ''} with {measured(document['models'][best]['AP'])}"
     if best == first:
         return f"{line}; it is the model that the others are compared with."
     return f"{line}; {_against(pairs.get(best), first)}."
@@ -83,8 +84,8 @@ def _against(pair: Mapping[str, Any] | None, first: str) -> str:
     return f"{words} {first}, the difference being {measured(row, sign=True)}"
 
 
-def _sorted_out(first: str, pairs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The other models as better, worse and ties."""
+def _sorted_out(first: str, best: str, pairs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The other models as better, worse and ties, in a line; of the best it is said already."""
     groups: dict[str, list[str]] = {"Better than": [], "Worse than": [], "Ties with": []}
     for name, pair in pairs.items():
         row = pair["AP"]
@@ -92,7 +93,19 @@ def _sorted_out(first: str, pairs: Mapping[str, Mapping[str, Any]]) -> list[str]
             groups["Ties with" if row["tie"] else "Better than" if row["value"] > 0 else "Worse than"].append(name)
     if len(groups["Ties with"]) == len(pairs):
         return [f"No model is told from {first}: all {len(pairs)} are ties with it."]
-    return [f"{word} {first}: {', '.join(names)}." for word, names in groups.items() if names]
+    groups = {word: [name for name in names if name != best] for word, names in groups.items()}
+    if not any(groups.values()):
+        return []
+    also = "Also better than" if best in pairs and _told(pairs[best]["AP"]) > 0 else "Better than"
+    words = {"Better than": also, "Worse than": "Worse than", "Ties with": "Ties with"}
+    return [" ".join(f"{words[word]} {first}: {', '.join(names)}." for word, names in groups.items() if names)]
+
+
+def _told(row: Mapping[str, Any]) -> int:
+    """1 for better, -1 for worse, 0 for a tie or nothing to find."""
+    if row.get("value") is None or row["tie"]:
+        return 0
+    return 1 if row["value"] > 0 else -1
 
 
 def _heads(document: Document, ranked: list[str]) -> list[str]:
@@ -127,21 +140,22 @@ def _fastest(document: Document, pairs: Mapping[str, Mapping[str, Any]]) -> list
 
 def reading(document: Document) -> list[str]:
     """How the intervals, ties and p values of this document are to be read."""
-    number = seeds(document)
+    numbers = seeds(document)
     several = len(document["differences"]) > 1
     images = (
         f"a paired bootstrap over the test images ({document['replicates']:,} replicates): what another choice of "
         "test images would change"
     )
     lines = ["Values are points of a hundred; what stands behind them in brackets is a 95 % interval."]
-    if number:
+    if numbers:
         lines += [
             f"The intervals hold two sources of chance together: the images, by {images}; and the seeds of the "
             "trainings, by Student's t over paired seeds: what training again would change.",
         ]
-        if number < _FLIP and not any("sign-flip" in note for note in document.get("notes") or ()):
+        most = numbers[-1]
+        if most < _FLIP and not any("sign-flip" in note for note in document.get("notes") or ()):
             lines.append(
-                f"Of {number} seeds the exact sign-flip test has no p below {2 / 2**number:.3g}: fewer than six seeds "
+                f"Of {most} seeds the exact sign-flip test has no p below {2 / 2**most:.3g}: fewer than six seeds "
                 "cannot reach p < 0.05 by it, whatever they say."
             )
     else:

@@ -1,5 +1,6 @@
 """Pieces of an HTML page: text that cannot be taken for markup, cells, tables that sort, drawn intervals."""
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
@@ -17,6 +18,18 @@ def number(shown: str) -> str:
     return shown.replace("-", "\u2212") if shown != "-" else "\u2013"
 
 
+def prose(line: str) -> str:
+    """A sentence, escaped, with the minus signs of its numbers."""
+    return re.sub(r"(?<=[ (])-(?=\d)", "\u2212", text(line))
+
+
+def clipped(value: str, longest: int = 60) -> str:
+    """A name from data, escaped; of a very long one the beginning, and the whole where a pointer rests on it."""
+    if len(value) <= longest:
+        return text(value)
+    return f'<span title="{text(value)}">{text(value[: longest - 1])}\u2026</span>'
+
+
 class Cell(NamedTuple):
     """A cell of a table. html: what it shows, escaped; key: what it is sorted by, "" for nothing, None for its text."""
 
@@ -31,6 +44,11 @@ class Cell(NamedTuple):
         kind = f' class="{self.kind}"' if self.kind else ""
         key = "" if self.key is None else f' data-v="{self.key}"'
         return f"<{tag}{kind}{key}>{self.html}</{tag[:2]}>"
+
+
+def heading(value: str, before: str = "", below: str = "") -> Cell:
+    """The name that a row begins with, and what stands before and, smaller, below it, escaped."""
+    return Cell(before + clipped(value) + (f"<small>{below}</small>" if below else ""), kind="name", heads=True)
 
 
 def words(value: object) -> Cell:
@@ -73,6 +91,6 @@ def drawn(value: float | None, bounds: tuple[float, float] | None, scale: tuple[
     lines = f'<line class="zero" x1="{at(0)}" x2="{at(0)}" y2="10"/>'
     if bounds is not None:
         lines += f'<line x1="{at(bounds[0])}" x2="{at(bounds[1])}" y1="5" y2="5"/>'
-    lines += f'<line x1="{at(value)}" x2="{at(value)}" y1="2" y2="8"/>'
+    lines += f'<line x1="{at(value)}" x2="{at(value)}" y1="3.7" y2="6.3"/>'
     svg = f'<svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{lines}</svg>'
     return Cell(f'<span class="bar">{svg}</span>', kind="drawn")

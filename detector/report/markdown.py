@@ -9,6 +9,7 @@ from detector.report.headline import headline, reading
 from detector.report.shown import (
     LEAST,
     Document,
+    budget,
     chance,
     class_names,
     fact,
@@ -27,7 +28,7 @@ def markdown(document: Document) -> str:
     """The whole report."""
     parts = [
         ["# Comparison", "", _line(f"{subject(document)}.")],
-        [_line(" ".join(headline(document)))],
+        [_line(" ".join([*headline(document), budget(document)]).strip())],
         [_line(" ".join([*reading(document), *(document.get("notes") or [])]))],
         *_models(document),
         *(_pair(pair, class_names(document)) for pair in document["differences"]),
@@ -96,7 +97,7 @@ def _failed(document: Document) -> Iterator[list[str]]:
 
 def _line(text: str) -> str:
     r"""Text that neither breaks a line nor is taken for a tag or the edge of a cell: \< and \|."""
-    return re.sub(r"(\\*)([|<])", r"\1\1\\\2", printable(text))
+    return re.sub(r"(\\*)(\||<(?=[A-Za-z/!?]))", r"\1\1\\\2", printable(text))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -8,16 +8,19 @@ from detector.console import duration
 from detector.evaluation.report import MEASURES, PER_CLASS
 from detector.report.charts import Chart
 from detector.report.headline import headline, reading
-from detector.report.html import Cell, amount, drawn, table, text, words
+from detector.report.html import Cell, amount, clipped, drawn, heading, prose, table, text, words
 from detector.report.shown import (
+    LEAST,
     TIE,
     Document,
+    budget,
     chance,
     class_names,
     fact,
     interval,
     known_costs,
     made_with,
+    parts,
     points,
     scale,
     setting,
@@ -43,10 +46,10 @@ def opening(document: Document) -> str:
     failed = len(document.get("failed") or ())
     notes = list(document.get("notes") or ())
     if failed:
-        notes.insert(0, f"{failed} of the cells failed; they are named below.")
+        notes.insert(0, f"{failed} {'cell' if failed == 1 else 'cells'} failed, as told below.")
     return (
-        f'<h1>Comparison of {text(subject(document))}</h1>\n<p class="answer">{text(first)}</p>\n'
-        + "".join(f'<p class="more">{text(line)}</p>\n' for line in others)
+        f'<h1>Comparison of {text(subject(document))}</h1>\n<p class="answer">{prose(first)}</p>\n'
+        + "".join(f'<p class="more">{prose(line)}</p>\n' for line in others)
         + (f'<ul class="soft">{"".join(f"<li>{text(note)}</li>" for note in notes)}</ul>' if notes else "")
     )
 
@@ -72,10 +75,14 @@ def costs(document: Document, charts: Charts) -> str:
         cells = [amount("-" if value is None else cost.text(value), value) for cost, value in values]
         rows.append([_name(document, name, charts), *cells])
     made = table(["model", *(text(cost.title) for cost in known)], rows, label="Costs of each model")
-    more = ""
-    if any(cost.key == "correlation" for cost in known):
-        more = _said("Correlation: between the filters of the backbone's convolutions, absolute, their mean.")
-    return _section("How fast, how large", made + more + _figures(document, charts, "speed"))
+    more = [budget(document)]
+    if {"step", "image"} & {cost.title for cost in known}:
+        more.append("Image and step are the seconds that a test image and a step of training take.")
+    if "correlation" in {cost.title for cost in known}:
+        more.append(
+            "Correlation is the mean of the absolute correlations between a convolution's filters, in the backbone."
+        )
+    return _section("How fast, how large", made + _said(" ".join(more).strip()) + _figures(document, charts, "speed"))
 
 
 def differences(document: Document, charts: Charts) -> str:
@@ -102,9 +109,10 @@ def differences(document: Document, charts: Charts) -> str:
             Cell(text(verdict(row, pair["models"])), kind=f"text {_kind(row)}"),
         ])  # fmt: skip
     made = table(head, rows, label="Differences of AP", left=(0, len(head) - 1))
-    return _section(
-        f"Against {text(first)}", _figures(document, charts, "differences") + made + _every_measure(document)
-    )
+    if len(pairs) == 1 and not several:
+        made = ""  # every measure stands in a table, AP first
+    picture = _figures(document, charts, "differences")
+    return _section(f"Differences to {clipped(first)}", picture + made + _every_measure(document))
 
 
 def _every_measure(document: Document) -> str:
@@ -119,7 +127,7 @@ def _every_measure(document: Document) -> str:
             for name in names
         ]
         made = table(
-            ["measure", *(text(pair["models"][0]) for pair in pairs)], rows, label="Differences of every measure"
+            ["measure", *(clipped(pair["models"][0]) for pair in pairs)], rows, label="Differences of every measure"
         )
         return f"<details><summary>Every measure</summary>{made}</details>"
     (pair,) = pairs
@@ -140,6 +148,11 @@ def _every_measure(document: Document) -> str:
 
 def sizes(document: Document, charts: Charts) -> str:
     """AP of small, medium and large objects, and the differences to the first."""
+    values = [
+        (model.get(measure) or {}).get("value") for model in document["models"].values() for measure in _SIZES.values()
+    ]
+    if values.count(None) == len(values):
+        return ""
     first = next(iter(document["models"]))
     pairs = {pair["models"][0]: pair for pair in document["differences"] if pair["models"][1] == first}
     rows = []
@@ -173,23 +186,27 @@ def classes(document: Document, charts: Charts) -> str:
     names, pairs = class_names(document), document["differences"]
     if not pairs or not names:
         return ""
-    made = [_classes_of(document, pair, names, place) for place, pair in enumerate(pairs)]
+    ends = scale([pair.get(PER_CLASS + name) for pair in pairs for name in names])
+    made = [_classes_of(document, pair, names, ends, place == 0) for place, pair in enumerate(pairs)]
     how = "P values are corrected for the number of classes by Holm's method; a class differs where p is below 0.05."
     return _section("By class", _said(how) + "".join(made))
 
 
-def _classes_of(document: Document, pair: Mapping[str, Any], names: Sequence[str], place: int) -> str:
+def _classes_of(
+    document: Document, pair: Mapping[str, Any], names: Sequence[str], ends: tuple[float, float], opened: bool
+) -> str:
     other, first = pair["models"]
     rows = {name: pair.get(PER_CLASS + name) or {} for name in names}
     differ = sorted(told(pair, names), key=lambda name: -rows[name]["value"])
     # the others by how near they come to differing; those without values last
     rest = [name for name in names if name not in {*differ}]
-    rest.sort(key=lambda name: (rows[name].get("p_holm") is None, rows[name].get("p_holm"), rows[name].get("p")))
-    ends = scale([*rows.values()])
+    rest.sort(
+        key=lambda name: (rows[name].get("p_holm") is None, rows[name].get("p_holm") or 0, rows[name].get("p") or 0)
+    )
 
     def made(chosen: Sequence[str], box: str, what: str) -> str:
         return table(
-            ["class", text(first), text(other), "difference", "", "p, corrected"],
+            ["class", "difference", "", "p (Holm)", clipped(first), clipped(other)],
             [_class(document, pair, name, rows[name], ends) for name in chosen],
             label=f"{what}, {text(other)} minus {text(first)}", kind="sorts filtered", box=box,
         )  # fmt: skip
@@ -205,8 +222,8 @@ def _classes_of(document: Document, pair: Mapping[str, Any], names: Sequence[str
             + made(rest, "box rest", "The other classes")
             + '<p class="only-paper">They are in report.json.</p>'
         )
-    title = f"<summary>{text(other)} minus {text(first)} <span>{count}</span></summary>"
-    return f"<details{' open' * (place == 0 or len(names) <= _FEW)}>{title}{body}</details>"
+    title = f"<summary>{clipped(other)} minus {clipped(first)} <span>{count}</span></summary>"
+    return f"<details{' open' * (opened or len(names) <= _FEW)}>{title}{body}</details>"
 
 
 def _class(
@@ -216,11 +233,11 @@ def _class(
     values = [(models[which].get(PER_CLASS + name) or {}).get("value") for which in reversed(pair["models"])]
     p = row.get("p_holm")
     return [
-        Cell(text(name), kind="name", heads=True),
-        *(amount(points(value), value) for value in values),
-        _measure(row, sign=True, kind="" if p is not None and p < 0.05 else "tie"),
+        heading(name),
+        _measure(row, sign=True, kind="" if p is not None and p < LEAST else "tie"),
         _drawn(row, ends),
         amount(chance(p), p),
+        *(amount(points(value), value) for value in values),
     ]
 
 
@@ -233,7 +250,9 @@ def compared(document: Document, charts: Charts) -> str:
             [Cell(text(key), heads=True), *(words(setting(values[name]) if name in values else "-") for name in models)]
             for key, values in found["differ"].items()
         ]
-        made = table(["setting", *map(text, models)], rows, label="Settings that differ", left=range(1 + len(models)))
+        made = table(
+            ["setting", *map(clipped, models)], rows, label="Settings that differ", left=range(1 + len(models))
+        )
         body += f"<h3>Settings that differ</h3>{made}"
     if found.get("same"):
         rows = [[Cell(text(key), heads=True), words(setting(value))] for key, value in found["same"].items()]
@@ -242,12 +261,12 @@ def compared(document: Document, charts: Charts) -> str:
     runs = [(name, run) for name, model in models.items() for run in model.get("runs") or ()]
     if runs:
         made = table(["model", "seed", "AP", "AP50", "AP75", "training", "steps", "folder"], [
-            [Cell(text(name), kind="name", heads=True), *_run(run)] for name, run in runs
+            [heading(name), *_run(run)] for name, run in runs
         ], label="Runs", left=(0, 7))  # fmt: skip
         body += f"<details><summary>{len(runs)} runs</summary>{made}</details>"
     files = [(name, model["file"]) for name, model in models.items() if model.get("file")]
     if files:
-        rows = [[Cell(text(name), kind="name", heads=True), words(file)] for name, file in files]
+        rows = [[heading(name), words(file)] for name, file in files]
         body += table(["model", "file"], rows, label="Files", left=(0, 1))
     body += _said(f"Test set: {document['truth']}.")
     if made_with(document):
@@ -271,10 +290,7 @@ def failed(document: Document, charts: Charts) -> str:
     cells = document.get("failed")
     if not cells:
         return ""
-    rows = [
-        [Cell(text(one["cell"]), kind="name", heads=True), Cell(text(one["why"], keep="\n"), kind="text lines")]
-        for one in cells
-    ]
+    rows = [[heading(str(one["cell"])), Cell(text(one["why"], keep="\n"), kind="text lines")] for one in cells]
     return _section("Failed", table(["cell", "why"], rows, label="Failed cells", left=(0, 1)))
 
 
@@ -300,14 +316,11 @@ def _key(document: Document, name: str, charts: Charts) -> str:
     if not any(chart.part in ("speed", "curves") for chart in charts):
         return ""
     place = list(document["models"]).index(name)
-    return f'<span class="key k{place % len(COLORS)}" aria-hidden="true">{_SIGNS[place % len(_SIGNS)]}</span>'
+    return f'<span class="key k{place % len(COLORS)}" aria-hidden="true">{_SIGNS[place % len(_SIGNS)]}</span>&nbsp;'
 
 
 def _name(document: Document, name: str, charts: Charts) -> Cell:
-    model = document["models"].get(name) or {}
-    more = [model[key] for key in ("backbone", "head") if model.get(key) and model[key] not in name]
-    below = f"<small>{text(', '.join(more))}</small>" if more else ""
-    return Cell(_key(document, name, charts) + text(name) + below, kind="name", heads=True)
+    return heading(name, _key(document, name, charts), text(parts(document, name)))
 
 
 def _measure(row: Mapping[str, Any] | None, sign: bool = False, kind: str = "") -> Cell:
@@ -329,8 +342,9 @@ def _figures(document: Document, charts: Charts, part: str) -> str:
     chosen = [chart for chart in charts if chart.part == part]
     if not chosen:
         return ""
+    titled = part != "differences"  # whose title is that of its section
     made = "".join(
-        f"<figure><h3>{text(chart.title)}</h3>"
+        f"<figure>{f'<h3>{text(chart.title)}</h3>' * titled}"
         f'<div role="img" aria-label="{text(chart.alt)}">{chart.svg}</div></figure>\n'
         for chart in chosen
     )
@@ -339,5 +353,5 @@ def _figures(document: Document, charts: Charts, part: str) -> str:
             any(pair["AP"].get("seeds") for pair in document["differences"])
         )
         return f'<div class="wide">{made}</div>' + _said(f"A line is a 95 % interval; grey: it holds 0, {TIE}.{thick}")
-    keys = "".join(f"<li>{_key(document, name, charts)}{text(name)}</li>" for name in document["models"])
+    keys = "".join(f"<li>{_key(document, name, charts)}{clipped(name)}</li>" for name in document["models"])
     return f'<ul class="keys">{keys}</ul>\n<div class="pair">{made}</div>'

@@ -43,9 +43,9 @@ def _memory(value: float) -> str:
 COSTS = (
     Cost("params", "parameters", _count),
     Cost("macs", "MACs", _count),
-    Cost("macs_backbone", "of the backbone", _count),
-    Cost("image_s", "time of an image", _milliseconds),
-    Cost("step_s", "time of a step", _milliseconds),
+    Cost("macs_backbone", "backbone's MACs", _count),
+    Cost("image_s", "image", _milliseconds),
+    Cost("step_s", "step", _milliseconds),
     Cost("memory_mb", "memory", _memory),
     Cost("train_s", "training", duration),
     Cost("steps", "steps", lambda value: f"{value:,.0f}"),
@@ -54,6 +54,8 @@ COSTS = (
 )
 """In the order of their columns."""
 
+_BUDGET = {"steps": "steps", "images_seen": "images"}
+
 
 def fact(model: Mapping[str, Any], key: str) -> float | None:
     """A number of a model's facts, None where it is unknown."""
@@ -61,9 +63,21 @@ def fact(model: Mapping[str, Any], key: str) -> float | None:
 
 
 def known_costs(document: Document) -> list[Cost]:
-    """Those that are known of any model."""
-    models = document["models"].values()
-    return [cost for cost in COSTS if any(fact(model, cost.key) is not None for model in models)]
+    """Those that are known of any model; without the budget where that is one for all, see `budget`."""
+    values = {cost: {fact(model, cost.key) for model in document["models"].values()} for cost in COSTS}
+    alike = {cost for cost in COSTS if cost.key in _BUDGET and len(values[cost]) == 1}
+    return [cost for cost in COSTS if values[cost] != {None} and cost not in alike]
+
+
+def budget(document: Document) -> str:
+    """What every model was trained with, where it is the same: "All were trained with 600 steps."."""
+    values = {key: {fact(model, key) for model in document["models"].values()} for key in _BUDGET}
+    said = [
+        f"{value:,.0f} {word}"
+        for key, word in _BUDGET.items()
+        if len(values[key]) == 1 and (value := next(iter(values[key]))) is not None
+    ]
+    return f"All were trained with {', '.join(said)}." if said else ""
 
 
 def points(value: float | None, sign: bool = False) -> str:
@@ -91,7 +105,11 @@ def measured(row: Mapping[str, Any] | None, sign: bool = False) -> str:
 
 def chance(p: float | None) -> str:
     """A p value."""
-    return "-" if p is None else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
+    if p is None:
+        return "-"
+    if p < 0.0001:
+        return "< 0.0001"
+    return f"{p:.4f}" if p < 0.01 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def verdict(row: Mapping[str, Any], models: Sequence[str]) -> str:
@@ -115,26 +133,37 @@ def told(pair: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
 
 def parts(document: Document, name: str) -> str:
-    """Backbone and head of a model, as far as its name does not say them: "resnet50 under fcos"."""
-    model = document["models"][name]
-    said = [model[key] for key in ("backbone", "head") if model.get(key) and model[key] not in name]
-    return " under ".join(said)
+    """Backbone and head of a model, where they differ between the models and its name does not say them."""
+    model = document["models"].get(name) or {}
+    return ", ".join(
+        model[key]
+        for key in ("backbone", "head")
+        if model.get(key) and model[key] not in name and len(_values(document, key)) > 1
+    )
 
 
-def seeds(document: Document) -> int:
-    """The largest number of seeds of any model; 0 where none has several."""
+def _values(document: Document, key: str) -> set[str | None]:
+    return {model.get(key) for model in document["models"].values()}
+
+
+def seeds(document: Document) -> list[int]:
+    """The numbers of seeds that the models have, ascending; empty where none has several."""
     rows = [model.get("AP") or {} for model in document["models"].values()]
-    return max([(row.get("seeds") or {}).get("n") or 0 for row in rows], default=0)
+    numbers = {(row.get("seeds") or {}).get("n") or 1 for row in rows}
+    return [] if numbers == {1} else sorted(numbers)
 
 
 def subject(document: Document) -> str:
-    """What was compared on what: "5 models, 3 seeds each, on voc:bccd:test: 72 images with 1,021 objects"."""
-    number = seeds(document)
-    several = f", up to {number} seeds each," if number else ""
+    """What was compared on what: "5 models under fcos, 3 seeds each, on t.json: 72 images with 1,021 objects"."""
     kind = "detectors" if document.get("kind", "results") == "results" else "models"
+    backbones, heads = _values(document, "backbone"), _values(document, "head")
+    same = [f" with {name}" for name in backbones if name and len(backbones) == 1]
+    same += [f" under {name}" for name in heads if name and len(heads) == 1]
+    numbers = seeds(document)
+    several = f", {' to '.join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))} seeds each," if numbers else ""
     return (
-        f"{len(document['models'])} {kind}{several} on {document['truth']}: {document['images']:,} images with "
-        f"{document['objects']:,} objects"
+        f"{len(document['models'])} {kind}{''.join(same)}{several} on {document['truth']}: {document['images']:,} "
+        f"images with {document['objects']:,} objects"
     )
 
 
@@ -146,7 +175,8 @@ def setting(value: object) -> str:
 def made_with(document: Document) -> list[str]:
     """Versions and device, those that are known."""
     versions = [f"{name} {value}" for name, value in (document.get("versions") or {}).items()]
-    return versions + [document["device"]] * bool(document.get("device"))
+    device = document.get("device")
+    return [*versions, device] if device else versions
 
 
 def scale(rows: Sequence[Mapping[str, Any] | None]) -> tuple[float, float]:

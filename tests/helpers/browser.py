@@ -81,7 +81,6 @@ class Browser:
         answer = json.loads(line)
         if answer.get("method") in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
             self.said.append(json.dumps(answer["params"]))
-        self.last = answer.get("method")
         return answer
 
     def open(self, path, width=1280, height=900, scheme="light", script=True):
@@ -108,17 +107,14 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
-    def picture(self, whole=False):
-        """What it shows, as PNG."""
-        return base64.b64decode(
-            self.call("Page.captureScreenshot", captureBeyondViewport=whole, **self._clip(whole))["data"]
-        )
-
-    def _clip(self, whole):
-        if not whole:
-            return {}
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        return {"clip": {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}}
+    def picture(self, whole=False, scale=1):
+        """What it shows, or the whole page, as PNG."""
+        options = {}
+        if whole:
+            size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+            clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": scale}
+            options = {"captureBeyondViewport": True, "clip": clip}
+        return base64.b64decode(self.call("Page.captureScreenshot", **options)["data"])
 
     def close(self):
         """End the browser and what it started."""
