@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Sequence
 
 from detector.commands.base import plain_parser, run, tool_parser
-from detector.commands.studies import networks
+from detector.commands.studies import confusion, networks, precision
 from detector.plugins import load_plugins
 
-STUDIES = (networks,)
+STUDIES = (networks, precision, confusion)
 """The modules that declare the commands, in the order of the help."""
 
 FLAGS = {"MODEL.BACKBONE.NAME": "NAME", "MODEL.WEIGHT": "FILE", "DATASETS.ROOT": "--root"}
