@@ -23,7 +23,7 @@ def save_confusion_chart(
     cell = 0.8 if number <= 8 else 0.55
     names = [*map(_short, rows)], [*map(_short, columns)]
     side = 0.085 * max(map(len, (*names[0], *names[1])))
-    width, height = cell * len(columns) + side + 1.6, cell * len(rows) + 0.7 * side + 1.3
+    width, height = cell * len(columns) + side + 1.6, cell * len(rows) + side + 1.3
     figure = new_figure(max(width, 5.0, 0.1 * len(title)), max(height, 3.6), "constrained")
     axes = figure.subplots()
     shown = axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1, aspect="equal")
@@ -31,7 +31,7 @@ def save_confusion_chart(
         text = f"{shares[i, j]:.2f}".replace("0.", ".", 1) if number > 8 else f"{shares[i, j]:.2f}\n{counts[i, j]}"
         color = "white" if shares[i, j] > 0.6 else "black"
         axes.text(j, i, text, ha="center", va="center", color=color, fontsize="small")
-    axes.set_xticks(range(len(columns)), [plain(name) for name in names[1]], rotation=45, ha="right")
+    axes.set_xticks(range(len(columns)), [plain(name) for name in names[1]], rotation=90)
     axes.set_yticks(range(len(rows)), [plain(name) for name in names[0]])
     axes.axhline(len(rows) - 1.5, color="black", linewidth=1)
     axes.axvline(len(columns) - 1.5, color="black", linewidth=1)

@@ -65,8 +65,7 @@ def save_precision_chart(path: Path, title: str, measure: str, lines: Sequence[C
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.01)
         axes.grid(color=GREY, linewidth=0.6)
-    if any(line.scores.max(initial=0) > 1 for line in lines):  # of other frameworks
-        right.set_xlim(0, None)
+    right.set_xlim(0, max(line.scores.max(initial=1) for line in (*lines, whole)))  # other frameworks' may be above 1
     figure.suptitle(plain(printable(title)))
     others = f"{len(lines) - len(named)} other classes"
     if len(lines) > len(named):
