@@ -6,23 +6,29 @@ from pathlib import Path
 
 from detector.commands.base import expanded, run, show, tool_parser
 from detector.commands.compare_cells import add_flags, begin_cells
+from detector.commands.compare_runs import begin_runs
 from detector.config import get_defaults
 from detector.errors import UserError
 from detector.plugins import load_plugins
 
 EXAMPLE = """\
 detector compare --config-file bccd/fcos_resnet18 --backbones resnet18 iresnet18 --steps 1000 --output compared
+detector compare --runs output/a output/b output/c --output compared
 detector compare --results ours.json theirs.json --truth voc:bccd:test --output ours_theirs"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """`--config-file FILE --backbones .. --heads .. | --results FILE ..`, then `--output FOLDER [KEY VALUE ..]`."""
+    """`--config-file FILE --backbones .. --heads .. [KEY VALUE ..] | --runs FOLDER .. | --results FILE ..`."""
     parser = tool_parser(__doc__, "compare", EXAMPLE)
     add_flags(parser)
     add = parser.add_argument
     add(
         "--results", nargs="+", type=expanded, metavar="FILE",
         help="detections in COCO's results format, of any framework; all are compared with the first",
+    )  # fmt: skip
+    add(
+        "--runs", nargs="+", type=expanded, metavar="FOLDER",
+        help="runs that exist, or folders of runs; those that differ in SEED alone are seeds of one architecture",
     )  # fmt: skip
     add("--truth", type=expanded, metavar="JSON|ENTRY", help="of --results: annotations, or an entry as in DATASETS")
     add("--output", required=True, type=expanded, metavar="FOLDER", help="report.html, .md and .json go there")
@@ -33,11 +39,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--root", type=expanded, default=get_defaults().DATASETS.ROOT, metavar="FOLDER", help="of --truth")
     add("opts", nargs="*", metavar="KEY VALUE", help="overrides of the config, for all trainings")
     args = parser.parse_intermixed_args(argv)
-    if bool(args.results) == bool(args.config_file):
-        parser.error("give --config-file FILE to train, or --results FILE FILE of detectors that are trained")
-    if args.results and not args.truth:
-        parser.error("--results needs --truth JSON|ENTRY")
-    run(lambda: begin_cells(args) if args.config_file else begin(args))
+    if sum(map(bool, (args.results, args.runs, args.config_file))) != 1:
+        parser.error("give --config-file FILE to train, --runs FOLDER .. that exist, or --results FILE FILE")
+    if bool(args.results) != bool(args.truth):
+        parser.error("--results needs --truth JSON|ENTRY, and it alone: runs know their test set")
+    if args.opts and not args.config_file:
+        parser.error(f"{args.opts[0]}: KEY VALUE are for trainings, with --config-file")
+    run(lambda: begin_cells(args) if args.config_file else begin_runs(args) if args.runs else begin(args))
 
 
 def _number(text: str) -> int:

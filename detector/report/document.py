@@ -174,8 +174,8 @@ def _pair_notes(names: tuple[str, str], chosen: Pairing, arms: Sequence[Sequence
     ]
     said = []
     if out:
-        seeds = ", ".join(str(one.seed) for one in chosen.first)
-        said.append(f"{both} are paired by the seeds {seeds}; not in their differences: {', '.join(out)}.")
+        seeds = f"seed{'s' * (len(chosen.first) > 1)} {', '.join(str(one.seed) for one in chosen.first)}"
+        said.append(f"{both} are paired by {seeds}; not in their differences: {', '.join(out)}.")
     if len(chosen.first) == 1:
         said.append(f"{both} have one seed in common: the intervals of their differences know no other seeds.")
     return said

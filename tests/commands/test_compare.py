@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers.arms import write_run, write_truth
 
 from detector.__main__ import main
 from detector.evaluation.report import MEASURES
@@ -85,3 +86,34 @@ def test_names_are_short_and_unlike(tmp_path):
     assert short_names(files) == ["x", "y"]
     assert short_names([tmp_path / "x" / "a.json", tmp_path / "y" / "a.json"]) == ["x/a", "y/a"]
     assert short_names([tmp_path / "a.json", tmp_path / "b.json"]) == ["a", "b"]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two architectures with two seeds each."""
+    entry = write_truth(tmp_path / "data")
+    for seed in range(2):
+        write_run(tmp_path / "runs" / f"a{seed}", entry, hits=0.4, seed=seed)
+        write_run(tmp_path / "runs" / f"b{seed}", entry, "SOLVER.BASE_LR", 0.5, hits=0.9, seed=seed)
+    return tmp_path / "runs"
+
+
+def test_runs_that_exist(runs, tmp_path, capsys):
+    (runs / "speed.json").write_text('{"arms": {"SOLVER.BASE_LR 0.5": {"image_s": 0.125}}}')
+    call("--runs", runs, "--output", tmp_path / "r", "--replicates", 20)
+    report = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert [*report["models"]] == ["SOLVER.BASE_LR 0.01", "SOLVER.BASE_LR 0.5"]
+    assert report["models"]["SOLVER.BASE_LR 0.5"]["facts"]["image_s"] == 0.125
+    assert (report["kind"], report["replicates"]) == ("runs", 20)
+    assert report["differences"][0]["AR100"]["seeds"]["n"] == 2
+    assert (tmp_path / "r" / "report.md").read_text() in capsys.readouterr().out
+
+
+def test_ways_to_compare_exclude_each_other(runs, tmp_path, capsys):
+    for words in (["--results", "x", "y"], ["--truth", "t"], ["SOLVER.MAX_ITER", "3"], ["--config-file", "quickstart"]):
+        with pytest.raises(SystemExit) as stop:
+            call("--runs", runs, "--output", tmp_path / "r", *words)
+        assert stop.value.code == 2
+    capsys.readouterr()
+    assert "no such folder" in fails("--runs", tmp_path / "gone", "--output", tmp_path / "r")
+    assert "is a file" in fails("--runs", runs, "--output", runs / "a0" / "results.json")

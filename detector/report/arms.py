@@ -1,0 +1,189 @@
+"""Which runs are seeds of one architecture, an arm; what arms are called, and in which settings they differ."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from yacs.config import CfgNode
+
+from detector.config import config_from_text, get_defaults, load_config
+from detector.config.defaults import flat
+from detector.config.idle import idle_keys
+from detector.errors import FileAccessError, MissingFileError, UserError
+from detector.evaluation.seeds import Training
+from detector.files import json_bytes
+from detector.tasks.cells import MACHINE
+from detector.tasks.compare import SILENT, rule_of
+from detector.tasks.measured import config_values
+from detector.text import printable
+
+HEAD, BACKBONE = "MODEL.HEAD.NAME", "MODEL.BACKBONE.NAME"
+
+CONFIG = "config.yaml"
+
+_SEED = re.compile(r"[._-]*seed[._-]*\d+$")
+_LONGEST = 48  # letters of a name that is made of settings
+
+Settings = Mapping[str, Any]
+"""Every key of a config with its value, as JSON has them."""
+
+
+class Run(NamedTuple):
+    """A training that was tested.
+
+    folder: of its results; home: of its log and checkpoints, the folder above where several test sets have one each;
+    settings: of the training, and of the test; measured: what metrics.json says of the test.
+    """
+
+    folder: Path
+    home: Path
+    cfg: CfgNode
+    settings: Settings
+    measured: Mapping[str, Any]
+    training: Training
+
+    @property
+    def seed(self) -> int:
+        """SEED."""
+        return self.settings["SEED"]
+
+
+def find_runs(folders: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]]:
+    """Folders of runs: those that are one, and those that lie in one that is none; each once.
+
+    Returns also which of the latter were not tested, with the remedy. Raises ValueError or OSError for a folder that is
+    not there or has no run.
+    """
+    found: dict[Path, Path] = {}
+    untested: dict[str, str] = {}
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise MissingFileError(f"--runs {folder}: there is no such folder; write output/NAME")
+        if _is_run(folder):
+            found.setdefault(folder.resolve(), folder)
+            continue
+        inner = sorted(path for path in folder.iterdir() if path.is_dir() and _is_run(path))
+        if not inner:
+            raise UserError(f"--runs {folder} is no run's folder, and there is none in it; write output/NAME")
+        for run in inner:
+            if (run / "metrics.json").is_file() or any(run.glob("*/metrics.json")):
+                found.setdefault(run.resolve(), run)
+            else:
+                untested[run.name] = f"it has no results; `detector test {run}` makes them"
+    return [*found.values()], untested
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("metrics.json", "log.jsonl", CONFIG))
+
+
+def home_of(folder: Path) -> Path:
+    """Where the training that a folder has results of left its log and its checkpoints."""
+    above = folder.resolve().parent
+    return above if not (folder / CONFIG).is_file() and (above / CONFIG).is_file() else folder
+
+
+def read_settings(home: Path, measured: Mapping[str, Any]) -> tuple[CfgNode, Settings]:
+    """The config of a training, and all its values; those that a test depends on are the test's."""
+    path = home / CONFIG
+    if path.is_file():
+        try:
+            text = path.read_text(encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise FileAccessError(f"{path}: {error.strerror or error}") from None
+        cfg = config_from_text(text, str(path))
+    else:
+        pairs = [(key, value) for key, value in measured["config"].items() if value != []]
+        cfg = load_config(None, [word for pair in pairs for word in pair])
+    return cfg, _plain(flat(cfg)) | config_values(_plain(flat(get_defaults())) | dict(measured["config"]))
+
+
+def group(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs that differ in SEED alone, and in what makes no difference, are seeds of one arm; in order of SEED."""
+    arms = defaultdict[bytes, list[Run]](list)
+    for run in runs:
+        idle = idle_keys(run.cfg).keys()
+        kept = {key: value for key, value in run.settings.items() if not is_free(key) and key not in idle}
+        arms[json_bytes(kept)].append(run)
+    return [sorted(arm, key=lambda run: run.seed) for arm in arms.values()]
+
+
+def check_seeds(name: str, arm: Sequence[Run]) -> None:
+    """Raises ValueError where two runs of an arm have one seed."""
+    first: dict[int, Run] = {}
+    for run in arm:
+        if (other := first.setdefault(run.seed, run)) is not run:
+            raise UserError(
+                f"{other.folder} and {run.folder} have the same settings ({name}) and the same SEED {run.seed}, and "
+                "say the same of it: name one of them"
+            )
+
+
+def is_free(key: str) -> bool:
+    """Whether trainings may differ in a key and be of one architecture and budget."""
+    return key in MACHINE or rule_of(key) == SILENT
+
+
+def arm_names(arms: Sequence[Sequence[Run]]) -> list[str]:
+    """Head and backbone where those differ; where that is not enough the settings that differ, else folders."""
+    runs = [arm[0] for arm in arms]
+    shown = [key for key in (HEAD, BACKBONE) if len(arms) == 1 or key in differing(runs)]
+    names = [" ".join(str(run.settings[key]) for key in shown) for run in runs]
+    for name in {*names}:
+        alike = [place for place, one in enumerate(names) if one == name]
+        keys = differing([runs[place] for place in alike])
+        for place in alike:
+            told = [f"{key} {_shown(runs[place].settings[key])}" for key in keys]
+            names[place] = " ".join([name, *told]).strip()
+    if max(map(len, names)) > _LONGEST or len({*names}) < len(names):
+        names = [_folder_name(arm) for arm in arms]
+    if len({*names}) < len(names):
+        names = [str(arm[0].folder) for arm in arms]
+    return names
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """Keys in which runs differ, but for those that have no effect in any, or make no difference."""
+    idle = [idle_keys(run.cfg).keys() for run in runs]
+    return [
+        key
+        for key in runs[0].settings
+        if not is_free(key)
+        and not all(key in one for one in idle)
+        and len({json_bytes(run.settings.get(key)) for run in runs}) > 1
+    ]
+
+
+def settings_of(arms: Mapping[str, Run]) -> dict[str, Any]:
+    """What of the settings is the "same" and not as by default, and what "differ"s, by arm where it has an effect."""
+    defaults = _plain(flat(get_defaults()))
+    idle = {name: idle_keys(run.cfg).keys() for name, run in arms.items()}
+    same, differ = {}, {}
+    for key in next(iter(arms.values())).settings:
+        values = {name: run.settings.get(key) for name, run in arms.items() if key not in idle[name]}
+        distinct = {json_bytes(value) for value in values.values()}
+        if is_free(key) or not values or distinct == {json_bytes(defaults.get(key))}:
+            continue
+        if len(distinct) == 1 and len(values) == len(arms):
+            same[key] = next(iter(values.values()))
+        else:
+            differ[key] = values
+    return {"same": same, "differ": differ}
+
+
+def _folder_name(arm: Sequence[Run]) -> str:
+    """That of the first run, without its seed where the runs' names differ in that alone."""
+    names = [run.home.resolve().name for run in arm]
+    stems = {_SEED.sub("", name) for name in names}
+    return stems.pop() if len(names) > 1 and len(stems) == 1 else names[0]
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return msgspec.json.decode(json_bytes(values))
+
+
+def _shown(value: object) -> str:
+    return printable(",".join(map(str, value)) if isinstance(value, list) else str(value))

@@ -1,0 +1,104 @@
+"""Which runs are one arm, and what arms are called."""
+
+import pytest
+from helpers.arms import write_run, write_truth
+
+from detector.report.arms import Run, arm_names, find_runs, group, home_of, read_settings, settings_of
+from detector.tasks.examined import read_measured
+
+
+@pytest.fixture
+def make(tmp_path):
+    entry = write_truth(tmp_path / "data")
+
+    def run(name, *opts, **more):
+        folder = write_run(tmp_path / name, entry, *opts, log=False, **more)
+        measured = read_measured(folder / "metrics.json")
+        return Run(folder, folder, *read_settings(folder, measured), measured, None)
+
+    return run
+
+
+HEAD = ("MODEL.HEAD.NAME", "faster_rcnn")
+BODY = ("MODEL.BACKBONE.NAME", "resnet18")
+
+
+def test_seed_folder_and_machine_make_no_arm(make):
+    runs = [
+        make("a", seed=1),
+        make("b", *BODY),
+        make("c", "DATALOADER.NUM_WORKERS", 3, "LOG.TENSORBOARD", True, "MODEL.RPN.NMS_THRESH", 0.5),
+    ]
+    first, second = group(runs)
+    assert [run.folder.name for run in first] == ["c", "a"]  # by seed; FCOS has no RPN
+    assert [run.folder.name for run in second] == ["b"]
+
+
+def test_settings_of_the_test_count(make):
+    plain, other = make("a"), make("b", tested=("TEST.DETECTIONS_PER_IMG", 7), seed=1)
+    assert other.settings["TEST.DETECTIONS_PER_IMG"] == 7
+    assert len(group([plain, other])) == 2
+    assert settings_of({"a": plain, "b": other})["differ"] == {"TEST.DETECTIONS_PER_IMG": {"a": 100, "b": 7}}
+
+
+def test_names(make):
+    plain, body, head, both = make("a"), make("b", *BODY), make("c", *HEAD), make("d", *BODY, *HEAD)
+    rate = make("e", "SOLVER.BASE_LR", 0.5)
+    assert arm_names([[plain]]) == ["fcos resnet10"]
+    assert arm_names([[plain], [body]]) == ["resnet10", "resnet18"]
+    assert arm_names([[plain], [head]]) == ["fcos", "faster_rcnn"]
+    assert arm_names([[head], [body], [plain]])[:2] == ["faster_rcnn resnet10", "fcos resnet18"]
+    assert arm_names([[plain], [both]]) == ["fcos resnet10", "faster_rcnn resnet18"]
+    assert arm_names([[plain], [rate]]) == ["SOLVER.BASE_LR 0.01", "SOLVER.BASE_LR 0.5"]
+    assert arm_names([[plain], [body], [rate]]) == [
+        "resnet10 SOLVER.BASE_LR 0.01", "resnet18", "resnet10 SOLVER.BASE_LR 0.5"
+    ]  # fmt: skip
+
+
+def test_long_names_are_those_of_folders(make):
+    many = ("SOLVER.BASE_LR", 0.5, "SOLVER.WEIGHT_DECAY", 0.5, "SOLVER.WARMUP_ITERS", 7)
+    plain, first, second = make("plain"), make("x/much_seed10", *many), make("x/much_seed11", *many, seed=1)
+    assert arm_names([[plain], [first, second]]) == ["plain", "much"]
+    assert arm_names([[plain], [first]]) == ["plain", "much_seed10"]
+    twin = make("y/plain", *many)
+    assert arm_names([[plain], [twin]]) == [str(plain.folder), str(twin.folder)]
+
+
+def test_settings_without_effect_are_not_compared(make):
+    fcos, two = make("a", "MODEL.FCOS.NUM_CONVS", 2), make("b", *HEAD, "MODEL.FCOS.NUM_CONVS", 3)
+    found = settings_of({"one": fcos, "two": two})
+    assert found["differ"] == {
+        "MODEL.HEAD.NAME": {"one": "fcos", "two": "faster_rcnn"}, "MODEL.FCOS.NUM_CONVS": {"one": 2}
+    }  # fmt: skip
+
+
+def test_folders_of_runs(make, tmp_path):
+    make("all/a"), make("all/b")
+    (tmp_path / "all" / "b" / "metrics.json").unlink()
+    (tmp_path / "all" / "pictures").mkdir()
+    found, untested = find_runs([tmp_path / "all", tmp_path / "all" / "a"])
+    assert found == [tmp_path / "all" / "a"]
+    assert [*untested] == ["b"]
+    with pytest.raises(ValueError, match="there is none in it"):
+        find_runs([tmp_path / "all" / "pictures"])
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        find_runs([tmp_path / "gone"])
+
+
+def test_one_of_several_test_sets_has_its_home_above(make, tmp_path):
+    run = make("a")
+    inner = run.folder / "val"
+    inner.mkdir()
+    (run.folder / "metrics.json").rename(inner / "metrics.json")
+    assert home_of(inner).samefile(run.folder)
+    assert home_of(run.folder) == run.folder
+    assert find_runs([tmp_path / "a"])[0] == [run.folder]
+    assert find_runs([inner])[0] == [inner]
+
+
+def test_without_a_config_the_test_says_what_it_was(make):
+    run = make("a", *BODY, "SOLVER.STEPS", "(7, 9)", "SOLVER.MAX_ITER", 30)
+    (run.folder / "config.yaml").unlink()
+    cfg, settings = read_settings(run.folder, run.measured)
+    assert cfg.MODEL.BACKBONE.NAME == "resnet18"
+    assert settings == run.settings

@@ -1,0 +1,190 @@
+"""The document of runs: arms, seeds, facts, curves, and what makes a comparison less than fair."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from helpers.arms import IMAGES, write_run, write_truth
+
+from detector.analysis.counts import count_detector
+from detector.config import load_config
+from detector.evaluation.report import MEASURES
+from detector.files import json_bytes
+from detector.report.document import FACTS
+from detector.report.runs import read_speed, runs_document, thinned
+
+SHARES = {"resnet10": (0.5, 0.6, 0.7), "resnet18": (0.7, 0.8, 0.75)}
+
+
+@pytest.fixture
+def entry(tmp_path):
+    return write_truth(tmp_path / "data")
+
+
+@pytest.fixture
+def folder(tmp_path, entry):
+    """Two backbones with three seeds each."""
+    for backbone, shares in SHARES.items():
+        for seed, share in enumerate(shares):
+            write_run(
+                tmp_path / "runs" / f"{backbone}_{seed}", entry, "MODEL.BACKBONE.NAME", backbone, hits=share, seed=seed
+            )
+    return tmp_path / "runs"
+
+
+def recall(folder):
+    return len(json.loads((folder / "results.json").read_text())) / IMAGES
+
+
+def test_seeds_are_grouped_and_paired(folder):
+    document = runs_document(None, [folder], 50)
+    assert [*document["models"]] == ["resnet10", "resnet18"]
+    values = {b: np.array([recall(folder / f"{b}_{s}") for s in range(3)]) for b in SHARES}
+    for name, model in document["models"].items():
+        assert [run["seed"] for run in model["runs"]] == [0, 1, 2]
+        assert model["AR100"]["value"] == pytest.approx(values[name].mean())
+        assert model["AR100"]["seeds"]["n"] == 3
+        assert model["AR100"]["seeds"]["sd"] == pytest.approx(values[name].std(ddof=1))
+        assert model["AR100"]["bca95"] is None
+        assert set(model["AR100"]["seeds"]) == {"n", "sd", "se", "interval95"}
+        assert set(model) >= {*MEASURES, "AP/dark", "AP/light", "runs", "facts", "curves"}
+    (pair,) = document["differences"]
+    gaps = values["resnet18"] - values["resnet10"]
+    told = pair["AR100"]
+    assert pair["models"] == ["resnet18", "resnet10"]
+    assert told["value"] == pytest.approx(gaps.mean())
+    assert told["seeds"]["mean"] == pytest.approx(gaps.mean())
+    assert told["seeds"]["se"] == pytest.approx(gaps.std(ddof=1) / math.sqrt(3))
+    assert told["se"] == pytest.approx(math.hypot(told["seeds"]["se"], told["images"]["se"]))
+    assert told["images"]["se"] > 0
+    assert {*pair["AP/dark"]} - {*told} == {"p_holm"}
+    assert pair["APs"]["seeds"] is None  # there are no small objects
+    assert pair["APs"]["value"] is None
+    assert "Fewer than six seeds cannot reach p < 0.05 by the sign-flip test." in document["notes"]
+    assert json.loads(json_bytes(document)) == document
+
+
+def test_facts_curves_and_settings(folder, entry):
+    document = runs_document(None, [folder], 10)
+    model = document["models"]["resnet18"]
+    cfg = load_config(folder / "resnet18_0" / "config.yaml")
+    parts = count_detector(cfg, (64, 96))
+    facts = model["facts"]
+    assert tuple(facts) == FACTS
+    assert facts["params"] == sum(part.params for part in parts.values())
+    assert facts["macs"] == sum(part.macs for part in parts.values())
+    assert facts["macs_backbone"] == parts["backbone"].macs < facts["macs"]
+    assert facts["size"] == [64, 96]
+    assert facts["step_s"] == 0.3  # the median of the lines
+    assert facts["memory_mb"] == 300
+    assert facts["train_s"] == pytest.approx(20 * (0.5 + 0.25 + 0.3))
+    assert (facts["image_s"], facts["correlation"]) == (None, None)
+    assert (facts["steps"], facts["images_seen"]) == (60, 240)
+    assert model["curves"][1] == {
+        "seed": 1, "loss": [[20, 2.0], [40, 1.0], [60, 0.5]], "evaluations": [[60, 0.5, 0.7]]
+    }  # fmt: skip
+    assert (model["backbone"], model["head"]) == ("resnet18", "fcos")
+    compared = document["compared"]
+    assert compared["differ"] == {"MODEL.BACKBONE.NAME": {"resnet10": "resnet10", "resnet18": "resnet18"}}
+    assert compared["same"]["SOLVER.MAX_ITER"] == 60
+    assert compared["same"]["DATASETS.TEST"] == [entry]
+    assert not {"SEED", "OUTPUT_DIR", "MODEL.DEVICE"} & {*compared["same"]}
+    assert (document["device"], document["versions"]) == ("cpu (mine)", {"torch": "2.14"})
+    assert (document["kind"], document["truth"], document["images"]) == ("runs", "truth", IMAGES)
+
+
+def test_named_arms_speed_and_failed_cells(folder):
+    arms = {"big one": [folder / "resnet18_0"], "small": [folder / "resnet10_1"]}
+    speed = {"arms": {"big one": {"step_s": 0.2, "image_s": 0.05}, "fcos resnet10": {"image_s": 0.01}}, "device": "x"}
+    document = runs_document(arms, (), 10, speed, {"fcos resnet50, seed 0": "out of memory"})
+    facts = {name: model["facts"] for name, model in document["models"].items()}
+    assert [*facts] == ["big one", "small"]
+    assert (facts["big one"]["step_s"], facts["big one"]["image_s"]) == (0.2, 0.05)
+    assert (facts["small"]["step_s"], facts["small"]["image_s"]) == (0.3, 0.01)
+    assert document["failed"] == [{"cell": "fcos resnet50, seed 0", "why": "out of memory"}]
+    assert document["models"]["small"]["AP"]["seeds"] is None
+    assert any("there is one run of each" in note for note in document["notes"])
+    assert any("measured in turns on x" in note for note in document["notes"])
+
+
+def test_unequal_seeds_are_said(tmp_path, entry):
+    for name, width, seeds in (("a", 64, (0, 1, 2)), ("b", 32, (2, 1, 7)), ("c", 48, (8, 9))):
+        for seed in seeds:
+            write_run(
+                tmp_path / f"{name}_seed{seed}", entry, "MODEL.NECK.OUT_CHANNELS", width, seed=seed, log=seed != 8
+            )
+    folders = [tmp_path / name for name in ("a_seed0", "a_seed1", "a_seed2", "b_seed1", "b_seed2", "b_seed7")]
+    document = runs_document(None, [*folders, tmp_path / "c_seed8", tmp_path / "c_seed9"], 10)
+    first, second, third = (f"MODEL.NECK.OUT_CHANNELS {width}" for width in (64, 32, 48))
+    assert [*document["models"]] == [first, second, third]
+    paired, welch = document["differences"]
+    assert paired["AP"]["seeds"]["n"] == 2
+    assert welch["AP"]["seeds"]["p"] is None
+    notes = "\n".join(document["notes"])
+    assert (
+        f"{second} and {first} are paired by seeds 1, 2; not in their differences: seed 7 of {second}, seed 0" in notes
+    )
+    assert f"{third} and {first} have no seed in common: their differences are not paired" in notes
+    assert "Two seeds tell little" in notes
+    assert f"{tmp_path / 'c_seed8'} holds no log.jsonl" in notes
+
+
+def test_what_is_not_fair_is_said(tmp_path, entry):
+    write_run(tmp_path / "a", entry)
+    other = {"device": "cuda (x)", "threads": 8, "versions": {"torch": "2.9"}}
+    write_run(tmp_path / "b", entry, "SOLVER.IMS_PER_BATCH", 8, header=other, step=40)
+    notes = "\n".join(runs_document(None, [tmp_path / "a", tmp_path / "b"], 10)["notes"])
+    assert (
+        "budgets differ: SOLVER.IMS_PER_BATCH 4: 60 steps of 4 images; SOLVER.IMS_PER_BATCH 8: 40 steps of 8" in notes
+    )
+    assert "different devices: cpu (mine); cuda (x)" in notes
+    assert "different versions: torch 2.14; torch 2.9" in notes
+    assert "different numbers of threads: 1; 8" in notes
+    assert f"{tmp_path / 'b'} was tested at step 40 of 60" in notes
+    plain = "\n".join(runs_document(None, [tmp_path / "a"], 10)["notes"])
+    assert "differ" not in plain
+
+
+def test_other_test_sets_are_refused(tmp_path, entry):
+    write_run(tmp_path / "a", entry)
+    write_run(tmp_path / "b", write_truth(tmp_path / "other", ("dark", "bright")), seed=1)
+    with pytest.raises(ValueError, match=r"a and .*b were tested on different sets"):
+        runs_document(None, [tmp_path / "a", tmp_path / "b"], 10)
+
+
+def test_a_seed_that_is_there_twice_is_refused(tmp_path, entry):
+    for name in "ab":
+        write_run(tmp_path / name, entry, seed=4)
+    with pytest.raises(ValueError, match=r"a and .*b have the same settings .*SEED 4"):
+        runs_document(None, [tmp_path / "a", tmp_path / "b"], 10)
+
+
+def test_runs_without_results(folder):
+    (folder / "resnet18_1" / "metrics.json").unlink()
+    document = runs_document(None, [folder], 10)
+    assert [run["seed"] for run in document["models"]["resnet18"]["runs"]] == [0, 2]
+    (failed,) = document["failed"]
+    assert failed["cell"] == "resnet18_1"
+    assert "detector test" in failed["why"]
+    for path in folder.glob("*/metrics.json"):
+        path.unlink()
+    with pytest.raises(ValueError, match="no run was tested: resnet10_0"):
+        runs_document(None, [folder], 10)
+
+
+def test_speed_files(tmp_path):
+    assert read_speed([tmp_path]) is None
+    (tmp_path / "speed.json").write_text('{"arms": {"a": {"image_s": 1}}}')
+    assert read_speed([tmp_path / "nothing", tmp_path])["arms"] == {"a": {"image_s": 1}}
+    for content, words in (("[]", 'no "arms"'), ("{", "no JSON")):
+        (tmp_path / "speed.json").write_text(content)
+        with pytest.raises(ValueError, match=words):
+            read_speed([tmp_path])
+
+
+def test_long_curves_are_thinned():
+    points = [(20 * i, float(i)) for i in range(1, 8)]
+    assert thinned(points, 7) == [list(point) for point in points]
+    assert thinned(points, 3) == [[60, 2.0], [120, 5.0], [140, 7.0]]
+    assert thinned([]) == []
