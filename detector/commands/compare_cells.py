@@ -183,7 +183,16 @@ def report(
     if not trained:
         raise UserError(f"all trainings failed: {'; '.join(f'{name}: {why}' for name, why in failed.items())}")
     speed = times(folder / SPEED, [arm for arm in arms if arm.name in trained], trained)
-    deliver(runs_document(trained, (), replicates or 1000, speed, failed), folder)
+    for name in tested(trained):
+        runs = {arm: [home / name for home in folders] for arm, folders in trained.items()}
+        deliver(runs_document(runs, (), replicates or 1000, speed, failed), folder / name)
+
+
+def tested(trained: "dict[str, list[Path]]") -> list[str]:
+    """The folders in each run that hold its results: "." for one test set, else one for each."""
+    first = next(folders[0] for folders in trained.values())
+    inner = sorted(path.parent.name for path in first.glob("*/metrics.json"))
+    return ["."] if (first / "metrics.json").is_file() else inner
 
 
 def times(path: Path, arms: "Sequence[Arm]", trained: dict[str, list[Path]]) -> dict[str, Any]:
