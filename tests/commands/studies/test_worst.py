@@ -175,23 +175,26 @@ def test_where_nothing_is_wrong_there_is_no_sheet(scene, capsys):
     assert not (scene / "out" / "worst.jpg").exists()
 
 
-def test_a_picture_is_turned_as_its_record_expects(scene):
-    """Stored lying, with a tag that it stands, and so it is in the record: its box is where the record says."""
+@pytest.mark.parametrize(("height", "width"), [(360, 240), (240, 360)])
+def test_a_picture_is_turned_as_its_record_expects(scene, height, width):
+    """Stored lying, with a tag that it stands; the box is where it is in a picture of the size in the record."""
     exif = Image.Exif()
     exif[274] = 6
     Image.fromarray(np.full((240, 360, 3), 128, np.uint8)).save(scene / "photos" / "turned.jpg", exif=exif, quality=95)
     truth = json.loads((scene / "truth.json").read_text())
-    truth["images"] = [{"id": 1, "file_name": "turned.jpg", "height": 360, "width": 240}]
+    truth["images"] = [{"id": 1, "file_name": "turned.jpg", "height": height, "width": width}]
     truth["annotations"] = truth["annotations"][:1]
     (scene / "truth.json").write_text(json.dumps(truth))
     (scene / "found.json").write_text("[]")
     call(*words(scene))
-    cell = sheet(scene)[1](0)
-    assert (cell[:, 245:] > 235).all()
-    assert abs(cell[300:, :240] - 128).max() < 30
-    x, y, width, _ = BOX
-    red = cell[y - 1 : y + 2, x : x + width]
+    cell, scale = sheet(scene)[1](0), min(360 / height, 480 / width)
+    assert sheet(scene)[0].shape[0] == HEAD + round(height * scale) + 3 * 18 + 2 * GAP
+    if height > width:
+        assert (cell[:, 245:] > 235).all()  # paper beside it
+    x, y, w, _ = (round(side * scale) for side in BOX)
+    red = cell[y - 1 : y + 2, x : x + w]
     assert (red[..., 0] - red[..., 1:].max(-1) > 80).mean() > 0.2
+    assert abs(cell[300:310, 10:200] - 128).max() < 30
 
 
 @pytest.mark.parametrize(
