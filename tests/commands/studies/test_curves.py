@@ -53,14 +53,22 @@ def test_the_table_and_the_files(runs, tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "curves.json").read_text())["runs"][1]["best"] == {"step": 20, "AP": 0.4}
 
 
-def test_a_single_run_keeps_its_files(runs):
-    pytest.importorskip("matplotlib")
+@pytest.fixture
+def drawn(monkeypatch):
+    """Where pictures would be written, in place of them."""
+    paths = []
+    monkeypatch.setattr("detector.report.curve_charts.save_curves_chart", lambda path, families: paths.append(path))
+    return paths
+
+
+def test_a_single_run_keeps_its_files(runs, drawn):
     call(runs[0])
     assert (runs[0] / "analysis" / "curves.csv").exists()
+    assert drawn == [runs[0] / "analysis" / "curves.png"]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_what_is_odd_in_a_log_is_said(tmp_path, capsys):
-    pytest.importorskip("matplotlib")
     half = log(tmp_path / "half", line(20, 1.0), end='\n{"step": 40, "lo')
     begun = log(tmp_path / "begun", START)
     resumed = log(tmp_path / "resumed", line(20, 1.0), {"step": 20, "event": "resume"}, of_test(20, -1))
