@@ -37,7 +37,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     for study in STUDIES:
         study.add(command)
-    parser.epilog = "\n  ".join(["example:", *examples])
+    parser.epilog = "\n  ".join(["example:", *examples[:2]])
     return parser.parse_args(argv)
 
 
