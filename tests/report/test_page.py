@@ -117,7 +117,7 @@ def test_numbers_are_those_of_the_document():
     assert [row[1] for row in good] == ["60.057.6 .. 62.4", "60.458.0 .. 62.8", "63.160.7 .. 65.5"]
     assert [row[0][0] for row in good] == ["●", "■", "◆"]
     assert rows(reader, "p, sign-flip") == [
-        ["■\xa0b", "+0.4", "−2.0 .. +2.8", "0.9", "0.6", "0.74", "0.25", "a tie"],
+        ["■\xa0b", "+0.4", "\u22122.0 .. +2.8", "0.9", "0.6", "0.74", "0.25", "a tie"],
         ["◆\xa0c", "+3.1", "+0.7 .. +5.5", "0.9", "0.6", "0.0098", "0.25", "c is better"],
     ]
     assert rows(reader, "parameters")[1] == [
