@@ -143,6 +143,9 @@ def test_classes_that_differ_stand_first():
     assert [row[0] for row in differ] == ["class 0", "class 1"]
     assert len(rest) == 38
     assert rest[0][:2] == ["class 2", "+2.7+0.7 .. +4.6"]
+    text = page(document)
+    assert re.search('>class 1</th><td data-v="[^"]*">[+]4.0', text)
+    assert re.search('>class 2</th><td class="tie" data-v="[^"]*">[+]2.7', text)  # told alone, not of so many
     words = " ".join(read(document).texts)
     assert "2 of 40 classes differ" in words
     assert "38 other classes are not told apart" in words
