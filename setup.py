@@ -17,7 +17,11 @@ setup(
     license="MIT",
     packages=[*find_packages(include=["detector", "detector.*"]), "detector.configs"],
     package_dir={"detector.configs": "configs"},
-    package_data={"detector": ["py.typed"], "detector.configs": ["**/*.yaml"]},
+    package_data={
+        "detector": ["py.typed"],
+        "detector.report": ["page.css", "page.js"],
+        "detector.configs": ["**/*.yaml"],
+    },
     entry_points={"console_scripts": ["detector = detector.__main__:main"]},
     python_requires=">=3.10",
     install_requires=[

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 from detector.structures import Detection, Target
 from detector.text import printable
@@ -17,7 +18,7 @@ Corners = tuple[int, int, int, int]
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GOLDEN = 0.61803398875
-_BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
+_BLACK, _WHITE, _RED = (0, 0, 0), (255, 255, 255), (255, 0, 0)
 
 
 class _Pen(NamedTuple):
@@ -28,12 +29,22 @@ class _Pen(NamedTuple):
     pad: int
 
 
-def draw(image: np.ndarray, detections: Detection, classes: Sequence[str], targets: Target | None = None) -> np.ndarray:
+def draw(
+    image: np.ndarray,
+    detections: Detection,
+    classes: Sequence[str],
+    targets: Target | None = None,
+    *,
+    untrue: Sequence[bool] = (),
+    lost: Sequence[bool] = (),
+) -> np.ndarray:
     """A copy of a picture with its detections, and its ground truth in thin dashes.
 
     image [H, W, 3] uint8 RGB; detections and targets: boxes in pixels of that picture; classes: name of each label.
     Every class has its own colour, always the same. Labels stay inside the picture; those of high scores lie on top.
-    Crowd regions of the targets are drawn like boxes. Returns [H, W, 3] uint8 RGB.
+    Crowd regions of the targets are drawn like boxes. untrue: of each detection whether it is false, which its label
+    then says by a cross; lost: of each box of the targets whether it was missed, its dashes are red then; empty where
+    that is not known. Returns [H, W, 3] uint8 RGB.
 
     Raises ValueError for a picture of another shape or type.
     """
@@ -48,13 +59,16 @@ def draw(image: np.ndarray, detections: Detection, classes: Sequence[str], targe
         x1, y1, x2, y2 = boxes[i].tolist()
         cv2.rectangle(picture, (x1, y1), (x2, y2), class_color(labels[i]), pen.line)
     if targets is not None:
-        for group in (targets["boxes"], targets["ignore"]):
-            for box in np.rint(group.cpu().numpy()).astype(int).tolist():
-                _dashes(picture, tuple(box), pen)
+        grounds = [_RED if missed else _BLACK for missed in lost] or [_BLACK] * len(targets["boxes"])
+        grounds += [_BLACK] * len(targets["ignore"])
+        dashed = [box for group in (targets["boxes"], targets["ignore"]) for box in _corners(group)]
+        for box, ground in sorted(zip(dashed, grounds, strict=True), key=lambda one: one[1]):  # red on top
+            _dashes(picture, box, pen, ground)
     taken: list[Corners] = []
     places = {}
     for i in reversed(order):
-        text = _fitting(f"{_ascii(classes[labels[i]])} {scores[i]:.2f}", picture, pen)
+        mark = "x " * bool(untrue and untrue[i])
+        text = _fitting(f"{mark}{in_ascii(classes[labels[i]])} {scores[i]:.2f}", picture, pen)
         places[i] = (text, _place(text, tuple(boxes[i].tolist()), picture, pen, taken))
         taken.append(places[i][1])
     for i in order:
@@ -128,11 +142,15 @@ def _write(picture: np.ndarray, text: str, spot: Corners, color: Color, pen: _Pe
     cv2.putText(picture, text, origin, _FONT, pen.scale, _BLACK if bright else _WHITE, _thickness(pen), cv2.LINE_AA)
 
 
-def _dashes(picture: np.ndarray, box: Corners, pen: _Pen) -> None:
-    """A thin line of white and black dashes, which shows on any ground."""
+def _corners(boxes: Tensor) -> list[Corners]:
+    return [tuple(box) for box in np.rint(boxes.cpu().numpy()).astype(int).tolist()]
+
+
+def _dashes(picture: np.ndarray, box: Corners, pen: _Pen, ground: Color) -> None:
+    """A line of dashes, white and another colour: a thin one of black shows on any ground, another is to be seen."""
     x1, y1, x2, y2 = box
-    line, dash = max(1, pen.line // 2), 4 * pen.line + 2
-    cv2.rectangle(picture, (x1, y1), (x2, y2), _BLACK, line)
+    line, dash = max(1, pen.line // 2) if ground == _BLACK else pen.line + 1, 4 * pen.line + 2
+    cv2.rectangle(picture, (x1, y1), (x2, y2), ground, line)
     for start in range(x1, x2, 2 * dash):
         for y in (y1, y2):
             cv2.line(picture, (start, y), (min(start + dash, x2), y), _WHITE, line)
@@ -141,7 +159,7 @@ def _dashes(picture: np.ndarray, box: Corners, pen: _Pen) -> None:
             cv2.line(picture, (x, start), (x, min(start + dash, y2)), _WHITE, line)
 
 
-def _ascii(text: str) -> str:
+def in_ascii(text: str) -> str:
     """The text in the letters that OpenCV's fonts have."""
     plain = unicodedata.normalize("NFKD", printable(text))
     return "".join(c for c in plain if not unicodedata.combining(c)).encode("ascii", "replace").decode()

@@ -83,3 +83,27 @@ def test_a_name_with_control_characters_is_drawn_as_its_escapes():
     for name in ("a\nb", "a\\x0ab"):
         pictures.append(draw(np.zeros((60, 300, 3), np.uint8), detection([[10, 30, 40, 50]], [0]), [name]))
     assert np.array_equal(*pictures)
+
+
+def test_what_was_missed_is_dashed_red_and_thicker():
+    image = np.full((100, 100, 3), 100, np.uint8)
+    boxes = torch.tensor([[10.0, 10, 40, 40], [60.0, 60, 90, 90]])
+    target = {"boxes": boxes, "ignore": torch.tensor([[60.0, 10, 90, 40]]), "labels": torch.tensor([0, 0])}
+    out = draw(image, detection([], []), CLASSES, target, lost=[False, True])
+    assert {tuple(p) for p in out[60, 60:91].tolist()} == {(255, 0, 0), (255, 255, 255)}
+    for row, left in ((10, 10), (10, 60)):
+        assert {tuple(p) for p in out[row, left : left + 31].tolist()} == {(0, 0, 0), (255, 255, 255)}
+    assert (out[11, 14:37] == 100).all()
+    assert (out[61, 64:87] != 100).any()
+
+
+def test_false_detections_have_a_cross_before_their_name(monkeypatch):
+    texts = []
+    monkeypatch.setattr(visualize, "_write", lambda picture, text, *rest: texts.append(text))
+    image = np.zeros((300, 300, 3), np.uint8)
+    found = detection([[10, 30, 60, 80], [100, 100, 200, 200]], [0, 2])
+    draw(image, found, CLASSES, untrue=[False, True])
+    assert sorted(texts) == ["cat 0.90", "x Madchen 0.20"]
+    texts.clear()
+    draw(image, found, CLASSES)
+    assert sorted(texts) == ["Madchen 0.20", "cat 0.90"]

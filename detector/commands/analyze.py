@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Sequence
 
 from detector.commands.base import plain_parser, run, tool_parser
-from detector.commands.studies import networks
+from detector.commands.studies import confusion, curves, errors, networks, precision, worst
 from detector.plugins import load_plugins
 
-STUDIES = (networks,)
+STUDIES = (errors, precision, confusion, worst, curves, networks)
 """The modules that declare the commands, in the order of the help."""
 
 FLAGS = {"MODEL.BACKBONE.NAME": "NAME", "MODEL.WEIGHT": "FILE", "DATASETS.ROOT": "--root"}
@@ -37,7 +37,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     for study in STUDIES:
         study.add(command)
-    parser.epilog = "\n  ".join(["example:", *examples])
+    parser.epilog = "\n  ".join(["example:", *examples[:2]])
     return parser.parse_args(argv)
 
 

@@ -37,6 +37,9 @@ AMP = ("off", "bf16", "fp16")
 
 WEIGHT = "MODEL.WEIGHT"
 
+AUTO = "auto"
+"""The threshold that is each class's own."""
+
 ALONE = 15.0
 """Seconds after which a process that stops while others wait for it says why itself."""
 
@@ -110,6 +113,19 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=int, default=4, metavar="N", help="reading processes, at most one a core; 0: this one"
     )
+
+
+def score_or_auto(text: str) -> float | str:
+    """The type of `--threshold SCORE|auto`."""
+    if text == AUTO:
+        return text
+    try:
+        score = float(text)
+    except ValueError:
+        score = -1
+    if not 0 <= score <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a score in 0..1 nor {AUTO}")
+    return score
 
 
 def split_words(

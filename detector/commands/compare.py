@@ -9,7 +9,6 @@ from detector.commands.compare_cells import add_flags, begin_cells
 from detector.commands.compare_runs import begin_runs
 from detector.config import get_defaults
 from detector.errors import UserError
-from detector.files import write_atomic, write_json
 from detector.plugins import load_plugins
 
 EXAMPLE = """\
@@ -32,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="runs that exist, or folders of runs; those that differ in SEED alone are seeds of one architecture",
     )  # fmt: skip
     add("--truth", type=expanded, metavar="JSON|ENTRY", help="of --results: annotations, or an entry as in DATASETS")
-    add("--output", required=True, type=expanded, metavar="FOLDER", help="report.md and report.json go there")
+    add("--output", required=True, type=expanded, metavar="FOLDER", help="report.html, .md and .json go there")
     add(
         "--replicates", type=_number, metavar="N",
         help="of the bootstrap over the images; None: 10000 for results, 1000 for trainings",
@@ -58,15 +57,14 @@ def _number(text: str) -> int:
 def begin(args: argparse.Namespace) -> None:
     """Load plugins, read, compare, print and write."""
     load_plugins(args.imports)
-    from detector.report.results import markdown, results_document
+    from detector.report.results import results_document
+    from detector.report.write import write_report
     from detector.tasks.examined import load_truth
 
     folder = Path(args.output)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file; name a folder")
     document = results_document(args.results, load_truth(args.truth, args.root).index, args.replicates or 10_000)
-    page = markdown(document)
-    show(page)
-    write_json(folder / "report.json", document)
-    write_atomic(folder / "report.md", page.encode())
-    show(f"written to {folder}: report.md, report.json")
+    written = write_report(document, folder)
+    show((folder / "report.md").read_text(encoding="utf-8"))
+    show(f"written to {folder}: {', '.join(path.name for path in written)}")

@@ -14,7 +14,16 @@ import msgspec
 import numpy as np
 from yacs.config import CfgNode
 
-from detector.commands.base import expanded, output_folder, read_trained, run, split_words, trained_parser
+from detector.commands.base import (
+    AUTO,
+    expanded,
+    output_folder,
+    read_trained,
+    run,
+    score_or_auto,
+    split_words,
+    trained_parser,
+)
 from detector.console import progress
 from detector.data.suffixes import SUFFIXES
 from detector.errors import UserError
@@ -34,7 +43,7 @@ MARK = b"\xff\xfe" + (len(_TEXT) + 2).to_bytes(2, "big") + _TEXT
 
 
 EXAMPLE = """\
-detector predict output/quickstart photos --output pictures --threshold 0.3
+detector predict output/quickstart photos --output pictures --threshold auto
 detector predict --config-file tv.yaml --input "photos/*.jpg" MODEL.WEIGHT tv.pth"""
 
 
@@ -60,7 +69,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--output", type=expanded, default="output/predictions", metavar="FOLDER", help="where pictures and JSON go"
     )
-    parser.add_argument("--threshold", type=float, default=0.5, metavar="SCORE", help="lowest score shown, in 0..1")
+    parser.add_argument(
+        "--threshold", type=score_or_auto, default=0.5, metavar="SCORE|auto",
+        help="lowest score shown, in 0..1; auto: of each class that of its best F1, from the run's thresholds.json",
+    )  # fmt: skip
     args = parser.parse_intermixed_args(argv)
     named = {"RUN": not args.config_file, "SOURCE": args.input is None}
     names = [name for name, wanted in named.items() if wanted]
@@ -76,16 +88,23 @@ def begin(args: argparse.Namespace, trained: str | None, source: str, opts: Sequ
 
 
 def predict(
-    cfg: CfgNode, source: str, output: Path, threshold: float, weight: str | Path | None = None, which: str = "newest"
+    cfg: CfgNode,
+    source: str,
+    output: Path,
+    threshold: float | str,
+    weight: str | Path | None = None,
+    which: str = "newest",
 ) -> list[dict[str, object]]:
     """Detect on all images of `source`; writes a picture of each and OUTPUT/detections.json.
 
-    weight, which: as `detector.tasks.trained.load_for_inference` takes them. Returns what the JSON holds: for each
-    image its file, picture (below OUTPUT), width, height and detections with box (xyxy, pixels), score, class and
-    category_id. A file that cannot be read is named in a warning and left out. Raises ValueError, before anything is
-    done, where a file would be overwritten that no prediction wrote, and where no image can be read.
+    threshold: the lowest score that is shown, or "auto": that of each class in OUTPUT_DIR's thresholds.json, which has
+    to be of these weights. weight, which: as `detector.tasks.trained.load_for_inference` takes them. Returns what the
+    JSON holds: for each image its file, picture (below OUTPUT), width, height and detections with box (xyxy, pixels),
+    score, class, category_id and threshold. A file that cannot be read is named in a warning and left out. Raises
+    ValueError, before anything is done, where a file would be overwritten that no prediction wrote, where no image can
+    be read, and where there are no such thresholds.
     """
-    if not 0 <= threshold <= 1:
+    if threshold != AUTO and (isinstance(threshold, str) or not 0 <= threshold <= 1):
         raise UserError(f"--threshold {threshold}: scores lie in 0..1")
     paths = find_images(source, output)
     pictures = name_pictures(paths)
@@ -96,13 +115,19 @@ def predict(
     from detector.inference.detect import detect
     from detector.models.build import resolve_parts
     from detector.structures import Detection, real_outputs
+    from detector.tasks.thresholds import read_thresholds
     from detector.tasks.trained import load_for_inference
     from detector.visualize import draw
 
-    model, classes, category_ids = load_for_inference(cfg, weight, which)
+    own = read_thresholds(cfg.OUTPUT_DIR) if isinstance(threshold, str) else None
+    model, classes, category_ids = load_for_inference(cfg, weight, which, own.check if own else None)
+    lowest = own.of(classes, category_ids) if own else [float(threshold)] * len(classes)
     cfg = resolve_parts(cfg)
     transforms = build_transforms(cfg, train=False)
     real = torch.tensor(real_outputs(classes, ()))
+    if own:
+        log.info("--threshold auto: %s", own.text(classes, lowest, real.tolist()))
+    needed = torch.tensor(lowest)
     output_folder(output)
     for folder in {(output / picture).parent for picture in pictures.values()}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,10 +142,10 @@ def predict(
                 for (path, image), one in zip(images.items(), detect(model, batch, cfg.TEST.AMP), strict=True):
                     scores = one["scores"][real[one["labels"]]]
                     highest = max(highest, scores.max().item() if len(scores) else 0.0)
-                    kept = (one["scores"] >= threshold) & real[one["labels"]]
+                    kept = (one["scores"] >= needed[one["labels"]]) & real[one["labels"]]
                     number += int(kept.sum())
                     shown = Detection(boxes=one["boxes"][kept], labels=one["labels"][kept], scores=one["scores"][kept])
-                    said = describe(image, shown, classes, category_ids)
+                    said = describe(image, shown, classes, category_ids, lowest)
                     found.append({"file": str(path), "picture": pictures[path].as_posix(), **said})
                     save_picture(output / pictures[path], draw(image, shown, classes))
             bar.update(len(paths[start : start + step]))
@@ -131,12 +156,15 @@ def predict(
     return found
 
 
-def count_text(number: int, threshold: float, highest: float) -> str:
+def count_text(number: int, threshold: float | str, highest: float) -> str:
     """How many detections are shown; where there are none, the threshold that would show the best one."""
     if number or highest <= 0:
         return f"{number} detection{'s' * (number != 1)}"
     lower = math.floor(highest * 100) / 100
-    return f"no detection of score {threshold:g} or more: the highest is {highest:.2f}, so try --threshold {lower:g}"
+    none = "no detection reaches its class's threshold"
+    if not isinstance(threshold, str):
+        none = f"no detection of score {threshold:g} or more"
+    return f"{none}: the highest is {highest:.2f}, so try --threshold {lower:g}"
 
 
 def find_images(source: str, output: Path | None = None) -> list[Path]:
@@ -257,12 +285,22 @@ def make_batch(images: Sequence[np.ndarray], transforms: "Transform", divisibili
 
 
 def describe(
-    image: np.ndarray, detection: "Detection", classes: Sequence[str], category_ids: Sequence[int]
+    image: np.ndarray,
+    detection: "Detection",
+    classes: Sequence[str],
+    category_ids: Sequence[int],
+    thresholds: Sequence[float],
 ) -> dict[str, object]:
     """Width, height and detections of one image as plain values."""
     rows = zip(detection["boxes"].tolist(), detection["labels"].tolist(), detection["scores"].tolist(), strict=True)
     detections = [
-        {"box": box, "score": score, "class": classes[label], "category_id": category_ids[label]}
+        {
+            "box": box,
+            "score": score,
+            "class": classes[label],
+            "category_id": category_ids[label],
+            "threshold": thresholds[label],
+        }
         for box, label, score in rows
     ]
     return {"width": image.shape[1], "height": image.shape[0], "detections": detections}

@@ -60,7 +60,7 @@ def find_sources(
     difficult = [part == "TRAIN" and _trains_difficult(cfg, source) for source in sources]
     check_plausible(part, sources, cfg.DATASETS.CROWDS != "objects", difficult)
     if cfg.DATASETS.CROWDS == "objects":
-        sources = [_with_crowds(source) for source in sources]
+        sources = [with_crowds(source) for source in sources]
     if part == "TEST":
         for source in sources:
             _say_if_empty(source)
@@ -200,7 +200,7 @@ def _say_if_empty(source: Source) -> None:
     )
 
 
-def _with_crowds(source: Source) -> Source:
+def with_crowds(source: Source) -> Source:
     """A source whose crowd regions are objects like others; says how many they are."""
     index = source.index
     number = int(index.crowd.sum())

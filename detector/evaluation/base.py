@@ -1,7 +1,7 @@
 """What every evaluator does: it gathers the detections of a data set's images, checks them, and files them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -123,7 +123,12 @@ class Evaluator:
 
 
 def class_names(index: PackedIndex) -> list[str]:
-    """The names of the classes; one that occurs twice is followed by its category id."""
-    counts = Counter(index.classes)
-    pairs = zip(index.classes, index.category_ids, strict=True)
+    """The names of the classes, see `distinct_names`."""
+    return distinct_names(index.classes, index.category_ids)
+
+
+def distinct_names(classes: Sequence[str], category_ids: Sequence[int]) -> list[str]:
+    """The names; one that occurs twice is followed by its category id."""
+    counts = Counter(classes)
+    pairs = zip(classes, category_ids, strict=True)
     return [name if counts[name] == 1 else f"{name} #{category_id}" for name, category_id in pairs]

@@ -40,10 +40,15 @@ def image_ranks(index: PackedIndex) -> np.ndarray:
 
 def match_with(index: PackedIndex, found: Found) -> Matching:
     """Detections matched with the objects of an index; images are `image_ranks`."""
+    return match(*matched_with(index, found))
+
+
+def matched_with(index: PackedIndex, found: Found) -> tuple[Truth, Guesses]:
+    """What is matched: the objects of an index and some detections; images are `image_ranks`."""
     rank = image_ranks(index)
     image = rank[index.image_of()]
     truth = Truth(image, index.labels, index.boxes_xywh, index.areas, index.crowd | index.difficult)
-    return match(truth, Guesses(rank[found.image], found.labels, found.xywh, found.scores))
+    return truth, Guesses(rank[found.image], found.labels, found.xywh, found.scores)
 
 
 def value_of(found: Accumulated, measure: Measure) -> float:

@@ -123,7 +123,7 @@ def _pairs(
     near = near[np.argsort(wanted[near] * DETECTIONS + rank[near])]  # group by group, in the order of matching
     parts = []
     ends = np.cumsum(last[near] - first[near])
-    for begin, end in _spans(ends):
+    for begin, end in spans(ends, _PAIRS):
         rows = near[begin:end]
         counts = last[rows] - first[rows]
         detection = np.repeat(rows, counts)
@@ -146,14 +146,14 @@ def _pairs(
     return _Pairs(detection[moved], object_[moved], iou[moved], np.cumsum(counts) - counts, rounds)
 
 
-def _spans(ends: np.ndarray) -> list[tuple[int, int]]:
-    """Spans of rows with at most `_PAIRS` pairs each, or one row."""
-    spans, begin, done = [], 0, 0
+def spans(ends: np.ndarray, most: int) -> list[tuple[int, int]]:
+    """Spans of rows with at most so many pairs each, or one row. ends: how many pairs there are up to each row."""
+    found, begin, done = [], 0, 0
     while begin < len(ends):
-        end = max(int(np.searchsorted(ends, done + _PAIRS, "right")), begin + 1)
-        spans.append((begin, end))
+        end = max(int(np.searchsorted(ends, done + most, "right")), begin + 1)
+        found.append((begin, end))
         begin, done = end, int(ends[end - 1])
-    return spans
+    return found
 
 
 def _take(pairs: _Pairs, free: np.ndarray, crowd: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -189,8 +189,8 @@ def _best(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     if len(starts) == values.shape[2]:  # one each
         return np.where(values >= 0, np.arange(len(starts)), -1)
     best = np.maximum.reduceat(values, starts, axis=2)
-    spans = np.diff(np.r_[starts, values.shape[2]])
-    equal = (values == np.repeat(best, spans, axis=2)) & (values >= 0)
+    lengths = np.diff(np.r_[starts, values.shape[2]])
+    equal = (values == np.repeat(best, lengths, axis=2)) & (values >= 0)
     return np.maximum.reduceat(np.where(equal, np.arange(values.shape[2]), -1), starts, axis=2)
 
 

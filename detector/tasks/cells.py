@@ -77,13 +77,13 @@ def read_part(text: str, key: str, flag: str) -> Part:
     if words and words[0].endswith(":"):
         label = words.pop(0)[:-1]
     elif words and ":" in words[0]:
-        label, _, words[0] = words[0].partition(":")
+        label, _, words[0] = words[0].rpartition(":")
     if not words or not words[0] or len(words) % 2 == 0:
         raise UserError(
             f'{flag} {cut(text)}: write NAME, or in quotes "NAME KEY VALUE ..", or "LABEL: NAME KEY VALUE .."'
         )
     if _KEY.fullmatch(words[0]) and "." in words[0]:
-        raise UserError(f"{flag}: {words[0]} is a key: KEY VALUE pairs stand behind another flag, e.g. --output FOLDER")
+        raise UserError(f"{flag}: {words[0]} is a key; KEY VALUE pairs stand behind another flag, e.g. --output FOLDER")
     name, pairs = words[0], words[1:]
     plain = "_".join([name, *(value for value in pairs[1::2])])
     return Part(label or plain, (key, name, *pairs))

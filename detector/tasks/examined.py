@@ -1,6 +1,8 @@
 """The detections of a run or of a results file, with the test set that they are of."""
 
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,8 +11,11 @@ import msgspec
 from detector.config import get_defaults
 from detector.data.catalog import Source, load_dataset
 from detector.data.index import load_index
+from detector.data.packed import in_classes, lacking, shown
+from detector.data.sources import with_crowds
 from detector.errors import FileAccessError, MissingFileError, UserError
-from detector.evaluation.base import Found
+from detector.evaluation.base import Found, class_names
+from detector.evaluation.report import PER_CLASS, VOC
 from detector.evaluation.results import read_results
 from detector.tasks.measured import MEASURED
 
@@ -38,6 +43,8 @@ def examine_run(run: str | Path) -> Examined:
     """
     folder = Path(run)
     metrics, results = folder / "metrics.json", folder / "results.json"
+    if folder.is_file():
+        raise UserError(f"RUN {folder} is a file; write the run's folder, or --results FILE --truth JSON|ENTRY")
     if not folder.is_dir():
         raise MissingFileError(f"RUN {folder}: there is no such folder; write output/NAME")
     inner = sorted(path.parent.name for path in folder.glob("*/metrics.json"))
@@ -45,8 +52,9 @@ def examine_run(run: str | Path) -> Examined:
         raise UserError(f"RUN {folder} was tested on {', '.join(inner)}: write {folder}/{inner[0]}")
     if missing := [path.name for path in (metrics, results) if not path.is_file()]:
         raise MissingFileError(f"RUN {folder} holds no {' and no '.join(missing)}: `detector test {folder}` makes them")
-    said = read_measured(metrics)
-    source = tested(said, metrics)
+    content = read_metrics(metrics)
+    said = content[MEASURED]
+    source = as_measured(tested(said, metrics), content, metrics)
     return Examined(folder.resolve().name, source, read_results(results, source.index), folder, said)
 
 
@@ -59,24 +67,30 @@ def examine_file(results: str | Path, truth: str, root: str | Path) -> Examined:
 
 
 def load_truth(truth: str, root: str | Path) -> Source:
-    """The test set of an annotation file in COCO's format, or of an entry as in DATASETS."""
-    if truth.lower().endswith(".json") and Path(truth).is_file():
-        return Source(Path(truth).stem, Path(truth).parent, load_index(truth))
+    """The test set of an annotation file in COCO's format, or of an entry as in DATASETS.
+
+    Raises KeyError, ValueError or OSError where there is none, or it cannot be read.
+    """
+    if truth.lower().endswith(".json"):
+        if Path(truth).is_file():
+            return Source(Path(truth).stem, Path(truth).parent, load_index(truth))
+        if ":" not in os.path.splitdrive(truth)[1]:
+            raise MissingFileError(f"--truth {truth}: there is no such file of annotations")
     return load_dataset(truth, root)
 
 
-def read_measured(path: Path) -> dict[str, Any]:
-    """What a metrics.json says of how it was measured. Raises ValueError where it says nothing."""
+def read_metrics(path: Path) -> dict[str, Any]:
+    """A metrics.json, which says under `MEASURED` what was measured. Raises ValueError where it does not."""
     try:
         content = msgspec.json.decode(path.read_bytes())
     except OSError as error:
         raise FileAccessError(f"{path}: {error.strerror or error}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no JSON: {error}; `detector test {path.parent}` writes it anew") from None
     said = content.get(MEASURED) if isinstance(content, dict) else None
     if not isinstance(said, dict) or not isinstance(said.get("data"), dict) or not isinstance(said.get("config"), dict):
         raise UserError(f"{path} does not say what was measured; `detector test {path.parent}` writes it anew")
-    return said
+    return content
 
 
 def tested(said: Mapping[str, Any], metrics: Path) -> Source:
@@ -86,15 +100,43 @@ def tested(said: Mapping[str, Any], metrics: Path) -> Source:
     root = config.get("DATASETS.ROOT", get_defaults().DATASETS.ROOT)
     if not isinstance(entries, list | tuple) or not entries or not isinstance(root, str):
         raise UserError(f"{metrics} does not say which test set was measured; write --results FILE --truth ENTRY")
+    source, gone = None, None
     for entry in entries:
-        source = load_dataset(str(entry), root)
+        try:
+            source = load_dataset(str(entry), root)
+        except OSError as error:  # of several sets that were tested, another one may not be there any more
+            gone = gone or error
+            continue
         if source.name == name or len(entries) == 1:
             break
-    else:
-        raise UserError(f"{metrics}: the test set {name} is none of {', '.join(map(str, entries))}")
+        source = None
+    if source is None:
+        raise gone or UserError(f"{metrics}: the test set {name} is none of {', '.join(map(str, entries))}")
     if len(source.index) != said["data"].get("images"):
         raise UserError(
             f"{metrics} is of {said['data'].get('images')} images of {name}, which has {len(source.index)} now; "
             f"`detector test {metrics.parent}` measures anew"
         )
     return source
+
+
+def as_measured(source: Source, content: Mapping[str, Any], metrics: Path) -> Source:
+    """A test set under the list of classes, and with the crowds, that it was measured with.
+
+    The ids in results are those of that list, which may be the model's: a folder without a list of its own has the
+    classes that occur in it. Raises ValueError where the set has a class that is not in it.
+    """
+    if content[MEASURED]["config"].get("DATASETS.CROWDS") == "objects":
+        source = with_crowds(source)
+    index = source.index
+    prefix = next((one for one in (PER_CLASS, f"{VOC}AP50/") if any(name.startswith(one) for name in content)), None)
+    names = [name.removeprefix(prefix) for name in content if name.startswith(prefix)] if prefix else []
+    if not names or names == class_names(index):
+        return source
+    if lost := lacking(index, names):
+        raise UserError(
+            f"{metrics} is of the classes {shown(names)}, and {index.path} has {shown(lost)} now; "
+            f"`detector test {metrics.parent}` measures anew"
+        )
+    ids = None if index.listed else range(1, len(names) + 1)
+    return replace(source, index=in_classes(index, names, ids))

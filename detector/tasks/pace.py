@@ -101,7 +101,7 @@ class Pacer:
         solver, run = cfg.SOLVER, self.run
         when = plan(cfg, tests=bool(self.task.tests))
         done = range(1, solver.MAX_ITER + 1)
-        kept = sum(when.saves(step) for step in done)
+        kept = sum(when.saves(step) for step in done[:-1])  # the last one is final
         checkpoint = _bytes(run.content())
         best = _bytes(run.averaged.state_dict()) if run.kept == BEST else 0
         memory = Footprint(self.cfg).peak(step_of(self.cfg, self.task.train_set)).total

@@ -104,17 +104,21 @@ def _claimed(cell: Cell) -> Iterator[bool]:
         yield mine
 
 
+def command(cell: Cell, imports: Sequence[str]) -> list[str]:
+    """The words of the process that trains a cell, from its start or from where it stopped."""
+    plugins = [word for name in imports for word in ("--import", name)]
+    return [sys.executable, "-m", "detector", "train", str(cell.folder), "--resume", *plugins]
+
+
 def _train(cell: Cell, imports: Sequence[str], update: Callable[[int], object]) -> str:
     """Train one cell to its end; "" or why that failed. update: takes numbers of finished steps."""
-    command = [sys.executable, "-m", "detector", "train", str(cell.folder), "--resume"]
-    command += [word for name in imports for word in ("--import", name)]
     home = str(Path(__file__).resolve().parents[2])
     paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
     with open_append(cell.folder / SAID) as said:
         begin = said.tell()
         # A session of its own: Ctrl-C reaches it through this process alone, once.
         process = subprocess.Popen(
-            command, stdout=said, stderr=said, stdin=subprocess.DEVNULL, start_new_session=True,
+            command(cell, imports), stdout=said, stderr=said, stdin=subprocess.DEVNULL, start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )  # fmt: skip
         done, before = 0, _step(cell.folder)

@@ -1,7 +1,7 @@
 """Which weights count: what a training starts from, and what a test or a prediction takes."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os.path import realpath  # unlike Path.resolve it bears links in a circle
 from pathlib import Path
@@ -151,19 +151,31 @@ def load_found(
 
 
 def load_trained(
-    cfg: CfgNode, weight: str | Path | None = None, which: str = "newest"
+    cfg: CfgNode,
+    weight: str | Path | None = None,
+    which: str = "newest",
+    check: Callable[[Trained, Detector], None] | None = None,
 ) -> tuple[Detector, list[str], list[int]]:
-    """A trained detector, the names of its classes and their category ids; see `find_trained` and `load_found`."""
+    """A trained detector, the names of its classes and their category ids; see `find_trained` and `load_found`.
+
+    check: is called with what was found and the detector, and raises where it is not the right one.
+    """
     found = find_trained(cfg, weight, which)
-    return load_found(found.resolve(cfg), found)
+    model, names, category_ids = load_found(found.resolve(cfg), found)
+    if check:
+        check(found, model)
+    return model, names, category_ids
 
 
 def load_for_inference(
-    cfg: CfgNode, weight: str | Path | None = None, which: str = "newest"
+    cfg: CfgNode,
+    weight: str | Path | None = None,
+    which: str = "newest",
+    check: Callable[[Trained, Detector], None] | None = None,
 ) -> tuple[Detector, list[str], list[int]]:
     """`load_trained`, prepared for prediction on MODEL.DEVICE in the precision of TEST.AMP."""
     device = pick_device(cfg.MODEL.DEVICE)
-    model, names, category_ids = load_trained(cfg, weight, which)
+    model, names, category_ids = load_trained(cfg, weight, which, check)
     say_slow_precisions(device, {"TEST.AMP": cfg.TEST.AMP})
     return prepare_for_inference(model.to(device), cfg.TEST.AMP), names, category_ids
 

@@ -2,11 +2,11 @@
 
 import math
 import sys
-from itertools import combinations
 
 import cv2
 import numpy as np
 import pytest
+from helpers.drawn import check_texts, kept_figures, texts
 
 from detector.analysis import charts
 from detector.analysis.charts import MapPanel, save_layer_chart, save_maps_chart, save_matrix_chart
@@ -17,46 +17,12 @@ LAYERS = ["conv1", *(f"layer{i}.{j}.conv{k}" for i in (1, 2, 3, 4) for j in rang
 @pytest.fixture
 def figures(monkeypatch):
     """Every figure that is saved, to look inside; the files are written as well."""
-    pytest.importorskip("matplotlib")
-    seen, save = [], charts.save_figure
-
-    def keep(figure, path):
-        save(figure, path)
-        seen.append(figure)
-
-    monkeypatch.setattr(charts, "save_figure", keep)
-    return seen
+    return kept_figures(monkeypatch, charts)
 
 
 def panel(steps, rows, title="net", size=(6, 8)):
     maps = np.random.default_rng(0).random((len(steps), rows, *size), np.float32)
     return MapPanel(title, steps, [7 * row for row in range(rows)], maps, [0.5] * (rows - 1) + [math.nan])
-
-
-def texts(figure):
-    """All texts that are drawn, with the rectangle of each in pixels."""
-    from matplotlib.text import Text
-
-    hidden = set()  # labels of ticks beyond the ends of an axis
-    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        low, high = sorted(axis.get_view_interval())
-        hidden |= {label for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high
-                   for label in (tick.label1, tick.label2)}  # fmt: skip
-    found = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible() and text not in hidden]
-    return [(text.get_text(), text.get_window_extent()) for text in found]
-
-
-def check_texts(figure):
-    """No text leaves the picture, none lies on another."""
-    width, height = figure.bbox.size
-    drawn = [(text, box) for text, box in texts(figure) if box.width > 0]
-    for text, box in drawn:
-        assert box.x0 >= 0, text
-        assert box.y0 >= 0, text
-        assert box.x1 <= width + 0.5, text
-        assert box.y1 <= height + 0.5, text
-    for (a, box), (b, other) in combinations(drawn, 2):
-        assert not box.overlaps(other), (a, b)
 
 
 def test_layers_are_lines_over_their_index(figures, tmp_path):

@@ -98,7 +98,10 @@ def test_the_words_behind_a_verb_are_its_own(monkeypatch):
     assert seen == [["--config-file", "x", "KEY", "VALUE"], [], ["--help"]]
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "analyze correlation", "analyze channels"])
+STUDIES = ("errors", "pr", "confusion", "worst", "curves", "correlation", "channels")
+
+
+@pytest.mark.parametrize("verb", [*VERBS, *(f"analyze {study}" for study in STUDIES)])
 def test_help_needs_no_torch_and_ends_with_an_example(verb):
     text, imported = helped("runpy.run_module('detector', run_name='__main__')", "detector", *verb.split())
     assert imported == ""

@@ -182,11 +182,47 @@ def test_nothing_to_read_is_no_success(cfg, tmp_path, caplog):
     assert len(caplog.messages) == 2
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 1.1, 50, float("nan")])
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, 50, float("nan"), "best"])
 def test_a_threshold_that_is_no_score_is_refused(cfg, photos, tmp_path, threshold):
     with pytest.raises(UserError, match=rf"--threshold {threshold}: scores lie in 0\.\.1"):
         predict(cfg, str(photos), tmp_path / "out", threshold)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("word", ["1.1", "-0.1", "nan", "best", "Auto", ""])
+def test_a_word_that_is_no_threshold_is_refused_with_the_usage(word, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command.main(["run", "photos", f"--threshold={word}"])
+    assert stop.value.code == 2
+    assert f"argument --threshold: {word!r} is neither a score in 0..1 nor auto" in capsys.readouterr().err
+
+
+def test_each_class_has_the_threshold_of_its_name(cfg, photos, tmp_path, caplog):
+    """Outputs without a class have none; a class that the test set did not have takes that of all classes."""
+    caplog.set_level("INFO", "detector")
+    known = {"threshold": 0.85, "f1": 0.5, "precision": 0.5, "recall": 0.5, "objects": 9, "detections": 9}
+    content = {
+        "version": 1, "iou": 0.5, "digest": "", "weight": "", "step": 3, "data": "val", "images": 2,
+        "classes": {"cat": known, "N/A": {**known, "threshold": 0.1}}, "other": 0.6,
+    }  # fmt: skip
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thresholds.json").write_text(json.dumps(content))
+    cfg = load_config(None, ["MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "32", "OUTPUT_DIR", str(tmp_path / "run")])
+    first, *_ = predict(cfg, str(photos / "a.jpg"), tmp_path / "out", "auto")
+    assert [(one["class"], one["threshold"]) for one in first["detections"]] == [("\x1b[31mdog", 0.6)]
+    said = f"cat 0.85, \\x1b[31mdog 0.6 (IoU 0.5 on val, step 3; {tmp_path / 'run' / 'thresholds.json'})"
+    assert f"--threshold auto: {said}" in caplog.messages
+    content["other"] = 0.65
+    (tmp_path / "run" / "thresholds.json").write_text(json.dumps(content))
+    first, *_ = predict(cfg, str(photos / "a.jpg"), tmp_path / "out", "auto")
+    assert first["detections"] == []
+    text = "no detection reaches its class's threshold: the highest is 0.80, so try --threshold 0.8"
+    assert any(line.startswith(text) for line in caplog.messages)
+
+
+def test_a_number_is_said_with_each_detection(cfg, photos, tmp_path):
+    first, *_ = predict(cfg, str(photos / "a.jpg"), tmp_path / "out", 0.7)
+    assert [(one["class"], one["threshold"]) for one in first["detections"]] == [("cat", 0.7)]
 
 
 def test_home_is_expanded_in_every_path_of_the_command(monkeypatch, tmp_path):

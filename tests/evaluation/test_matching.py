@@ -1,42 +1,12 @@
 """Every match is pycocotools'."""
 
-import contextlib
-import io
-
 import numpy as np
 import pytest
-from helpers.matched import scene
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from helpers.matched import evaluated, scene
 
 from detector.evaluation import matching
 from detector.evaluation.matching import AREAS, IOUS, Guesses, Truth, match
 from detector.evaluation.precision import accumulate
-
-
-def reference(truth, guesses, images, classes):
-    """pycocotools' evaluation of the same."""
-    rows = zip(
-        truth.image.tolist(), truth.labels.tolist(), truth.xywh.tolist(), truth.areas.tolist(), truth.crowd.tolist()
-    )
-    annotations = [
-        {"id": i, "image_id": image, "category_id": label, "bbox": box, "area": area, "iscrowd": int(crowd)}
-        for i, (image, label, box, area, crowd) in enumerate(rows, 1)
-    ]
-    rows = zip(*(column.tolist() for column in guesses), strict=True)
-    results = [{"image_id": i, "category_id": k, "bbox": box, "score": score} for i, k, box, score in rows]
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = {
-            "images": [{"id": i} for i in range(images)],
-            "categories": [{"id": k, "name": str(k)} for k in range(classes)],
-            "annotations": annotations,
-        }
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(results), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return evaluation
 
 
 def check_equal(found, evaluation):
@@ -65,7 +35,7 @@ def check_equal(found, evaluation):
 def test_every_outcome_is_pycocotools(seed, pairs, monkeypatch):
     monkeypatch.setattr(matching, "_PAIRS", pairs)
     truth, guesses = scene(seed)
-    found, evaluation = match(truth, guesses), reference(truth, guesses, 25, 5)
+    found, evaluation = match(truth, guesses), evaluated(truth, guesses, 25, 5)
     assert check_equal(found, evaluation) == len(found.source) * len(IOUS) * len(AREAS)
     assert len(found.source) < len(guesses.scores)  # some were beyond a hundred
     assert found.right().any()
@@ -78,7 +48,7 @@ def test_every_outcome_is_pycocotools(seed, pairs, monkeypatch):
 
 def test_many_classes():
     truth, guesses = scene(9, images=60, objects=900, detections=4000, classes=1203)
-    found, evaluation = match(truth, guesses), reference(truth, guesses, 60, 1203)
+    found, evaluation = match(truth, guesses), evaluated(truth, guesses, 60, 1203)
     check_equal(found, evaluation)
     numbers = accumulate(found, truth.labels, 1203)
     assert np.array_equal(numbers.precision, evaluation.eval["precision"][..., -1])

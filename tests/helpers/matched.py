@@ -1,6 +1,11 @@
 """Made-up objects and detections for what stands on matching."""
 
+import contextlib
+import io
+
 import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from detector.evaluation.matching import Guesses, Truth
 
@@ -25,3 +30,28 @@ def scene(seed, images=25, objects=240, detections=2500, classes=5):
     order = np.argsort(of_image, kind="stable")
     scores = rng.choice(np.linspace(0.1, 1, 12), detections)
     return truth, Guesses(of_image[order], label[order], moved[order], scores[order])
+
+
+def evaluated(truth, guesses, images, classes):
+    """pycocotools' evaluation of objects and detections, matched and accumulated."""
+    rows = zip(
+        truth.image.tolist(), truth.labels.tolist(), truth.xywh.tolist(), truth.areas.tolist(), truth.crowd.tolist()
+    )
+    annotations = [
+        {"id": i, "image_id": image, "category_id": label, "bbox": box, "area": area, "iscrowd": int(crowd)}
+        for i, (image, label, box, area, crowd) in enumerate(rows, 1)
+    ]
+    rows = zip(*(column.tolist() for column in guesses), strict=True)
+    results = [{"image_id": i, "category_id": k, "bbox": box, "score": score} for i, k, box, score in rows]
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = {
+            "images": [{"id": i} for i in range(images)],
+            "categories": [{"id": k, "name": str(k)} for k in range(classes)],
+            "annotations": annotations,
+        }
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(results), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation

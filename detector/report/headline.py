@@ -1,0 +1,178 @@
+"""The answer of a comparison in a few sentences, and how to read its intervals."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from detector.report.shown import (
+    COSTS,
+    TIE,
+    Document,
+    class_names,
+    fact,
+    interval,
+    measured,
+    parts,
+    points,
+    seeds,
+)
+
+_FLIP = 6
+"""Seeds that the sign-flip test needs to reach p < 0.05: its least p of n pairs is 2 / 2^n."""
+
+
+def headline(document: Document) -> list[str]:
+    """Which model is best, which only tie, which is fastest. Nothing is claimed but what a paired difference tells."""
+    models, pairs = document["models"], _pairs(document)
+    first, *others = models
+    values = {name: value for name in models if (value := _ap(models[name])) is not None}
+    ranked = sorted(values, key=lambda name: -values[name])
+    if not ranked:
+        return ["There is nothing to find: no model has an AP."]
+    if len(models) == 1:
+        return [f"AP of {first}: {measured(models[first]['AP'])}.", *_fastest(document, pairs)]
+    if len(models) == 2 and others[0] in pairs:
+        return [_two(document, pairs[others[0]]), *_fastest(document, pairs)]
+    best = ranked[0]
+    return [_best(document, best, pairs), *_sorted_out(first, best, pairs), *_heads(document, ranked),
+            *_fastest(document, pairs)]  # fmt: skip
+
+
+def _pairs(document: Document) -> dict[str, Mapping[str, Any]]:
+    """The differences to the first model, by the name of the other."""
+    first = next(iter(document["models"]))
+    return {pair["models"][0]: pair for pair in document["differences"] if pair["models"][1] == first}
+
+
+def _ap(model: Mapping[str, Any]) -> float | None:
+    return (model.get("AP") or {}).get("value")
+
+
+def _two(document: Document, pair: Mapping[str, Any]) -> str:
+    other, first = pair["models"]
+    row, models = pair["AP"], document["models"]
+    if row.get("value") is None:
+        return f"{other} and {first} cannot be compared: one of them has nothing to find."
+    one, two = other, first
+    if row["value"] < 0 and not row["tie"]:
+        one, two, row = first, other, _turned(row)
+    words = f"{one} and {two} are {TIE}" if row["tie"] else f"{one} is better than {two}"
+    values = f"AP {points(_ap(models[one]))} against {points(_ap(models[two]))}"
+    return f"{words}: {values}, a difference of {measured(row, sign=True)}."
+
+
+def _turned(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A difference of two, the other way round."""
+    low, high = interval(row) or (None, None)
+    bounds = None if low is None or high is None else [-high, -low]
+    return {"value": -row["value"], "interval95": bounds, "tie": row["tie"]}
+
+
+def _best(document: Document, best: str, pairs: Mapping[str, Mapping[str, Any]]) -> str:
+    first = next(iter(document["models"]))
+    more = parts(document, best)
+    line = f"Highest AP: {best}{f' ({more})' if more else ''} with {measured(document['models'][best]['AP'])}"
+    if best == first:
+        return f"{line}; it is the model that the others are compared with."
+    return f"{line}; {_against(pairs.get(best), first)}."
+
+
+def _against(pair: Mapping[str, Any] | None, first: str) -> str:
+    if pair is None or pair["AP"].get("value") is None:
+        return f"it was not compared with {first}"
+    row = pair["AP"]
+    words = f"{TIE} with" if row["tie"] else "better than" if row["value"] > 0 else "worse than"
+    return f"{words} {first}, the difference being {measured(row, sign=True)}"
+
+
+def _sorted_out(first: str, best: str, pairs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The other models as better, worse and ties, in a line; of the best it is said already."""
+    groups: dict[str, list[str]] = {"Better than": [], "Worse than": [], "Ties with": []}
+    for name, pair in pairs.items():
+        row = pair["AP"]
+        if row.get("value") is not None:
+            groups["Ties with" if row["tie"] else "Better than" if row["value"] > 0 else "Worse than"].append(name)
+    if len(groups["Ties with"]) == len(pairs):
+        return [f"No model is told from {first}: all {len(pairs)} are ties with it."]
+    groups = {word: [name for name in names if name != best] for word, names in groups.items()}
+    if not any(groups.values()):
+        return []
+    also = "Also better than" if best in pairs and _told(pairs[best]["AP"]) > 0 else "Better than"
+    words = {"Better than": also, "Worse than": "Worse than", "Ties with": "Ties with"}
+    return [" ".join(f"{words[word]} {first}: {', '.join(names)}." for word, names in groups.items() if names)]
+
+
+def _told(row: Mapping[str, Any]) -> int:
+    """1 for better, -1 for worse, 0 for a tie or nothing to find."""
+    if row.get("value") is None or row["tie"]:
+        return 0
+    return 1 if row["value"] > 0 else -1
+
+
+def _heads(document: Document, ranked: list[str]) -> list[str]:
+    """The highest of each head, where several heads and backbones were crossed."""
+    models = document["models"]
+    heads = dict.fromkeys(models[name].get("head") for name in ranked)
+    backbones = {models[name].get("backbone") for name in ranked}
+    if len(heads) < 2 or len(backbones) < 2 or None in heads:
+        return []
+    tops = [next(name for name in ranked if models[name]["head"] == head) for head in heads]
+    told = [f"{models[name]['backbone']} under {models[name]['head']}, {points(_ap(models[name]))}" for name in tops]
+    return [f"Highest of each head: {'; '.join(told)}."]
+
+
+def _fastest(document: Document, pairs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The fastest model and what it loses: by the time of an image, else of a step of training."""
+    models = document["models"]
+    first = next(iter(models))
+    for key, what in (("image_s", "an image"), ("step_s", "a step of training")):
+        times = {name: value for name in models if (value := fact(models[name], key)) is not None}
+        if len(times) < 2:
+            continue
+        text = next(cost.text for cost in COSTS if cost.key == key)
+        fastest = min(times, key=times.__getitem__)
+        line = f"Fastest: {fastest}, {text(times[fastest])} {what}"
+        if fastest == first:
+            return [f"{line}."]
+        beside = f" against {text(times[first])} of {first}" if first in times else ""
+        return [f"{line}{beside}; {_against(pairs.get(fastest), first)}."]
+    return []
+
+
+def reading(document: Document) -> list[str]:
+    """How the intervals, ties and p values of this document are to be read."""
+    numbers = seeds(document)
+    several = len(document["differences"]) > 1
+    images = (
+        f"a paired bootstrap over the test images ({document['replicates']:,} replicates): what another choice of "
+        "test images would change"
+    )
+    lines = ["Values are points of a hundred; what stands behind them in brackets is a 95 % interval."]
+    if numbers:
+        lines += [
+            f"The intervals hold two sources of chance together: the images, by {images}; and the seeds of the "
+            "trainings, by Student's t over paired seeds: what training again would change.",
+        ]
+        most = numbers[-1]
+        if most < _FLIP and not any("sign-flip" in note for note in document.get("notes") or ()):
+            lines.append(
+                f"Of {most} seeds the exact sign-flip test has no p below {2 / 2**most:.3g}: fewer than six seeds "
+                "cannot reach p < 0.05 by it, whatever they say."
+            )
+    else:
+        lines.append(
+            f"The intervals are those of {images}. What another seed of a training would change is not in them."
+        )
+    lines.append(
+        "A difference whose interval holds 0 is a tie: these data do not tell the two apart, which is not to say that "
+        "they are equal."
+    )
+    if several:
+        lines.append(
+            "Each model is compared with the first alone and by itself: of 20 equal models about one would seem to "
+            "differ."
+        )
+    if len(class_names(document)) > 1:
+        lines.append(
+            f"P values of classes are corrected for their number, {len(class_names(document)):,}, by Holm's method."
+        )
+    return lines

@@ -1,0 +1,186 @@
+"""How a report says what report.json holds: values in points, verdicts, costs, sentences. For the page and Markdown."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from detector.console import duration
+from detector.evaluation.report import PER_CLASS
+
+Document = Mapping[str, Any]
+"""report.json as it is read: plain values, null where there is nothing."""
+
+LEAST = 0.05
+"""The p value below which a class is said to differ, after Holm's correction for their number."""
+
+TIE, NOTHING = "a tie", "nothing to find"
+
+
+class Cost(NamedTuple):
+    """What a model costs, one number of its facts. title: of its column; text: how the number is written."""
+
+    key: str
+    title: str
+    text: Callable[[float], str]
+
+
+def _count(value: float) -> str:
+    for factor, sign in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g}{sign}"
+    return f"{value:.0f}"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{1000 * value:.3g} ms" if value < 1 else f"{value:.3g} s"
+
+
+def _memory(value: float) -> str:
+    return f"{value / 1024:.3g} GB" if value >= 1024 else f"{value:.0f} MB"
+
+
+COSTS = (
+    Cost("params", "parameters", _count),
+    Cost("macs", "MACs", _count),
+    Cost("macs_backbone", "backbone's MACs", _count),
+    Cost("image_s", "image", _milliseconds),
+    Cost("step_s", "step", _milliseconds),
+    Cost("memory_mb", "memory", _memory),
+    Cost("train_s", "training", duration),
+    Cost("steps", "steps", lambda value: f"{value:,.0f}"),
+    Cost("images_seen", "images seen", lambda value: f"{value:,.0f}"),
+    Cost("correlation", "correlation", lambda value: f"{value:.3f}"),
+)
+"""In the order of their columns."""
+
+_BUDGET = {"steps": "steps", "images_seen": "images"}
+
+
+def fact(model: Mapping[str, Any], key: str) -> float | None:
+    """A number of a model's facts, None where it is unknown."""
+    return (model.get("facts") or {}).get(key)
+
+
+def known_costs(document: Document) -> list[Cost]:
+    """Those that are known of any model; without the budget where that is one for all, see `budget`."""
+    values = {cost: {fact(model, cost.key) for model in document["models"].values()} for cost in COSTS}
+    alike = {cost for cost in COSTS if cost.key in _BUDGET and len(values[cost]) == 1}
+    return [cost for cost in COSTS if values[cost] != {None} and cost not in alike]
+
+
+def budget(document: Document) -> str:
+    """What every model was trained with, where it is the same: "All were trained with 600 steps."."""
+    values = {key: {fact(model, key) for model in document["models"].values()} for key in _BUDGET}
+    said = [
+        f"{value:,.0f} {word}"
+        for key, word in _BUDGET.items()
+        if len(values[key]) == 1 and (value := next(iter(values[key]))) is not None
+    ]
+    return f"All were trained with {', '.join(said)}." if said else ""
+
+
+def points(value: float | None, sign: bool = False) -> str:
+    """A fraction in points of a hundred: 41.2, or +1.2."""
+    return "-" if value is None else f"{100 * value:{'+.1f' if sign else '.1f'}}"
+
+
+def interval(row: Mapping[str, Any] | None, key: str = "interval95") -> tuple[float, float] | None:
+    """Both bounds, None without them."""
+    low, high = (row or {}).get(key) or (None, None)
+    return None if low is None or high is None else (low, high)
+
+
+def span(row: Mapping[str, Any] | None, sign: bool = False) -> str:
+    """The interval alone, "39.0 .. 43.1"; nothing without one."""
+    bounds = interval(row)
+    return "" if bounds is None else " .. ".join(points(bound, sign) for bound in bounds)
+
+
+def measured(row: Mapping[str, Any] | None, sign: bool = False) -> str:
+    """Value and interval: "41.2 (39.0 .. 43.1)"."""
+    value, bounds = points((row or {}).get("value"), sign), span(row, sign)
+    return f"{value} ({bounds})" if bounds else value
+
+
+def chance(p: float | None) -> str:
+    """A p value."""
+    if p is None:
+        return "-"
+    if p < 0.0001:
+        return "< 0.0001"
+    return f"{p:.4f}" if p < 0.01 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def verdict(row: Mapping[str, Any], models: Sequence[str]) -> str:
+    """Which of the two is better, a tie, or that there is nothing to find."""
+    if row.get("value") is None:
+        return NOTHING
+    return TIE if row["tie"] else f"{models[0] if row['value'] > 0 else models[1]} is better"
+
+
+def class_names(document: Document) -> list[str]:
+    """Of the test set, in its order."""
+    names = document.get("classes")
+    first = next(iter(document["models"].values()))
+    return list(names) if names else [key.removeprefix(PER_CLASS) for key in first if key.startswith(PER_CLASS)]
+
+
+def told(pair: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """The classes that differ after Holm's correction, in the order given."""
+    values = {name: pair.get(PER_CLASS + name, {}).get("p_holm") for name in names}
+    return [name for name, p in values.items() if p is not None and p < LEAST]
+
+
+def parts(document: Document, name: str) -> str:
+    """Backbone and head of a model, where they differ between the models and its name does not say them."""
+    model = document["models"].get(name) or {}
+    return ", ".join(
+        model[key]
+        for key in ("backbone", "head")
+        if model.get(key) and model[key] not in name and len(_values(document, key)) > 1
+    )
+
+
+def _values(document: Document, key: str) -> set[str | None]:
+    return {model.get(key) for model in document["models"].values()}
+
+
+def seeds(document: Document) -> list[int]:
+    """The numbers of seeds that the models have, ascending; empty where none has several."""
+    rows = [model.get("AP") or {} for model in document["models"].values()]
+    numbers = {(row.get("seeds") or {}).get("n") or 1 for row in rows}
+    return [] if numbers == {1} else sorted(numbers)
+
+
+def subject(document: Document) -> str:
+    """What was compared on what: "5 models under fcos, 3 seeds each, on t.json: 72 images with 1,021 objects"."""
+    kind = "detectors" if document.get("kind", "results") == "results" else "models"
+    backbones, heads = _values(document, "backbone"), _values(document, "head")
+    same = [f" with {name}" for name in backbones if name and len(backbones) == 1]
+    same += [f" under {name}" for name in heads if name and len(heads) == 1]
+    numbers = seeds(document)
+    several = f", {' to '.join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))} seeds each," if numbers else ""
+    return (
+        f"{len(document['models'])} {kind}{''.join(same)}{several} on {document['truth']}: {document['images']:,} "
+        f"images with {document['objects']:,} objects"
+    )
+
+
+def setting(value: object) -> str:
+    """The value of a config key: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def made_with(document: Document) -> list[str]:
+    """Versions and device, those that are known."""
+    versions = [f"{name} {value}" for name, value in (document.get("versions") or {}).items()]
+    device = document.get("device")
+    return [*versions, device] if device else versions
+
+
+def scale(rows: Sequence[Mapping[str, Any] | None]) -> tuple[float, float]:
+    """The ends of an axis that holds 0, all values and their intervals."""
+    values = [row["value"] for row in rows if row and row.get("value") is not None]
+    bounds = [bound for row in rows for bound in interval(row) or ()]
+    return min([0.0, *values, *bounds]), max([0.0, *values, *bounds])

@@ -1,0 +1,80 @@
+"""The picture of precision and recall: the curves, the dots, and which classes have a colour."""
+
+import math
+
+import numpy as np
+import pytest
+from helpers.drawn import check_texts, kept_figures
+
+from detector.analysis import precision_chart
+from detector.analysis.charts import GREY
+from detector.analysis.precision_chart import ClassLine, save_precision_chart
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    return kept_figures(monkeypatch, precision_chart)
+
+
+def line(name, ap, scores=(0.9, 0.5), f1=(0.4, 0.6), best=(0.45, 0.6, 0.7, 0.5)):
+    return ClassLine(name, ap, np.linspace(1, 2 * ap - 1, 101), np.array(scores), np.array(f1), best)
+
+
+def named(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_curves_and_dots(figures, tmp_path):
+    save_precision_chart(
+        tmp_path / "pr.png", "t", "AP50", [line("a", 0.6), line("b", 0.9, best=None)], line("all", 0.7)
+    )
+    (figure,) = figures
+    left, right = figure.axes
+    assert named(figure) == ["b: AP50 0.900", "a: AP50 0.600", "all: AP50 0.700"]
+    curves = [one for one in left.lines if len(one.get_xdata()) == 101]
+    np.testing.assert_allclose(curves[1].get_xdata(), np.arange(101) / 100)
+    np.testing.assert_allclose(curves[1].get_ydata(), np.linspace(1, 0.2, 101))
+    assert [one.get_color() for one in curves][2] == "#000000"
+    assert curves[2].get_linewidth() > curves[0].get_linewidth()
+    dots = [[(one.get_xdata()[0], one.get_ydata()[0]) for one in axes.lines if len(one.get_xdata()) == 1]
+            for axes in (left, right)]  # fmt: skip
+    # b has no best; the dot of all together is no point of the mean curve on the left
+    assert dots == [[(0.5, 0.7)], [(0.45, 0.6), (0.45, 0.6)]]
+    steps = next(one for one in right.lines if len(one.get_xdata()) == 2)
+    assert steps.get_xdata().tolist() == [0.5, 0.9]
+    assert steps.get_ydata().tolist() == [0.6, 0.4]
+    assert steps.get_drawstyle() == "steps-pre"  # down to the next lower score a threshold keeps the same
+    check_texts(figure)
+
+
+@pytest.mark.parametrize("count", [6, 7, 80])
+def test_of_many_classes_the_best_and_the_worst_have_a_colour(figures, tmp_path, count):
+    lines = [line(f"class {k} of a data set with long names indeed", 1 - k / count) for k in range(count)]
+    save_precision_chart(tmp_path / "pr.png", "t", "AP50", lines, line("mean", 0.5))
+    (figure,) = figures
+    grey = [one for one in figure.axes[0].lines if one.get_color() == GREY and len(one.get_xdata()) == 101]
+    assert len(grey) == max(count - 6, 0) * (count > 6)
+    words = [text.split()[1] for text in named(figure) if text.startswith("class")]
+    assert words == [str(k) for k in ([*range(6)] if count == 6 else [0, 1, 2, count - 3, count - 2, count - 1])]
+    assert (f"{count - 6} other classes" in named(figure)) == (count > 6)
+    check_texts(figure)
+
+
+def test_names_are_shown_as_they_are_and_long_curves_are_thinned(figures, tmp_path):
+    many = np.linspace(1, 0.1, 100_000)
+    one = line(r"$\frac{$_a" + "\x1b[31m", 0.5, many, many)
+    nothing = ClassLine("n", math.nan, np.full(101, np.nan), np.empty(0), np.empty(0), None)
+    save_precision_chart(
+        tmp_path / "pr.png", r"$\frac{$", "AP50", [one, line("logit", 0.5, [7.5, -1], [0, 0])], nothing
+    )
+    (figure,) = figures
+    drawn = max(figure.axes[1].lines, key=lambda one: len(one.get_xdata()))
+    assert len(drawn.get_xdata()) <= 400
+    assert (drawn.get_xdata()[0], drawn.get_xdata()[-1]) == (pytest.approx(0.1), 1)
+    assert figure.axes[1].get_xlim()[1] >= 7.5
+
+
+def test_no_class_at_all(figures, tmp_path):
+    nothing = ClassLine("n", math.nan, np.full(101, np.nan), np.empty(0), np.empty(0), None)
+    save_precision_chart(tmp_path / "pr.png", "t", "AP50", [], nothing)
+    assert (tmp_path / "pr.png").stat().st_size

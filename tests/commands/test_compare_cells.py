@@ -1,0 +1,67 @@
+"""`detector compare` of trainings: its words and its plan."""
+
+import pytest
+
+from detector.__main__ import main
+from detector.commands.compare_cells import budget_of, plan_text
+from detector.tasks.cells import Arm, Cell
+from detector.tasks.pace import Pace
+
+
+def fails(*words):
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", *map(str, words)])
+    return stop.value.code
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "give --config-file FILE to train"),
+        (["--config-file", "quickstart", "--results", "a", "b"], "give --config-file FILE to train"),
+        (["--config-file", "quickstart", "--steps", "5", "--hours", "1"], "not allowed with argument"),
+        (["--config-file", "quickstart", "--seeds", "0"], "'0' is no number above 0"),
+        (["--config-file", "quickstart", "--hours", "nan"], "'nan' is no number of hours above 0"),
+        (["--results", "a", "b"], "--results needs --truth"),
+    ],
+)
+def test_words_that_do_not_fit(words, told, capsys, tmp_path):
+    assert fails(*words, "--output", tmp_path / "out") == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--backbones", "resnet81"], "resnet18"),
+        (["--backbones", "resnet10", "resnet10"], "two arms are called 'fcos resnet10'"),
+        (["--heads", "yolo"], "MODEL.HEAD.NAME"),
+        (["--steps", "2"], "take more"),
+        (["--backbones", "resnet10", "MODEL.DEVICE", "cpu"], "MODEL.DEVICE is a key"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(words, told, tmp_path):
+    assert told in fails("--config-file", "quickstart", "--output", tmp_path / "out", *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_plan_adds_up():
+    arms = [Arm("fcos a", "a", "fcos", None), Arm("fcos b", "b", "fcos", None)]
+    paces = [Pace(100, 0.5, 0.1, 4, 10, 2**30, 2**28), Pace(100, 1.0, 0.1, 4, 10, 2**31, 2**29)]
+    left = [Cell("fcos a", 1, None, 100), Cell("fcos b", 0, None, 100), Cell("fcos b", 1, None, 100)]
+    lines = plan_text(arms, paces, 2, left).splitlines()
+    assert lines[1].split() == ["fcos", "a", "100", "0.5", "0:54", "1.00", "GiB", "256", "MiB"]
+    assert lines[2].split() == ["fcos", "b", "100", "1", "1:44", "2.00", "GiB", "0.50", "GiB"]
+    assert lines[-1] == (
+        "2 arms with 2 seeds: 3 trainings (1 are done), 4:22 in one process, 1.25 GiB on the disk"
+    )  # fmt: skip
+
+
+def test_one_budget():
+    class Args:
+        steps, images, hours = None, 800, None
+
+    assert budget_of(Args) == ("images", 800)
+    Args.images = None
+    assert budget_of(Args) == ("", 0)

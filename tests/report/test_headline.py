@@ -1,0 +1,98 @@
+"""The answer in sentences: no claim without a paired difference, ties called ties."""
+
+import pytest
+from helpers import comparisons
+
+from detector.report.headline import headline, reading
+
+
+def said(document):
+    return " ".join(headline(document))
+
+
+def test_two_models():
+    better = comparisons.results({"a": 0.5, "b": 0.55})
+    assert headline(better) == ["b is better than a: AP 55.0 against 50.0, a difference of +5.0 (+3.0 .. +7.0)."]
+    worse = comparisons.results({"a": 0.55, "b": 0.5})
+    assert headline(worse) == ["a is better than b: AP 55.0 against 50.0, a difference of +5.0 (+3.0 .. +7.0)."]
+    tie = comparisons.results({"a": 0.5, "b": 0.51})
+    assert headline(tie) == ["b and a are a tie: AP 51.0 against 50.0, a difference of +1.0 (-1.0 .. +3.0)."]
+
+
+def test_the_best_of_several_is_told_from_the_first_alone():
+    document = comparisons.results({"a": 0.5, "b": 0.51, "c": 0.58, "d": 0.40, "e": 0.57})
+    assert headline(document) == [
+        "Highest AP: c with 58.0 (56.0 .. 60.0); better than a, the difference being +8.0 (+6.0 .. +10.0).",
+        "Also better than a: e. Worse than a: d. Ties with a: b.",
+    ]
+
+
+def test_the_highest_may_be_a_tie():
+    document = comparisons.results({"a": 0.5, "b": 0.51, "d": 0.40})
+    assert said(document).startswith("Highest AP: b with 51.0 (49.0 .. 53.0); a tie with a, the difference being +1.0")
+    assert "etter than" not in said(document)
+    all_alike = comparisons.results({"a": 0.5, "b": 0.51, "c": 0.495})
+    assert "No model is told from a: all 2 are ties with it." in said(all_alike)
+
+
+def test_the_first_may_be_the_highest():
+    document = comparisons.results({"a": 0.5, "b": 0.45, "c": 0.4})
+    assert headline(document) == [
+        "Highest AP: a with 50.0 (48.0 .. 52.0); it is the model that the others are compared with.",
+        "Worse than a: b, c.",
+    ]
+
+
+def test_the_fastest_and_what_it_loses():
+    document = comparisons.runs(("a", "b", "c", "d"))
+    document["models"]["d"]["facts"]["image_s"] = 0.01
+    assert headline(document)[-1] == (
+        "Fastest: d, 10 ms an image against 52 ms of a; worse than a, the difference being -2.7 (-5.1 .. -0.3)."
+    )
+    for model in document["models"].values():
+        model["facts"]["image_s"] = None
+    assert headline(document)[-1] == "Fastest: a, 1.1 s a step of training."
+
+
+def test_each_head_has_its_highest_where_heads_and_backbones_were_crossed():
+    document = comparisons.runs(("a", "b", "c", "d"))
+    for place, model in enumerate(document["models"].values()):
+        model.update(backbone=f"back{place % 2}", head=f"head{place // 2}")
+    assert "Highest AP: c (back0, head1) with 63.1" in said(document)
+    assert "Highest of each head: back0 under head1, 63.1; back1 under head0, 60.4." in said(document)
+    assert "each head" not in said(comparisons.runs())
+
+
+def test_without_values_nothing_is_claimed(empty):
+    assert headline(empty) == ["There is nothing to find: no model has an AP."]
+    document = comparisons.results({"a": 0.5, "b": 0.6})
+    document["differences"][0]["AP"] = {**comparisons.NOTHING, "p": None, "tie": True}
+    assert headline(document) == ["b and a cannot be compared: one of them has nothing to find."]
+
+
+def test_one_model():
+    assert headline(comparisons.results({"a": 0.5})) == ["AP of a: 50.0 (48.0 .. 52.0)."]
+
+
+def test_reading_says_which_chance_the_intervals_hold():
+    alone = " ".join(reading(comparisons.results({"a": 0.5, "b": 0.6})))
+    assert "What another seed of a training would change is not in them." in alone
+    assert "1,000 replicates" in alone
+    assert "sign-flip" not in alone
+    assert "20 equal models" not in alone
+    document = comparisons.runs(seeds=3)
+    document["notes"] = []
+    both = " ".join(reading(document))
+    assert "two sources of chance together" in both
+    assert "Of 3 seeds the exact sign-flip test has no p below 0.25" in both
+    assert "20 equal models" in both
+    many = comparisons.runs(seeds=6)
+    many["notes"] = []
+    assert "sign-flip" not in " ".join(reading(many))
+
+
+@pytest.mark.parametrize("number", [1, 1203])
+def test_reading_says_how_p_values_of_classes_are_corrected(number):
+    classes = [f"class {place}" for place in range(number)]
+    lines = " ".join(reading(comparisons.results({"a": 0.5, "b": 0.6}, classes)))
+    assert ("corrected for their number, 1,203," in lines) == (number == 1203)

@@ -1,0 +1,106 @@
+"""How values of report.json are written."""
+
+import pytest
+from helpers import comparisons
+
+from detector.report import shown
+
+
+@pytest.mark.parametrize(
+    ("value", "sign", "text"),
+    [(0.4123, False, "41.2"), (0.0123, True, "+1.2"), (-0.0123, True, "-1.2"), (None, True, "-"), (0.0, True, "+0.0")],
+)
+def test_points(value, sign, text):
+    assert shown.points(value, sign) == text
+
+
+def test_a_value_has_its_interval_where_there_is_one():
+    assert shown.measured({"value": 0.5, "interval95": [0.4, 0.6]}) == "50.0 (40.0 .. 60.0)"
+    assert shown.measured({"value": -0.01, "interval95": [-0.02, 0.001]}, sign=True) == "-1.0 (-2.0 .. +0.1)"
+    assert shown.measured({"value": 0.5, "interval95": [None, None]}) == "50.0"
+    assert shown.measured({"value": 0.5, "interval95": None}) == "50.0"
+    assert shown.measured({"value": None, "interval95": [None, None]}) == "-"
+    assert shown.measured(None) == "-"
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(None, "-"), (0.5, "0.50"), (0.0494, "0.049"), (0.0098, "0.0098"), (0.0001, "0.0001"), (3e-9, "< 0.0001")],
+)
+def test_p_values_do_not_round_to_the_level_or_to_nothing(p, text):
+    assert shown.chance(p) == text
+
+
+def test_verdicts():
+    pair = ("b", "a")
+    assert shown.verdict({"value": 0.1, "tie": False}, pair) == "b is better"
+    assert shown.verdict({"value": -0.1, "tie": False}, pair) == "a is better"
+    assert shown.verdict({"value": 0.1, "tie": True}, pair) == "a tie"
+    assert shown.verdict({"value": None, "tie": True}, pair) == "nothing to find"
+
+
+def test_costs_are_written_in_units_that_people_use():
+    texts = {cost.key: cost.text for cost in shown.COSTS}
+    assert texts["params"](44_549_160) == "44.5 M"
+    assert texts["macs"](4.089e9) == "4.09 G"
+    assert texts["params"](12) == "12"
+    assert texts["image_s"](0.0523) == "52.3 ms"
+    assert texts["step_s"](1.25) == "1.25 s"
+    assert texts["memory_mb"](900.4) == "900 MB"
+    assert texts["memory_mb"](2048) == "2 GB"
+    assert texts["train_s"](3725) == "1:02:05"
+    assert texts["correlation"](0.0519) == "0.052"
+
+
+def test_a_budget_that_is_one_for_all_is_a_sentence_and_no_column():
+    document = comparisons.runs()
+    assert shown.budget(document) == "All were trained with 600 steps, 4,800 images."
+    keys = [cost.key for cost in shown.known_costs(document)]
+    assert "params" in keys
+    assert "steps" not in keys
+    document["models"]["resnest50"]["facts"]["steps"] = 500
+    assert shown.budget(document) == "All were trained with 4,800 images."
+    assert "steps" in [cost.key for cost in shown.known_costs(document)]
+    assert shown.budget(comparisons.results({"a": 0.5, "b": 0.6})) == ""
+    assert shown.known_costs(comparisons.results({"a": 0.5, "b": 0.6})) == []
+
+
+def test_costs_that_nobody_knows_have_no_column():
+    document = comparisons.runs(("a", "b"))
+    document["models"]["a"]["facts"].update(image_s=None, correlation=None)
+    document["models"]["b"]["facts"]["correlation"] = None
+    keys = [cost.key for cost in shown.known_costs(document)]
+    assert "image_s" in keys
+    assert "correlation" not in keys
+
+
+def test_the_subject_says_what_is_the_same_for_all():
+    document = comparisons.runs()
+    assert shown.subject(document) == (
+        "5 models under fcos, 3 seeds each, on voc:bccd:test: 72 images with 1,021 objects"
+    )
+    document["models"]["resnest50"]["AP"]["seeds"] = None
+    document["models"]["resnest50"]["head"] = "refinedet"
+    assert shown.subject(document).startswith("5 models, 1 to 3 seeds each, on")
+    assert shown.parts(document, "resnest50") == "refinedet"  # the backbone is the name
+    assert shown.subject(comparisons.results({"a": 0.5, "b": 0.6})).startswith("2 detectors on t.json: 400 images")
+
+
+def test_classes_are_read_from_the_rows_where_no_list_names_them():
+    document = comparisons.results({"a": 0.5, "b": 0.6}, ("x", "y/z"))
+    assert shown.class_names(document) == ["x", "y/z"]
+    del document["classes"]
+    assert shown.class_names(document) == ["x", "y/z"]
+
+
+def test_settings_are_text_or_json():
+    assert shown.setting("resnet50") == "resnet50"
+    assert shown.setting([1, "a", None, True]) == '[1,"a",null,true]'
+    assert shown.setting(0.0025) == "0.0025"
+
+
+def test_a_scale_holds_zero_and_every_interval():
+    rows = [{"value": 0.1, "interval95": [0.05, 0.2]}, {"value": None}, None, {"value": 0.3, "interval95": None}]
+    assert shown.scale(rows) == (0.0, 0.3)
+    assert shown.scale([{"value": -0.1, "interval95": [-0.2, -0.05]}]) == (-0.2, 0.0)
+    assert shown.scale([]) == (0.0, 0.0)
