@@ -18,7 +18,7 @@ SMALL = [
 
 
 def write_truth(folder, categories=("dark", "light"), turn=0):
-    """A COCO file of one object a picture, by turns of two classes, turn: the first; returns its "IMAGES:JSON" entry."""
+    """A COCO file of one object a picture, by turns of two classes from `turn` on; returns its "IMAGES:JSON" entry."""
     folder = Path(folder)
     (folder / "pictures").mkdir(parents=True)
     images = [{"id": i + 1, "file_name": f"{i}.png", "height": 100, "width": 100} for i in range(IMAGES)]
