@@ -89,9 +89,10 @@ def test_both_sources_by_hand():
 
 
 def test_freedom_is_that_of_the_source_that_counts():
-    three = of_seeds([0.0, 0.1, 0.2])
-    alone = combine(of_images(0.0), 101, three)
-    assert alone.interval == pytest.approx(three.interval)  # 2 degrees, also where the formula says 1.9999999
+    for scale in np.linspace(0.01, 1, 50):
+        three = of_seeds(np.array([0.0, 0.1, 0.3]) * scale)
+        alone = combine(of_images(0.0), 101, three)
+        assert alone.interval == pytest.approx(three.interval)  # 2 degrees, also where the formula says 1.9999999
     still = combine(of_images(0.01), 31, of_seeds([0.1, 0.1, 0.1]))
     assert still.interval == pytest.approx((0.1 - 2.042272 * 0.01, 0.1 + 2.042272 * 0.01))  # 30 degrees
     assert not still.tie

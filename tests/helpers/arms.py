@@ -17,22 +17,13 @@ SMALL = [
 ]
 
 
-def write_truth(folder, categories=("dark", "light"), shift=0):
-    """A COCO file of one object in each picture, by turns of two classes; returns its "IMAGES:JSON" entry."""
+def write_truth(folder, categories=("dark", "light"), turn=0):
+    """A COCO file of one object a picture, by turns of two classes from `turn` on; returns its "IMAGES:JSON" entry."""
     folder = Path(folder)
     (folder / "pictures").mkdir(parents=True)
     images = [{"id": i + 1, "file_name": f"{i}.png", "height": 100, "width": 100} for i in range(IMAGES)]
-    objects = [
-        {
-            "id": i + 1,
-            "image_id": i + 1,
-            "category_id": i % 2,
-            "bbox": [10 + shift, 10, 50, 50],
-            "area": 2500,
-            "iscrowd": 0,
-        }
-        for i in range(IMAGES)
-    ]
+    box = {"bbox": [10, 10, 50, 50], "area": 2500, "iscrowd": 0}
+    objects = [{"id": i + 1, "image_id": i + 1, "category_id": (i + turn) % 2, **box} for i in range(IMAGES)]
     names = [{"id": k, "name": name} for k, name in enumerate(categories)]
     path = folder / "truth.json"
     path.write_text(json.dumps({"images": images, "annotations": objects, "categories": names}))

@@ -10,6 +10,7 @@ from helpers.arms import IMAGES, write_run, write_truth
 from detector.analysis.counts import count_detector
 from detector.config import load_config
 from detector.evaluation.report import MEASURES
+from detector.evaluation.significance import holm
 from detector.files import json_bytes
 from detector.report.document import FACTS
 from detector.report.runs import read_speed, runs_document, thinned
@@ -59,6 +60,9 @@ def test_seeds_are_grouped_and_paired(folder):
     assert told["se"] == pytest.approx(math.hypot(told["seeds"]["se"], told["images"]["se"]))
     assert told["images"]["se"] > 0
     assert {*pair["AP/dark"]} - {*told} == {"p_holm"}
+    both = [pair[f"AP/{name}"] for name in ("dark", "light")]
+    assert [one["p_holm"] for one in both] == pytest.approx(holm([one["p"] for one in both]))
+    assert both[0]["p_holm"] > both[0]["p"] or both[1]["p_holm"] > both[1]["p"]
     assert pair["APs"]["seeds"] is None  # there are no small objects
     assert pair["APs"]["value"] is None
     assert "Fewer than six seeds cannot reach p < 0.05 by the sign-flip test." in document["notes"]
@@ -109,14 +113,14 @@ def test_named_arms_speed_and_failed_cells(folder):
 
 
 def test_unequal_seeds_are_said(tmp_path, entry):
-    for name, width, seeds in (("a", 64, (0, 1, 2)), ("b", 32, (2, 1, 7)), ("c", 48, (8, 9))):
+    for name, width, seeds in (("a", 64, (0, 1, 2)), ("b", 96, (2, 1, 7)), ("c", 128, (8, 9))):
         for seed in seeds:
             write_run(
                 tmp_path / f"{name}_seed{seed}", entry, "MODEL.NECK.OUT_CHANNELS", width, seed=seed, log=seed != 8
             )
     folders = [tmp_path / name for name in ("a_seed0", "a_seed1", "a_seed2", "b_seed1", "b_seed2", "b_seed7")]
     document = runs_document(None, [*folders, tmp_path / "c_seed8", tmp_path / "c_seed9"], 10)
-    first, second, third = (f"MODEL.NECK.OUT_CHANNELS {width}" for width in (64, 32, 48))
+    first, second, third = (f"MODEL.NECK.OUT_CHANNELS {width}" for width in (64, 96, 128))
     assert [*document["models"]] == [first, second, third]
     paired, welch = document["differences"]
     assert paired["AP"]["seeds"]["n"] == 2
@@ -127,6 +131,11 @@ def test_unequal_seeds_are_said(tmp_path, entry):
     )
     assert f"{third} and {first} have no seed in common: their differences are not paired" in notes
     assert "Two seeds tell little" in notes
+    document = runs_document(None, [tmp_path / "a_seed0", tmp_path / "a_seed1", tmp_path / "b_seed1"], 10)
+    assert document["differences"][0]["AP"]["seeds"] is None
+    assert any("have one seed in common" in note for note in document["notes"])
+    document = runs_document(None, [tmp_path / "a_seed0", tmp_path / "a_seed2", tmp_path / "b_seed1"], 10)
+    assert any("no seed in common, and one of them has one run" in note for note in document["notes"])
     assert f"{tmp_path / 'c_seed8'} holds no log.jsonl" in notes
 
 
@@ -151,6 +160,9 @@ def test_other_test_sets_are_refused(tmp_path, entry):
     write_run(tmp_path / "b", write_truth(tmp_path / "other", ("dark", "bright")), seed=1)
     with pytest.raises(ValueError, match=r"a and .*b were tested on different sets"):
         runs_document(None, [tmp_path / "a", tmp_path / "b"], 10)
+    write_run(tmp_path / "c", write_truth(tmp_path / "third", turn=1), seed=2)
+    with pytest.raises(ValueError, match=r"a and .*c: the two detectors were tested on different images or objects"):
+        runs_document(None, [tmp_path / "a", tmp_path / "c"], 10)
 
 
 def test_a_seed_that_is_there_twice_is_refused(tmp_path, entry):
