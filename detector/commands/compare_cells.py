@@ -207,8 +207,8 @@ def times(path: Path, arms: "Sequence[Arm]", trained: dict[str, list[Path]]) -> 
     pacers = [(Pacer(arm.cfg), trained[arm.name][0] / "model_final.pth") for arm in arms]
     found = alternating(pacers, ROUNDS)
     rows = {
-        arm.name: {"step_s": step_s, "image_s": image_s}
-        for arm, (step_s, image_s) in zip(arms, found, strict=True)
+        arm.name: {"step_s": step_s, "image_s": image_s, "memory_mb": pacer.memory() / 2**20}
+        for arm, (pacer, _), (step_s, image_s) in zip(arms, pacers, found, strict=True)
     }  # fmt: skip
     content = {"version": 1, "arms": rows, "device": device_name(pacers[0][0].task.device), "rounds": ROUNDS}
     write_json(path, content)
