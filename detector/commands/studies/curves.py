@@ -104,6 +104,6 @@ def _notes(runs: Sequence["Run"]) -> list[str]:
         if not history.evaluations:
             notes.append("no evaluation")
         elif math.isnan(history.best()[1]):
-            notes.append(f"{len(history.evaluations)} evaluations, none with an AP")
+            notes.append(f"evaluations without an AP: {len(history.evaluations)}")
         lines += [f"{run.name}: {note}" for note in notes]
     return lines

@@ -79,7 +79,7 @@ def test_what_is_odd_in_a_log_is_said(tmp_path, capsys):
         "half: no evaluation",
         "begun: no losses are logged yet",
         "resumed: resumed at step 20",
-        "resumed: 1 evaluations, none with an AP",
+        "resumed: evaluations without an AP: 1",
     ):
         assert text in out.splitlines()
     assert next(row for row in out.splitlines() if row.startswith("begun ")).split()[1:] == ["0", *["-"] * 8]
