@@ -129,6 +129,8 @@ def _fastest(document: Document, pairs: Mapping[str, Mapping[str, Any]]) -> list
         if len(times) < 2:
             continue
         text = next(cost.text for cost in COSTS if cost.key == key)
+        if len({text(value) for value in times.values()}) == 1:
+            return []  # none is faster as far as the page can tell
         fastest = min(times, key=times.__getitem__)
         line = f"Fastest: {fastest}, {text(times[fastest])} {what}"
         if fastest == first:

@@ -52,6 +52,9 @@ def test_the_fastest_and_what_it_loses():
     for model in document["models"].values():
         model["facts"]["image_s"] = None
     assert headline(document)[-1] == "Fastest: a, 1.1 s a step of training."
+    for model in document["models"].values():
+        model["facts"]["step_s"] = 0.3
+    assert "Fastest" not in said(document)
 
 
 def test_each_head_has_its_highest_where_heads_and_backbones_were_crossed():

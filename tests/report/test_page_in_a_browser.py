@@ -103,6 +103,18 @@ def test_charts_show_in_light_and_in_dark(browser, pages):
         assert browser.said == []
 
 
+def test_a_lone_chart_is_no_larger_than_one_of_two(browser, tmp_path):
+    pytest.importorskip("matplotlib")
+    document = comparisons.runs(("a", "b"))
+    for model in document["models"].values():
+        model["facts"]["image_s"] = None
+        model["curves"] = []
+    (tmp_path / "lone.html").write_text(page(document, draw(document)), encoding="utf-8")
+    browser.open(tmp_path / "lone.html")
+    assert browser.ask("document.querySelectorAll('.pair svg').length") == 1
+    assert 300 < browser.ask("document.querySelector('.pair svg').getBoundingClientRect().width") < 600
+
+
 def test_1203_classes_stay_usable(browser, pages):
     began = time.perf_counter()
     browser.open(pages / "many.html")
