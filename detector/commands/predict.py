@@ -7,6 +7,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,8 +137,10 @@ def predict(
     step = cfg.TEST.IMS_PER_BATCH
     with progress(total=len(paths), desc="predict", unit="image") as bar:
         for start in range(0, len(paths), step):
-            images = read_images(paths[start : start + step])
-            if images:
+            # Group norm sees the padding too, so that scores depend on the largest neighbour: only images of one size
+            # share a batch, as most do in an evaluation, which sorts them, and whose scores the thresholds are of.
+            for _, group in groupby(read_images(paths[start : start + step]).items(), lambda one: one[1].shape):
+                images = dict(group)
                 batch = make_batch(list(images.values()), transforms, cfg.DATALOADER.SIZE_DIVISIBILITY)
                 for (path, image), one in zip(images.items(), detect(model, batch, cfg.TEST.AMP), strict=True):
                     scores = one["scores"][real[one["labels"]]]

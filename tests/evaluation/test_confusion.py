@@ -214,6 +214,7 @@ def test_shares_are_of_the_truth_and_in_the_last_row_of_the_detections():
     nan = np.nan
     want = [[0.6, 0.3, 0, 0.1], [1 / 8, 4 / 8, 1 / 8, 2 / 8], [nan] * 4, [2 / 9, 1 / 8, 0, nan]]
     np.testing.assert_allclose(shares(MATRIX), want, atol=1e-15)
+    assert np.isnan(shares(np.array([[0, 1], [0, 0]]))).tolist() == [[False, False], [True, True]]  # never detected
 
 
 def test_the_most_confused_classes_stand_in_their_order():
