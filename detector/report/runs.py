@@ -116,11 +116,6 @@ def _measure(folders: Sequence[Path], replicates: int) -> tuple[list[Run], Truth
         examined = examine_run(folder)
         index = examined.source.index
         truth = truth or (examined.source.name, index)
-        if index.classes != truth[1].classes:
-            raise UserError(
-                f"{runs[0].folder} and {folder} were tested on different sets, {truth[0]} and {examined.source.name}, "
-                "whose classes are others; only the same can be compared"
-            )
         home = home_of(folder)
         cfg, settings = read_settings(home, examined.measured)
         training = measurer.measure(str(folder), index, examined.found, settings["SEED"])
