@@ -76,8 +76,9 @@ def test_folders_of_runs(make, tmp_path):
     make("all/a"), make("all/b")
     (tmp_path / "all" / "b" / "metrics.json").unlink()
     (tmp_path / "all" / "pictures").mkdir()
-    found, untested = find_runs([tmp_path / "all", tmp_path / "all" / "a"])
-    assert found == [tmp_path / "all" / "a"]
+    around = tmp_path / "all" / ".." / "all"
+    found, untested = find_runs([around, tmp_path / "all" / "a"])
+    assert found == [around / "a"]
     assert [*untested] == ["b"]
     with pytest.raises(ValueError, match="there is none in it"):
         find_runs([tmp_path / "all" / "pictures"])
