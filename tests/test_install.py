@@ -63,6 +63,7 @@ def test_the_package_brings_its_configs_and_its_version(call):
     assert version == detector.__version__
     assert "site-packages" in file
     assert (Path(file).parent / "py.typed").is_file()
+    assert {path.suffix for path in (Path(file).parent / "report").glob("page.*")} == {".py", ".css", ".js"}
 
 
 def test_a_shipped_config_trains_tests_and_predicts_from_an_empty_folder(call):

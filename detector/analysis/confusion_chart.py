@@ -23,14 +23,14 @@ def save_confusion_chart(
     cell = 0.8 if number <= 8 else 0.55
     names = [*map(_short, rows)], [*map(_short, columns)]
     side = 0.085 * max(map(len, (*names[0], *names[1])))
-    width, height = cell * len(columns) + side + 1.6, cell * len(rows) + side + 1.3
-    figure = new_figure(max(width, 5.0, 0.1 * len(title)), max(height, 3.6), "constrained")
+    width, height = cell * len(columns) + side + 2.0, cell * len(rows) + side + 1.1
+    figure = new_figure(max(width, 5.0, 0.1 * max(map(len, title.splitlines()))), max(height, 3.6), "constrained")
     axes = figure.subplots()
     shown = axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1, aspect="equal")
     for i, j in zip(*np.nonzero(counts), strict=True):
         text = f"{shares[i, j]:.2f}".replace("0.", ".", 1) if number > 8 else f"{shares[i, j]:.2f}\n{counts[i, j]}"
         color = "white" if shares[i, j] > 0.6 else "black"
-        axes.text(j, i, text, ha="center", va="center", color=color, fontsize="small")
+        axes.text(j, i, text, ha="center", va="center", color=color, fontsize="small" if number <= 8 else "medium")
     axes.set_xticks(range(len(columns)), [plain(name) for name in names[1]], rotation=90)
     axes.set_yticks(range(len(rows)), [plain(name) for name in names[0]])
     axes.axhline(len(rows) - 1.5, color="black", linewidth=1)
@@ -38,7 +38,7 @@ def save_confusion_chart(
     axes.set_xlabel("detected")
     axes.set_ylabel("truth")
     figure.colorbar(shown, ax=axes, label="share of the objects of a class;\nlast row: share of its detections")
-    figure.suptitle(plain(printable(title)))
+    figure.suptitle(plain(printable(title, keep="\n")))
     save_figure(figure, path)
 
 

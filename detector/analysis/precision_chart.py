@@ -87,7 +87,7 @@ def _draw(
 
 
 def _dot(axes: "Axes", x: float, y: float, color: str) -> None:
-    axes.plot([x], [y], color=color, marker="o", markersize=6, markeredgecolor="white", linestyle="")
+    axes.plot([x], [y], color=color, marker="o", markersize=6, markeredgecolor="white", linestyle="", clip_on=False)
 
 
 def _short(name: str) -> str:

@@ -2,14 +2,11 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from detector.commands.base import expanded, run, show, tool_parser
+from detector.commands.base import expanded, run, tool_parser
 from detector.commands.compare_cells import add_flags, begin_cells
-from detector.commands.compare_runs import begin_runs
+from detector.commands.compare_runs import begin_results, begin_runs
 from detector.config import get_defaults
-from detector.errors import UserError
-from detector.plugins import load_plugins
 
 EXAMPLE = """\
 detector compare --config-file bccd/fcos_resnet18 --backbones resnet18 iresnet18 --steps 1000 --output compared
@@ -45,26 +42,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--results needs --truth JSON|ENTRY, and it alone: runs know their test set")
     if args.opts and not args.config_file:
         parser.error(f"{args.opts[0]}: KEY VALUE are for trainings, with --config-file")
-    run(lambda: begin_cells(args) if args.config_file else begin_runs(args) if args.runs else begin(args))
+    begin = begin_cells if args.config_file else begin_runs if args.runs else begin_results
+    run(lambda: begin(args))
 
 
 def _number(text: str) -> int:
     if not text.isdigit() or int(text) < 2:
         raise argparse.ArgumentTypeError(f"{text!r} is no number above 1")
     return int(text)
-
-
-def begin(args: argparse.Namespace) -> None:
-    """Load plugins, read, compare, print and write."""
-    load_plugins(args.imports)
-    from detector.report.results import results_document
-    from detector.report.write import write_report
-    from detector.tasks.examined import load_truth
-
-    folder = Path(args.output)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output {folder} is a file; name a folder")
-    document = results_document(args.results, load_truth(args.truth, args.root).index, args.replicates or 10_000)
-    written = write_report(document, folder)
-    show((folder / "report.md").read_text(encoding="utf-8"))
-    show(f"written to {folder}: {', '.join(path.name for path in written)}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from detector.commands.base import add_config_file, output_folder, show
+from detector.commands.compare_runs import deliver, new_folder
 from detector.commands.studies.networks import table
 from detector.console import duration
 from detector.errors import InUseError, UserError
@@ -70,7 +71,7 @@ def begin_cells(args: argparse.Namespace) -> None:
 
     budget = budget_of(args)
     arms = make_arms(args.config_file, args.opts, args.backbones, args.heads, budget)
-    folder, seeds = Path(args.output), args.seeds or 3
+    folder, seeds = new_folder(args.output), args.seeds or 3
     if args.plan:
         plan(State(folder), arms, budget, seeds, folder)
         return
@@ -175,7 +176,6 @@ def report(
 ) -> None:
     """Measure times in turns, then write the report of what was trained."""
     from detector.report.runs import runs_document
-    from detector.report.write import write_report
     from detector.tasks.side_by_side import is_done
 
     done = {arm.name: [cell.folder for cell in cells if cell.arm == arm.name and is_done(cell)] for arm in arms}
@@ -183,9 +183,16 @@ def report(
     if not trained:
         raise UserError(f"all trainings failed: {'; '.join(f'{name}: {why}' for name, why in failed.items())}")
     speed = times(folder / SPEED, [arm for arm in arms if arm.name in trained], trained)
-    document = runs_document(trained, (), replicates or 1000, speed, failed)
-    paths = write_report(document, folder)
-    show(f"written to {folder}: {', '.join(path.name for path in paths)}")
+    for name in tested(trained):
+        runs = {arm: [home / name for home in folders] for arm, folders in trained.items()}
+        deliver(runs_document(runs, (), replicates or 1000, speed, failed), folder / name)
+
+
+def tested(trained: "dict[str, list[Path]]") -> list[str]:
+    """The folders in each run that hold its results: "." for one test set, else one for each."""
+    first = next(folders[0] for folders in trained.values())
+    inner = sorted(path.parent.name for path in first.glob("*/metrics.json"))
+    return ["."] if (first / "metrics.json").is_file() else inner
 
 
 def times(path: Path, arms: "Sequence[Arm]", trained: dict[str, list[Path]]) -> dict[str, Any]:
@@ -200,8 +207,8 @@ def times(path: Path, arms: "Sequence[Arm]", trained: dict[str, list[Path]]) -> 
     pacers = [(Pacer(arm.cfg), trained[arm.name][0] / "model_final.pth") for arm in arms]
     found = alternating(pacers, ROUNDS)
     rows = {
-        arm.name: {"step_s": step_s, "image_s": image_s}
-        for arm, (step_s, image_s) in zip(arms, found, strict=True)
+        arm.name: {"step_s": step_s, "image_s": image_s, "memory_mb": pacer.memory() / 2**20}
+        for arm, (pacer, _), (step_s, image_s) in zip(arms, pacers, found, strict=True)
     }  # fmt: skip
     content = {"version": 1, "arms": rows, "device": device_name(pacers[0][0].task.device), "rounds": ROUNDS}
     write_json(path, content)

@@ -1,7 +1,9 @@
-"""`detector compare --runs`: runs that exist, grouped by their settings."""
+"""`detector compare` of what exists: runs, grouped by their settings, or results files."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from detector.commands.base import show
 from detector.errors import UserError
@@ -11,13 +13,35 @@ from detector.plugins import load_plugins
 def begin_runs(args: argparse.Namespace) -> None:
     """Load plugins, read the runs, compare, print and write."""
     load_plugins(args.imports)
+    folder = new_folder(args.output)
     from detector.report.runs import read_speed, runs_document
-    from detector.report.write import write_report
 
-    folder = Path(args.output)
+    deliver(runs_document(None, args.runs, args.replicates or 1000, read_speed(args.runs)), folder)
+
+
+def begin_results(args: argparse.Namespace) -> None:
+    """Load plugins, read the files, compare, print and write."""
+    load_plugins(args.imports)
+    folder = new_folder(args.output)
+    from detector.report.results import results_document
+    from detector.tasks.examined import load_truth
+
+    index = load_truth(args.truth, args.root).index
+    deliver(results_document(args.results, index, args.replicates or 10_000), folder)
+
+
+def new_folder(output: str) -> Path:
+    """The folder of --output, which need not be there. Raises ValueError where a file is."""
+    folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file; name a folder")
-    document = runs_document(None, args.runs, args.replicates or 1000, read_speed(args.runs))
+    return folder
+
+
+def deliver(document: Mapping[str, Any], folder: Path) -> None:
+    """Write the report, print it, and say where it is."""
+    from detector.report.write import write_report
+
     written = write_report(document, folder)
     show((folder / "report.md").read_text(encoding="utf-8"))
     show(f"written to {folder}: {', '.join(path.name for path in written)}")

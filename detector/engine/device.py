@@ -143,6 +143,11 @@ def peak_memory_mb(device: torch.device) -> float:
     """Largest memory so far in MiB: of the allocator on CUDA, of the process elsewhere (0 where unknown)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    with suppress(OSError):  # Linux: getrusage would tell the peak of the program that started this one, if higher
+        lines = Path("/proc/self/status").read_text().splitlines()
+        for line in lines:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
     try:
         import resource
     except ImportError:  # Windows

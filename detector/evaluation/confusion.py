@@ -1,10 +1,10 @@
 """Which class is taken for which: objects by their class and by that of the detection in their place.
 
-In each image the pairs of a detection and an object that overlap by the IoU threshold or more are taken by falling IoU,
-whatever their classes, so that each has one partner at most. Of equal IoUs, as of one box with two classes, a pair of
-one class comes first, then the higher score, then the order of the file. What has no partner belongs to the
-background. Crowds and difficult objects are no partners; a detection without one that lies in such an object of its own
-class is left out, as in COCO's average precision.
+In each image the detections take objects by falling score, each the one of the largest IoU that is left and reaches the
+threshold, whatever the classes, so that each has one partner at most and a detection of a lower score changes nothing
+for those of higher ones. Of equal scores the larger IoU comes first, then a pair of one class, then the order of the
+file. What has no partner belongs to the background. Crowds and difficult objects are no partners; a detection without
+one that lies in such an object of its own class is left out, as in COCO's average precision.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ def confuse(truth: Truth, guesses: Guesses, classes: int, iou: float = 0.5) -> C
         shares = overlaps(guesses.xywh[detections[d]], truth.xywh[objects[o]], crowd[o]).reshape(shape)
         near = shares >= iou
         d, o = np.nonzero(near & ~crowd)
-        taken = _by_falling(shares[d, o], same[d, o], guesses.scores[detections[d]], d, o)
+        taken = _taken(guesses.scores[detections[d]], shares[d, o], same[d, o], d, o)
         partner[detections[[*taken]]] = objects[[*taken.values()]]
         spared[detections] = (near & crowd & same).any(1)
     spared &= partner < 0
@@ -81,11 +81,11 @@ def _images(of_objects: np.ndarray, of_detections: np.ndarray) -> list[tuple[np.
     return [*zip(*parts, strict=True)]
 
 
-def _by_falling(iou: np.ndarray, same: np.ndarray, scores: np.ndarray, d: np.ndarray, o: np.ndarray) -> dict[int, int]:
-    """The object of each detection that takes one, from pairs [P]."""
+def _taken(scores: np.ndarray, iou: np.ndarray, same: np.ndarray, d: np.ndarray, o: np.ndarray) -> dict[int, int]:
+    """The object of each detection that takes one, from pairs [P] of detections d and objects o."""
     taken: dict[int, int] = {}
     gone = set()
-    for i in np.lexsort((o, d, -scores, ~same, -iou)).tolist():
+    for i in np.lexsort((o, d, ~same, -iou, -scores)).tolist():
         detection, object_ = int(d[i]), int(o[i])
         if detection not in taken and object_ not in gone:
             taken[detection] = object_

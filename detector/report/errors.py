@@ -21,6 +21,9 @@ VERSION = 1
 CLASSES = 20
 """Rows of the printed table of classes."""
 
+LEAST_WHOLE = 100 - 1e-9
+"""From which on an AP50, in points of a hundred, is whole: means of fractions are rounded."""
+
 WORDS = {
     "classification": "right place, wrong class",
     "localisation": f"right class, but an overlap below {FOREGROUND}",
@@ -143,8 +146,10 @@ def sentences(report: ErrorReport) -> list[str]:
             f"Repaired alone, these would gain most: {most}. What they gain overlaps; repaired one after the other, "
             "from the top (in turn), all six leave nothing to gain: 100.0."
         )
+    elif ap50 < LEAST_WHOLE:
+        lines[0] += "No repair gains anything alone; one after the other (in turn), they leave nothing to gain: 100.0."
     else:
-        lines[0] += "There is nothing to repair."
+        lines[0] += "There is nothing to gain."
     if ap50 > 0:
         lines.append(
             f"Held to stricter overlaps, AP75 is {ap75:.1f} and AP, the mean of 0.50 to 0.95, {ap:.1f}: the "

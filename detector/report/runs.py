@@ -33,7 +33,7 @@ from detector.version import versions
 log = logging.getLogger("detector")
 
 SPEED = "speed.json"
-"""What was measured of the times of all arms, beside their runs: {"arms": {NAME: {"step_s", "image_s"}}, "device"}."""
+"""What was measured of all arms beside their runs: {"arms": {NAME: {"step_s", "image_s", "memory_mb"}}, "device"}."""
 
 _POINTS = 500  # of a learning curve
 
@@ -164,7 +164,7 @@ def _said(
             **number,
             step_s=told.get("step_s", _mean([one.step_s for one in histories], statistics.median)),
             image_s=told.get("image_s"),
-            memory_mb=_mean([one.memory_mb for one in histories], max),
+            memory_mb=told.get("memory_mb", _mean([one.memory_mb for one in histories], max)),
             train_s=_mean([one.train_s for one in histories]),
             correlation=_mean([value for value in found if value is not None]),
             steps=steps,
@@ -232,7 +232,10 @@ def _notes(
         if len(told_ := _distinct(headers, key)) > 1:
             notes.append(f"The runs were trained with different {what}: {'; '.join(told_)}.")
     if speed and speed.get("device"):
-        notes.append(f"The times of a step and of an image were measured in turns on {speed['device']}.")
+        said = (
+            " Memory is that of a step's tensors." if any("memory_mb" in arm for arm in speed["arms"].values()) else ""
+        )
+        notes.append(f"The times of a step and of an image were measured in turns on {speed['device']}.{said}")
     return notes
 
 

@@ -95,9 +95,12 @@ def make_arms(
     """Every backbone under every head, in the order of the arguments, with the budget where that is steps or images.
 
     Where there are no backbones, or no heads, the config's own is the only one. Raises ValueError, KeyError or OSError
-    as `load_config` does, and for two arms of one name.
+    as `load_config` does, for two arms of one name, and without a test set.
     """
-    base = load_config(config, opts).MODEL
+    cfg = load_config(config, opts)
+    if not cfg.DATASETS.TEST:
+        raise UserError("DATASETS.TEST is empty, and a comparison needs a test set")
+    base = cfg.MODEL
     bodies = [read_part(text, "MODEL.BACKBONE.NAME", "--backbones") for text in backbones or [base.BACKBONE.NAME]]
     tops = [read_part(text, "MODEL.HEAD.NAME", "--heads") for text in heads or [base.HEAD.NAME]]
     arms = []

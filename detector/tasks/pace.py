@@ -104,16 +104,21 @@ class Pacer:
         kept = sum(when.saves(step) for step in done[:-1])  # the last one is final
         checkpoint = _bytes(run.content())
         best = _bytes(run.averaged.state_dict()) if run.kept == BEST else 0
-        memory = Footprint(self.cfg).peak(step_of(self.cfg, self.task.train_set)).total
         return Pace(
             solver.MAX_ITER,
             step_s,
             image_s,
             sum(when.tests(step) for step in done),
             sum(len(dataset.index) for dataset in self.task.tests.values()),
-            overhead(self.task.device.type).needed(memory),
+            overhead(self.task.device.type).needed(self.memory()),
             checkpoint * (1 + (min(kept, solver.CHECKPOINT_KEEP) if solver.CHECKPOINT_KEEP else kept)) + best,
         )
+
+    def memory(self) -> int:
+        """Bytes of the tensors of a step: at the peak of those that were made on CUDA, counted elsewhere."""
+        if self.task.device.type == "cuda":
+            return self.peak
+        return Footprint(self.cfg).peak(step_of(self.cfg, self.task.train_set)).total
 
     def _steps(self, run: Run) -> list[float]:
         parameters = [p for p in run.model.parameters() if p.requires_grad]
@@ -121,11 +126,15 @@ class Pacer:
         what = plan(self.cfg, tests=False)
         run.model.train()
         times = []
+        if self.task.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.task.device)
         for batch in self.batches:
             begun = self._now()
             statistics.note()
             update(run, self.task, what, batch, parameters, statistics)
             times.append(self._now() - begun)
+        if self.task.device.type == "cuda":
+            self.peak = torch.cuda.max_memory_allocated(self.task.device)
         return times
 
     def _now(self) -> float:

@@ -44,14 +44,25 @@ _ERROR = "error: "
 
 
 def is_done(cell: Cell) -> bool:
-    """Whether the last step is measured: metrics.json is written after everything else."""
+    """Whether the training has come to its end, by its last step or by its patience, and was measured there."""
+    if not (cell.folder / "model_final.pth").is_file():
+        return False
+    measured, ends = set(), {cell.steps}
     try:
-        said = msgspec.json.decode((cell.folder / "metrics.json").read_bytes())
+        lines = (cell.folder / LOG).read_bytes().splitlines()
+        for event in (msgspec.json.decode(line, type=_Event) for line in lines if b'"event"' in line):
+            if event.event == "evaluation":
+                measured.add(event.step)
+            elif event.event == "patience":
+                ends.add(event.step)
     except (OSError, msgspec.DecodeError):
         return False
-    measured = said.get("measured") if isinstance(said, dict) else None
-    whole = isinstance(measured, dict) and measured.get("step") == cell.steps
-    return whole and (cell.folder / "results.json").is_file() and (cell.folder / "model_final.pth").is_file()
+    return bool(measured & ends)
+
+
+class _Event(msgspec.Struct):
+    step: int
+    event: str
 
 
 def run_cells(cells: Sequence[Cell], arms: Sequence[Arm], imports: Sequence[str] = ()) -> dict[str, str]:

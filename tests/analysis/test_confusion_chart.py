@@ -34,7 +34,8 @@ def test_any_names_fit(figures, tmp_path, number, length):
     names = [f"{k}" + "x" * length for k in range(number - 1)]
     rows, columns = [*names, "(background)"], [*names, "(60 others)", "(background)"]
     counts = np.full((number, number + 1), 5)
-    title = "a run with a long name on a data set with a long name, IoU 0.5, best F1 of each class"
+    title = "a run with a long name on a data set with a long name, IoU 0.5\nbest F1 of each class \x1b[31m"
     save_confusion_chart(tmp_path / "c.png", title, rows, columns, counts / 37, counts)
     check_texts(figures[0])
+    assert figures[0].get_suptitle() == title.replace("\x1b", "\\x1b")
     assert figures[0].axes[0].texts[0].get_text() == (".14" if number > 8 else "0.14\n5")

@@ -57,7 +57,10 @@ def test_a_difference_has_its_exact_standard_error(hits, tmp_path, capsys):
     assert report["models"]["a"]["AR100"]["interval95"][0] < hits["a"].mean()
     assert (report["images"], report["objects"], report["replicates"]) == (400, 400, 10_000)
     page = (tmp_path / "r" / "report.md").read_text()
-    assert page in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert page in out
+    assert f"written to {tmp_path / 'r'}: report.json, report.md, report.html" in out
+    assert '<p class="answer">b is better than a: AP ' in (tmp_path / "r" / "report.html").read_text()
     assert "| AR100 | +" in page
     assert "| b is better |" in page
 

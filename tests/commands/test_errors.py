@@ -136,9 +136,11 @@ def test_no_detections_one_class_and_nothing_wrong(write, tmp_path, capsys):
     right = [(k, b, 0.9) for k, b in OBJECTS]
     call(*write(OBJECTS, right))
     text = capsys.readouterr().out
-    assert "AP50 is 100.0. There is nothing to repair." in text
+    assert "AP50 is 100.0. There is nothing to gain." in text
     assert "one class" not in text
     assert json.loads((tmp_path / "out" / "errors.json").read_text())["classes"]["cat"]["chief"] is None
+    call(*write(OBJECTS[:3], [(3, b, 0.9) for _, b in OBJECTS[:2]] + [(9, box(300), 0.8)]))  # a dog, and a wrong one
+    assert "AP50 is 50.0. No repair gains anything alone; one after" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -1,5 +1,9 @@
+import subprocess
+import sys
+
 import pytest
 import torch
+from helpers import environment
 
 from detector.engine import device as module
 from detector.engine.device import (
@@ -51,6 +55,16 @@ def test_a_card_without_kernels_gets_the_install_line(capability, built_for, run
     else:
         with pytest.raises(ValueError, match=r"no kernels for card .*pip install .*cu126.*MODEL\.DEVICE cpu"):
             check_kernels("card", capability, built_for)
+
+
+def test_peak_memory_is_not_that_of_the_program_that_started_this_one():
+    """As getrusage would have it on Linux, where a child begins with the peak of its parent."""
+    large = bytearray(400 << 20)
+    large[:: 1 << 12] = b"x" * len(large[:: 1 << 12])
+    code = "import torch; from detector.engine.device import peak_memory_mb as p; print(p(torch.device('cpu')))"
+    said = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert float(said.stdout) < peak_memory_mb(torch.device("cpu")) - 200
+    assert large
 
 
 def test_peak_memory_of_this_process_is_plausible():

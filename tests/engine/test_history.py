@@ -92,7 +92,7 @@ def test_what_a_resume_made_again_counts_once(tmp_path):
         line(40, 9.0),
         of_test(40, val=(0.9, 0.9)),
         line(60, 9.0),
-        {"step": 30, "event": "resume", "device": "cuda"},
+        {"step": 20, "event": "resume", "device": "cuda"},
         line(40, 1.0),
         of_test(40, val=(0.3, 0.4)),
     )
@@ -100,7 +100,7 @@ def test_what_a_resume_made_again_counts_once(tmp_path):
     assert read.steps == 40
     assert read.losses == [(20, 2.0), (40, 1.0)]
     assert read.evaluations == [(20, 0.1, 0.2), (40, 0.3, 0.4)]
-    assert read.notes == ["resumed at step 30"]
+    assert read.notes == ["resumed at step 20"]
     assert read.header["device"] == "cpu"
 
 

@@ -34,30 +34,38 @@ def test_right_taken_for_another_missed_and_false():
     assert found.left_out == 0
 
 
-def test_the_pair_of_the_largest_iou_comes_first_whatever_class_and_score():
+def test_the_higher_score_comes_first_whatever_class_and_iou():
     truth = truth_of((0, 0, 0, 0, 10, 10, 0))
-    better, right = (0, 1, 0, 0, 10, 9, 0.3), (0, 0, 0, 0, 10, 8, 0.9)
-    assert confuse(truth, guesses_of(right, better), 2).matrix.tolist() == [[0, 1, 0], [0, 0, 0], [1, 0, 0]]
+    better, surer = (0, 0, 0, 0, 10, 9, 0.3), (0, 1, 0, 0, 10, 8, 0.9)
+    assert confuse(truth, guesses_of(better, surer), 2).matrix.tolist() == [[0, 1, 0], [0, 0, 0], [1, 0, 0]]
+
+
+def test_a_detection_takes_the_largest_iou_that_is_left():
+    near, far = (0, 1, 0, 1, 10, 10, 0), (0, 0, 0, 3, 10, 10, 0)
+    for truth in (truth_of(near, far), truth_of(far, near)):
+        one, two = (0, 0, 0, 0, 10, 10, 0.9), (0, 0, 0, 1, 10, 10, 0.8)
+        assert confuse(truth, guesses_of(one), 2).matrix.tolist() == [[0, 0, 1], [1, 0, 0], [0, 0, 0]]
+        assert confuse(truth, guesses_of(one, two), 2).matrix.tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 0]]
 
 
 def test_each_has_one_partner_at_most():
-    """The second detection has the first object's overlap too, but only the second object is left for it."""
+    """Both of one box would take the first object; the second of them takes what is left, the last finds nothing."""
     truth = truth_of((0, 0, 0, 0, 10, 10, 0), (0, 1, 0, 3, 10, 10, 0))
     guesses = guesses_of((0, 0, 0, 0, 10, 10, 0.5), (0, 1, 0, 1, 10, 10, 0.9), (0, 1, 0, 1, 10, 10, 0.8))
-    assert confuse(truth, guesses, 2).matrix.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
+    assert confuse(truth, guesses, 2).matrix.tolist() == [[0, 1, 0], [0, 1, 0], [1, 0, 0]]
 
 
-def test_of_equal_ious_the_same_class_comes_first_then_the_higher_score_then_the_file():
+def test_of_equal_scores_the_iou_counts_then_the_same_class_then_the_file():
     truth = truth_of((0, 1, 0, 0, 10, 10, 0))
     box = (0, 0, 10, 10)
-    both = guesses_of((0, 0, *box, 0.9), (0, 1, *box, 0.2))  # one box of two classes, as detectors give it
+    assert confuse(truth, guesses_of((0, 1, 0, 0, 10, 9, 0.5), (0, 0, *box, 0.5)), 3).matrix[1].tolist() == [1, 0, 0, 0]
+    both = guesses_of((0, 0, *box, 0.5), (0, 1, *box, 0.5))  # one box of two classes, as detectors give it
     assert confuse(truth, both, 3).matrix[1].tolist() == [0, 1, 0, 0]
-    others = guesses_of((0, 0, *box, 0.5), (0, 2, *box, 0.6))
-    assert confuse(truth, others, 3).matrix[1].tolist() == [0, 0, 1, 0]
     equal = guesses_of((0, 2, *box, 0.5), (0, 0, *box, 0.5))
     assert confuse(truth, equal, 3).matrix[1].tolist() == [0, 0, 1, 0]
     two = truth_of((0, 0, *box, 0), (0, 1, *box, 0))
     assert confuse(two, guesses_of((0, 2, *box, 0.5)), 3).matrix[:2].tolist() == [[0, 0, 1, 0], [0, 0, 0, 1]]
+    assert confuse(two, guesses_of((0, 1, *box, 0.5)), 3).matrix[:2].tolist() == [[0, 0, 0, 1], [0, 1, 0, 0]]
 
 
 def test_the_iou_itself_is_enough():
@@ -112,7 +120,7 @@ def oracle(truth, guesses, classes, iou):
                 inter = common(found[d][2], objects[o][2])
                 union = area(found[d][2]) + area(objects[o][2]) - inter
                 share = inter / union if union > 0 else 0
-                key = (share, found[d][1] == objects[o][1], found[d][3], -d, -o)
+                key = (found[d][3], share, found[d][1] == objects[o][1], -d, -o)
                 if share >= iou and (best is None or key > best[0]):
                     best = key, d, o
         if best is None:
@@ -131,6 +139,20 @@ def oracle(truth, guesses, classes, iou):
         else:
             matrix[classes][label] += 1
     return matrix, left
+
+
+def test_detections_of_lower_scores_change_nothing_for_the_others():
+    rng = np.random.default_rng(0)
+    truth = truth_of(*np.c_[np.zeros((20, 1)), rng.integers(0, 3, 20), rng.integers(0, 9, (20, 4)) + 1, np.zeros(20)])
+    scores = rng.permutation(40) / 40
+    rows = np.c_[np.zeros((40, 1)), rng.integers(0, 3, 40), rng.integers(0, 9, (40, 4)) + 1, scores]
+    before = np.zeros((4, 4), int)
+    for lowest in np.arange(1, 0, -0.1):
+        after = confuse(truth, guesses_of(*rows[scores >= lowest]), 3).matrix
+        assert (after[:3, :3] >= before[:3, :3]).all()
+        assert (after[3] >= before[3]).all()
+        assert (after[:3, 3] <= before[:3, 3]).all() or not before.any()
+        before = after
 
 
 @pytest.mark.parametrize("seed", range(6))

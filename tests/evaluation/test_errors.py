@@ -183,6 +183,8 @@ def test_of_equal_scores_the_first_finds_it_and_the_largest_overlap_is_meant():
     assert found.object[place].tolist() == [1, 1]
     assert found.finds[place].tolist() == [True, False]
     assert found.missed.tolist() == [True, False]
+    found, _ = made([(0, box(0, 5)), (0, box(0, -5))], [(0, box(0), 0.5)])  # of equal overlaps the first
+    assert found.object.tolist() == [0]
 
 
 def test_crowds_are_no_objects_and_what_lies_in_them_is_no_error():

@@ -74,6 +74,21 @@ def test_what_counts_as_found(tmp_path, detection, expected):
     assert counts(mistakes(index, found(detection), 0.3)) == expected
 
 
+def test_what_is_false_below_the_threshold_does_not_count(tmp_path):
+    index = truth(tmp_path, {"a": [(BOX, 3)]})
+    one = mistakes(index, found((0, BOX, 0, 0.9), (0, ELSEWHERE, 0, 0.29), (0, ELSEWHERE, 1, 0.1)), 0.3)
+    assert counts(one) == [1, 1, 0, 0]
+    assert one.blame[0] == 0
+    assert one.surest[0] == -1
+    assert one.shown.tolist() == [True, False, False]
+
+
+def test_an_object_that_is_just_found_is_the_one_that_was_meant(tmp_path):
+    index = truth(tmp_path, {"a": [(BOX, 3), (ELSEWHERE, 3)]})
+    one = mistakes(index, found((0, [10, 10, 20, 40], 0, 0.9)))
+    assert one.lost.tolist() == [False, True]
+
+
 def test_a_second_detection_of_an_object_is_false(tmp_path):
     index = truth(tmp_path, {"a": [(BOX, 3)]})
     one = mistakes(index, found((0, BOX, 0, 0.5), (0, BOX, 0, 0.7)))

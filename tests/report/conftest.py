@@ -9,7 +9,7 @@ HOSTILE = "$x$<script>alert(1)</script>\"'&|\x1b[31m\u202e 日本"
 @pytest.fixture
 def hostile():
     """A document in which every text that comes from elsewhere would like to be markup."""
-    names = (HOSTILE, "b|c", "<img src=x onerror=alert(1)>")
+    names = (HOSTILE, "$b$|c", "<img src=x onerror=alert(1)>")
     document = comparisons.runs(names, classes=(HOSTILE, "</td></table>", '"><svg onload=alert(1)>'))
     document.update(truth=HOSTILE, device=HOSTILE, notes=[HOSTILE], versions={HOSTILE: HOSTILE})
     document["failed"] = [{"cell": HOSTILE, "why": HOSTILE}]

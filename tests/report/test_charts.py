@@ -103,6 +103,7 @@ def test_hostile_names_are_text(hostile, recwarn):
     forest = charts[0].svg
     assert "&lt;img src=x onerror=alert(1)&gt;" in forest
     assert "$x$" in forest  # no formula
+    assert "$b$|c" in forest
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
 
 

@@ -117,7 +117,7 @@ def test_numbers_are_those_of_the_document():
     assert [row[1] for row in good] == ["60.057.6 .. 62.4", "60.458.0 .. 62.8", "63.160.7 .. 65.5"]
     assert [row[0][0] for row in good] == ["●", "■", "◆"]
     assert rows(reader, "p, sign-flip") == [
-        ["■\xa0b", "+0.4", "−2.0 .. +2.8", "0.9", "0.6", "0.74", "0.25", "a tie"],
+        ["■\xa0b", "+0.4", "\u22122.0 .. +2.8", "0.9", "0.6", "0.74", "0.25", "a tie"],
         ["◆\xa0c", "+3.1", "+0.7 .. +5.5", "0.9", "0.6", "0.0098", "0.25", "c is better"],
     ]
     assert rows(reader, "parameters")[1] == [
@@ -143,6 +143,9 @@ def test_classes_that_differ_stand_first():
     assert [row[0] for row in differ] == ["class 0", "class 1"]
     assert len(rest) == 38
     assert rest[0][:2] == ["class 2", "+2.7+0.7 .. +4.6"]
+    text = page(document)
+    assert re.search('>class 1</th><td data-v="[^"]*">[+]4.0', text)
+    assert re.search('>class 2</th><td class="tie" data-v="[^"]*">[+]2.7', text)  # told alone, not of so many
     words = " ".join(read(document).texts)
     assert "2 of 40 classes differ" in words
     assert "38 other classes are not told apart" in words

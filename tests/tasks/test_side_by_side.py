@@ -43,9 +43,13 @@ if order == "waits":
     signal.signal(signal.SIGTERM, stop)
     (folder / "waiting").touch()
     time.sleep(60)
-for name in ("results.json", "model_final.pth"):
-    (folder / name).touch()
-(folder / "metrics.json").write_text(json.dumps({"measured": {"step": steps}}))
+(folder / "model_final.pth").touch()
+end = steps // 2 if order == "patience" else steps
+with (folder / "log.jsonl").open("w") as log:
+    log.write(json.dumps({"step": 0, "event": "start"}) + "\\n" + json.dumps({"step": 1, "loss": 1}) + "\\n")
+    log.write(json.dumps({"step": end, "event": "evaluation", "metrics": {}}) + "\\n")
+    if order == "patience":
+        log.write(json.dumps({"step": end, "event": "patience"}) + "\\n")
 """
 
 
@@ -103,15 +107,17 @@ def test_a_cell_that_fails_costs_no_other(cells):
     assert count(made[0]) == 2
 
 
-def test_a_cell_of_other_steps_is_not_done(cells):
-    (cell,) = cells("")
-    run_cells([cell], ARMS)
-    assert is_done(cell)
-    assert not is_done(cell._replace(steps=11))
-    (cell.folder / "results.json").unlink()
-    assert not is_done(cell)
-    (cell.folder / "metrics.json").write_text("{")
-    assert not is_done(cell)
+def test_a_cell_is_done_where_it_was_measured_at_its_end(cells):
+    whole, patient = cells("", "patience")
+    run_cells([whole, patient], ARMS)
+    assert is_done(whole)
+    assert is_done(patient)
+    assert not is_done(whole._replace(steps=11))
+    log = whole.folder / "log.jsonl"
+    log.write_text(log.read_text().replace("evaluation", "resume"))
+    assert not is_done(whole)
+    (patient.folder / "model_final.pth").unlink()
+    assert not is_done(patient)
 
 
 HOLDER = """

@@ -84,7 +84,7 @@ def study(args: argparse.Namespace) -> None:
     )
     _draw(
         folder / "confusion.png",
-        f"{examined.name} on {examined.source.name}, IoU {args.iou:g}, {chosen}",
+        f"{printable(examined.name)} on {printable(examined.source.name)}, IoU {args.iou:g}, {chosen}",
         names,
         matrix,
     )

@@ -134,8 +134,8 @@ def _summary(examined: "Examined", found: "Mistakes", args: argparse.Namespace) 
     bad = int(np.count_nonzero(found.measure(args.by) > 0))
     return printable(
         f"{examined.name} on {examined.source.name}: {found.right.sum()} of {found.objects.sum()} objects are found by "
-        f"detections of {args.threshold:g} or more (IoU 0.5), {found.false.sum()} detections are false; "
-        f"{bad} of {len(examined.source.index)} images have mistakes"
+        f"detections of {args.threshold:g} or more (IoU 0.5); false detections: {found.false.sum()}; images with "
+        f"mistakes: {bad} of {len(examined.source.index)}"
     )
 
 
@@ -170,7 +170,8 @@ def _draw(examined: "Examined", found: "Mistakes", chosen: list[Image], output: 
 
     index, folder = examined.source.index, examined.source.folder
     if not any((folder / one.file).is_file() for one in chosen):
-        remedy = "mend DATASETS.ROOT" if examined.run else "name their folder: --truth FOLDER:FILE.json"
+        where = "name their folder: --truth FOLDER:FILE.json"
+        remedy = f"put them back, or write --results {examined.run}/results.json and {where}" if examined.run else where
         raise UserError(f"none of the {len(chosen)} worst pictures is in {folder}, so there is no sheet; {remedy}")
     classes, cells = class_names(index), []
     for one in chosen:
