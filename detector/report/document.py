@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from detector.data.packed import PackedIndex
 from detector.errors import UserError
 from detector.evaluation.base import Found, class_names
 from detector.evaluation.report import MEASURES, PER_CLASS
 from detector.evaluation.seeds import LEAST, Pairing, Seeds, Training, Verdict, of_arm, of_pair, pair
-from detector.evaluation.significance import Judged, check_same, holm, judge, resample
+from detector.evaluation.significance import holm, judge, resample
 from detector.files import json_bytes
 
 VERSION = 2
@@ -43,19 +44,32 @@ class Measurer:
     def __init__(self, replicates: int, seed: int = 0) -> None:
         """replicates: of the bootstrap; seed: of its weights."""
         self.replicates, self.seed = replicates, seed
-        self._first: tuple[str, Judged] | None = None
+        self._first: tuple[str, PackedIndex] | None = None
 
     def measure(self, name: str, index: PackedIndex, found: Found, seed: int | None = None) -> Training:
         """A training's measures. Raises ValueError for another test set than that of the first one; name: in it."""
-        judged = judge(index, found)
-        if self._first is None:
-            self._first = (name, judged)
-        else:
-            try:
-                check_same(self._first[1], judged)
-            except UserError as error:
-                raise UserError(f"{self._first[0]} and {name}: {error}") from None
-        return Training(seed, resample(judged, self.replicates, self.seed))
+        self._first = self._first or (name, index)
+        if what := _difference_of(self._first[1], index):
+            raise UserError(
+                f"{self._first[0]} and {name} were tested on different {what} ({self._first[1].path}, {index.path}); "
+                "only the same can be compared"
+            )
+        return Training(seed, resample(judge(index, found), self.replicates, self.seed))
+
+
+def _difference_of(first: PackedIndex, second: PackedIndex) -> str:
+    """In what the truth of two tests differs, "" if in nothing. Crowds are a matter of settings too."""
+    if first is second:
+        return ""
+    if first.image_ids.tolist() != second.image_ids.tolist():
+        return "images"
+    if class_names(first) != class_names(second):
+        return "classes"
+    same = np.array_equal(first.image_of(), second.image_of()) and np.array_equal(first.labels, second.labels)
+    if not same or not np.allclose(first.boxes_xywh, second.boxes_xywh):
+        return "objects"
+    ignored = np.array_equal(first.crowd | first.difficult, second.crowd | second.difficult)
+    return "" if ignored else "objects: some are crowds, or difficult, in one of them alone"
 
 
 def build(

@@ -48,7 +48,8 @@ def runs_document(
     """The measures of each arm, and of each but the first its differences to the first one's; see `document.build`.
 
     arms: the folders of each by its name; where None those of `folders`, as `find_runs` takes them, are grouped by
-    their settings. speed: as `SPEED`; failed: what could not be trained, and why.
+    their settings. speed: as `SPEED`, whose times count before those of the logs; failed: what could not be trained,
+    and why.
     Raises ValueError or OSError, naming the folder, where a run has no results, where runs were tested on different
     sets, and where an arm has a seed twice.
     """
@@ -116,11 +117,6 @@ def _measure(folders: Sequence[Path], replicates: int) -> tuple[list[Run], Truth
         examined = examine_run(folder)
         index = examined.source.index
         truth = truth or (examined.source.name, index)
-        if index.classes != truth[1].classes:
-            raise UserError(
-                f"{runs[0].folder} and {folder} were tested on different sets, {truth[0]} and {examined.source.name}, "
-                "whose classes are others; only the same can be compared"
-            )
         home = home_of(folder)
         cfg, settings = read_settings(home, examined.measured)
         training = measurer.measure(str(folder), index, examined.found, settings["SEED"])
@@ -167,7 +163,7 @@ def _said(
         "head": first.cfg.MODEL.HEAD.NAME,
         "facts": facts(
             **number,
-            step_s=told.get("step_s", _mean([one.step_s for one in histories], statistics.median)),
+            step_s=told.get("step_s") or _mean([one.step_s for one in histories], statistics.median),
             image_s=told.get("image_s"),
             memory_mb=told.get("memory_mb", _mean([one.memory_mb for one in histories], max)),
             train_s=_mean([one.train_s for one in histories]),

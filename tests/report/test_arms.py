@@ -4,7 +4,7 @@ import pytest
 from helpers.arms import write_run, write_truth
 
 from detector.report.arms import Run, arm_names, find_runs, group, home_of, read_settings, settings_of
-from detector.tasks.examined import read_measured
+from detector.tasks.examined import read_metrics
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def make(tmp_path):
 
     def run(name, *opts, **more):
         folder = write_run(tmp_path / name, entry, *opts, log=False, **more)
-        measured = read_measured(folder / "metrics.json")
+        measured = read_metrics(folder / "metrics.json")["measured"]
         return Run(folder, folder, *read_settings(folder, measured), measured, None)
 
     return run
@@ -76,8 +76,9 @@ def test_folders_of_runs(make, tmp_path):
     make("all/a"), make("all/b")
     (tmp_path / "all" / "b" / "metrics.json").unlink()
     (tmp_path / "all" / "pictures").mkdir()
-    found, untested = find_runs([tmp_path / "all", tmp_path / "all" / "a"])
-    assert found == [tmp_path / "all" / "a"]
+    around = tmp_path / "all" / ".." / "all"
+    found, untested = find_runs([around, tmp_path / "all" / "a"])
+    assert found == [around / "a"]
     assert [*untested] == ["b"]
     with pytest.raises(ValueError, match="there is none in it"):
         find_runs([tmp_path / "all" / "pictures"])
@@ -92,6 +93,8 @@ def test_one_of_several_test_sets_has_its_home_above(make, tmp_path):
     (run.folder / "metrics.json").rename(inner / "metrics.json")
     assert home_of(inner).samefile(run.folder)
     assert home_of(run.folder) == run.folder
+    nested = make("a/b")
+    assert home_of(nested.folder) == nested.folder  # a run of its own
     assert find_runs([tmp_path / "a"])[0] == [run.folder]
     assert find_runs([inner])[0] == [inner]
 

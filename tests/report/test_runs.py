@@ -158,11 +158,22 @@ def test_what_is_not_fair_is_said(tmp_path, entry):
 def test_other_test_sets_are_refused(tmp_path, entry):
     write_run(tmp_path / "a", entry)
     write_run(tmp_path / "b", write_truth(tmp_path / "other", ("dark", "bright")), seed=1)
-    with pytest.raises(ValueError, match=r"a and .*b were tested on different sets"):
+    with pytest.raises(ValueError, match=r"a and .*b were tested on different classes"):
         runs_document(None, [tmp_path / "a", tmp_path / "b"], 10)
     write_run(tmp_path / "c", write_truth(tmp_path / "third", turn=1), seed=2)
-    with pytest.raises(ValueError, match=r"a and .*c: the two detectors were tested on different images or objects"):
+    with pytest.raises(ValueError, match=r"a and .*c were tested on different objects \("):
         runs_document(None, [tmp_path / "a", tmp_path / "c"], 10)
+
+
+def test_crowds_are_the_same_in_all_tests(tmp_path, entry):
+    path = tmp_path / "data" / "truth.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["iscrowd"] = 1
+    path.write_text(json.dumps(content))
+    write_run(tmp_path / "a", entry)
+    write_run(tmp_path / "b", entry, "DATASETS.CROWDS", "objects", seed=1)
+    with pytest.raises(ValueError, match="some are crowds"):
+        runs_document(None, [tmp_path / "a", tmp_path / "b"], 10)
 
 
 def test_a_seed_that_is_there_twice_is_refused(tmp_path, entry):
