@@ -10,7 +10,6 @@ from detector.config import get_defaults
 
 EXAMPLE = """\
 detector compare --config-file bccd/fcos_resnet18 --backbones resnet18 iresnet18 --steps 1000 --output compared
-detector compare --runs output/a output/b output/c --output compared
 detector compare --results ours.json theirs.json --truth voc:bccd:test --output ours_theirs"""
 
 

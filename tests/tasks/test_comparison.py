@@ -49,7 +49,6 @@ def test_a_comparison_from_the_plan_to_the_report(words, tmp_path, capsys):
     assert [pair["models"] for pair in report["differences"]] == [["fcos sre", "fcos resnet10"]]
     facts = [model["facts"] for model in report["models"].values()]
     assert facts[0]["params"] == facts[1]["params"]
-    assert facts[0]["macs"] < facts[1]["macs"]
     speed = json.loads((out / "speed.json").read_text())["arms"]
     assert [one["step_s"] for one in facts] == [speed[name]["step_s"] for name in report["models"]]
     assert {path.name for path in out.glob("report.*")} == {"report.json", "report.md", "report.html"}
