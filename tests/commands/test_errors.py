@@ -171,6 +171,7 @@ def test_what_is_wrong_is_one_line(write, tmp_path):
     words = write(OBJECTS, DETECTIONS)
     assert "name a run's folder, or both --results FILE and --truth" in fails(*words[:2])
     assert "has its own results and test set" in fails(tmp_path, *words)
+    assert "leave it out, or --results, --truth and --root" in fails(tmp_path, "--root", tmp_path)
     assert "there is no such file of detections" in fails("--results", "x.json", *words[2:])
     assert "--output" in fails(*words[:4], "--output", tmp_path / "t.json")
     (tmp_path / "net.json").write_text("{}")
