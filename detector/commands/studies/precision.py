@@ -29,7 +29,7 @@ _SHOWN = 8  # names of classes in a sentence
 
 
 def add(command: Adder) -> None:
-    """The command `pr`."""
+    """The command "pr"."""
     text = "precision and recall of each class, and the threshold of its best F1"
     one = add_iou(add_detections(command("pr", text, EXAMPLE)))
     one.set_defaults(study=study)
