@@ -69,7 +69,8 @@ def find_runs(folders: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]
         if not inner:
             raise UserError(f"--runs {folder} is no run's folder, and there is none in it; write output/NAME")
         for run in inner:
-            if (run / "metrics.json").is_file() or any(run.glob("*/metrics.json")):
+            whole = all((run / name).is_file() for name in ("metrics.json", "results.json"))
+            if whole or any(run.glob("*/metrics.json")):
                 found.setdefault(run.resolve(), run)
             else:
                 untested[run.name] = f"it has no results; `detector test {run}` makes them"

@@ -165,7 +165,7 @@ def _said(
             **number,
             step_s=told.get("step_s") or _mean([one.step_s for one in histories], statistics.median),
             image_s=told.get("image_s"),
-            memory_mb=told.get("memory_mb", _mean([one.memory_mb for one in histories], max)),
+            memory_mb=told.get("memory_mb") or _mean([one.memory_mb for one in histories], max),
             train_s=_mean([one.train_s for one in histories]),
             correlation=_mean([value for value in found if value is not None]),
             steps=steps,

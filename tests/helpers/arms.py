@@ -30,8 +30,13 @@ def write_truth(folder, categories=("dark", "light"), turn=0):
     return f"{folder / 'pictures'}:{path}"
 
 
-def write_run(folder, entry, *opts, hits=0.6, seed=0, step=60, log=True, checkpoint=False, header=(), tested=()):
-    """A run whose detector found a share of the objects. opts: KEY VALUE; tested: those of the test alone."""
+def write_run(
+    folder, entry, *opts, hits=0.6, seed=0, step=60, log=True, checkpoint=False, header=(), tested=(), scale=1.0
+):
+    """A run whose detector found a share of the objects.
+
+    opts: KEY VALUE; tested: those of the test alone; scale: of times and memory.
+    """
     folder = Path(folder)
     words = [*SMALL, "DATASETS.TEST", entry, "OUTPUT_DIR", str(folder), "SEED", str(seed), *map(str, opts)]
     cfg = load_config(None, words)
@@ -46,9 +51,9 @@ def write_run(folder, entry, *opts, hits=0.6, seed=0, step=60, log=True, checkpo
         start = {"versions": {"torch": "2.14"}, "device": "cpu (mine)", "threads": 1, "processes": 1, **dict(header)}
         lines = [
             {"step": 0, "event": "start", **start},
-            {"step": 20, "loss": 2.0, "lr": 0.1, "step_s": 0.5, "memory_mb": 100.0},
-            {"step": 40, "loss": 1.0, "lr": 0.1, "step_s": 0.25, "memory_mb": 300.0},
-            {"step": 60, "loss": 0.5, "lr": 0.1, "step_s": 0.3, "memory_mb": 200.0},
+            {"step": 20, "loss": 2.0, "lr": 0.1, "step_s": 0.5 * scale, "memory_mb": 100.0 * scale},
+            {"step": 40, "loss": 1.0, "lr": 0.1, "step_s": 0.25 * scale, "memory_mb": 300.0 * scale},
+            {"step": 60, "loss": 0.5, "lr": 0.1, "step_s": 0.3 * scale, "memory_mb": 200.0 * scale},
             {"step": 60, "event": "evaluation", "metrics": {"truth": {"AP": 0.5, "AP50": 0.7}}},
         ]
         (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -28,9 +28,8 @@ def folder(tmp_path, entry):
     """Two backbones with three seeds each."""
     for backbone, shares in SHARES.items():
         for seed, share in enumerate(shares):
-            write_run(
-                tmp_path / "runs" / f"{backbone}_{seed}", entry, "MODEL.BACKBONE.NAME", backbone, hits=share, seed=seed
-            )
+            path, name = tmp_path / "runs" / f"{backbone}_{seed}", ("MODEL.BACKBONE.NAME", backbone)
+            write_run(path, entry, *name, hits=share, seed=seed, scale=2**seed)
     return tmp_path / "runs"
 
 
@@ -80,9 +79,9 @@ def test_facts_curves_and_settings(folder, entry):
     assert facts["macs"] == sum(part.macs for part in parts.values())
     assert facts["macs_backbone"] == parts["backbone"].macs < facts["macs"]
     assert facts["size"] == [64, 96]
-    assert facts["step_s"] == 0.3  # the median of the lines
-    assert facts["memory_mb"] == 300
-    assert facts["train_s"] == pytest.approx(20 * (0.5 + 0.25 + 0.3))
+    assert facts["step_s"] == 0.6  # the median of the lines, and that of the runs
+    assert facts["memory_mb"] == 1200  # the most
+    assert facts["train_s"] == pytest.approx(20 * (0.5 + 0.25 + 0.3) * (1 + 2 + 4) / 3)
     assert (facts["image_s"], facts["correlation"]) == (None, None)
     assert (facts["steps"], facts["images_seen"]) == (60, 240)
     assert model["curves"][1] == {
@@ -99,16 +98,17 @@ def test_facts_curves_and_settings(folder, entry):
 
 
 def test_named_arms_speed_and_failed_cells(folder):
-    arms = {"big one": [folder / "resnet18_0"], "small": [folder / "resnet10_1"]}
+    arms = {"big one": [folder / "resnet18_2", folder / "resnet18_0"], "small": [folder / "resnet10_1"]}
     speed = {"arms": {"big one": {"step_s": 0.2, "image_s": 0.05}, "fcos resnet10": {"image_s": 0.01}}, "device": "x"}
     document = runs_document(arms, (), 10, speed, {"fcos resnet50, seed 0": "out of memory"})
     facts = {name: model["facts"] for name, model in document["models"].items()}
     assert [*facts] == ["big one", "small"]
+    assert [run["seed"] for run in document["models"]["big one"]["runs"]] == [0, 2]
     assert (facts["big one"]["step_s"], facts["big one"]["image_s"]) == (0.2, 0.05)
-    assert (facts["small"]["step_s"], facts["small"]["image_s"]) == (0.3, 0.01)
+    assert (facts["small"]["step_s"], facts["small"]["image_s"]) == (0.6, 0.01)
     assert document["failed"] == [{"cell": "fcos resnet50, seed 0", "why": "out of memory"}]
     assert document["models"]["small"]["AP"]["seeds"] is None
-    assert any("there is one run of each" in note for note in document["notes"])
+    assert any("one of them has one run" in note for note in document["notes"])
     assert any("measured in turns on x" in note for note in document["notes"])
 
 
@@ -152,6 +152,7 @@ def test_what_is_not_fair_is_said(tmp_path, entry):
     assert "different numbers of threads: 1; 8" in notes
     assert f"{tmp_path / 'b'} was tested at step 40 of 60" in notes
     plain = "\n".join(runs_document(None, [tmp_path / "a"], 10)["notes"])
+    assert "there is one run of each" in plain
     assert "differ" not in plain
 
 
@@ -185,11 +186,11 @@ def test_a_seed_that_is_there_twice_is_refused(tmp_path, entry):
 
 def test_runs_without_results(folder):
     (folder / "resnet18_1" / "metrics.json").unlink()
+    (folder / "resnet10_2" / "results.json").unlink()
     document = runs_document(None, [folder], 10)
     assert [run["seed"] for run in document["models"]["resnet18"]["runs"]] == [0, 2]
-    (failed,) = document["failed"]
-    assert failed["cell"] == "resnet18_1"
-    assert "detector test" in failed["why"]
+    assert [failed["cell"] for failed in document["failed"]] == ["resnet10_2", "resnet18_1"]
+    assert "detector test" in document["failed"][1]["why"]
     for path in folder.glob("*/metrics.json"):
         path.unlink()
     with pytest.raises(ValueError, match="no run was tested: resnet10_0"):
