@@ -3,7 +3,9 @@
 import argparse
 import logging
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +78,7 @@ def begin_cells(args: argparse.Namespace) -> None:
         plan(State(folder), arms, budget, seeds, folder)
         return
     output_folder(folder)
-    with locked(folder, ".plan"):
+    with in_turn(folder):
         state = State(folder)
         arms = plan(state, arms, budget, seeds, folder)
         state.write()
@@ -95,6 +97,25 @@ def begin_cells(args: argparse.Namespace) -> None:
         )
 
 
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """A block that one process at a time is in, of those that share a comparison; the others wait."""
+    from detector.engine.lock import locked
+
+    with ExitStack() as stack:
+        said = False
+        while True:
+            try:
+                stack.enter_context(locked(folder, ".plan"))
+                break
+            except InUseError:
+                if not said:
+                    log.info("waiting for another process, which plans the trainings of %s", folder)
+                said = True
+                time.sleep(1)
+        yield
+
+
 def budget_of(args: argparse.Namespace) -> "Budget":
     """The one flag of the three that was given."""
     from detector.tasks.cells import Budget
@@ -108,18 +129,15 @@ def plan(state: "State", arms: "Sequence[Arm]", budget: "Budget", seeds: int, fo
 
     Raises ValueError where an arm began with other keys, and where the disk is too small.
     """
-    from detector.tasks.cells import Budget, budgeted, cells_of
+    from detector.tasks.cells import budgeted, cells_of
     from detector.tasks.pace import Pace, Pacer, middle
     from detector.tasks.side_by_side import is_done
 
     ready, paces = [], []
     for arm in arms:
-        begun = [folder_ for folder_ in folder.glob("*_seed*") if (folder_ / "log.jsonl").exists()]
-        known = state.steps(arm.name) if any(_is_of(folder_, arm) for folder_ in begun) else None
+        known = state.goes_on(arm, budget)
         if known is not None:
-            arm = arm._replace(cfg=budgeted(arm.cfg, Budget("steps", known)) if budget.kind == "hours" else arm.cfg)
-            state.check(arm)
-            pace = Pace(**state.arms[arm.name]["pace"])
+            arm, pace = known[0], Pace(**known[1])
         else:
             log.info("%s: measuring a few steps", arm.name)
             pacer = Pacer(arm.cfg)
@@ -127,7 +145,7 @@ def plan(state: "State", arms: "Sequence[Arm]", budget: "Budget", seeds: int, fo
             if budget.kind == "hours":
                 arm = arm._replace(cfg=budgeted(arm.cfg, budget, medians[0]))
             pace = pacer.pace(arm.cfg, medians)
-            state.note(arm, pace._asdict(), pace.steps)
+            state.note(arm, budget, pace._asdict(), pace.steps)
         ready.append(arm)
         paces.append(pace)
     cells = cells_of(ready, {arm.name: pace.steps for arm, pace in zip(ready, paces, strict=True)}, seeds, folder)
@@ -142,12 +160,6 @@ def plan(state: "State", arms: "Sequence[Arm]", budget: "Budget", seeds: int, fo
             "SOLVER.CHECKPOINT_KEEP 1, or --output on another disk"
         )
     return ready
-
-
-def _is_of(folder: Path, arm: "Arm") -> bool:
-    from detector.tasks.cells import folder_name
-
-    return folder.name.rpartition("_seed")[0] == folder_name(arm.name)
 
 
 def plan_text(arms: "Sequence[Arm]", paces: Sequence[Any], seeds: int, left: "Sequence[Cell]") -> str:

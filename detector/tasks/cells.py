@@ -1,5 +1,6 @@
 """The cells of a comparison: every backbone under every head with every seed, on one data set and one budget."""
 
+import glob
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -161,6 +162,12 @@ def decisive(cfg: CfgNode) -> dict[str, Any]:
     return msgspec.json.decode(json_bytes(kept))
 
 
+def _shown(budget: object) -> str:
+    """A budget as it is written on the command line."""
+    kind, number = budget if isinstance(budget, list) and len(budget) == 2 else ("", 0)
+    return f"--{kind} {number:g}" if kind else "of the config"
+
+
 class State:
     """FOLDER/comparison.json: of each arm its keys, its steps and its measured pace; they stay when the run goes on."""
 
@@ -186,23 +193,39 @@ class State:
         number = self.arms.get(arm, {}).get("steps")
         return number if isinstance(number, int) else None
 
-    def check(self, arm: Arm) -> None:
-        """Raise ValueError where an arm of this name began with other keys."""
-        before, now = self.arms.get(arm.name, {}).get("keys"), decisive(arm.cfg)
-        if not isinstance(before, dict):
-            return
-        differ = [key for key in {**before, **now} if before.get(key, "default") != now.get(key, "default")]
-        if differ:
-            told = "; ".join(f"{k} {before.get(k, 'default')} -> {now.get(k, 'default')}" for k in sorted(differ)[:3])
-            more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
-            raise UserError(
-                f"{self.path}: {arm.name} began with other settings ({told}{more}): write what it began with, or "
-                "--output another/folder"
-            )
+    def goes_on(self, arm: Arm, budget: Budget) -> tuple[Arm, dict[str, Any]] | None:
+        """An arm with the steps that it was given before, and its pace; None where it is new.
 
-    def note(self, arm: Arm, pace: Mapping[str, Any], steps: int) -> None:
+        Where none of its trainings has begun, other settings make it new. Raises ValueError, naming the keys, where one
+        has.
+        """
+        before = self.arms.get(arm.name)
+        if before is None:
+            return None
+        steps, hours = self.steps(arm.name), budget.kind == "hours"
+        if hours and steps is not None and before.get("budget") == [*budget]:
+            arm = arm._replace(cfg=budgeted(arm.cfg, Budget("steps", steps)))
+        now, keys = decisive(arm.cfg), before.get("keys")
+        keys = keys if isinstance(keys, dict) else {}
+        differ = sorted(key for key in {**keys, **now} if keys.get(key, "default") != now.get(key, "default"))
+        if hours and before.get("budget") != [*budget]:
+            differ = ["the budget"]
+            keys, now = {"the budget": _shown(before.get("budget"))}, {"the budget": _shown([*budget])}
+        if not differ and isinstance(before.get("pace"), dict) and steps is not None:
+            return arm, before["pace"]
+        if not any(self.path.parent.glob(f"{glob.escape(folder_name(arm.name))}_seed*/log.jsonl")):
+            return None
+        told = "; ".join(f"{key} {keys.get(key, 'default')} -> {now.get(key, 'default')}" for key in differ[:3])
+        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+        raise UserError(
+            f"{self.path}: {arm.name} began with other settings ({told}{more}): write what it began with, or --output "
+            "another/folder"
+        )
+
+    def note(self, arm: Arm, budget: Budget, pace: Mapping[str, Any], steps: int) -> None:
         """Take an arm that begins. steps: of each of its trainings, also where the config counts epochs."""
-        self.arms[arm.name] = {"keys": decisive(arm.cfg), "steps": steps, "pace": dict(pace)}
+        known = {"keys": decisive(arm.cfg), "budget": [*budget], "steps": steps, "pace": dict(pace)}
+        self.arms[arm.name] = msgspec.json.decode(json_bytes(known))
 
     def write(self) -> None:
         """File it."""

@@ -1,9 +1,11 @@
 """`detector compare` of trainings: its words and its plan."""
 
+import threading
+
 import pytest
 
 from detector.__main__ import main
-from detector.commands.compare_cells import budget_of, plan_text
+from detector.commands.compare_cells import budget_of, in_turn, plan_text
 from detector.tasks.cells import Arm, Cell
 from detector.tasks.pace import Pace
 
@@ -56,6 +58,26 @@ def test_the_plan_adds_up():
     assert lines[-1] == (
         "2 arms with 2 seeds: 3 trainings (1 are done), 4:22 in one process, 1.25 GiB on the disk"
     )  # fmt: skip
+
+
+def test_one_process_plans_at_a_time(tmp_path):
+    order = []
+    ready, go = threading.Event(), threading.Event()
+
+    def first():
+        with in_turn(tmp_path):
+            ready.set()
+            go.wait(10)
+            order.append("first")
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert ready.wait(10)
+    threading.Timer(0.1, go.set).start()
+    with in_turn(tmp_path):
+        order.append("second")
+    thread.join()
+    assert order == ["first", "second"]
 
 
 def test_one_budget():

@@ -118,27 +118,59 @@ def arm():
     return make_arms("bccd/fcos_resnet18", [], [], [], Budget("steps", 100))[0]
 
 
+STEPS = Budget("steps", 100)
+
+
+def other(*opts, budget=STEPS):
+    return make_arms("bccd/fcos_resnet18", [*opts], [], [], budget)[0]
+
+
+def begin(folder, arm):
+    """Leave what a training leaves that has begun."""
+    run = folder / f"{folder_name(arm.name)}_seed0"
+    run.mkdir()
+    (run / "log.jsonl").touch()
+
+
 def test_a_comparison_goes_on_with_what_it_began_with(tmp_path, arm):
     state = State(tmp_path)
     assert state.steps(arm.name) is None
-    state.check(arm)
-    state.note(arm, {"step_s": 0.5}, 100)
+    assert state.goes_on(arm, STEPS) is None
+    state.note(arm, STEPS, {"step_s": 0.5}, 100)
     state.write()
     again = State(tmp_path)
-    assert (again.steps(arm.name), again.arms[arm.name]["pace"]) == (100, {"step_s": 0.5})
-    again.check(arm)
-    moved = make_arms("bccd/fcos_resnet18", ["DATALOADER.NUM_WORKERS", "0", "SEED", "5"], [], [], Budget("steps", 100))
-    again.check(moved[0])
+    assert again.steps(arm.name) == 100
+    assert again.goes_on(arm, STEPS) == (arm, {"step_s": 0.5})
+    moved = other("DATALOADER.NUM_WORKERS", "0", "SEED", "5")
+    assert again.goes_on(moved, STEPS) == (moved, {"step_s": 0.5})
 
 
 def test_other_settings_are_refused_by_key(tmp_path, arm):
+    """But where nothing was trained yet: there they count from now on."""
     state = State(tmp_path)
-    state.note(arm, {}, 100)
-    (other,) = make_arms("bccd/fcos_resnet18", ["SOLVER.BASE_LR", "0.02"], [], [], Budget("steps", 100))
+    state.note(arm, STEPS, {}, 100)
+    changed = other("SOLVER.BASE_LR", "0.02")
+    assert state.goes_on(changed, STEPS) is None
+    begin(tmp_path, arm)
     with pytest.raises(UserError, match=r"fcos resnet18 began with other settings \(SOLVER.BASE_LR default -> 0.02\)"):
-        state.check(other)
-    assert "SEED" not in decisive(other.cfg)
-    assert decisive(other.cfg)["SOLVER.BASE_LR"] == 0.02
+        state.goes_on(changed, STEPS)
+    assert "SEED" not in decisive(changed.cfg)
+    assert decisive(changed.cfg)["SOLVER.BASE_LR"] == 0.02
+
+
+def test_hours_become_steps_once(tmp_path):
+    """Whatever a step takes when the comparison goes on."""
+    hours = Budget("hours", 0.5)
+    bare = other(budget=hours)
+    state = State(tmp_path)
+    arm = bare._replace(cfg=budgeted(bare.cfg, hours, 3.6))
+    state.note(arm, hours, {"step_s": 3.6}, 500)
+    begin(tmp_path, arm)
+    again, pace = state.goes_on(bare, hours)
+    assert again.cfg == arm.cfg
+    assert (again.cfg.SOLVER.MAX_ITER, pace) == (500, {"step_s": 3.6})
+    with pytest.raises(UserError, match=r"the budget --hours 0.5 -> --hours 1"):
+        state.goes_on(bare, Budget("hours", 1))
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"version": 1, "arms": {"a": 1}}', '{"version": 99, "arms": {}}'])
