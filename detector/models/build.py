@@ -7,6 +7,7 @@ from yacs.config import CfgNode
 
 from detector.errors import UnknownNameError, UserError
 from detector.models.backbones import BACKBONES, Pixels, build_backbone
+from detector.models.backbones.trunk import Stage
 from detector.models.detector import Detector
 from detector.models.heads import HEADS, STANDARDS, Standard
 from detector.models.necks import NECK_KEYS, NECKS, NeckKeys
@@ -38,6 +39,9 @@ def build_detector(cfg: CfgNode) -> Detector:
     backbone = build_backbone(node.NAME, node.NORM, eps, passes=node.PASSES, recomputed=node.CHECKPOINT_STAGES)
     if node.NORM != "frozen_bn" and not has_norms(backbone):
         log.warning("%s has no norms: MODEL.BACKBONE.NORM %s changes nothing in it", node.NAME, node.NORM)
+    if node.PASSES > 1 and all(len(stage) < 2 for stage in backbone.modules() if isinstance(stage, Stage)):
+        log.warning("%s has one block a stage, which is not repeated: MODEL.BACKBONE.PASSES %d changes nothing in it",
+                    node.NAME, node.PASSES)  # fmt: skip
     backbone.freeze(node.FREEZE_CONV_BODY_AT)
     try:
         neck = NECKS[cfg.MODEL.NECK.NAME](cfg, backbone.levels)

@@ -92,6 +92,14 @@ def test_a_backbone_without_norms_says_so_once(norm, caplog):
     ]
 
 
+def test_passes_of_a_backbone_with_nothing_to_repeat_are_said(caplog):
+    for name, number in (("resnet10", 1), ("resnet18", 0)):
+        caplog.clear()
+        with torch.device("meta"):
+            build_detector(load_config(None, ["MODEL.BACKBONE.NAME", name, "MODEL.BACKBONE.PASSES", "2"]))
+        assert sum("MODEL.BACKBONE.PASSES 2 changes nothing" in text for text in caplog.messages) == number
+
+
 def test_two_passes_need_stages():
     with pytest.raises(ValueError, match=r"DLA60 has no stages to repeat 2 times; set MODEL\.BACKBONE\.PASSES to 0"):
         build_detector(load_config(None, ["MODEL.BACKBONE.NAME", "res2net_dla60", "MODEL.BACKBONE.PASSES", "2"]))
