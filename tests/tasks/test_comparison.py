@@ -26,7 +26,7 @@ def words(tmp_path, data):
 
     def make(*more):
         base = ["compare", "--config-file", "quickstart", "--backbones", "resnet10"]
-        base += ["sre: resnet10 MODEL.BACKBONE.PASSES 2", *map(str, more), "--output", str(tmp_path / "out")]
+        base += ["wide: resnet10 MODEL.NECK.OUT_CHANNELS 48", *map(str, more), "--output", str(tmp_path / "out")]
         return [*base, *TINY, *data]
 
     return make
@@ -45,10 +45,11 @@ def test_a_comparison_from_the_plan_to_the_report(words, tmp_path, capsys):
     main(words("--steps", 4, "--seeds", 1, "--replicates", 20))
     out = tmp_path / "out"
     report = json.loads((out / "report.json").read_text())
-    assert list(report["models"]) == ["fcos resnet10", "fcos sre"]
-    assert [pair["models"] for pair in report["differences"]] == [["fcos sre", "fcos resnet10"]]
+    assert list(report["models"]) == ["fcos resnet10", "fcos wide"]
+    assert [pair["models"] for pair in report["differences"]] == [["fcos wide", "fcos resnet10"]]
     facts = [model["facts"] for model in report["models"].values()]
-    assert facts[0]["params"] == facts[1]["params"]
+    assert facts[0]["params"] < facts[1]["params"]
+    assert facts[0]["macs"] < facts[1]["macs"]
     speed = json.loads((out / "speed.json").read_text())["arms"]
     assert [one["step_s"] for one in facts] == [speed[name]["step_s"] for name in report["models"]]
     assert {path.name for path in out.glob("report.*")} == {"report.json", "report.md", "report.html"}
