@@ -33,7 +33,7 @@ class Found(NamedTuple):
 class Evaluator:
     """Gathers the detections of a data set's images; a subclass measures them against all its annotations.
 
-    Images that were never given to `update` count as images without detections.
+    Images that were never given to `add` count as images without detections.
     """
 
     def __init__(self, dataset: Indexed) -> None:
@@ -42,7 +42,7 @@ class Evaluator:
         self._position = {image_id: i for i, image_id in enumerate(self._index.image_ids.tolist())}
         self._given: dict[int, Found] = {}
 
-    def update(self, detections: list[Detection], targets: list[Target]) -> None:
+    def add(self, detections: list[Detection], targets: list[Target]) -> None:
         """Add the detections of some images: boxes in pixels of the original image, on the CPU.
 
         targets: of the same images; only their image_id is read. Raises KeyError for an image that the data set does

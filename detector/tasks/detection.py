@@ -320,7 +320,7 @@ def detect_on(model: Detector, dataset: CocoDetection, cfg: CfgNode, outputs: Se
     for detections, targets in detect_all(model, test_loader(cfg, dataset), cfg.TEST.AMP):
         found = of_real_classes(detections, outputs, dataset.classes)
         for evaluator in evaluators:
-            evaluator.update(found, targets)
+            evaluator.add(found, targets)
     others = gathered([evaluator.given for evaluator in evaluators])[1:]
     for i, evaluator in enumerate(evaluators):
         evaluator.merge(given[i] for given in others)

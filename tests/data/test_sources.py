@@ -179,7 +179,7 @@ def test_evaluation_counts_such_crowds(cfg, masks):
             evaluator = EVALUATORS[name](dataset)
             boxes = torch.tensor([[2.0, 3, 12, 11], [40, 30, 60, 50]])
             found = {"boxes": boxes, "labels": torch.zeros(2, dtype=torch.int64), "scores": torch.tensor([0.9, 0.8])}
-            evaluator.update([found], [{"image_id": 1}])
+            evaluator.add([found], [{"image_id": 1}])
             numbers = evaluator.compute()
             key = "AP/" if name == "coco" else "VOC/AP50/"
             assert numbers[key + ("cat", "dog")[label]] == pytest.approx(measure)

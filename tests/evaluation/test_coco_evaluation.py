@@ -63,7 +63,7 @@ def evaluated(path, seed, keep=1.0):
     detections, targets = random_detections(index, seed)
     order = np.random.default_rng(seed).permutation(len(index))[: int(keep * len(index))]
     for part in np.array_split(order, 5):
-        evaluator.update([detections[i] for i in part], [targets[i] for i in part])
+        evaluator.add([detections[i] for i in part], [targets[i] for i in part])
     return evaluator
 
 
@@ -128,7 +128,7 @@ def test_perfect_detections_have_ap_one(tmp_path):
         xywh = torch.tensor(index.boxes_xywh[rows], dtype=torch.float32)
         boxes = torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
         detection = {"boxes": boxes, "labels": torch.tensor(index.labels[rows]), "scores": torch.ones(len(boxes))}
-        evaluator.update([detection], [{"image_id": index.image_id(i)}])
+        evaluator.add([detection], [{"image_id": index.image_id(i)}])
     numbers = evaluator.compute()
     assert {numbers[name] for name in ("AP", "AP50", "APs", "APm", "APl", "AR100", "AP/class3")} == {1.0}
 
@@ -152,7 +152,7 @@ def test_results_hold_original_ids_and_exact_numbers(tmp_path):
     boxes = torch.tensor([[1.1, 2.2, 30.3, 40.4], [0.0, 0.0, 5.0, 5.0]])
     scores = torch.tensor([0.9, 0.3])
     image_id = index.image_id(3)
-    evaluator.update([{"boxes": boxes, "labels": torch.tensor([3, 0]), "scores": scores}], [{"image_id": image_id}])
+    evaluator.add([{"boxes": boxes, "labels": torch.tensor([3, 0]), "scores": scores}], [{"image_id": image_id}])
     boxes.zero_()
     first, second = evaluator.results()
     x1, y1, x2, y2 = (float(np.float32(v)) for v in (1.1, 2.2, 30.3, 40.4))
@@ -207,17 +207,17 @@ def test_bad_detections_are_refused(tmp_path, bad, problem):
     index = load_index(write(tmp_path, random_file(0)))
     evaluator = CocoEvaluator(SimpleNamespace(index=index))
     with pytest.raises(ValueError, match=f"image {index.image_id(0)}: {problem}"):
-        evaluator.update([bad], [{"image_id": index.image_id(0)}])
+        evaluator.add([bad], [{"image_id": index.image_id(0)}])
 
 
 def test_an_image_is_taken_once_and_must_be_known(tmp_path):
     index = load_index(write(tmp_path, random_file(0)))
     evaluator = CocoEvaluator(SimpleNamespace(index=index))
-    evaluator.update([detection()], [{"image_id": index.image_id(0)}])
+    evaluator.add([detection()], [{"image_id": index.image_id(0)}])
     with pytest.raises(ValueError, match="was evaluated before"):
-        evaluator.update([detection()], [{"image_id": index.image_id(0)}])
+        evaluator.add([detection()], [{"image_id": index.image_id(0)}])
     with pytest.raises(KeyError, match="image 'elsewhere' is not in"):
-        evaluator.update([detection()], [{"image_id": "elsewhere"}])
+        evaluator.add([detection()], [{"image_id": "elsewhere"}])
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ def detections(rows):
 def measured(index, found, evaluator=VocEvaluator):
     one = evaluator(SimpleNamespace(index=index))
     for i in reversed(range(len(found))):  # the order of the images must not matter
-        one.update([detections(found[i])], [{"image_id": index.image_id(i)}])
+        one.add([detections(found[i])], [{"image_id": index.image_id(i)}])
     return one.compute()
 
 

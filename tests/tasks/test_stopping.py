@@ -69,9 +69,9 @@ PLACES = {
         11,
         3,
     ),  # of the fourth batch; three are of the evaluation
-    "in an evaluation": (CocoEvaluator, "update", 2, 2),
+    "in an evaluation": (CocoEvaluator, "add", 2, 2),
     "while the best is written": (DetectionTask, "weights", 1, 2),
-    "in the last evaluation": (CocoEvaluator, "update", 5, 6),
+    "in the last evaluation": (CocoEvaluator, "add", 5, 6),
 }
 
 

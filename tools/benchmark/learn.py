@@ -187,7 +187,7 @@ def evaluate(task: Ours, model: nn.Module, name: str, folder: Path) -> tuple[flo
     begun = time.perf_counter()
     batches = test_loader(task.cfg, dataset)
     for batch in tqdm(batches, desc=f"{name}: test", unit="batch", leave=False, dynamic_ncols=True):
-        evaluator.update(task.detections(model, batch), batch.targets)
+        evaluator.add(task.detections(model, batch), batch.targets)
     seconds = time.perf_counter() - begun
     evaluator.save_results(folder / "results.json")
     return seconds, evaluator.compute()

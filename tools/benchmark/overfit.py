@@ -112,7 +112,7 @@ def answered_bound(model: Detector, dataset: CocoDetection, cfg: CfgNode) -> tup
             found = found.cpu()
             truth = torch.from_numpy(index.boxes[rows][kept])[found]
             one = Detection(boxes=truth, labels=target["labels"][found], scores=torch.ones(len(found)))
-            evaluator.update([one], [target])
+            evaluator.add([one], [target])
     return evaluator.compute()["AP50"], lost
 
 
