@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
@@ -183,6 +184,17 @@ def setup_logging() -> logging.Logger:
         log.setLevel(logging.ERROR if launch().rank else logging.INFO)
         log.propagate = False
     return log
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """A block whose log is that of errors alone: for what was told before and comes again."""
+    level = log.level
+    log.setLevel(max(level, logging.ERROR))
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def show_log() -> None:

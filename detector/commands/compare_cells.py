@@ -4,8 +4,8 @@ import argparse
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,14 @@ import msgspec
 from detector.commands.base import add_config_file, output_folder, show
 from detector.commands.compare_runs import deliver, new_folder
 from detector.commands.studies.networks import table
-from detector.console import duration
-from detector.errors import InUseError, UserError
+from detector.console import duration, hushed
+from detector.errors import InUseError, MissingPackageError, UserError
 from detector.files import write_json
 from detector.plugins import load_plugins
 
 if TYPE_CHECKING:
     from detector.tasks.cells import Arm, Budget, Cell, State
+    from detector.tasks.pace import Pace
 
 log = logging.getLogger("detector")
 
@@ -80,11 +81,11 @@ def begin_cells(args: argparse.Namespace) -> None:
     output_folder(folder)
     with in_turn(folder):
         state = State(folder)
-        arms = plan(state, arms, budget, seeds, folder)
+        planned, unfit = plan(state, arms, budget, seeds, folder)
         state.write()
-    steps = {arm.name: state.steps(arm.name) or 0 for arm in arms}
-    cells = cells_of(arms, steps, seeds, folder)
-    failed = run_cells(cells, arms, args.imports)
+    arms = [arm for arm, _ in planned]
+    cells = cells_of(arms, {arm.name: pace.steps for arm, pace in planned}, seeds, folder)
+    failed = unfit | run_cells(cells, arms, {arm.name: pace.each for arm, pace in planned}, args.imports)
     try:
         with locked(folder, ".report"):
             report(folder, arms, cells, failed, args.replicates)
@@ -92,8 +93,7 @@ def begin_cells(args: argparse.Namespace) -> None:
         log.info("another process writes the report of %s", folder)
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(cells)} trainings failed ({'; '.join(failed)}): the report leaves them out; the "
-            "same command tries them again"
+            f"{'; '.join(failed)} failed, as was said: the report leaves that out, and the same command tries it again"
         )
 
 
@@ -124,63 +124,91 @@ def budget_of(args: argparse.Namespace) -> "Budget":
     return Budget(*next(iter(given.items()))) if given else Budget()
 
 
-def plan(state: "State", arms: "Sequence[Arm]", budget: "Budget", seeds: int, folder: Path) -> "list[Arm]":
-    """Measure the arms that did not begin yet, print what all of it takes; returns the arms with their budget.
+def plan(
+    state: "State", arms: "Sequence[Arm]", budget: "Budget", seeds: int, folder: Path
+) -> "tuple[list[tuple[Arm, Pace]], dict[str, str]]":
+    """Measure the arms that are new, and print what all of it takes.
 
-    Raises ValueError where an arm began with other keys, and where the disk is too small.
+    Returns the arms with their steps and pace, and why others cannot be trained, by name. Raises ValueError where an
+    arm began with other keys, where none can be trained, and where the disk is too small.
     """
+    from detector.engine.trouble import machine_trouble
     from detector.tasks.cells import budgeted, cells_of
     from detector.tasks.pace import Pace, Pacer, middle
+    from detector.tasks.remedies import remedies
     from detector.tasks.side_by_side import is_done
 
-    ready, paces = [], []
+    planned, failed = list[tuple[Arm, Pace]](), dict[str, str]()
     for arm in arms:
         known = state.goes_on(arm, budget)
-        if known is not None:
-            arm, pace = known[0], Pace(**known[1])
-        else:
-            log.info("%s: measuring a few steps", arm.name)
-            pacer = Pacer(arm.cfg)
-            medians = middle(*pacer.times())
-            if budget.kind == "hours":
-                arm = arm._replace(cfg=budgeted(arm.cfg, budget, medians[0]))
-            pace = pacer.pace(arm.cfg, medians)
-            state.note(arm, budget, pace._asdict(), pace.steps)
-        ready.append(arm)
-        paces.append(pace)
-    cells = cells_of(ready, {arm.name: pace.steps for arm, pace in zip(ready, paces, strict=True)}, seeds, folder)
+        if known is not None and known[1].keys() == {*Pace._fields}:  # else another version wrote it
+            planned.append((known[0], Pace(**known[1])))
+            continue
+        arm = arm if known is None else known[0]
+        log.info("%s: measuring a few steps", arm.name)
+        try:
+            with hushed() if planned else nullcontext():  # what it says of the data is the same for all
+                pacer = Pacer(arm.cfg)
+                medians = middle(*pacer.times())
+                if budget.kind == "hours" and known is None:
+                    arm = arm._replace(cfg=budgeted(arm.cfg, budget, medians[0]))
+                pace = pacer.pace(arm.cfg, medians)
+        except (UserError, RuntimeError) as error:
+            why = (
+                str(error) if isinstance(error, UserError) else machine_trouble(error, remedies(arm.cfg, training=True))
+            )
+            if not why or isinstance(error, MissingPackageError):
+                raise
+            failed[arm.name] = why
+            log.error("%s cannot be trained, the others go on: %s", arm.name, why)
+            continue
+        state.note(arm, budget, pace._asdict(), pace.steps)
+        planned.append((arm, pace))
+    if not planned:
+        raise UserError("none can be trained, as was said")
+    cells = cells_of([arm for arm, _ in planned], {arm.name: pace.steps for arm, pace in planned}, seeds, folder)
     left = [cell for cell in cells if not is_done(cell)]
-    show(plan_text(ready, paces, seeds, left))
-    by_name = {arm.name: pace for arm, pace in zip(ready, paces, strict=True)}
-    needed = sum(by_name[cell.arm].disk for cell in left if not cell.folder.exists())
+    show(plan_text(planned, seeds, left, failed))
+    disk = {arm.name: pace.disk for arm, pace in planned}
+    needed = sum(disk[cell.arm] for cell in left if not cell.folder.exists())
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if needed > (free := shutil.disk_usage(there).free):
         raise UserError(
             f"--output {folder}: the trainings leave {_size(needed)} and {_size(free)} are free there: write "
             "SOLVER.CHECKPOINT_KEEP 1, or --output on another disk"
         )
-    return ready
+    return planned, failed
 
 
-def plan_text(arms: "Sequence[Arm]", paces: Sequence[Any], seeds: int, left: "Sequence[Cell]") -> str:
+def plan_text(
+    planned: "Sequence[tuple[Arm, Pace]]", seeds: int, left: "Sequence[Cell]", failed: Mapping[str, str]
+) -> str:
     """A table of what one training of each arm takes, and a line of what is left to do."""
+    from detector.tasks.side_by_side import steps_done
+
     rows = [["one training", "steps", "s a step", "time", "memory", "disk"]]
-    for arm, pace in zip(arms, paces, strict=True):
+    for arm, pace in planned:
         rows.append([
             arm.name, str(pace.steps), f"{pace.step_s:.3g}", duration(pace.seconds), _size(pace.memory),
             _size(pace.disk),
         ])  # fmt: skip
-    by_name = {arm.name: pace for arm, pace in zip(arms, paces, strict=True)}
-    seconds = sum(by_name[cell.arm].seconds for cell in left)
-    disk = sum(by_name[cell.arm].disk for cell in left)
-    done = len(arms) * seeds - len(left)
+    rows += [[name, *"-----"] for name in failed]
+    paces = {arm.name: pace for arm, pace in planned}
+    seconds = sum(paces[cell.arm].each * (cell.steps - steps_done(cell)) for cell in left)
+    disk = sum(paces[cell.arm].disk for cell in left)
+    done = len(planned) * seeds - len(left)
+    told = f" ({done} {'is' if done == 1 else 'are'} done)" if done else ""
     return "\n".join(
         [
             table(rows), "",
-            f"{len(arms)} arms with {seeds} seed{'s' * (seeds != 1)}: {len(left)} trainings"
-            f"{f' ({done} are done)' * bool(done)}, {duration(seconds)} in one process, {_size(disk)} on the disk",
+            f"{_count(len(planned), 'arm')} with {_count(seeds, 'seed')}: {_count(len(left), 'training')}{told}, "
+            f"{duration(seconds)} in one process, {_size(disk)} on the disk",
         ]
     )  # fmt: skip
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def report(
@@ -210,18 +238,19 @@ def tested(trained: "dict[str, list[Path]]") -> list[str]:
 def times(path: Path, arms: "Sequence[Arm]", trained: dict[str, list[Path]]) -> dict[str, Any]:
     """Seconds of a step and an image of each arm, from the file of before where it has them all."""
     from detector.engine.device import device_name
-    from detector.tasks.pace import Pacer, alternating
+    from detector.tasks.pace import Pacer, alternating, middle
 
     with_all = _read(path)
     if with_all and all(arm.name in with_all["arms"] for arm in arms):
         return with_all
     log.info("measuring the times of all, %d rounds in turns", ROUNDS)
-    pacers = [(Pacer(arm.cfg), trained[arm.name][0] / "model_final.pth") for arm in arms]
-    found = alternating(pacers, ROUNDS)
-    rows = {
-        arm.name: {"step_s": step_s, "image_s": image_s, "memory_mb": pacer.memory() / 2**20}
-        for arm, (pacer, _), (step_s, image_s) in zip(arms, pacers, found, strict=True)
-    }  # fmt: skip
+    with hushed():
+        pacers = [(Pacer(arm.cfg), trained[arm.name][0] / "model_final.pth") for arm in arms]
+    rows = {}
+    for arm, (pacer, _), found in zip(arms, pacers, alternating(pacers, ROUNDS), strict=True):
+        step_s, image_s = middle(*found)
+        rounds = {"step_s_rounds": found.steps, "image_s_rounds": found.images}
+        rows[arm.name] = {"step_s": step_s, "image_s": image_s or None, "memory_mb": pacer.memory() / 2**20, **rounds}
     content = {"version": 1, "arms": rows, "device": device_name(pacers[0][0].task.device), "rounds": ROUNDS}
     write_json(path, content)
     return content

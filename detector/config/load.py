@@ -30,7 +30,7 @@ FILE_NAME = "default (from the file's name)"
 _PLUGIN = "; if a plugin declares it, add --import PACKAGE"
 
 
-def load_config(path: str | Path | None, opts: Sequence[object] = ()) -> CfgNode:
+def load_config(path: str | Path | None, opts: Sequence[object] = (), *, idle: bool = True) -> CfgNode:
     """The frozen config of a YAML file (None: the defaults) with overrides `["KEY", "VALUE", ..]` on top.
 
     Values of overrides may be texts, as on the command line, or numbers, lists and the like.
@@ -41,20 +41,22 @@ def load_config(path: str | Path | None, opts: Sequence[object] = ()) -> CfgNode
     (`DATASETS.TRAIN images:train.json`). Of SOLVER.EPOCHS and MAX_ITER the one that is set later counts. Where nothing
     sets OUTPUT_DIR, it is output/NAME of NAME.yaml.
 
-    Logs one line that names the keys which were set and have no effect. Raises FileNotFoundError for a missing file or
-    base. Raises ValueError for YAML that cannot be read, bases in a circle, an override without value, and, all in one
-    message with file and key: unknown keys (with the nearest ones), keys of other frameworks (with what to write now),
-    values of a wrong type or range.
+    Logs one line that names the keys which were set and have no effect, unless idle is False. Raises FileNotFoundError
+    for a missing file or base. Raises ValueError for YAML that cannot be read, bases in a circle, an override without
+    value, and, all in one message with file and key: unknown keys (with the nearest ones), keys of other frameworks
+    (with what to write now), values of a wrong type or range.
     """
-    return load_config_with_origins(path, opts)[0]
+    return load_config_with_origins(path, opts, idle=idle)[0]
 
 
-def load_config_with_origins(path: str | Path | None, opts: Sequence[object] = ()) -> tuple[CfgNode, dict[str, str]]:
+def load_config_with_origins(
+    path: str | Path | None, opts: Sequence[object] = (), *, idle: bool = True
+) -> tuple[CfgNode, dict[str, str]]:
     """`load_config`, and where the value of every key comes from: "default", a file or "command line"."""
     if path is None:
-        return _build(_overrides(opts))
+        return _build(_overrides(opts), idle=idle)
     file = find_config(path)
-    return _build([*read_layers(file), *_overrides(opts)], name=file.stem)
+    return _build([*read_layers(file), *_overrides(opts)], name=file.stem, idle=idle)
 
 
 def config_from_text(text: str, source: str = "checkpoint", opts: Sequence[object] = ()) -> CfgNode:
@@ -73,7 +75,7 @@ def _overrides(opts: Sequence[object]) -> list[Layer]:
     return [Layer(COMMAND_LINE, list(zip(words[::2], words[1::2], strict=True)))] if opts else []
 
 
-def _build(layers: Sequence[Layer], name: str = "") -> tuple[CfgNode, dict[str, str]]:
+def _build(layers: Sequence[Layer], name: str = "", *, idle: bool = True) -> tuple[CfgNode, dict[str, str]]:
     """The defaults with each layer's values on top, checked and frozen, and the origins of all keys.
 
     name: of the folder in OUTPUT_DIR where no layer sets that, so that two configs do not share one.
@@ -116,7 +118,7 @@ def _build(layers: Sequence[Layer], name: str = "") -> tuple[CfgNode, dict[str, 
     validate(cfg, sources)
     cfg.freeze()
     written = {layer.source for layer in layers if layer.written}
-    if line := idle_text(cfg, {key: source for key, source in sources.items() if source not in written}):
+    if idle and (line := idle_text(cfg, {key: source for key, source in sources.items() if source not in written})):
         log.warning("%s", line)
     return cfg, {key: sources.get(key, DEFAULT) for key in defaults} | named
 

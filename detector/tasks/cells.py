@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import torch
 from yacs.config import CfgNode
 
 from detector.config import changed_keys, load_config
 from detector.errors import FileAccessError, UserError, cut
 from detector.files import json_bytes, write_json
-from detector.models.build import check_names
-from detector.tasks.resolve import scale_to_batch, with_steps
+from detector.models.build import build_detector, check_names
+from detector.tasks.resolve import resolve_model, scale_to_batch, with_steps
 
 STATE = "comparison.json"
 """What a comparison is, in its folder: the keys of each arm, and what was measured before it began."""
@@ -96,7 +97,7 @@ def make_arms(
     """Every backbone under every head, in the order of the arguments, with the budget where that is steps or images.
 
     Where there are no backbones, or no heads, the config's own is the only one. Raises ValueError, KeyError or OSError
-    as `load_config` does, for two arms of one name, and without a test set.
+    as `load_config` does, for two arms of one name, for parts that do not fit, and without a test set.
     """
     cfg = load_config(config, opts)
     if not cfg.DATASETS.TEST:
@@ -106,13 +107,24 @@ def make_arms(
     tops = [read_part(text, "MODEL.HEAD.NAME", "--heads") for text in heads or [base.HEAD.NAME]]
     arms = []
     for top, body in product(tops, bodies):
-        cfg = load_config(config, [*opts, *body.words, *top.words])
+        # Keys of another head have no effect: so it is in a grid.
+        cfg = load_config(config, [*opts, *body.words, *top.words], idle=False)
         check_names(cfg)
         arms.append(Arm(f"{top.label} {body.label}", body.label, top.label, budgeted(cfg, budget)))
     for place, arm in enumerate(arms):
         if folder_name(arm.name) in {folder_name(other.name) for other in arms[:place]}:
             raise UserError(f'two arms are called {arm.name!r}: write "LABEL: NAME .." for one of them')
+        _check_parts(arm)
     return arms
+
+
+def _check_parts(arm: Arm) -> None:
+    """Raise ValueError, naming the arm, where its parts do not fit each other; takes no memory."""
+    try:
+        with torch.device("meta"):
+            build_detector(resolve_model(arm.cfg, num_classes=1))
+    except UserError as error:
+        raise UserError(f"{arm.name}: {error}") from None
 
 
 def budgeted(cfg: CfgNode, budget: Budget, step_s: float = 0.0) -> CfgNode:
@@ -143,8 +155,8 @@ def budgeted(cfg: CfgNode, budget: Budget, step_s: float = 0.0) -> CfgNode:
 
 
 def folder_name(arm: str) -> str:
-    """The name of an arm in file names: letters, digits, "-", "." and "_"."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", arm).strip("._") or "arm"
+    """The name of an arm in file names: letters and digits of any script, "-", "." and "_"."""
+    return re.sub(r"[^\w.-]+", "_", arm).strip("._") or "arm"
 
 
 def cells_of(arms: Sequence[Arm], steps: Mapping[str, int], seeds: int, folder: Path) -> list[Cell]:
@@ -218,8 +230,8 @@ class State:
         told = "; ".join(f"{key} {keys.get(key, 'default')} -> {now.get(key, 'default')}" for key in differ[:3])
         more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise UserError(
-            f"{self.path}: {arm.name} began with other settings ({told}{more}): write what it began with, or --output "
-            "another/folder"
+            f"{self.path}: {arm.name} began with other settings ({told}{more}): write what it began with, or another "
+            f"LABEL: for it, or delete {self.path.parent / folder_name(arm.name)}_seed* to train it anew"
         )
 
     def note(self, arm: Arm, budget: Budget, pace: Mapping[str, Any], steps: int) -> None:

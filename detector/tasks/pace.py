@@ -17,6 +17,7 @@ from detector.engine.keep import Statistics
 from detector.engine.loop import update
 from detector.engine.memory import overhead
 from detector.engine.run import Run
+from detector.errors import NonFiniteError, UserError
 from detector.inference.detect import detect
 from detector.inference.prepare import prepare_for_inference
 from detector.structures import Batch
@@ -48,6 +49,11 @@ class Pace(NamedTuple):
     test_images: int
     memory: int
     disk: int
+
+    @property
+    def each(self) -> float:
+        """Seconds of a step, with its share of the tests."""
+        return self.seconds / self.steps
 
     @property
     def seconds(self) -> float:
@@ -131,7 +137,10 @@ class Pacer:
         for batch in self.batches:
             begun = self._now()
             statistics.note()
-            update(run, self.task, what, batch, parameters, statistics)
+            try:
+                update(run, self.task, what, batch, parameters, statistics)
+            except NonFiniteError as error:  # whose batch and remedy are those of a training that has a folder
+                raise UserError(f"{str(error).partition('. The batch')[0]}; {self.task.advice}") from None
             times.append(self._now() - begun)
         if self.task.device.type == "cuda":
             self.peak = torch.cuda.max_memory_allocated(self.task.device)
@@ -143,20 +152,27 @@ class Pacer:
         return time.perf_counter()
 
 
-def alternating(pacers: Sequence[tuple[Pacer, Path]], rounds: int = 3) -> list[tuple[float, float]]:
-    """Median seconds of a step and of an image of several trainings, which take turns: all see the same neighbours.
+class Times(NamedTuple):
+    """Seconds of a step and of an image, median by median of several rounds; no images where nothing is tested on."""
+
+    steps: list[float]
+    images: list[float]
+
+
+def alternating(pacers: Sequence[tuple[Pacer, Path]], rounds: int = 3) -> list[Times]:
+    """The times of several trainings, which take turns: all see the same neighbours.
 
     pacers: each with a checkpoint of its training.
     """
-    found: list[tuple[list[float], list[float]]] = [([], []) for _ in pacers]
+    found = [Times([], []) for _ in pacers]
     with progress(total=rounds * len(pacers), desc="times", unit="turn", leave=False) as bar:
         for _ in range(rounds):
-            for (pacer, trained), (steps, images) in zip(pacers, found, strict=True):
-                more_steps, more_images = pacer.times(trained)
-                steps += more_steps
-                images += more_images
+            for (pacer, trained), times in zip(pacers, found, strict=True):
+                steps, images = pacer.times(trained)
+                times.steps.append(median(steps))
+                times.images.extend([median(images)] if images else [])
                 bar.update()
-    return [middle(*one) for one in found]
+    return found
 
 
 def middle(steps: Sequence[float], images: Sequence[float]) -> tuple[float, float]:

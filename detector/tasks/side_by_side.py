@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from detector.config import config_text
 from detector.console import progress
 from detector.engine.lock import in_use, locked
 from detector.engine.records import NAME as LOG
-from detector.engine.stop import listening
+from detector.engine.stop import Stopped, listening
 from detector.errors import InUseError
 from detector.files import open_append, write_atomic
 from detector.tasks.cells import Arm, Cell
@@ -65,16 +65,20 @@ class _Event(msgspec.Struct):
     event: str
 
 
-def run_cells(cells: Sequence[Cell], arms: Sequence[Arm], imports: Sequence[str] = ()) -> dict[str, str]:
+def run_cells(
+    cells: Sequence[Cell], arms: Sequence[Arm], seconds: Mapping[str, float], imports: Sequence[str] = ()
+) -> dict[str, str]:
     """Train what is not done, and wait for what other processes train. Returns why cells failed, by their names.
 
-    Each is tried once by this process; the others go on. Raises Stopped, which the training at work has heard of and
-    kept its steps, after Ctrl-C or SIGTERM.
+    seconds: of a step of each arm, by its name, for the time that is left. Each cell is tried once by this process; the
+    others go on. Raises Stopped, which the training at work has heard of and kept its steps, after Ctrl-C or SIGTERM.
     """
     configs = {arm.name: arm.cfg for arm in arms}
     failed: dict[str, str] = {}
-    with listening(), progress(total=sum(cell.steps for cell in cells), desc="compare", unit="step") as bar:
-        bar.update(sum(cell.steps for cell in cells if is_done(cell)))
+    whole = sum(cell.steps * seconds[cell.arm] for cell in cells)
+    begun = sum(steps_done(cell) * seconds[cell.arm] for cell in cells)
+    with listening(), progress(total=round(whole), initial=round(begun), desc="compare", unit="s planned") as bar:
+        meter = _Meter(bar.update, begun)
         said = False
         while open_ := [cell for cell in cells if not is_done(cell) and cell.name not in failed]:
             taken = False
@@ -89,7 +93,7 @@ def run_cells(cells: Sequence[Cell], arms: Sequence[Arm], imports: Sequence[str]
                         cfg.defrost()
                         cfg.SEED, cfg.OUTPUT_DIR = cell.seed, str(cell.folder)
                         write_atomic(cell.folder / "config.yaml", config_text(cfg).encode())
-                    if why := _train(cell, imports, bar.update):
+                    if why := _train(cell, imports, meter.of(seconds[cell.arm])):
                         failed[cell.name] = why
                         log.error("%s failed, the others go on: %s", cell.name, why)
                     else:
@@ -100,6 +104,24 @@ def run_cells(cells: Sequence[Cell], arms: Sequence[Arm], imports: Sequence[str]
                 said = True
                 time.sleep(WAIT)
     return failed
+
+
+class _Meter:
+    """Tells a bar of whole seconds what adds up in parts of them."""
+
+    def __init__(self, update: Callable[[int], object], begun: float) -> None:
+        self.update, self.passed, self.told = update, begun, round(begun)
+
+    def of(self, seconds: float) -> Callable[[int], object]:
+        """Takes steps of so many seconds."""
+        return lambda steps: self.add(steps * seconds)
+
+    def add(self, seconds: float) -> None:
+        """Take seconds that have passed by the plan."""
+        self.passed += seconds
+        if (more := round(self.passed) - self.told) > 0:
+            self.update(more)
+            self.told += more
 
 
 @contextmanager
@@ -132,34 +154,38 @@ def _train(cell: Cell, imports: Sequence[str], update: Callable[[int], object]) 
             command(cell, imports), stdout=said, stderr=said, stdin=subprocess.DEVNULL, start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )  # fmt: skip
-        done, before = 0, _step(cell.folder)
+        done = steps_done(cell)
         try:
             while process.poll() is None:
                 time.sleep(POLL)
-                step = max(_step(cell.folder), before)
+                step = max(steps_done(cell), done)
                 update(step - done)
                 done = step
-        except BaseException:
+        except BaseException as stop:
+            if isinstance(stop, Stopped):
+                log.info("%s: %s ends after its step", stop.signal, cell.name)
             process.send_signal(signal.SIGTERM)
             process.wait()
+            if isinstance(stop, Stopped):
+                text = f"stopped by {stop.signal}: {cell.name} has {steps_done(cell)} of {cell.steps} steps"
+                raise Stopped(stop.number, f"{text}; the same command goes on from there") from None
             raise
-    if process.returncode == 0 and is_done(cell):
-        update(cell.steps - done)
-        return ""
-    update(-done)
-    return _why(cell.folder / SAID, begin, process.returncode)
+    update(cell.steps - done)
+    return "" if process.returncode == 0 and is_done(cell) else _why(cell.folder / SAID, begin, process.returncode)
 
 
-def _step(folder: Path) -> int:
-    """The last step that a run's log has."""
+def steps_done(cell: Cell) -> int:
+    """The last step that the log of a training has, all where it is done."""
+    if is_done(cell):
+        return cell.steps
     try:
-        with (folder / LOG).open("rb") as file:
+        with (cell.folder / LOG).open("rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - 4096))
             lines = file.read().splitlines()
         for line in reversed(lines):
             try:
-                return int(json.loads(line)["step"])
+                return min(int(json.loads(line)["step"]), cell.steps)
             except (ValueError, KeyError, TypeError):
                 continue
     except OSError:
@@ -174,6 +200,8 @@ def _why(said: Path, begin: int, status: int) -> str:
     for line in reversed(lines):
         if line.startswith(_ERROR):
             return line.removeprefix(_ERROR)
+    if status == 0:
+        return f"it ended before step and evaluation that were planned; what it printed is in {said}"
     if status < 0:
         name = signal.Signals(-status).name if -status in {*map(int, signal.Signals)} else str(-status)
         killed = ", for instance by the system where memory ran out" if status == -9 else ""

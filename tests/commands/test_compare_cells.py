@@ -48,15 +48,16 @@ def test_mistakes_are_told_before_anything_is_written(words, told, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_plan_adds_up():
+def test_the_plan_adds_up(tmp_path):
     arms = [Arm("fcos a", "a", "fcos", None), Arm("fcos b", "b", "fcos", None)]
     paces = [Pace(100, 0.5, 0.1, 4, 10, 2**30, 2**28), Pace(100, 1.0, 0.1, 4, 10, 2**31, 2**29)]
-    left = [Cell("fcos a", 1, None, 100), Cell("fcos b", 0, None, 100), Cell("fcos b", 1, None, 100)]
-    lines = plan_text(arms, paces, 2, left).splitlines()
+    left = [Cell("fcos a", 1, tmp_path, 100), Cell("fcos b", 0, tmp_path, 100), Cell("fcos b", 1, tmp_path, 100)]
+    lines = plan_text([*zip(arms, paces)], 2, left, {"fcos c": "it diverges"}).splitlines()
     assert lines[1].split() == ["fcos", "a", "100", "0.5", "0:54", "1.00", "GiB", "256", "MiB"]
     assert lines[2].split() == ["fcos", "b", "100", "1", "1:44", "2.00", "GiB", "0.50", "GiB"]
+    assert lines[3].split() == ["fcos", "c", *"-----"]
     assert lines[-1] == (
-        "2 arms with 2 seeds: 3 trainings (1 are done), 4:22 in one process, 1.25 GiB on the disk"
+        "2 arms with 2 seeds: 3 trainings (1 is done), 4:22 in one process, 1.25 GiB on the disk"
     )  # fmt: skip
 
 

@@ -60,6 +60,11 @@ def test_two_arms_of_one_name_are_refused():
         make_arms("bccd/fcos_resnet18", [], ["a/b: resnet18", "'a b:resnet34'"], [], Budget())
 
 
+def test_parts_that_do_not_fit_are_told_with_the_arm():
+    with pytest.raises(UserError, match=r"^faster_rcnn resnet10: MODEL\.RPN\.ANCHOR_SIZES"):
+        make_arms("quickstart", [], [], ["fcos", "faster_rcnn"], Budget())
+
+
 def test_an_unknown_backbone_is_named_with_the_nearest():
     with pytest.raises(KeyError, match=r"MODEL\.BACKBONE\.NAME.*resnet18"):
         make_arms("bccd/fcos_resnet18", [], ["resnet81"], [], Budget())
@@ -111,6 +116,7 @@ def test_cells_go_seed_by_seed_in_folders_of_plain_names(tmp_path):
     assert [cell.folder.name for cell in cells] == names
     assert cells[3].name == "fcos ../a:b, seed 1"
     assert folder_name("..") == "arm"
+    assert folder_name("fcos ä") != folder_name("fcos ö")
 
 
 @pytest.fixture

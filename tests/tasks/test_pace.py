@@ -61,7 +61,7 @@ def test_turns(monkeypatch):
     turns = []
     found = alternating([(Fake("a"), Path("x")), (Fake("b"), Path("y"))], rounds=3)
     assert turns == [("a", Path("x")), ("b", Path("y"))] * 3
-    assert found == [(3, 0.0), (4, 0.0)]
+    assert found == [([1, 3, 5], []), ([2, 4, 6], [])]
     assert middle([1, 5, 2], [4, 8]) == (2, 6)
 
 

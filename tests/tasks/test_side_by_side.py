@@ -74,6 +74,7 @@ def cells(tmp_path, monkeypatch):
     return make
 
 
+SECONDS = {"arm": 0.5}
 ARMS = [Arm("arm", "resnet10", "fcos", load_config("quickstart"))]
 
 
@@ -83,19 +84,19 @@ def count(cell):
 
 def test_every_cell_gets_its_config_and_is_trained_once(cells):
     made = cells("", "")
-    assert run_cells(made, ARMS) == {}
+    assert run_cells(made, ARMS, SECONDS) == {}
     assert all(map(is_done, made))
     for cell in made:
         cfg = load_config(cell.folder / "config.yaml")
         assert (cfg.SEED, cfg.OUTPUT_DIR) == (cell.seed, str(cell.folder))
         assert (cell.folder / SAID).read_text() == "something\n"
-    assert run_cells(made, ARMS) == {}
+    assert run_cells(made, ARMS, SECONDS) == {}
     assert [count(cell) for cell in made] == [1, 1]
 
 
 def test_a_cell_that_fails_costs_no_other(cells):
     made = cells("fails", "dies", "bug", "")
-    failed = run_cells(made, ARMS)
+    failed = run_cells(made, ARMS, SECONDS)
     assert list(failed) == ["arm, seed 0", "arm, seed 1", "arm, seed 2"]
     assert failed["arm, seed 0"] == "the loss is nan"
     assert "ended by SIGKILL" in failed["arm, seed 1"]
@@ -103,13 +104,13 @@ def test_a_cell_that_fails_costs_no_other(cells):
     assert "status 1" in failed["arm, seed 2"]
     assert [is_done(cell) for cell in made] == [False, False, False, True]
     (made[0].folder.parent / "cell0.orders").write_text("")
-    assert list(run_cells(made[:1], ARMS)) == []
+    assert list(run_cells(made[:1], ARMS, SECONDS)) == []
     assert count(made[0]) == 2
 
 
 def test_a_cell_is_done_where_it_was_measured_at_its_end(cells):
     whole, patient = cells("", "patience")
-    run_cells([whole, patient], ARMS)
+    run_cells([whole, patient], ARMS, SECONDS)
     assert is_done(whole)
     assert is_done(patient)
     assert not is_done(whole._replace(steps=11))
@@ -151,7 +152,7 @@ def test_a_cell_of_another_process_is_left_to_it(cells, name):
 
     thread = threading.Thread(target=let_go)
     thread.start()
-    assert run_cells(made, ARMS) == {}
+    assert run_cells(made, ARMS, SECONDS) == {}
     thread.join()
     assert seen == [False]
     assert is_done(made[0])
@@ -169,8 +170,8 @@ def test_a_signal_reaches_the_training_and_leaves_the_rest(cells):
 
     thread = threading.Thread(target=ask)
     thread.start()
-    with pytest.raises(Stopped):
-        run_cells(made, ARMS)
+    with pytest.raises(Stopped, match=r"stopped by SIGTERM: arm, seed 0 has 5 of 10 steps; the same command goes on"):
+        run_cells(made, ARMS, SECONDS)
     thread.join()
     assert (made[0].folder / "stopped").exists()
     assert not made[1].folder.exists()
@@ -186,5 +187,5 @@ def test_the_config_of_what_has_begun_stays(cells):
         cell.folder.mkdir(exist_ok=True)
         (cell.folder / "config.yaml").write_text("SEED: 99\n")
     (made[0].folder / "log.jsonl").write_text(json.dumps({"step": 3}) + "\n")
-    run_cells(made, ARMS)
+    run_cells(made, ARMS, SECONDS)
     assert [load_config(cell.folder / "config.yaml").SEED for cell in made] == [99, 1]
