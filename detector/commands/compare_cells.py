@@ -138,7 +138,8 @@ def plan(
     from detector.tasks.remedies import remedies
     from detector.tasks.side_by_side import is_done
 
-    planned, failed = list[tuple[Arm, Pace]](), dict[str, str]()
+    planned: list[tuple[Arm, Pace]] = []
+    failed: dict[str, str] = {}
     for arm in arms:
         known = state.goes_on(arm, budget)
         if known is not None and known[1].keys() == {*Pace._fields}:  # else another version wrote it

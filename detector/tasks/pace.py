@@ -140,7 +140,7 @@ class Pacer:
             try:
                 update(run, self.task, what, batch, parameters, statistics)
             except NonFiniteError as error:  # whose batch and remedy are those of a training that has a folder
-                raise UserError(f"{str(error).partition('. The batch')[0]}; {self.task.advice}") from None
+                raise UserError(f"{str(error).partition('. The batch')[0]}. {self.task.advice}") from None
             times.append(self._now() - begun)
         if self.task.device.type == "cuda":
             self.peak = torch.cuda.max_memory_allocated(self.task.device)
