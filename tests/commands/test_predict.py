@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from detector.commands import predict as command
-from detector.commands.predict import find_images, name_pictures, predict, was_drawn
+from detector.commands.predict import predict
 from detector.config import load_config
 from detector.errors import UserError
+from detector.inference.drawn import name_pictures, was_drawn
+from detector.inference.sources import find_images
 
 CLASSES = ["N/A", "cat", "__background__", "\x1b[31mdog"]
 
@@ -27,7 +29,7 @@ def detector(monkeypatch):
         return [one for _ in batch.sizes]
 
     monkeypatch.setattr("detector.tasks.trained.load_for_inference", lambda *given: (None, CLASSES, [5, 6, 7, 8]))
-    monkeypatch.setattr("detector.inference.detect.detect", detect)
+    monkeypatch.setattr("detector.inference.predictor.detect", detect)
 
 
 @pytest.fixture
@@ -149,7 +151,7 @@ def test_earlier_pictures_below_the_source_are_no_images(cfg, photos, caplog):
     ],
 )
 def test_two_images_never_share_a_picture(images, pictures):
-    assert [str(name) for name in name_pictures(list(map(Path, images))).values()] == pictures
+    assert [str(name) for name in name_pictures(list(map(Path, images)))] == pictures
 
 
 def test_both_of_one_stem_are_written(cfg, tmp_path):
