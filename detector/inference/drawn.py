@@ -30,9 +30,12 @@ def name_pictures(paths: Sequence[Path]) -> list[Path]:
     The ending becomes .jpg; where two would meet, also but for upper and lower case, it is added instead, and a number
     to what then still meets, as an image does that is listed twice.
     """
-    home = Path(os.path.commonpath([path.parent for path in paths]))
-    whole = {path: Path(f"{path.relative_to(home)}.jpg") for path in paths}
-    names = {path: path.relative_to(home).with_suffix(".jpg") for path in paths}
+    if not paths:
+        return []
+    places = {path: Path(os.path.abspath(path)) for path in paths}
+    home = Path(os.path.commonpath([place.parent for place in places.values()]))
+    whole = {path: Path(f"{place.relative_to(home)}.jpg") for path, place in places.items()}
+    names = {path: place.relative_to(home).with_suffix(".jpg") for path, place in places.items()}
     while True:
         counts = Counter(str(name).lower() for name in names.values())
         twice = [path for path, name in names.items() if counts[str(name).lower()] > 1 and name != whole[path]]

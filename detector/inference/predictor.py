@@ -68,14 +68,25 @@ class TorchNetwork:
         return self.transform(pixels, nothing, np.random.default_rng(0))[0]
 
     def detect(self, pictures: Sequence[np.ndarray], originals: Sequence[Size]) -> list[Detection]:
-        """What the model finds in them as one batch."""
-        boxes = torch.zeros(0, 4)
-        items = []
-        for i, (picture, original) in enumerate(zip(pictures, originals, strict=True)):
-            labels = torch.zeros(0, dtype=torch.int64)
-            target = Target(boxes=boxes, labels=labels, ignore=boxes, image_id=i, original=original, draw=0)
-            items.append((torch.from_numpy(picture).permute(2, 0, 1), target))
-        return detect(self.model, collate(items, self.divisibility), self.precision)
+        """What the model finds; pictures of one padded size are a batch, as the padding would change scores else."""
+        step = self.divisibility
+        groups: dict[Size, list[int]] = {}
+        for i, picture in enumerate(pictures):
+            height, width = (-(-side // step) for side in picture.shape[:2])
+            groups.setdefault((height, width), []).append(i)
+        found: dict[int, Detection] = {}
+        for places in groups.values():
+            items = [_item(pictures[i], originals[i], i) for i in places]
+            batch = collate(items, step)
+            found |= zip(places, detect(self.model, batch, self.precision), strict=True)
+        return [found[i] for i in range(len(pictures))]
+
+
+def _item(picture: np.ndarray, original: Size, number: int) -> tuple[torch.Tensor, Target]:
+    """A picture as a loader gives it, without truth."""
+    boxes, labels = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+    target = Target(boxes=boxes, labels=labels, ignore=boxes, image_id=number, original=original, draw=0)
+    return torch.from_numpy(picture).permute(2, 0, 1), target
 
 
 class Seen(NamedTuple):

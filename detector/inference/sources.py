@@ -201,7 +201,11 @@ def _walk(folder: Path) -> list[Path]:
 
 
 def _matches(path: Path) -> list[Path]:
-    return sorted(map(Path, glob.glob(str(path), recursive=True)))
+    """What a glob names, sorted; what it reaches on several ways, through links, once, by the shortest."""
+    found: dict[tuple[str, str], Path] = {}
+    for one in sorted(map(Path, glob.glob(str(path), recursive=True)), key=lambda one: (len(one.parts), one)):
+        found.setdefault((os.path.realpath(one.parent), one.name), one)
+    return sorted(found.values())
 
 
 def _is_picture(path: Path) -> bool:
