@@ -13,6 +13,7 @@ import numpy as np
 from detector.data.catalog import Source
 from detector.data.convert import Form, write_datasets
 from detector.data.packed import PackedIndex
+from detector.data.turning import as_recorded
 from detector.errors import UserError
 from detector.files import json_bytes, write_atomic, write_json
 from detector.inference.drawn import VideoFile, save_picture, was_drawn
@@ -121,6 +122,11 @@ class Coco:
         rows = result.to_coco()
         if self.results is not None:
             self.results += rows
+        picture = seen.picture
+        if rows and picture.upright and picture.path and picture.lasting:
+            size = (result.height, result.width)
+            boxes = as_recorded(picture.path, np.array([row["bbox"] for row in rows]), size)
+            rows = [{**row, "bbox": box} for row, box in zip(rows, boxes.tolist(), strict=True)]
         for row in rows:
             area = row["bbox"][2] * row["bbox"][3]
             self.annotations.append({"id": len(self.annotations) + 1, **row, "area": area, "iscrowd": 0})
