@@ -9,13 +9,11 @@ from yacs.config import CfgNode
 
 from detector.commands.base import expanded, read_trained, run, score_or_auto, split_words, trained_parser
 from detector.errors import UserError
+from detector.inference.formats import FORMATS
 
 EXAMPLE = """\
 detector predict output/quickstart photos --output pictures --threshold auto
-detector predict output/quickstart film.mp4 --format video csv
-detector predict --config-file tv.yaml --input "photos/*.jpg" MODEL.WEIGHT tv.pth"""
-
-FORMATS = ("pictures", "video", "coco", "json", "csv", "yolo", "voc")
+detector predict --config-file tv.yaml --input film.mp4 --format video csv MODEL.WEIGHT tv.pth"""
 
 
 NOTES = """

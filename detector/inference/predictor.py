@@ -4,10 +4,10 @@ import logging
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -194,7 +194,7 @@ class Predictor:
         batch = 1 if opened.kind == "camera" else batch
         threads = 1 if opened.moving else min(THREADS, os.cpu_count() or 1)
         least = np.array(lowest, np.float32)
-        ids = [opened.category_ids.get(name, id_) for name, id_ in zip(self.names, self.category_ids, strict=True)]
+        ids = self._ids(opened.category_ids)
         stream = _ahead(opened.pictures, self._load(keep or opened.moving), threads, batch + threads)
         try:
             while chunk := list(islice(stream, batch)):
@@ -202,6 +202,13 @@ class Predictor:
         finally:
             stream.close()  # first: its threads read from the video
             opened.close()
+
+    def _ids(self, known: Mapping[str, int]) -> list[int]:
+        """The category id of each class: in a data set that knows some, its own, and further ones for the others."""
+        if not known:
+            return self.category_ids
+        further = count(max(known.values()) + 1)
+        return [known[name] if name in known else next(further) for name in self.names]
 
     def _load(self, keep: bool) -> Callable[[Picture], _Loaded]:
         def load(picture: Picture) -> _Loaded:

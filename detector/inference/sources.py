@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
 
 from detector.data.catalog import DATASETS, Source, check_inside, load_dataset
 from detector.data.entries import FORMS, split_entry
@@ -22,6 +21,7 @@ from detector.data.suffixes import SUFFIXES
 from detector.errors import FileAccessError, UserError
 from detector.files import user_path
 from detector.inference.drawn import was_drawn
+from detector.inference.pixels import is_pixels, pixels_of
 from detector.text import printable
 
 if TYPE_CHECKING:  # without torch
@@ -104,7 +104,7 @@ def open_source(
         raise UserError(f"order {order!r}: the channels of arrays and tensors are in the order rgb or bgr")
     if isinstance(source, str | Path):
         return open_text(str(source), root, outside, output)
-    if _is_pixels(source):
+    if is_pixels(source):
         return Input("picture", "memory", [_in_memory(source, 1, order)], 1)
     if isinstance(source, Iterable) and not isinstance(source, bytes | dict):
         total = len(source) if isinstance(source, Sequence) else None
@@ -135,6 +135,8 @@ def open_text(text: str, root: str | Path = "datasets", outside: bool = False, o
         if suffix == ".json":
             raise UserError(f"{text} is no picture: for the pictures of annotations write IMAGE_FOLDER:{text}")
     if not os.path.lexists(path):
+        if re.match(r"\w+://", text):
+            raise UserError(f"{text} is an address, and nothing is fetched: name a file that is here")
         if text.isdecimal():
             return _camera(int(text))
         if text in DATASETS or (split_entry(text) and not _matches(path)):
@@ -320,10 +322,6 @@ def _frames(capture: cv2.VideoCapture, name: str, path: Path | None, rate: float
 # ---------------------------------------------------------------------------- pictures in memory
 
 
-def _is_pixels(source: object) -> bool:
-    return isinstance(source, np.ndarray | Image.Image) or hasattr(source, "detach")
-
-
 def _element(source: object, number: int, order: str) -> Picture:
     if isinstance(source, str | Path):
         return _file(user_path(source), number)
@@ -344,43 +342,5 @@ def _raising(error: UserError) -> Callable[[], np.ndarray | None]:
 
 def _in_memory(source: object, number: int, order: str) -> Picture:
     """A copy of pixels: the caller may fill an array anew while the network still works on the last one."""
-    pixels = _pixels(source, number, order)
+    pixels = pixels_of(source, number, order)
     return Picture(f"picture {number}", lambda: pixels, number)
-
-
-def _pixels(source: object, number: int, order: str) -> np.ndarray:
-    if isinstance(source, Image.Image):
-        try:
-            return _of_pil(source)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow's readers do
-            raise UserError(f"picture {number}: Pillow cannot read it: {error}") from None
-    if isinstance(source, np.ndarray):
-        array, form, axis = source, "an array", 2
-    elif not hasattr(source, "detach"):
-        raise UserError(_wrong(number, f"a {type(source).__name__}"))
-    else:
-        tensor = source
-        kind = re.sub(r"^torch\.", "", str(tensor.dtype))  # type: ignore[attr-defined]
-        if kind != "uint8":
-            raise UserError(_wrong(number, f"a tensor {kind} {list(tensor.shape)}"))  # type: ignore[attr-defined]
-        array, form, axis = tensor.detach().cpu().numpy(), "a tensor", 0  # type: ignore[attr-defined]
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[axis] != 3 or 0 in array.shape:
-        raise UserError(_wrong(number, f"{form} {array.dtype} {list(array.shape)}"))
-    array = array if axis == 2 else array.transpose(1, 2, 0)
-    return np.array(array[..., ::-1] if order == "bgr" else array, order="C")
-
-
-def _wrong(number: int, what: str) -> str:
-    return (
-        f"picture {number} is {what}: pass a path, a PIL image, or pixels as they are, uint8 from 0 to 255: an array "
-        "[H, W, 3] or a tensor [3, H, W]; several as a list"
-    )
-
-
-def _of_pil(image: Image.Image) -> np.ndarray:
-    """The pixels of a PIL image, turned by its EXIF tag as files are; 16 bits become 8."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    return np.array(image.convert("RGB"))

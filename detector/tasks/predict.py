@@ -14,6 +14,7 @@ from detector.console import progress, show_log
 from detector.errors import MissingFileError, UserError
 from detector.files import output_folder, user_path
 from detector.inference import drawn
+from detector.inference.formats import FORMATS
 from detector.inference.sources import Input, Picture, open_source
 from detector.plugins import load_plugins
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:  # a mistake in a source is told before torch is imported
 
 log = logging.getLogger("detector")
 
-FORMATS = ("pictures", "video", "coco", "json", "csv", "yolo", "voc")
 AUTO = "auto"
 
 RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}

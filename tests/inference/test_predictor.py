@@ -128,6 +128,23 @@ def test_a_result_of_a_video_holds_its_frame(predictor, write_film, tmp_path):
     assert str(results[1]).startswith(f"<{film}, frame 1 (64 x 48): ")
 
 
+def test_frames_are_read_one_after_the_other(predictor):
+    """A video has one place where it is read."""
+    numbers, inside, most = iter(range(40)), [], []
+
+    def read():
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.001)
+        inside.pop()
+        number = next(numbers)
+        return flat(number) if number < 30 else None
+
+    pictures = (Picture(f"frame {i}", read, i, frame=i, lasting=False) for i in range(99))
+    assert greys(seen.result for seen in predictor.look(Input("a", "video", pictures), [0, 0], 4)) == list(range(30))
+    assert max(most) == 1
+
+
 def test_a_camera_is_not_kept_waiting_for_a_batch(predictor, network):
     frames = iter([flat(1), flat(2), None])
     closed = []
@@ -193,6 +210,14 @@ def test_a_data_set_gives_its_ids_and_its_truth(predictor, write_cells):
     first, second = predictor(write_cells(2, 0), 0.0)
     assert (first.image_id, first.names, first.to_dict()["detections"][0]["category_id"]) == (40, ["dark"], 9)
     assert [len(one.truth.boxes) for one in (first, second)] == [2, 0]
+
+
+def test_a_class_that_a_data_set_lacks_gets_none_of_its_ids(network, write_cells):
+    """Else its detections would count for another class."""
+    network.names, network.category_ids = ["dark", "sky"], [3, 5]
+    first, _ = Predictor(network)(write_cells(2, 0), 0.0)
+    assert first.category_ids == [9, 10]
+    assert next(Predictor(network)([flat(9)], 0.0)).category_ids == [3, 5]
 
 
 @pytest.mark.parametrize(

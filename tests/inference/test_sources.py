@@ -51,6 +51,8 @@ def test_a_folder_of_nothing_and_a_name_of_nothing_are_refused(tmp_path):
     (tmp_path / "anno.json").write_text("{}")
     with pytest.raises(UserError, match=r"anno\.json is no picture: .* write IMAGE_FOLDER:.*anno\.json"):
         open_source(str(tmp_path / "anno.json"))
+    with pytest.raises(UserError, match=r"https://x\.org/a\.jpg is an address, and nothing is fetched"):
+        open_source("https://x.org/a.jpg")
     with pytest.raises(MissingFileError, match="dataset 'voc:nix:test'"):
         open_source("voc:nix:test")
 

@@ -71,7 +71,7 @@ def write_pictures(folder: Path, number: int) -> list[Path]:
     for i in range(number):
         coarse = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
         image = cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC)
-        image = cv2.add(image, rng.integers(0, 24, image.shape, dtype=np.uint8))
+        image = cv2.add(image, np.asarray(rng.integers(0, 24, image.shape, dtype=np.uint8)))
         paths.append(folder / f"{i:04}.jpg")
         cv2.imwrite(str(paths[-1]), image)
     return paths
