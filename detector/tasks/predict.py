@@ -29,8 +29,8 @@ log = logging.getLogger("detector")
 
 AUTO = "auto"
 
-RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}
-"""Suffixes of exported detectors, and what runs them."""
+EXPORTED = {".onnx": "onnxruntime", ".xml": "openvino"}
+"""Suffixes of files that torch does not run, and what does."""
 
 
 def load(path_or_run: str | Path, device: str = "auto", precision: str = "auto", runtime: str = "torch") -> "Predictor":
@@ -45,9 +45,10 @@ def load(path_or_run: str | Path, device: str = "auto", precision: str = "auto",
     """
     show_log()
     path = user_path(path_or_run)
-    if runtime != "torch" or path.suffix.lower() in RUNTIMES:
-        wanted = runtime if runtime != "torch" else f"torch cannot run {path.suffix} files; runtime"
-        raise UserError(f'runtime {wanted!r}: only "torch" is supported, with a run\'s folder or a checkpoint')
+    if runtime != "torch":
+        raise UserError(f'runtime {runtime!r}: only "torch" is supported')
+    if other := EXPORTED.get(path.suffix.lower()):
+        raise UserError(f"{path} is a file for {other}, which torch does not run: name a run's folder or a checkpoint")
     if not path.exists():
         raise MissingFileError(f"{path}: there is no such folder or checkpoint; name output/NAME or FILE.pth")
     load_plugins([])
