@@ -106,6 +106,11 @@ def test_a_data_set_brings_its_truth(write_cells, tmp_path):
         ("0.png", 40), ("1.png", 41), ("2.png", 42),
     ]  # fmt: skip
     assert opened.pictures[0].read().shape == (64, 96, 3)
+    assert [len(picture.truth.ignore) for picture in opened.pictures] == [0, 0, 0]
+    path = tmp_path / "cells.json"
+    path.write_text(path.read_text().replace('"iscrowd": 0', '"iscrowd": 1', 1))
+    truth = open_source(entry).pictures[0].truth
+    assert (truth.boxes[:, 0].tolist(), truth.ignore[:, 0].tolist()) == ([10], [0])
 
 
 def test_a_data_set_stays_in_its_folder_unless_told(write_cells, tmp_path):

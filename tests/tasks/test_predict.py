@@ -91,9 +91,12 @@ def test_the_precision_is_chosen_by_config_or_machine(run, pictures, caplog, mon
 
 
 def test_what_cannot_be_loaded_is_said(run, tmp_path):
-    for name, runtime in (("out", "onnxruntime"), ("model.onnx", "torch"), ("model.xml", "torch")):
-        with pytest.raises(UserError, match='only "torch" is supported, with a run\'s folder or a checkpoint'):
-            load(tmp_path / name, runtime=runtime)
+    with pytest.raises(UserError, match="runtime 'onnxruntime': only \"torch\" is supported"):
+        load(run, runtime="onnxruntime")
+    with pytest.raises(
+        UserError, match=r"model\.ONNX is a file for onnxruntime, which torch does not run: name a run's"
+    ):
+        load(tmp_path / "model.ONNX")
     with pytest.raises(
         MissingFileError, match=r"gone: there is no such folder or checkpoint; name output/NAME or FILE"
     ):
