@@ -21,7 +21,7 @@ _BOX = (len(_TEXT) + 8).to_bytes(4, "big") + b"free" + _TEXT
 
 VIDEO = ".mp4"
 CODEC = "mp4v"
-"""MPEG-4 Part 2, which the FFmpeg in every OpenCV wheel writes; H.264 is in none of them."""
+"""MPEG-4 Part 2, which the FFmpeg in OpenCV's wheels writes; H.264 is not in all of them."""
 
 
 def name_pictures(paths: Sequence[Path]) -> list[Path]:

@@ -251,6 +251,24 @@ def test_a_video_is_drawn_at_its_rate(cfg, tmp_path, caplog):
         predict(cfg, str(tmp_path / "a.mp4"), tmp_path / "two", 0.5, formats=["pictures"])
 
 
+def test_an_interrupted_video_leaves_nothing(cfg, tmp_path, monkeypatch):
+    film = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48))
+    for _ in range(9):
+        film.write(np.zeros((48, 64, 3), np.uint8))
+    film.release()
+    added = []
+
+    def add(video, seen, result):
+        added.append(video.file.add(result.draw_on(seen.pixels)))
+        if len(added) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("detector.inference.listings.Video.add", add)
+    with pytest.raises(KeyboardInterrupt):
+        predict(cfg, str(tmp_path / "a.mp4"), tmp_path / "out", 0.5)
+    assert content(tmp_path / "out") == {}
+
+
 def test_a_video_that_ends_early_is_said(cfg, tmp_path, caplog):
     film = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
     for _ in range(40):
