@@ -7,17 +7,33 @@ from detector.version import __version__
 
 if TYPE_CHECKING:
     from detector.config import load_config
+    from detector.inference.predictor import Predictor
+    from detector.inference.results import Result
     from detector.models.backbones import list_backbones
     from detector.models.build import build_detector
     from detector.tasks.detection import test as evaluate
     from detector.tasks.detection import train
+    from detector.tasks.predict import load
 
-__all__ = ["__version__", "build_detector", "evaluate", "list_backbones", "load_config", "train"]
+__all__ = [
+    "Predictor",
+    "Result",
+    "__version__",
+    "build_detector",
+    "evaluate",
+    "list_backbones",
+    "load",
+    "load_config",
+    "train",
+]
 
 _HOMES = {
+    "Predictor": ("detector.inference.predictor", "Predictor"),
+    "Result": ("detector.inference.results", "Result"),
     "build_detector": ("detector.models.build", "build_detector"),
     "evaluate": ("detector.tasks.detection", "test"),
     "list_backbones": ("detector.models.backbones", "list_backbones"),
+    "load": ("detector.tasks.predict", "load"),
     "load_config": ("detector.config", "load_config"),
     "train": ("detector.tasks.detection", "train"),
 }

@@ -29,6 +29,17 @@ def cache_folder() -> Path:
     return user_path(os.environ.get("DETECTOR_CACHE") or "~/.cache/detector")
 
 
+def output_folder(path: Path) -> Path:
+    """The folder of --output, made if needed. Raises OSError with the flag and the remedy where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileAccessError(
+            f"--output {path}: no folder can be made there: {error.strerror}; name another one"
+        ) from None
+    return path
+
+
 def is_special(path: Path) -> bool:
     """Whether a path is a device, a pipe or a socket, in whose place no file may be put."""
     return path.exists() and not path.is_file() and not path.is_dir()

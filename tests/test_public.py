@@ -12,6 +12,7 @@ from helpers import ROOT
 import detector
 
 PUBLIC = {"__version__", "build_detector", "evaluate", "list_backbones", "load_config", "train"}
+PUBLIC |= {"Predictor", "Result", "load"}
 NO_TORCH = (
     "import sys; {}; sys.exit(f'{{found}}' if (found := {{'torch', 'cv2', 'torchvision'}} & {{*sys.modules}}) else 0)"
 )

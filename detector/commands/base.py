@@ -14,7 +14,8 @@ from yacs.config import CfgNode
 from detector.commands.libraries import lacking_library
 from detector.config import load_config
 from detector.console import setup_logging
-from detector.errors import FileAccessError, LostProcessError, MissingFileError, NonFiniteError, UserError
+from detector.errors import LostProcessError, MissingFileError, NonFiniteError, UserError
+from detector.files import output_folder as output_folder
 from detector.launch import launch
 from detector.plugins import load_plugins
 from detector.text import printable
@@ -239,17 +240,6 @@ def _system_text(error: OSError) -> str:
     name = error.filename2 or error.filename
     name = os.fsdecode(name) if isinstance(name, bytes) else name
     return f"{name}: {error.strerror or type(error).__name__}"
-
-
-def output_folder(path: Path) -> Path:
-    """The folder of --output, made if needed. Raises OSError with the flag and the remedy where that cannot be."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileAccessError(
-            f"--output {path}: no folder can be made there: {error.strerror}; name another one"
-        ) from None
-    return path
 
 
 def show(text: str) -> None:

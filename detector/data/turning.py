@@ -2,12 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detector.data.headers import declared_size, orientation
 from detector.data.packed import PackedIndex
 from detector.errors import UserError
+
+if TYPE_CHECKING:  # without torch
+    from detector.structures import Size
 
 _HEAD = 1 << 16  # bytes in which a JPEG or PNG has its tag
 
@@ -45,6 +49,17 @@ def as_stored(index: PackedIndex, folder: Path) -> tuple[PackedIndex, int]:
     Those are all in YOLO's layout, and those without a size in their record. The size is then one that a record has.
     """
     return _reframed(index, folder, to_shown=False)
+
+
+def as_recorded(path: Path, boxes_xywh: np.ndarray, size: "Size") -> np.ndarray:
+    """Boxes [M, 4] that were found in a picture as viewers show it, as they belong to a record of this size.
+
+    size: (height, width) as viewers show it; where it is also that as stored, such boxes are in the pixels as stored.
+    """
+    tag, stored = _looked_at(path)
+    if tag == 1 or stored != size:
+        return boxes_xywh
+    return turned(boxes_xywh, _BACK.get(tag, tag), *stored)
 
 
 def _reframed(index: PackedIndex, folder: Path, to_shown: bool) -> tuple[PackedIndex, int]:

@@ -125,6 +125,15 @@ def slow_precision(device: torch.device, precision: str) -> str:
     return slow_on_cpu(told(), precision)
 
 
+def gains_bf16(device: torch.device) -> bool:
+    """Whether this machine is known to have instructions for bf16: x86 processors and CUDA cards; of others nothing."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= BF16_SINCE
+    told = getattr(torch.cpu, "get_capabilities", dict) if device.type == "cpu" else dict
+    has: Mapping[str, object] = told()
+    return has.get("architecture") == "x86_64" and any(has.get(name) for name in CPU_INSTRUCTIONS["bf16"])
+
+
 def say_slow_precisions(device: torch.device, precisions: Mapping[str, str]) -> None:
     """Warn, once for each, of precisions that gain no time. precisions: by the key, or flag, that asks for them."""
     for precision in sorted({*precisions.values()}):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers import ROOT, environment
 
-from detector.commands.predict import count_text
+from detector.tasks.predict import count_text
 
 SETTINGS = [
     *("MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "4", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "0"),
@@ -100,8 +100,9 @@ def test_predict_draws_and_lists(trained, package, tmp_path):
     (source / "broken.jpg").write_bytes(b"")
     common = ["--import", "my_package", "--config-file", home / "out" / "config.yaml", "--threshold", "0.0"]
     run = call("predict", *common, "--input", source, "--output", tmp_path / "out", path=[package])
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert "broken.jpg" in run.stdout + run.stderr
+    assert run.returncode == 1, run.stderr[-3000:]
+    assert f"error: {source}: 1 of 3 images could not be read; each is named above" in run.stderr
+    assert "broken.jpg" in run.stdout
     listed = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert [(Path(r["file"]).name, r["width"], r["height"]) for r in listed] == [("a.png", 70, 50), ("b.jpg", 40, 90)]
     for row in listed:

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from detector.commands import predict as command
-from detector.commands.predict import find_images, name_pictures, predict, was_drawn
+from detector.commands.predict import predict
 from detector.config import load_config
 from detector.errors import UserError
+from detector.inference.drawn import name_pictures, was_drawn
+from detector.inference.sources import find_images
 
 CLASSES = ["N/A", "cat", "__background__", "\x1b[31mdog"]
 
@@ -27,7 +29,7 @@ def detector(monkeypatch):
         return [one for _ in batch.sizes]
 
     monkeypatch.setattr("detector.tasks.trained.load_for_inference", lambda *given: (None, CLASSES, [5, 6, 7, 8]))
-    monkeypatch.setattr("detector.inference.detect.detect", detect)
+    monkeypatch.setattr("detector.inference.predictor.detect", detect)
 
 
 @pytest.fixture
@@ -149,7 +151,7 @@ def test_earlier_pictures_below_the_source_are_no_images(cfg, photos, caplog):
     ],
 )
 def test_two_images_never_share_a_picture(images, pictures):
-    assert [str(name) for name in name_pictures(list(map(Path, images))).values()] == pictures
+    assert [str(name) for name in name_pictures(list(map(Path, images)))] == pictures
 
 
 def test_both_of_one_stem_are_written(cfg, tmp_path):
@@ -172,6 +174,179 @@ def test_names_of_any_bytes_are_listed(cfg, tmp_path):
     assert os.path.exists(os.fsencode(tmp_path / "out") + b"/caf\xe9\n.jpg")
 
 
+def test_a_picture_that_cannot_be_read_is_said_at_the_end(cfg, photos, tmp_path, caplog):
+    """When all others are written; the summary counts it, and the pictures without a detection."""
+    caplog.set_level("INFO", "detector")
+    (photos / "b.png").write_bytes(b"")
+    (photos / "notes.txt").write_text("no picture")
+    with pytest.raises(UserError, match=r"photos: 1 of 3 images could not be read; each is named above"):
+        predict(cfg, str(photos), tmp_path / "out", 0.5)
+    assert sorted(content(tmp_path / "out")) == ["a.jpg", "detections.json", "inner/a.jpg"]
+    assert caplog.messages == [
+        f"{photos}: 1 files that are no pictures are passed over: {photos / 'notes.txt'}",
+        f"{photos / 'b.png'}: the picture file is empty; fetch it again; it is left out",
+        f"4 detections, the highest of score 0.80; 0 of 2 images without one; 2 of 3 images read -> {tmp_path / 'out'}",
+    ]
+
+
+def test_pictures_without_a_detection_are_counted(cfg, photos, tmp_path, caplog):
+    caplog.set_level("INFO", "detector")
+    predict(cfg, str(photos), tmp_path / "out", 0.9)
+    assert caplog.messages[-1] == (
+        "no detection of score 0.9 or more: the highest is 0.80, so try --threshold 0.8; 3 of 3 images without one; "
+        f"3 of 3 images read -> {tmp_path / 'out'}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("formats", "files"),
+    [
+        (["json"], ["detections.json"]),
+        (["pictures"], ["a.jpg", "b.jpg", "inner/a.jpg"]),
+        (["csv", "coco"], ["coco.json", "detections.csv"]),
+        (["yolo"], ["yolo/data.yaml", "yolo/images/train/b.png", "yolo/labels/train/b.txt"]),
+        (["voc"], ["voc/Annotations/inner/a.xml", "voc/JPEGImages/inner/a.jpg", "voc/classes.txt"]),
+    ],
+)
+def test_formats_that_are_asked_for_are_written(cfg, photos, tmp_path, formats, files):
+    rows = predict(cfg, str(photos), tmp_path / "out", 0.5, formats=formats)
+    written = sorted(content(tmp_path / "out"))
+    assert {*files} <= {*written} if {"yolo", "voc"} & {*formats} else written == files
+    assert bool(rows) == ("json" in formats)
+    if rows:
+        assert "picture" not in rows[0]
+
+
+def test_a_list_of_pictures_here_and_there(cfg, photos, tmp_path, monkeypatch):
+    """A picture that is listed twice is drawn twice; paths may be relative or not."""
+    monkeypatch.chdir(photos)
+    (tmp_path / "list.txt").write_text(f"a.jpg\n{photos / 'inner' / 'a.jpg'}\na.jpg\n")
+    found = predict(cfg, str(tmp_path / "list.txt"), tmp_path / "out", 0.5)
+    assert [row["picture"] for row in found] == ["a.jpg", "inner/a.jpg", "a_2.jpg"]
+    assert sorted(content(tmp_path / "out")) == ["a.jpg", "a_2.jpg", "detections.json", "inner/a.jpg"]
+
+
+def test_a_video_is_drawn_at_its_rate(cfg, tmp_path, caplog):
+    caplog.set_level("INFO", "detector")
+    film = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 12.5, (64, 48))
+    for _ in range(7):
+        film.write(np.full((48, 64, 3), 90, np.uint8))
+    film.release()
+    for _ in range(2):  # the second one replaces the first
+        found = predict(cfg, str(tmp_path / "a.mp4"), tmp_path / "out", 0.5)
+    assert [(row["frame"], row["seconds"]) for row in found] == [(i, i / 12.5) for i in range(7)]
+    assert sorted(content(tmp_path / "out")) == ["a.mp4", "detections.json"]
+    drawn = cv2.VideoCapture(str(tmp_path / "out" / "a.mp4"))
+    assert (drawn.get(cv2.CAP_PROP_FPS), drawn.get(cv2.CAP_PROP_FRAME_COUNT)) == (12.5, 7)
+    assert drawn.read()[1].std() > 5
+    assert "0 of 7 frames without one; 7 of 7 frames read" in caplog.messages[-1]
+    with pytest.raises(UserError, match=rf"{tmp_path}/a\.mp4 would be overwritten"):
+        predict(cfg, str(tmp_path / "a.mp4"), tmp_path, 0.5)
+    predict(cfg, str(tmp_path / "a.mp4"), tmp_path / "two", 0.5, formats=["pictures", "coco"])
+    assert sorted(content(tmp_path / "two"))[:2] == ["a/000000.jpg", "a/000001.jpg"]
+    images = json.loads((tmp_path / "two" / "coco.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == [f"a/{i:06}.jpg" for i in range(7)]
+    (tmp_path / "two" / "a" / "000003.jpg").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"a/000003\.jpg would be overwritten, and no prediction wrote it"):
+        predict(cfg, str(tmp_path / "a.mp4"), tmp_path / "two", 0.5, formats=["pictures"])
+
+
+def test_an_interrupted_video_leaves_nothing(cfg, tmp_path, monkeypatch):
+    film = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48))
+    for _ in range(9):
+        film.write(np.zeros((48, 64, 3), np.uint8))
+    film.release()
+    added = []
+
+    def add(video, seen, result):
+        added.append(video.file.add(result.draw_on(seen.pixels)))
+        if len(added) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("detector.inference.listings.Video.add", add)
+    with pytest.raises(KeyboardInterrupt):
+        predict(cfg, str(tmp_path / "a.mp4"), tmp_path / "out", 0.5)
+    assert content(tmp_path / "out") == {}
+
+
+def test_a_video_that_ends_early_is_said(cfg, tmp_path, caplog):
+    film = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for _ in range(40):
+        film.write(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    film.release()
+    data = (tmp_path / "a.avi").read_bytes()
+    (tmp_path / "a.avi").write_bytes(data[: len(data) // 2])
+    found = predict(cfg, str(tmp_path / "a.avi"), tmp_path / "out", 0.5, formats=["json"])
+    assert 5 < len(found) < 39
+    text = f"a.avi: {len(found)} frames could be read, and it says that it has 40: its end may be damaged"
+    assert caplog.messages[-1].endswith(text)
+
+
+def test_a_camera_is_watched_until_it_is_interrupted(cfg, tmp_path, monkeypatch):
+    class Camera:
+        number = 0
+
+        def __init__(self, number):
+            assert number == 0
+
+        def isOpened(self):  # noqa: N802
+            return True
+
+        def get(self, key):
+            return 10.0
+
+        def read(self):
+            self.number += 1
+            return True, np.zeros((48, 64, 3), np.uint8)
+
+        def release(self):
+            pass
+
+    drawn = []
+
+    def add(video, seen, result):
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        drawn.append(result)
+        video.file.add(result.draw_on(seen.pixels))
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setattr("detector.inference.listings.Video.add", add)
+    found = predict(cfg, "0", tmp_path / "out", 0.5)
+    assert [row["frame"] for row in found] == [0, 1, 2]
+    assert sorted(content(tmp_path / "out")) == ["camera_0.mp4", "detections.json"]
+
+
+@pytest.mark.parametrize(
+    ("source", "formats", "text"),
+    [
+        ("photos", ["video"], r"--format video: .*photos is no video and no camera; write --format pictures"),
+        ("photos", ["gif"], "--format gif: write some of pictures, video, coco, json, csv, yolo, voc"),
+        ("a.mp4", ["json", "voc"], r"--format voc: the frames of .*a\.mp4 are no files, which a data set needs"),
+    ],
+)
+def test_a_format_that_does_not_fit_is_refused(cfg, photos, tmp_path, source, formats, text):
+    film = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48))
+    film.write(np.zeros((48, 64, 3), np.uint8))
+    film.release()
+    with pytest.raises(UserError, match=text):
+        predict(cfg, str(tmp_path / source), tmp_path / "out", 0.5, formats=formats)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["csv", "coco", "voc", "yolo"])
+def test_no_format_overwrites_what_somebody_else_wrote(cfg, photos, tmp_path, form):
+    """Our own table and list are replaced; a data set is not, since its labels may be corrected."""
+    predict(cfg, str(photos), tmp_path / "out", 0.5, formats=[form])
+    if form in ("csv", "coco"):
+        predict(cfg, str(photos), tmp_path / "out", 0.5, formats=[form])
+        (tmp_path / "out" / {"csv": "detections.csv", "coco": "coco.json"}[form]).write_text('{"mine": 1}')
+    before = content(tmp_path / "out")
+    with pytest.raises(UserError, match=r"(no prediction wrote it|may have been corrected since): nothing was done"):
+        predict(cfg, str(photos), tmp_path / "out", 0.5, formats=[form])
+    assert content(tmp_path / "out") == before
+
+
 def test_nothing_to_read_is_no_success(cfg, tmp_path, caplog):
     (tmp_path / "photos").mkdir()
     for name in ("a.jpg", "b.png"):
@@ -187,6 +362,31 @@ def test_a_threshold_that_is_no_score_is_refused(cfg, photos, tmp_path, threshol
     with pytest.raises(UserError, match=rf"--threshold {threshold}: scores lie in 0\.\.1"):
         predict(cfg, str(photos), tmp_path / "out", threshold)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "formats", "rest"),
+    [
+        (["run", "photos", "--format", "json"], ["json"], []),
+        (["--format", "json", "pictures", "run", "photos"], ["json", "pictures"], []),
+        (["run", "photos", "--format", "csv", "voc", "SEED", "3"], ["csv", "voc"], ["SEED", "3"]),
+        (["run", "--format=csv,voc", "photos", "--format", "coco", "--threshold", "0.1"], ["csv", "voc", "coco"], []),
+        (["run", "photos"], [], []),
+    ],
+)
+def test_formats_end_where_other_words_begin(monkeypatch, words, formats, rest):
+    begun = []
+    monkeypatch.setattr(command, "begin", lambda args, *more: begun.append((args.formats, *more)))
+    command.main(words)
+    assert begun == [(formats, "run", "photos", rest)]
+
+
+@pytest.mark.parametrize("words", [["--format", "gif"], ["--format=json,gif"]])
+def test_a_word_that_is_no_format_is_refused(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command.main(["run", "photos", *words])
+    assert stop.value.code == 2
+    assert "'gif' is none of pictures, video, coco, json, csv, yolo, voc" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["1.1", "-0.1", "nan", "best", "Auto", ""])

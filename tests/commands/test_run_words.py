@@ -157,26 +157,26 @@ def test_a_run_and_a_source(called, run, tmp_path):
     call(predict, run, "photos", "TEST.AMP", "bf16", "--output", tmp_path, "--threshold", "0.3", "--which", "best")
     assert called == [
         ("run_config", run, ["TEST.AMP", "bf16"]),
-        ("predict", "config of the run", "photos", tmp_path, 0.3, run, "best"),
+        ("predict", "config of the run", "photos", tmp_path, 0.3, run, "best", []),
     ]
 
 
 def test_the_source_may_be_a_flag(called, run):
     call(predict, run, "--input", "photos/*.jpg", "MODEL.WEIGHT", "other.pth")
     assert [(name, *rest[1:2]) for name, *rest in called] == [("run_config", []), ("predict", "photos/*.jpg")]
-    assert called[1][4:] == (0.5, "other.pth", "newest")
+    assert called[1][4:] == (0.5, "other.pth", "newest", [])
 
 
 def test_a_checkpoint_and_a_source(called, run):
     call(predict, run / "model_best.pth", "a.jpg")
     assert called[1][2] == "a.jpg"
-    assert called[1][5:] == (run / "model_best.pth", "newest")
+    assert called[1][5:] == (run / "model_best.pth", "newest", [])
 
 
 def test_the_old_form_of_predict_stays(called, file, tmp_path):
     call(predict, "--config-file", file, "--input", "photos", "--output", tmp_path, "MODEL.WEIGHT", "other.pth")
     call(predict, "--config-file", file, "photos", "SEED", "3")
-    assert called[0] == ("predict", load_config(file), "photos", tmp_path, 0.5, "other.pth", "newest")
+    assert called[0] == ("predict", load_config(file), "photos", tmp_path, 0.5, "other.pth", "newest", [])
     assert called[1][1:3] == (load_config(file, ["SEED", "3"]), "photos")
 
 

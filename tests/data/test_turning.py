@@ -10,8 +10,9 @@ from detector.data.catalog import load_dataset
 from detector.data.convert import write_dataset
 from detector.data.dataset import CocoDetection
 from detector.data.doctor.seen import look
+from detector.data.images import read_rgb
 from detector.data.transforms import Compose
-from detector.data.turning import turned
+from detector.data.turning import as_recorded, turned
 
 
 @pytest.mark.parametrize("tag", range(1, 9))
@@ -34,6 +35,22 @@ def test_back_is_by_the_tag_that_undoes_it(tag):
     back = {6: 8, 8: 6}.get(tag, tag)
     sides = (20, 30) if tag < 5 else (30, 20)
     np.testing.assert_array_equal(turned(turned(boxes, tag, 20, 30), back, *sides), boxes)
+
+
+@pytest.mark.parametrize("width", [30, 20])
+@pytest.mark.parametrize("tag", range(1, 9))
+def test_found_boxes_belong_to_the_pixels_that_their_record_is_read_with(tmp_path, tag, width):
+    shown = np.zeros((20, width, 3), np.uint8)
+    shown[3:8, 11:18] = 255
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition of Pillow that the tag undoes
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    image = Image.fromarray(shown)
+    (image.transpose(back[tag]) if tag > 1 else image).save(tmp_path / "a.png", exif=exif)
+    ((x, y, w, h),) = as_recorded(tmp_path / "a.png", np.array([[11, 3, 7, 5]]), (20, width)).astype(int)
+    read = read_rgb(tmp_path / "a.png", (20, width))  # as a data set reads it
+    assert read[y : y + h, x : x + w].min() == 255
+    assert read.sum() == 255 * 3 * 35
 
 
 @pytest.mark.parametrize("form", ["coco", "voc"])

@@ -8,6 +8,7 @@ from helpers import environment
 from detector.engine import device as module
 from detector.engine.device import (
     check_kernels,
+    gains_bf16,
     peak_memory_mb,
     pick_device,
     say_slow_precisions,
@@ -121,6 +122,23 @@ def test_the_device_at_hand_is_asked(monkeypatch):
     assert "no instructions for bf16" in slow_precision(torch.device("cpu"), "bf16")
     monkeypatch.delattr(torch.cpu, "get_capabilities")  # of an older torch
     assert slow_precision(torch.device("cpu"), "bf16") == ""
+
+
+def test_bf16_is_taken_only_where_it_is_known_to_gain(monkeypatch):
+    cpu, has = torch.device("cpu"), {"architecture": "x86_64", "amx_bf16": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    assert gains_bf16(cpu)
+    has |= {"amx_bf16": False}
+    assert not gains_bf16(cpu)
+    has |= {"avx512_bf16": True}
+    assert gains_bf16(cpu)
+    has |= {"architecture": "aarch64"}
+    assert not gains_bf16(cpu)
+    assert not gains_bf16(torch.device("mps"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6) if device.index else (7, 5))
+    assert [gains_bf16(torch.device("cuda", i)) for i in (0, 1)] == [False, True]
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # of an older torch
+    assert not gains_bf16(cpu)
 
 
 def test_slow_precisions_are_said_once_with_the_keys_that_ask_for_them(monkeypatch, caplog):

@@ -1,0 +1,344 @@
+"""A trained detector set to work: `load` for Python, and the work of `detector predict`."""
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yacs.config import CfgNode
+
+from detector.console import progress, show_log
+from detector.errors import MissingFileError, UserError
+from detector.files import output_folder, user_path
+from detector.inference import drawn
+from detector.inference.formats import FORMATS
+from detector.inference.sources import Input, Picture, open_source
+from detector.plugins import load_plugins
+
+if TYPE_CHECKING:  # a mistake in a source is told before torch is imported
+    from detector.data.convert import Form
+    from detector.inference.predictor import Predictor
+    from detector.models.detector import Detector
+    from detector.tasks.thresholds import Thresholds
+    from detector.tasks.trained import Trained
+
+log = logging.getLogger("detector")
+
+AUTO = "auto"
+
+EXPORTED = {".onnx": "onnxruntime", ".xml": "openvino"}
+"""Suffixes of files that torch does not run, and what does."""
+
+
+def load(path_or_run: str | Path, device: str = "auto", precision: str = "auto", runtime: str = "torch") -> "Predictor":
+    """A trained detector, ready to be called with pictures; see `Predictor`.
+
+    path_or_run: a run's folder, of which the newest checkpoint counts, or a checkpoint, or what `detector convert`
+    wrote; its config is in it. device: as MODEL.DEVICE: auto (cuda, else mps, else cpu), cpu, cuda, cuda:1, mps.
+    precision: off (float32), bf16 or fp16; auto: the TEST.AMP of the config unless that is off, else bf16 where the
+    processor or card has instructions for it, which the log says. runtime: torch. Plugins that are installed are
+    loaded first.
+    Raises ValueError or OSError naming the file, and what to do, where there is no detector or no such device.
+    """
+    show_log()
+    path = user_path(path_or_run)
+    if runtime != "torch":
+        raise UserError(f'runtime {runtime!r}: only "torch" is supported')
+    if other := EXPORTED.get(path.suffix.lower()):
+        raise UserError(f"{path} is a file for {other}, which torch does not run: name a run's folder or a checkpoint")
+    if not path.exists():
+        raise MissingFileError(f"{path}: there is no such folder or checkpoint; name output/NAME or FILE.pth")
+    load_plugins([])
+    from detector.tasks.trained import run_config
+
+    cfg = run_config(path, ["MODEL.DEVICE", device])
+    chosen = _precision(cfg, precision)
+    if chosen != cfg.TEST.AMP:
+        cfg.defrost()
+        cfg.TEST.AMP = chosen
+        cfg.freeze()
+    own = _Own(cfg.OUTPUT_DIR)
+    return build_predictor(cfg, path, check=own.check, thresholds=own)
+
+
+def _precision(cfg: CfgNode, wanted: str) -> str:
+    """The precision that "auto" stands for; says which."""
+    from detector.engine.device import AMP, gains_bf16, pick_device
+
+    if wanted != AUTO:
+        if wanted not in AMP:
+            raise UserError(f"precision {wanted!r}: write auto, {', '.join(AMP)}")
+        return wanted
+    if cfg.TEST.AMP != "off":
+        log.info("precision %s, by the TEST.AMP of the config", cfg.TEST.AMP)
+        return cfg.TEST.AMP
+    device = pick_device(cfg.MODEL.DEVICE)
+    if gains_bf16(device):
+        log.info('precision bf16, as %s has instructions for it; precision="off" is float32', device)
+        return "bf16"
+    log.info("precision off (float32): %s is not known to gain by bf16", device)
+    return "off"
+
+
+def build_predictor(
+    cfg: CfgNode,
+    weight: str | Path | None = None,
+    which: str = "newest",
+    check: "Callable[[Trained, Detector], None] | None" = None,
+    thresholds: "Callable[[], Thresholds] | None" = None,
+) -> "Predictor":
+    """The predictor of a config, in the precision of TEST.AMP.
+
+    weight, which: as `find_trained` takes them; check: as `load_for_inference` does; thresholds: gives those for the
+    threshold "auto", or raises UserError.
+    """
+    from detector.data.pipeline import build_transforms
+    from detector.inference.predictor import Predictor, TorchNetwork
+    from detector.models.build import resolve_parts
+    from detector.tasks import trained
+
+    model, names, category_ids = trained.load_for_inference(cfg, weight, which, check)
+    cfg = resolve_parts(cfg)
+    transform = build_transforms(cfg, train=False)
+    network = TorchNetwork(model, names, category_ids, transform, cfg.DATALOADER.SIZE_DIVISIBILITY, cfg.TEST.AMP)
+    lowest = None if thresholds is None else lambda: thresholds().of(names, category_ids)
+    return Predictor(network, lowest, cfg.DATASETS.ROOT, cfg.DATASETS.ALLOW_OUTSIDE)
+
+
+class _Own:
+    """The thresholds in a run's folder, or what is wrong with them, which is told when somebody asks for them."""
+
+    def __init__(self, folder: str) -> None:
+        from detector.tasks.thresholds import read_thresholds
+
+        self.fault: UserError | None = None
+        try:
+            self.found = read_thresholds(folder)
+        except UserError as error:
+            self.fault = _in_python(error)
+
+    def check(self, found: "Trained", model: "Detector") -> None:
+        """Whether they are of these weights."""
+        try:
+            if self.fault is None:
+                self.found.check(found, model)
+        except UserError as error:
+            self.fault = _in_python(error)
+
+    def __call__(self) -> "Thresholds":
+        if self.fault is not None:
+            raise self.fault
+        return self.found
+
+
+def _in_python(error: UserError) -> UserError:
+    """The same error in the words of a caller in Python."""
+    return type(error)(str(error).replace("--threshold auto", 'threshold="auto"'))
+
+
+# ---------------------------------------------------------------------------- detector predict
+
+
+@dataclass
+class Summary:
+    """What a prediction came to.
+
+    read, failed: pictures; empty: of those read without a detection; highest: score, also below the threshold; rows: of
+    detections.json, where that is written.
+    """
+
+    read: int = 0
+    failed: int = 0
+    empty: int = 0
+    detections: int = 0
+    highest: float = 0.0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+def predict(
+    cfg: CfgNode,
+    source: str,
+    output: Path,
+    threshold: float | str,
+    weight: str | Path | None = None,
+    which: str = "newest",
+    formats: Sequence[str] = (),
+) -> Summary:
+    """Detect on all pictures of `source`, and write what was found to the folder `output`.
+
+    source: as `open_text` takes it. threshold: the lowest score that is shown, or "auto": that of each class in
+    OUTPUT_DIR's thresholds.json, which has to be of these weights. weight, which: as `find_trained` takes them.
+    formats: some of FORMATS; none: pictures and json, of a video or camera video and json. A picture that cannot be
+    read is named in a warning, counted and left out.
+    Raises ValueError, before anything is done, where a file would be overwritten that no prediction wrote, where a
+    format does not fit the source, and where there are no such thresholds; at the end where no picture could be read.
+    """
+    if threshold != AUTO and (isinstance(threshold, str) or not 0 <= threshold <= 1):
+        raise UserError(f"--threshold {threshold}: scores lie in 0..1")
+    opened = open_source(source, root=cfg.DATASETS.ROOT, outside=cfg.DATASETS.ALLOW_OUTSIDE, output=output)
+    try:
+        formats = _fitting(opened, formats)
+        pictures = [] if opened.moving else list(opened.pictures)
+        names = _drawn_names(pictures) if "pictures" in formats else {}
+        drawn.check_targets(output, dict(_targets(output, opened, formats, names)), _files(opened, pictures))
+        return _predict(cfg, opened, pictures, output, threshold, weight, which, formats, names)
+    finally:
+        opened.close()
+
+
+def _predict(
+    cfg: CfgNode,
+    opened: Input,
+    pictures: list[Picture],
+    output: Path,
+    threshold: float | str,
+    weight: str | Path | None,
+    which: str,
+    formats: Sequence[str],
+    names: dict[int | str, Path],
+) -> Summary:
+    from detector.inference import listings
+    from detector.structures import real_outputs
+    from detector.tasks.thresholds import read_thresholds
+
+    data_sets = [listings.DataSet(output, form, *_below(pictures)) for form in _data_forms(formats)]
+    own = read_thresholds(cfg.OUTPUT_DIR) if isinstance(threshold, str) else None
+    predictor = build_predictor(cfg, weight, which, own.check if own else None, None if own is None else lambda: own)
+    lowest = predictor.lowest(threshold)
+    if own:
+        log.info("--threshold auto: %s", own.text(predictor.names, lowest, real_outputs(predictor.names, ())))
+    output_folder(output)
+    shown = listings.Pictures(output, names) if "pictures" in formats else None
+    rows = listings.Json(output / listings.LISTING, shown) if "json" in formats else None
+    film = listings.Video(output / _film(opened), opened.rate or 0) if "video" in formats else None
+    table = listings.Csv(output / listings.TABLE) if "csv" in formats else None
+    coco = listings.Coco(output, opened, _below(pictures)[1] if pictures else {}) if "coco" in formats else None
+    sinks = [sink for sink in (shown, film, rows, table, coco, *data_sets) if sink is not None]
+    summary = Summary(rows=rows.rows if rows else [])
+    unit = "frame" if opened.moving else "image"
+    stream = predictor.look(opened, lowest, cfg.TEST.IMS_PER_BATCH, keep=shown is not None or film is not None)
+    try:
+        with progress(total=opened.total, desc="predict", unit=unit) as bar:
+            try:
+                for seen in stream:
+                    bar.update()
+                    summary.highest = max(summary.highest, seen.highest)
+                    if seen.result is None:
+                        summary.failed += 1
+                        log.warning("%s; it is left out", seen.error)
+                        continue
+                    summary.read += 1
+                    summary.detections += len(seen.result)
+                    summary.empty += not len(seen.result)
+                    for sink in sinks:
+                        sink.add(seen, seen.result)
+            except KeyboardInterrupt:
+                if opened.kind != "camera":  # which has no other end
+                    raise
+                log.info("%s: ended", opened.name)
+        if not summary.read:
+            number = f"{summary.failed} images" if summary.failed else "its frames"
+            raise UserError(
+                f"{opened.name}: none of {number} could be read{'; each is named above' * (not opened.moving)}"
+            )
+        for sink in sinks:
+            sink.finish()
+    finally:
+        stream.close()  # type: ignore[attr-defined]
+        if film is not None:
+            film.close()
+    if opened.total and opened.moving and summary.read < 0.98 * opened.total:
+        log.warning(
+            "%s: %d frames could be read, and it says that it has %d: its end may be damaged",
+            *(opened.name, summary.read, opened.total),
+        )
+    log.info("%s -> %s", summary_text(summary, threshold, unit), output)
+    return summary
+
+
+def summary_text(summary: Summary, threshold: float | str, unit: str = "image") -> str:
+    """Detections, highest score, pictures without one, and how many were read."""
+    text = count_text(summary.detections, threshold, summary.highest)
+    if summary.detections:
+        text += f", the highest of score {summary.highest:.2f}"
+    total = summary.read + summary.failed
+    return f"{text}; {summary.empty} of {summary.read} {unit}s without one; {summary.read} of {total} {unit}s read"
+
+
+def count_text(number: int, threshold: float | str, highest: float) -> str:
+    """How many detections are shown; where there are none, the threshold that would show the best one."""
+    if number or highest <= 0:
+        return f"{number} detection{'s' * (number != 1)}"
+    lower = math.floor(highest * 100) / 100
+    none = "no detection reaches its class's threshold"
+    if not isinstance(threshold, str):
+        none = f"no detection of score {threshold:g} or more"
+    return f"{none}: the highest is {highest:.2f}, so try --threshold {lower:g}"
+
+
+def _fitting(opened: Input, formats: Sequence[str]) -> list[str]:
+    """The formats that are written. Raises ValueError for those that do not fit the source."""
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise UserError(f"--format {unknown[0]}: write some of {', '.join(FORMATS)}")
+    if not formats:
+        return ["video", "json"] if opened.moving else ["pictures", "json"]
+    if opened.moving and (files := [name for name in formats if name in ("yolo", "voc")]):
+        raise UserError(
+            f"--format {files[0]}: the frames of {opened.name} are no files, which a data set needs; write --format "
+            "video, pictures, json, csv or coco"
+        )
+    if not opened.moving and "video" in formats:
+        raise UserError(f"--format video: {opened.name} is no video and no camera; write --format pictures")
+    return list(dict.fromkeys(formats))
+
+
+def _targets(
+    output: Path, opened: Input, formats: Sequence[str], names: dict[int | str, Path]
+) -> Iterable[tuple[Path, Callable[[Path], bool]]]:
+    """What is to be written, with what tells whether a file there is ours."""
+    from detector.inference import listings
+
+    if "json" in formats:
+        yield output / listings.LISTING, listings.is_listing
+    if "csv" in formats:
+        yield output / listings.TABLE, listings.is_table
+    if "coco" in formats:
+        yield output / listings.COCO, listings.is_coco
+        if opened.kind == "data":
+            yield output / listings.RESULTS, listings.is_results
+    if "video" in formats:
+        yield output / _film(opened), drawn.was_filmed
+    for name in names.values():
+        yield output / name, drawn.was_drawn
+
+
+def _files(opened: Input, pictures: list[Picture]) -> list[Path]:
+    """What is read, and so must not be written."""
+    if opened.kind == "video":
+        return [Path(opened.name)]
+    return [picture.path for picture in pictures if picture.path]
+
+
+def _film(opened: Input) -> str:
+    return f"{Path(opened.name).stem}{drawn.VIDEO}"
+
+
+def _drawn_names(pictures: list[Picture]) -> dict[int | str, Path]:
+    """Where the drawn picture of each file lies below the output's folder, by image id."""
+    paths = drawn.name_pictures([picture.path for picture in pictures if picture.path])
+    return dict(zip((picture.image_id for picture in pictures), paths, strict=True))
+
+
+def _below(pictures: list[Picture]) -> tuple[Path, dict[int | str, str]]:
+    """The folder of all pictures, and the name of each below it, by image id."""
+    paths = [Path(os.path.abspath(picture.path)) for picture in pictures if picture.path]
+    home = Path(os.path.commonpath([path.parent for path in paths]))
+    ids = [picture.image_id for picture in pictures]
+    return home, {id_: path.relative_to(home).as_posix() for id_, path in zip(ids, paths, strict=True)}
+
+
+def _data_forms(formats: Sequence[str]) -> "list[Form]":
+    return [form for form in ("yolo", "voc") if form in formats]
