@@ -111,8 +111,9 @@ def predict(
     check_output(output, pictures)
     import torch
 
-    from detector.data.pipeline import build_transforms
-    from detector.inference.detect import detect
+    from detector.data.pipeline import at_sizes, build_transforms
+    from detector.inference.augmented import build_augmentation
+    from detector.inference.detect import detect_views
     from detector.models.build import resolve_parts
     from detector.structures import Detection, real_outputs
     from detector.tasks.thresholds import read_thresholds
@@ -123,7 +124,8 @@ def predict(
     model, classes, category_ids = load_for_inference(cfg, weight, which, own.check if own else None)
     lowest = own.of(classes, category_ids) if own else [float(threshold)] * len(classes)
     cfg = resolve_parts(cfg)
-    transforms = build_transforms(cfg, train=False)
+    transforms = [build_transforms(one, train=False) for one in at_sizes(cfg)]
+    augmentation = build_augmentation(cfg)
     real = torch.tensor(real_outputs(classes, ()))
     if own:
         log.info("--threshold auto: %s", own.text(classes, lowest, real.tolist()))
@@ -138,8 +140,10 @@ def predict(
         for start in range(0, len(paths), step):
             images = read_images(paths[start : start + step])
             if images:
-                batch = make_batch(list(images.values()), transforms, cfg.DATALOADER.SIZE_DIVISIBILITY)
-                for (path, image), one in zip(images.items(), detect(model, batch, cfg.TEST.AMP), strict=True):
+                pixels, multiple = list(images.values()), cfg.DATALOADER.SIZE_DIVISIBILITY
+                views = (make_batch(pixels, transform, multiple) for transform in transforms)
+                detections = detect_views(model, views, cfg.TEST.AMP, augmentation)
+                for (path, image), one in zip(images.items(), detections, strict=True):
                     scores = one["scores"][real[one["labels"]]]
                     highest = max(highest, scores.max().item() if len(scores) else 0.0)
                     kept = (one["scores"] >= needed[one["labels"]]) & real[one["labels"]]
