@@ -208,8 +208,8 @@ _C.TEST.BBOX_AUG.MAX_SIZE = 4000  # pixels, longer side of SCALES at most
 _C.TEST.BBOX_AUG.SCALE_H_FLIP = False  # pictures of SCALES are also seen mirrored
 _C.TEST.BBOX_AUG.MERGE = "nms"  # of the views' boxes of a class: nms, the best stay | wbf: weighted box fusion, their
 #                                 means, whose scores fall where views disagree
-_C.TEST.BBOX_AUG.MERGE_IOU = -1.0  # IoU above which boxes are the same: -1: nms that of the head's own; wbf 0.05 more, at
-#                                 least 0.55, as the second guesses that a head leaves would spoil the means
+_C.TEST.BBOX_AUG.MERGE_IOU = -1.0  # IoU above which boxes are the same; -1: nms that of the head's own NMS, wbf 0.05
+#                                     more, at least 0.55: what the head itself leaves side by side is not fused
 
 
 DEFAULTS = _C  # `declare` adds the keys of plugins
