@@ -165,6 +165,12 @@ RULES: dict[str, Rule] = {
     "TEST.IMS_PER_BATCH": _COUNT,
     "TEST.DETECTIONS_PER_IMG": _COUNT,
     "TEST.AMP": _PRECISION,
+    "TEST.BBOX_AUG.SCALES": Rule(
+        "positive numbers, each once, or () for none", lambda v: min(v, default=1) > 0 and len({*v}) == len(v)
+    ),
+    "TEST.BBOX_AUG.MAX_SIZE": _COUNT,
+    "TEST.BBOX_AUG.MERGE": _one_of("nms", "wbf"),
+    "TEST.BBOX_AUG.MERGE_IOU": Rule("0 to 1, or -1 for auto", lambda v: v == -1 or 0 <= v <= 1),
 }
 """Every key that has choices or a range. Names of registered parts are checked by their registries."""
 

@@ -200,11 +200,25 @@ _C.TEST.BEST_BY = ""  # measure, its mean over the test sets, that the best chec
 _C.TEST.IMS_PER_BATCH = 8  # images a forward pass
 _C.TEST.DETECTIONS_PER_IMG = 100  # detections kept an image, over all classes
 _C.TEST.AMP = "off"  # precision of evaluation and prediction: off (float32) | bf16 | fp16
+_C.TEST.BBOX_AUG = CfgNode()  # test-time augmentation, of every evaluation and prediction: views, detected one by one
+_C.TEST.BBOX_AUG.ENABLED = False
+_C.TEST.BBOX_AUG.H_FLIP = False  # pictures of INPUT's size are also seen mirrored left and right
+_C.TEST.BBOX_AUG.SCALES = ()  # further sizes, pixels: shorter sides, or with INPUT.SQUARE_SIZE other squares
+_C.TEST.BBOX_AUG.MAX_SIZE = 4000  # pixels, longer side of SCALES at most
+_C.TEST.BBOX_AUG.SCALE_H_FLIP = False  # pictures of SCALES are also seen mirrored
+_C.TEST.BBOX_AUG.MERGE = "nms"  # of the views' boxes of a class: nms, the best stay | wbf: weighted box fusion, their
+#                                 means, whose scores fall where views disagree
+_C.TEST.BBOX_AUG.MERGE_IOU = -1.0  # IoU above which boxes are the same; -1: nms that of the head's own NMS, wbf 0.05
+#                                     more, at least 0.55: what the head itself leaves side by side is not fused
 
 
 DEFAULTS = _C  # `declare` adds the keys of plugins
 LISTS_OF_NAMES = ("MODEL.NECK.SOURCES",)  # of the lists that are empty by default; the others hold numbers
-LISTS_OF_INTEGERS = ("MODEL.BACKBONE.CHECKPOINT_STAGES", "SOLVER.CHECKPOINT_MILESTONES")  # likewise
+LISTS_OF_INTEGERS = (  # likewise
+    "MODEL.BACKBONE.CHECKPOINT_STAGES",
+    "SOLVER.CHECKPOINT_MILESTONES",
+    "TEST.BBOX_AUG.SCALES",
+)
 
 
 def get_defaults() -> CfgNode:

@@ -50,6 +50,11 @@ def _checkpoints_frozen_stages(cfg: CfgNode) -> bool:
     return 0 < len(node.CHECKPOINT_STAGES) and max(node.CHECKPOINT_STAGES) < node.FREEZE_CONV_BODY_AT
 
 
+def _one_size(cfg: CfgNode) -> bool:
+    """Whether test-time augmentation sees pictures in no other size."""
+    return cfg.TEST.BBOX_AUG.ENABLED and cfg.TEST.BBOX_AUG.SCALES == ()
+
+
 def _has_no_crowds(cfg: CfgNode) -> bool:
     """Whether all data are in formats that know no crowd regions."""
     entries = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
@@ -134,6 +139,18 @@ _RULES = (
         "SOLVER.CHECKPOINT_PERIOD",
         lambda cfg: cfg.SOLVER.CHECKPOINT_PERIOD == 0,
     ),
+    Idle(
+        tuple(f"TEST.BBOX_AUG.{key}" for key in ("H_FLIP", "SCALES", "MAX_SIZE", "SCALE_H_FLIP", "MERGE", "MERGE_IOU")),
+        "TEST.BBOX_AUG.ENABLED",
+        lambda cfg: not cfg.TEST.BBOX_AUG.ENABLED,
+    ),
+    Idle(("TEST.BBOX_AUG.MAX_SIZE", "TEST.BBOX_AUG.SCALE_H_FLIP"), "TEST.BBOX_AUG.SCALES", _one_size),
+    Idle(
+        ("TEST.BBOX_AUG.ENABLED", "TEST.BBOX_AUG.MERGE", "TEST.BBOX_AUG.MERGE_IOU"),
+        "TEST.BBOX_AUG.SCALES",
+        lambda cfg: _one_size(cfg) and not cfg.TEST.BBOX_AUG.H_FLIP,
+    ),
+    Idle(("TEST.BBOX_AUG.MAX_SIZE",), "INPUT.SQUARE_SIZE", lambda cfg: cfg.INPUT.SQUARE_SIZE > 0),
     Idle(("LOG.PICTURES",), "LOG.TENSORBOARD", lambda cfg: not cfg.LOG.TENSORBOARD),
     Idle(
         ("SOLVER.TEST_PERIOD", "SOLVER.PATIENCE", "TEST.BEST_BY", "LOG.PICTURES"),

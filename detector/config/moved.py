@@ -115,7 +115,6 @@ MOVED: tuple[tuple[str, str, str], ...] = (
     ("INPUT.VERTICAL_FLIP_PROB_TRAIN", "*", "only INPUT.HORIZONTAL_FLIP_PROB_TRAIN is built in; delete the line"),
     ("SOLVER.DCONV_OFFSETS_LR_FACTOR", "*", "deformable convolution is not built in; delete the line"),
     ("TEST.EXPECTED_RESULTS*", "*", "results are written to OUTPUT_DIR and compared by nobody; delete the line"),
-    ("TEST.BBOX_AUG*", "*", "test-time augmentation is not built in; delete the line"),
     ("DTYPE", "float16", "write SOLVER.AMP fp16 and TEST.AMP fp16"),
     ("DTYPE", "*", "SOLVER.AMP and TEST.AMP name the precision; delete the line"),
     ("AMP_VERBOSE", "*", "delete the line"),

@@ -107,6 +107,12 @@ class CocoDetection(Dataset):
         other.positions = np.delete(self.positions, items)
         return other
 
+    def transformed(self, transforms: Transform) -> "CocoDetection":
+        """The same data set with other transforms."""
+        other = copy(self)
+        other.transforms = transforms
+        return other
+
     def __getitem__(self, key: int | Draw) -> tuple[Tensor, Target]:
         if isinstance(key, Draw):
             rng, draw = key.chance(self.seed)

@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 
 from detector.data.capacity import check_shared_memory, usable_workers
 from detector.data.dataset import CocoDetection, JoinedDataset, RecordError
-from detector.data.pipeline import Colour, build_transforms
+from detector.data.pipeline import Colour, at_sizes, build_transforms
 from detector.data.plausible import check_apart
 from detector.data.repeats import Repeats, repeat_factors
 from detector.data.samplers import Draw, TrainBatches, eval_batches
@@ -80,6 +80,17 @@ class _Caught(Dataset):
             return error
 
 
+class _Views(Dataset):
+    """The same dataset in several sizes: an item is (size, item), by their places."""
+
+    def __init__(self, datasets: Sequence[Dataset]) -> None:
+        self.datasets = datasets
+
+    def __getitem__(self, key: tuple[int, int]) -> Item | RecordError:
+        size, item = key
+        return self.datasets[size][item]
+
+
 def build_train_dataset(
     cfg: CfgNode, fill: Colour | None = None, outputs: Sequence[str] = (), origin: Origin | None = None
 ) -> CocoDetection | JoinedDataset:
@@ -136,7 +147,7 @@ def train_loader(
     batches = TrainBatches(
         len(dataset), cfg.SOLVER.IMS_PER_BATCH, cfg.SEED, ratios, start_step, stop_step, *share, repeats
     )
-    return _loader(cfg, dataset, batches)
+    return _loader(cfg, _Caught(dataset), batches)
 
 
 def batches_per_epoch(cfg: CfgNode, dataset: CocoDetection | JoinedDataset) -> int:
@@ -176,7 +187,15 @@ def repeats_of(cfg: CfgNode, dataset: CocoDetection | JoinedDataset) -> Repeats 
 def test_loader(cfg: CfgNode, dataset: CocoDetection) -> BatchLoader:
     """Every image once in batches of TEST.IMS_PER_BATCH, ordered by shape; several processes share the batches."""
     batches = eval_batches(dataset.aspect_ratios, cfg.TEST.IMS_PER_BATCH)
-    return _loader(cfg, dataset, batches[rank() :: world_size()])
+    return _loader(cfg, _Caught(dataset), batches[rank() :: world_size()])
+
+
+def view_loader(cfg: CfgNode, dataset: CocoDetection) -> BatchLoader:
+    """The batches of `test_loader`, each in every size of `at_sizes` in a row: one, without TEST.BBOX_AUG.SCALES."""
+    others = [dataset.transformed(build_transforms(other, train=False)) for other in at_sizes(cfg)[1:]]
+    views = _Views([_Caught(one) for one in (dataset, *others)])
+    batches = eval_batches(dataset.aspect_ratios, cfg.TEST.IMS_PER_BATCH)[rank() :: world_size()]
+    return _loader(cfg, views, [[(i, item) for item in batch] for batch in batches for i in range(len(views.datasets))])
 
 
 def check_memory(
@@ -195,8 +214,8 @@ def check_memory(
 def largest_batch(cfg: CfgNode, dataset: CocoDetection | JoinedDataset, train: bool) -> int:
     """Bytes of the largest batch of images that training, or evaluation, can make of a data set in one process."""
     images = -(-cfg.SOLVER.IMS_PER_BATCH // world_size()) if train else cfg.TEST.IMS_PER_BATCH
-    height, width = largest_input(cfg, dataset, train)
-    return 3 * images * height * width
+    sides = [largest_input(one, dataset, train) for one in ([cfg] if train else at_sizes(cfg))]
+    return 3 * images * max(height * width for height, width in sides)
 
 
 def largest_input(cfg: CfgNode, dataset: CocoDetection | JoinedDataset | None, train: bool) -> Size:
@@ -241,7 +260,9 @@ def collate(items: list[Item], divisibility: int = 1) -> Batch:
 
 
 def _loader(
-    cfg: CfgNode, dataset: CocoDetection | JoinedDataset, batches: Iterable[list[Draw]] | Iterable[list[int]]
+    cfg: CfgNode,
+    dataset: _Caught | _Views,
+    batches: Iterable[list[Draw]] | Iterable[list[int]] | Iterable[list[tuple[int, int]]],
 ) -> BatchLoader:
     workers, divisibility = usable_workers(cfg.DATALOADER.NUM_WORKERS), cfg.DATALOADER.SIZE_DIVISIBILITY
     if divisibility == 0:
@@ -251,7 +272,7 @@ def _loader(
         )
     pin_memory = cfg.MODEL.DEVICE.startswith(("auto", "cuda")) and torch.cuda.is_available()
     collated = partial(_parcel, divisibility=divisibility)
-    loader = make_loader(_Caught(dataset), batches, collated, workers, pin_memory)
+    loader = make_loader(dataset, batches, collated, workers, pin_memory)
     return BatchLoader(loader, cfg.DATALOADER.TIMEOUT)
 
 

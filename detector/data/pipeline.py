@@ -36,6 +36,23 @@ def build_transforms(cfg: CfgNode, train: bool, fill: Colour | None = None) -> C
     return Compose([*steps, HorizontalFlip(node.HORIZONTAL_FLIP_PROB_TRAIN)])
 
 
+def at_sizes(cfg: CfgNode) -> list[CfgNode]:
+    """The config of each size that evaluation sees pictures in: INPUT's own, then those of TEST.BBOX_AUG.SCALES.
+
+    They differ in INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST, or in SQUARE_SIZE where pictures are warped.
+    """
+    configs = [cfg]
+    for scale in cfg.TEST.BBOX_AUG.SCALES if cfg.TEST.BBOX_AUG.ENABLED else ():
+        other = cfg.clone()
+        other.defrost()
+        if cfg.INPUT.SQUARE_SIZE:
+            other.INPUT.SQUARE_SIZE = scale
+        else:
+            other.INPUT.MIN_SIZE_TEST, other.INPUT.MAX_SIZE_TEST = scale, cfg.TEST.BBOX_AUG.MAX_SIZE
+        configs.append(other)
+    return configs
+
+
 def tested_size(cfg: CfgNode, size: Size) -> Size:
     """The (height, width) that the transforms of evaluation give a picture of this size, before it is padded."""
     node = cfg.INPUT

@@ -1,6 +1,7 @@
 """From a model and images to detections in the pixels of the originals."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 
 import torch
 
@@ -8,9 +9,10 @@ from detector.console import progress
 from detector.data.loader import BatchLoader
 from detector.engine.device import autocast
 from detector.engine.stop import stoppable
+from detector.inference.augmented import Augmentation, mirrored, mirrored_batch
 from detector.models.detector import Detector
 from detector.ops.boxes import rescale_boxes
-from detector.structures import Batch, Detection, Target, real_outputs
+from detector.structures import Batch, Detection, Size, Target, real_outputs
 
 
 @torch.inference_mode()
@@ -32,16 +34,52 @@ def detect(model: Detector, batch: Batch, precision: str = "off") -> list[Detect
     ]
 
 
-def detect_all(model: Detector, batches: BatchLoader, precision: str) -> Iterator[tuple[list[Detection], list[Target]]]:
+@torch.inference_mode()
+def detect_views(
+    model: Detector, batches: Iterable[Batch], precision: str, augmentation: Augmentation | None
+) -> list[Detection]:
+    """`detect` on the same pictures in several sizes, a batch for each, and mirrored, all merged.
+
+    augmentation: says how; None: there is a single batch, of which the detections are as they are. A size that a
+    picture has already been seen in, as where both are bound by the longer side, does not count twice.
+    """
+    if augmentation is None:
+        (batch,) = batches
+        return detect(model, batch, precision)
+    found: list[list[Detection]] = []
+    seen: list[set[tuple[Size, bool]]] = []
+    for batch, mirrors in zip(batches, augmentation.mirrored, strict=True):
+        found = found or [[] for _ in batch.sizes]
+        seen = seen or [set() for _ in batch.sizes]
+        batch = batch._replace(images=batch.images.to(model.mean.device, non_blocking=True))
+        for mirror in (False, True)[: 1 + mirrors]:
+            new = [(size, mirror) not in known for size, known in zip(batch.sizes, seen, strict=True)]
+            if not any(new):
+                continue
+            views = detect(model, mirrored_batch(batch) if mirror else batch, precision)
+            for i, (view, size, target) in enumerate(zip(views, batch.sizes, batch.targets, strict=True)):
+                if new[i]:
+                    seen[i].add((size, mirror))
+                    found[i].append(mirrored(view, target["original"]) if mirror else view)
+    return augmentation.merged(found)
+
+
+def detect_all(
+    model: Detector, batches: BatchLoader, precision: str, augmentation: Augmentation | None = None
+) -> Iterator[tuple[list[Detection], list[Target]]]:
     """Detections and targets batch by batch, under a progress bar; leaves the model in the mode it was in.
 
-    Of several processes, each of which has batches of its own, one may have fewer of them.
+    augmentation: with it each batch comes in every size in a row, as `view_loader` gives them; the targets are those of
+    the first. Of several processes, each of which has batches of its own, one may have fewer of them.
     """
     mode = model.training
     model.eval()
+    sizes = len(augmentation.mirrored) if augmentation else 1
     try:
-        for batch in stoppable(progress(batches, desc="evaluate", unit="batch", leave=False), batches):
-            yield detect(model, batch, precision), batch.targets
+        rest = iter(stoppable(progress(batches, desc="evaluate", unit="batch", leave=False), batches))
+        for first in rest:
+            views = chain([first], islice(rest, sizes - 1))
+            yield detect_views(model, views, precision, augmentation), first.targets
     finally:
         model.train(mode)
 

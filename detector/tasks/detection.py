@@ -23,8 +23,8 @@ from detector.data.loader import (
     build_test_datasets,
     build_train_dataset,
     check_memory,
-    test_loader,
     train_loader,
+    view_loader,
 )
 from detector.data.sources import Origin
 from detector.distributed import first_here, from_main, gathered, is_main, joined, largest, world_size, wrap
@@ -39,6 +39,7 @@ from detector.engine.trouble import explained
 from detector.errors import UserError
 from detector.evaluation.base import Evaluator
 from detector.evaluation.build import build_evaluators
+from detector.inference.augmented import build_augmentation
 from detector.inference.detect import detect_all, of_real_classes
 from detector.inference.prepare import prepare_for_inference
 from detector.models.build import build_detector, check_names, pixel_statistics
@@ -281,6 +282,8 @@ def _test(cfg: CfgNode, device: torch.device, weight: str | Path | None, which: 
     model, names, _ = load_found(cfg, found, classes)
     digest = state_digest(model.state_dict())
     say_slow_precisions(device, {"TEST.AMP": cfg.TEST.AMP})
+    if augmentation := build_augmentation(cfg):
+        log.info("%s", augmentation.text())
     file, folder = found.file, Path(cfg.OUTPUT_DIR)
     beside = not found.newest and realpath(file.path.parent) == realpath(folder)
     subject = Subject(str(file.path), digest, file.content.get("step"), found.newest, beside)
@@ -317,7 +320,7 @@ def detect_on(model: Detector, dataset: CocoDetection, cfg: CfgNode, outputs: Se
     Several processes share the images; the first one's evaluators get the detections of all.
     """
     evaluators = build_evaluators(cfg, dataset)
-    for detections, targets in detect_all(model, test_loader(cfg, dataset), cfg.TEST.AMP):
+    for detections, targets in detect_all(model, view_loader(cfg, dataset), cfg.TEST.AMP, build_augmentation(cfg)):
         found = of_real_classes(detections, outputs, dataset.classes)
         for evaluator in evaluators:
             evaluator.add(found, targets)

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -12,13 +13,14 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from detector.console import progress
-from detector.data.loader import test_loader
+from detector.data.loader import view_loader
 from detector.engine.keep import Statistics
 from detector.engine.loop import update
 from detector.engine.memory import overhead
 from detector.engine.run import Run
 from detector.errors import NonFiniteError, UserError
-from detector.inference.detect import detect
+from detector.inference.augmented import build_augmentation
+from detector.inference.detect import detect_views
 from detector.inference.prepare import prepare_for_inference
 from detector.structures import Batch
 from detector.tasks.detection import DetectionTask, plan, start
@@ -71,10 +73,12 @@ class Pacer:
         self.task = DetectionTask.from_config(cfg)
         self.cfg = self.task.cfg
         self.batches: list[Batch] = list(self.task.batches(0, WARM + STEPS))
-        self.tests: list[Batch] = []
+        self.augmentation = build_augmentation(self.cfg)
+        sizes = len(self.augmentation.mirrored) if self.augmentation else 1
+        self.tests: list[list[Batch]] = []  # each in every size
         for dataset in [*self.task.tests.values()][:1]:
-            loader = iter(test_loader(self.cfg, dataset))
-            self.tests = [batch for batch, _ in zip(loader, range(WARM + STEPS), strict=False)]
+            loader = iter(view_loader(self.cfg, dataset))
+            self.tests = [[batch, *islice(loader, sizes - 1)] for batch in islice(loader, WARM + STEPS)]
 
     def times(self, trained: Path | None = None) -> tuple[list[float], list[float]]:
         """Seconds of each of STEPS steps and of an image in each of as many batches of a test.
@@ -91,10 +95,10 @@ class Pacer:
         model = prepare_for_inference(run.averaged, self.cfg.TEST.AMP)  # type: ignore[arg-type]
         model.eval()
         images = []
-        for batch in self.tests:
+        for views in self.tests:
             begun = self._now()
-            detect(model, batch, self.cfg.TEST.AMP)
-            images.append((self._now() - begun) / len(batch.targets))
+            detect_views(model, views, self.cfg.TEST.AMP, self.augmentation)
+            images.append((self._now() - begun) / len(views[0].targets))
         return steps[WARM:], images[WARM:] or images
 
     def pace(self, cfg: CfgNode | None = None, medians: tuple[float, float] | None = None) -> Pace:

@@ -1,6 +1,7 @@
 """What fits into a memory: the largest batch, the largest side, and the cheapest settings that make a wish fit."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from yacs.config import CfgNode
 from detector.config import config_from_text
 from detector.data.dataset import CocoDetection, JoinedDataset
 from detector.data.loader import build_train_dataset, largest_input
+from detector.data.pipeline import at_sizes
 from detector.distributed import largest, world_size
 from detector.engine.memory import GIB, Overhead, free_memory, overhead
 from detector.errors import UserError
@@ -265,7 +267,8 @@ def _of_test(footprint: Footprint, cfg: CfgNode, extra: Overhead, room: int) -> 
     """A line of the test that comes in the middle or at the end of a training, and what makes it fit."""
     if not cfg.DATASETS.TEST:
         return []
-    images, size = cfg.TEST.IMS_PER_BATCH, largest_input(cfg, None, train=False)
+    images = cfg.TEST.IMS_PER_BATCH
+    size = max((largest_input(one, None, train=False) for one in at_sizes(cfg)), key=math.prod)
     needed = extra.needed(footprint.test(images, size, cfg.TEST.AMP))
     text = f"  a test meanwhile, of {images} images {size[0]} x {size[1]} at a time: {_gib(needed)}"
     if needed <= room:

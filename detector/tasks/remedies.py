@@ -53,6 +53,8 @@ def _testing(cfg: CfgNode) -> Iterator[str]:
         yield f"TEST.IMS_PER_BATCH 1 (now {images})"
     if cfg.TEST.AMP == "off":
         yield "TEST.AMP bf16, or fp16 on older cards (now off)"
+    if cfg.TEST.BBOX_AUG.ENABLED and cfg.TEST.BBOX_AUG.SCALES:
+        yield f"smaller TEST.BBOX_AUG.SCALES (now {list(cfg.TEST.BBOX_AUG.SCALES)})"
     yield _sizes(cfg, "TEST")
 
 

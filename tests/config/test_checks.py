@@ -92,6 +92,13 @@ def test_pixel_statistics_go_together():
         ("SOLVER.PATIENCE", "-1", "allowed: 0 or more"),
         ("SOLVER.EMA_DECAY", "1", "allowed: 0 or more and less than 1"),
         ("TEST.EVALUATOR", "[auto, voc]", "allowed: auto, or coco, voc or both"),
+        ("TEST.BBOX_AUG.SCALES", "[600, 0]", "allowed: positive numbers, each once"),
+        ("TEST.BBOX_AUG.SCALES", "[600, 600]", "allowed: positive numbers, each once"),
+        ("TEST.BBOX_AUG.SCALES", "0.5", "expected a list of integers, got '0.5'"),
+        ("TEST.BBOX_AUG.MAX_SIZE", "0", "allowed: 1 or more"),
+        ("TEST.BBOX_AUG.MERGE", "soft", "allowed: nms | wbf"),
+        ("TEST.BBOX_AUG.MERGE_IOU", "1.1", "allowed: 0 to 1, or -1 for auto"),
+        ("TEST.BBOX_AUG.MERGE_IOU", "-0.5", "allowed: 0 to 1, or -1 for auto"),
         ("TEST.EVALUATOR", "[voc, voc]", "allowed: auto, or coco, voc or both"),
     ],
 )

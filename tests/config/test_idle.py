@@ -9,6 +9,8 @@ from detector.config.defaults import flat
 from detector.config.idle import NECK_OF_HEAD, idle_keys
 from detector.models.heads import STANDARDS
 
+AUGMENTED = ("TEST.BBOX_AUG.ENABLED", "True", "TEST.BBOX_AUG.H_FLIP", "True")
+
 
 def lines(caplog, path, *opts):
     caplog.clear()
@@ -70,6 +72,17 @@ def lines(caplog, path, *opts):
         (["SOLVER.PATIENCE", "2"], "SOLVER.PATIENCE", "SOLVER.TEST_PERIOD 0"),
         (["TEST.BEST_BY", "AP50"], "TEST.BEST_BY", "SOLVER.TEST_PERIOD 0"),
         (["DATASETS.TEST", "()", "SOLVER.PATIENCE", "2"], "SOLVER.PATIENCE", "DATASETS.TEST []"),
+        (["TEST.BBOX_AUG.H_FLIP", "True"], "TEST.BBOX_AUG.H_FLIP", "TEST.BBOX_AUG.ENABLED False"),
+        (["TEST.BBOX_AUG.SCALES", "600"], "TEST.BBOX_AUG.SCALES", "TEST.BBOX_AUG.ENABLED False"),
+        (["TEST.BBOX_AUG.MERGE_IOU", "0.5"], "TEST.BBOX_AUG.MERGE_IOU", "TEST.BBOX_AUG.ENABLED False"),
+        ([*AUGMENTED, "TEST.BBOX_AUG.MAX_SIZE", "900"], "TEST.BBOX_AUG.MAX_SIZE", "TEST.BBOX_AUG.SCALES []"),
+        ([*AUGMENTED, "TEST.BBOX_AUG.SCALE_H_FLIP", "True"], "TEST.BBOX_AUG.SCALE_H_FLIP", "TEST.BBOX_AUG.SCALES []"),
+        (["TEST.BBOX_AUG.ENABLED", "True"], "TEST.BBOX_AUG.ENABLED", "TEST.BBOX_AUG.SCALES []"),
+        (
+            [*AUGMENTED, "TEST.BBOX_AUG.SCALES", "9", "TEST.BBOX_AUG.MAX_SIZE", "9", "INPUT.SQUARE_SIZE", "320"],
+            "TEST.BBOX_AUG.MAX_SIZE",
+            "INPUT.SQUARE_SIZE 320",
+        ),
         (["LOG.PICTURES", "2"], "LOG.PICTURES", "LOG.TENSORBOARD False"),
         (
             ["MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "3", "MODEL.BACKBONE.CHECKPOINT_STAGES", "(2, 1)"],
@@ -119,6 +132,21 @@ def test_keys_of_one_file_and_one_reason_stand_together(caplog, tmp_path):
         f"without effect in this config: MODEL.FCOS.NORM, MODEL.FCOS.NUM_CONVS ({path}) "
         "with MODEL.HEAD.NAME refinedet; SOLVER.MOMENTUM (command line) with SOLVER.OPTIMIZER adamw"
     )
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        AUGMENTED,
+        (*AUGMENTED, "TEST.BBOX_AUG.MERGE", "wbf", "TEST.BBOX_AUG.MERGE_IOU", "0.6"),
+        (*AUGMENTED[:2], "TEST.BBOX_AUG.SCALES", "(600, 1000)", "TEST.BBOX_AUG.SCALE_H_FLIP", "True"),
+        (*AUGMENTED[:2], "TEST.BBOX_AUG.SCALES", "600", "TEST.BBOX_AUG.MAX_SIZE", "900"),
+        (*AUGMENTED, "TEST.BBOX_AUG.SCALES", "600", "INPUT.SQUARE_SIZE", "320"),
+        ("TEST.BBOX_AUG.ENABLED", "False"),
+    ],
+)
+def test_nothing_is_said_of_test_time_augmentation_in_use(caplog, opts):
+    assert lines(caplog, None, *opts) == []
 
 
 def test_nothing_is_said_of_keys_in_use_or_of_a_plugins_head(caplog):

@@ -15,6 +15,7 @@ from detector.data.loader import (
     largest_batch,
     test_loader,
     train_loader,
+    view_loader,
 )
 from detector.data.workers import PREFETCH
 from detector.errors import UserError
@@ -93,6 +94,18 @@ def test_no_batch_is_larger_than_what_is_counted_with(coco, cfg, train, square):
         (dataset,) = build_test_datasets(cfg).values()
         sizes = [batch.images.numel() for batch in test_loader(cfg, dataset)]
     assert max(sizes) == largest_batch(cfg, dataset, train)
+
+
+@pytest.mark.parametrize("square", [0, 50])
+def test_further_sizes_of_a_test_count(coco, cfg, square):
+    cfg.DATASETS.TEST = (coco.dataset([(40, 60), (45, 60), (30, 64), (20, 100)] * 2),)
+    cfg.INPUT.SQUARE_SIZE = square
+    cfg.TEST.BBOX_AUG.SCALES, cfg.TEST.BBOX_AUG.MAX_SIZE = (30, 90), 150
+    (dataset,) = build_test_datasets(cfg).values()
+    plain = largest_batch(cfg, dataset, False)
+    cfg.TEST.BBOX_AUG.ENABLED = True
+    sizes = [batch.images.numel() for batch in view_loader(cfg, dataset)]
+    assert max(sizes) == largest_batch(cfg, dataset, False) > plain
 
 
 def test_the_largest_batch_follows_the_keys(coco, cfg):

@@ -11,6 +11,7 @@ from detector.data.loader import (
     collate,
     test_loader,
     train_loader,
+    view_loader,
 )
 from detector.structures import Target
 
@@ -64,6 +65,37 @@ def test_evaluation_shows_every_image_once(coco, cfg, sizes, workers):
     batch = next(iter(batches))
     assert all(side % 32 == 0 for side in batch.images.shape[2:])
     assert isinstance(batch.sizes[0], tuple)
+
+
+@pytest.mark.parametrize(("square", "keys"), [(0, ("MIN_SIZE_TEST", "MAX_SIZE_TEST")), (64, ("SQUARE_SIZE",))])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_comes_in_every_size_as_a_test_of_that_size_has_it(coco, cfg, sizes, workers, square, keys):
+    cfg.DATASETS.TEST, cfg.DATALOADER.NUM_WORKERS, cfg.INPUT.SQUARE_SIZE = (coco.dataset(sizes),), workers, square
+    cfg.TEST.BBOX_AUG.SCALES, cfg.TEST.BBOX_AUG.MAX_SIZE = (30, 90), 120
+    (dataset,) = build_test_datasets(cfg).values()
+    assert len(view_loader(cfg, dataset)) == len(test_loader(cfg, dataset)) == 4
+    alone = [list(test_loader(cfg, dataset))]
+    for scale in (30, 90):
+        other = cfg.clone()
+        for key, value in zip(keys, (scale, 120), strict=False):
+            other.INPUT[key] = value
+        alone.append(list(test_loader(other, *build_test_datasets(other).values())))
+    cfg.TEST.BBOX_AUG.ENABLED = True
+    cfg.freeze()
+    loader = view_loader(cfg, dataset)
+    assert len(loader) == 12
+    for i, batch in enumerate(loader):
+        assert_same(batch, alone[i % 3][i // 3])
+    assert len({batches[0].images.shape for batches in alone}) == 3
+
+
+def test_a_broken_picture_is_named_in_whatever_size(coco, cfg, sizes):
+    cfg.DATASETS.TEST = (coco.dataset(sizes),)
+    cfg.TEST.BBOX_AUG.ENABLED, cfg.TEST.BBOX_AUG.SCALES = True, (30,)
+    (dataset,) = build_test_datasets(cfg).values()
+    (coco.images / "4.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"4\.png"):
+        list(view_loader(cfg, dataset))
 
 
 def test_batches_do_not_depend_on_workers_or_global_chance(coco, cfg, sizes):

@@ -61,7 +61,7 @@ def test_the_truth_follows_the_names(tiny, tmp_path, data, monkeypatch):
     train(tiny("SOLVER.MAX_ITER", 1, "DATASETS.TEST", "()"))
     truth = load_dataset(data[3], "").index
 
-    def detect_all(model, batches, precision):
+    def detect_all(model, batches, precision, augmentation):
         for batch in batches:
             rows = [truth.rows(truth.image_ids.tolist().index(target["image_id"])) for target in batch.targets]
             yield [perfect(truth, r) for r in rows], batch.targets
