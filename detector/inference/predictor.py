@@ -17,7 +17,8 @@ import torch
 from detector.data.loader import collate
 from detector.data.transforms import Sample, Transform
 from detector.errors import UserError
-from detector.inference.detect import detect
+from detector.inference.augmented import Augmentation
+from detector.inference.detect import detect_views
 from detector.inference.results import Result
 from detector.inference.sources import Input, Picture, open_source
 from detector.models.detector import Detector
@@ -29,6 +30,10 @@ THREADS = 4
 """That read and resize pictures, at most one a core."""
 
 
+Prepared = tuple[np.ndarray, ...]
+"""A picture in each size that a network takes, uint8 [H', W', 3] RGB: one, without test-time augmentation."""
+
+
 class Network(Protocol):
     """What finds the boxes; the same in whatever runtime. Both methods are called from several threads at once."""
 
@@ -37,17 +42,18 @@ class Network(Protocol):
     category_ids: list[int]
     """[C] of the outputs."""
 
-    def prepare(self, pixels: np.ndarray) -> np.ndarray:
-        """A picture, uint8 [H, W, 3] RGB, at the size that the network takes, uint8 [H', W', 3] RGB."""
+    def prepare(self, pixels: np.ndarray) -> Prepared:
+        """A picture, uint8 [H, W, 3] RGB, in the sizes that the network takes, each uint8 [H', W', 3] RGB."""
 
-    def detect(self, pictures: Sequence[np.ndarray], originals: Sequence[Size]) -> list[Detection]:
+    def detect(self, pictures: Sequence[Prepared], originals: Sequence[Size]) -> list[Detection]:
         """The detections in prepared pictures on the CPU, boxes in pixels of the originals (height, width)."""
 
 
 class TorchNetwork:
     """A model in torch that `prepare_for_inference` made ready.
 
-    transform: the resize of a test; divisibility: of the sides of a batch, pixels; precision: as TEST.AMP.
+    transforms: the resize of a test, and of each further size; divisibility: of the sides of a batch, pixels;
+    precision: as TEST.AMP; augmentation: what becomes of several views.
     """
 
     def __init__(
@@ -55,30 +61,33 @@ class TorchNetwork:
         model: Detector,
         names: Sequence[str],
         category_ids: Sequence[int],
-        transform: Transform,
+        transforms: Sequence[Transform],
         divisibility: int,
         precision: str = "off",
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.model, self.names, self.category_ids = model, list(names), list(category_ids)
-        self.transform, self.divisibility, self.precision = transform, divisibility, precision
+        self.transforms, self.divisibility = list(transforms), divisibility
+        self.precision, self.augmentation = precision, augmentation
 
-    def prepare(self, pixels: np.ndarray) -> np.ndarray:
+    def prepare(self, pixels: np.ndarray) -> Prepared:
         """The picture resized."""
         nothing = Sample(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
-        return self.transform(pixels, nothing, np.random.default_rng(0))[0]
+        return tuple(transform(pixels, nothing, np.random.default_rng(0))[0] for transform in self.transforms)
 
-    def detect(self, pictures: Sequence[np.ndarray], originals: Sequence[Size]) -> list[Detection]:
+    def detect(self, pictures: Sequence[Prepared], originals: Sequence[Size]) -> list[Detection]:
         """What the model finds; pictures of one padded size are a batch, as the padding would change scores else."""
         step = self.divisibility
-        groups: dict[Size, list[int]] = {}
-        for i, picture in enumerate(pictures):
-            height, width = (-(-side // step) for side in picture.shape[:2])
-            groups.setdefault((height, width), []).append(i)
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for i, views in enumerate(pictures):
+            groups.setdefault(tuple(-(-side // step) for view in views for side in view.shape[:2]), []).append(i)
         found: dict[int, Detection] = {}
         for places in groups.values():
-            items = [_item(pictures[i], originals[i], i) for i in places]
-            batch = collate(items, step)
-            found |= zip(places, detect(self.model, batch, self.precision), strict=True)
+            batches = (
+                collate([_item(pictures[i][k], originals[i], i) for i in places], step)
+                for k in range(len(self.transforms))
+            )
+            found |= zip(places, detect_views(self.model, batches, self.precision, self.augmentation), strict=True)
         return [found[i] for i in range(len(pictures))]
 
 
@@ -106,7 +115,7 @@ class _Loaded(NamedTuple):
     """pixels, prepared: None at the end of a video."""
 
     pixels: np.ndarray | None = None
-    prepared: np.ndarray | None = None
+    prepared: Prepared | None = None
     error: Exception | None = None
 
 

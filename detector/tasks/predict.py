@@ -95,15 +95,18 @@ def build_predictor(
     weight, which: as `find_trained` takes them; check: as `load_for_inference` does; thresholds: gives those for the
     threshold "auto", or raises UserError.
     """
-    from detector.data.pipeline import build_transforms
+    from detector.data.pipeline import at_sizes, build_transforms
+    from detector.inference.augmented import build_augmentation
     from detector.inference.predictor import Predictor, TorchNetwork
     from detector.models.build import resolve_parts
     from detector.tasks import trained
 
     model, names, category_ids = trained.load_for_inference(cfg, weight, which, check)
     cfg = resolve_parts(cfg)
-    transform = build_transforms(cfg, train=False)
-    network = TorchNetwork(model, names, category_ids, transform, cfg.DATALOADER.SIZE_DIVISIBILITY, cfg.TEST.AMP)
+    transforms = [build_transforms(one, train=False) for one in at_sizes(cfg)]
+    network = TorchNetwork(
+        model, names, category_ids, transforms, cfg.DATALOADER.SIZE_DIVISIBILITY, cfg.TEST.AMP, build_augmentation(cfg)
+    )
     lowest = None if thresholds is None else lambda: thresholds().of(names, category_ids)
     return Predictor(network, lowest, cfg.DATASETS.ROOT, cfg.DATASETS.ALLOW_OUTSIDE)
 

@@ -29,7 +29,7 @@ def detector(monkeypatch):
         return [one for _ in batch.sizes]
 
     monkeypatch.setattr("detector.tasks.trained.load_for_inference", lambda *given: (None, CLASSES, [5, 6, 7, 8]))
-    monkeypatch.setattr("detector.inference.predictor.detect", detect)
+    monkeypatch.setattr("detector.inference.detect.detect", detect)
 
 
 @pytest.fixture

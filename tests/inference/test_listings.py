@@ -36,7 +36,7 @@ def found(monkeypatch):
 
     names = ["cat", "N/A", "dog, \x1b[31mred"]
     monkeypatch.setattr("detector.tasks.trained.load_for_inference", lambda *given: (None, names, [5, 6, 7]))
-    monkeypatch.setattr("detector.inference.predictor.detect", detect)
+    monkeypatch.setattr("detector.inference.detect.detect", detect)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import torch
 from detector.config import load_config
 from detector.data.pipeline import build_transforms
 from detector.errors import MissingFileError, UserError
+from detector.inference import detect as detecting
 from detector.inference import predictor as module
 from detector.inference.predictor import Predictor, TorchNetwork
 from detector.inference.prepare import prepare_for_inference
@@ -249,7 +250,7 @@ def small(head, precision="off"):
     cfg = resolve_parts(load_config(None, ["MODEL.HEAD.NAME", head, *SMALL]))
     model = prepare_for_inference(build_detector(cfg), precision)
     step = cfg.DATALOADER.SIZE_DIVISIBILITY
-    return Predictor(TorchNetwork(model, list("abc"), [1, 2, 3], build_transforms(cfg, False), step, precision))
+    return Predictor(TorchNetwork(model, list("abc"), [1, 2, 3], [build_transforms(cfg, False)], step, precision))
 
 
 def photos(number, seed=0):
@@ -277,9 +278,9 @@ def test_a_picture_gives_the_same_whatever_stands_beside_it(monkeypatch):
     """Pictures are only padded for their own sake; those of one padded size share a batch."""
     predictor = small("fcos")
     shapes = []
-    detect = module.detect
+    detect = detecting.detect
     monkeypatch.setattr(
-        module, "detect", lambda *given: (shapes.append(tuple(given[1].images.shape)), detect(*given))[1]
+        detecting, "detect", lambda *given: (shapes.append(tuple(given[1].images.shape)), detect(*given))[1]
     )
     pictures = photos(6)
     alone = [next(predictor([one], 0.0, batch=1)) for one in pictures]
@@ -296,7 +297,7 @@ def test_boxes_are_in_pixels_of_the_original(monkeypatch):
     predictor = small("fcos")
     (picture,) = photos(1)
     big = picture.repeat(4, 0).repeat(4, 1)
-    monkeypatch.setattr(predictor.network, "prepare", lambda pixels: picture)
+    monkeypatch.setattr(predictor.network, "prepare", lambda pixels: (picture,))
     (one,), (other,) = predictor(picture, 0.0), predictor(big, 0.0)
     assert (one.height, other.height) == (60, 240)
     np.testing.assert_allclose(other.boxes, 4 * one.boxes, rtol=1e-5)

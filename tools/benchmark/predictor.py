@@ -61,7 +61,7 @@ def small() -> Predictor:
     model = prepare_for_inference(build_detector(cfg).to(pick_device(cfg.MODEL.DEVICE)))
     names = ["triangle", "circle", "star", "square"]
     transform = build_transforms(cfg, train=False)
-    return Predictor(TorchNetwork(model, names, [3, 7, 8, 20], transform, cfg.DATALOADER.SIZE_DIVISIBILITY))
+    return Predictor(TorchNetwork(model, names, [3, 7, 8, 20], [transform], cfg.DATALOADER.SIZE_DIVISIBILITY))
 
 
 def write_pictures(folder: Path, number: int) -> list[Path]:
