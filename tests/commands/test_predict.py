@@ -425,23 +425,6 @@ def test_a_number_is_said_with_each_detection(cfg, photos, tmp_path):
     assert [(one["class"], one["threshold"]) for one in first["detections"]] == [("cat", 0.7)]
 
 
-def test_only_images_of_one_size_share_a_batch(cfg, photos, tmp_path, monkeypatch):
-    """What is found in an image does not depend on how large its neighbours are."""
-    sizes = []
-
-    def detect(model, batch, precision):
-        sizes.append(batch.sizes)
-        return [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long(), "scores": torch.zeros(0)}] * len(
-            batch.sizes
-        )
-
-    monkeypatch.setattr("detector.inference.detect.detect", detect)
-    (photos / "c.png").write_bytes(cv2.imencode(".png", np.zeros((40, 80, 3), np.uint8))[1].tobytes())
-    found = predict(cfg, str(photos), tmp_path / "out", 0.5)
-    assert [Path(row["file"]).name for row in found] == ["a.jpg", "b.png", "c.png", "a.jpg"]
-    assert sizes == [[(32, 40)] * 2, [(32, 64)], [(32, 40)]]
-
-
 def test_home_is_expanded_in_every_path_of_the_command(monkeypatch, tmp_path):
     photos_in(tmp_path / "photos", "a.png")
     (tmp_path / "mine.yaml").write_text("_BASE_: ~/base.yaml\nMODEL: {DEVICE: cpu}\n")
