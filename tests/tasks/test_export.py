@@ -1,19 +1,26 @@
 """An exported file says enough of itself to be evaluated, and its measures are those of the run."""
 
 import json
+import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 from torch import nn
 
 from detector.commands import export as export_command
 from detector.commands import test as test_command
 from detector.config import config_text
 from detector.inference.export import Whole
-from detector.inference.runtimes import ExportedDetector
+from detector.inference.export.facts import facts_text
+from detector.inference.runtimes import ExportedDetector, load_exported
 from detector.models.build import build_detector, resolve_parts
 from detector.tasks.export import export_run
 from detector.tasks.measured import state_digest
@@ -157,6 +164,79 @@ def test_pictures_are_prepared_and_found_as_by_the_run(trained, files, tmp_path)
     assert run_config(tmp_path / "out").MODEL.FCOS.PRIOR_PROB == 0.3
 
 
+def script_of_the_docs():
+    text = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return code
+
+
+def assert_said(text, model, pixels):
+    """Whether the lines of the script are what the detector finds in a picture that needs no resize."""
+    (want,) = model.detect([pixels], [pixels.shape[:2]])
+    sure = [
+        one for one in zip(*(want[k].tolist() for k in ("scores", "boxes", "labels")), strict=True) if one[0] >= 0.5
+    ]
+    assert len(sure) > 3
+    for (score, box, label), line in zip(sure, text.splitlines(), strict=True):
+        name, said, *sides = line.split()
+        assert name == model.names[label]
+        assert [float(said), *map(float, sides)] == pytest.approx([score, *box], abs=0.06)
+
+
+def picture(path, height, width):
+    """A picture of smooth noise, and its file."""
+    rough = np.random.default_rng(0).integers(0, 256, (7, 10, 3), np.uint8)
+    pixels = cv2.resize(rough, (width, height), interpolation=cv2.INTER_CUBIC)
+    np.save(path, pixels)
+    return pixels
+
+
+@pytest.mark.parametrize(("height", "width", "square"), [(64, 96, 0), (130, 200, 0), (201, 40, 0), (70, 50, 96)])
+def test_the_script_of_the_docs(height, width, square, trained, files, tmp_path, monkeypatch, capsys):
+    """With a stand-in for onnxruntime, which gets what the detector itself would."""
+    cfg = trained.clone()
+    cfg.defrost()
+    cfg.INPUT.SQUARE_SIZE = square
+    export_run(cfg, "onnx", tmp_path / "a.onnx", tmp_path / "out")
+    from detector.tasks import export
+
+    model, pixels = export.load_exported(tmp_path / "a.onnx"), picture(tmp_path / "a.npy", height, width)
+    got = {}
+
+    class Session:
+        def __init__(self, path, providers):
+            assert path == str(tmp_path / "a.onnx")
+
+        def get_modelmeta(self):
+            return SimpleNamespace(custom_metadata_map={"detector": facts_text(model.facts)})
+
+        def run(self, outputs, inputs):
+            assert outputs is None
+            got.update(inputs)
+            return model.graph(inputs["images"], inputs["sizes"])
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
+    monkeypatch.setattr(sys, "argv", ["boxes.py", str(tmp_path / "a.onnx"), str(tmp_path / "a.npy")])
+    code = script_of_the_docs()
+    assert set(re.findall(r"^import (.*)$", code, re.MULTILINE)) == {"json, sys", "numpy as np, onnxruntime"}
+    capsys.readouterr()
+    exec(compile(code, "boxes.py", "exec"), {})
+    text = capsys.readouterr().out
+    want = model.prepare(pixels)
+    assert got["images"].dtype == np.uint8
+    assert got["sizes"].tolist() == [list(want.shape[:2])]
+    assert all(side % 32 == 0 for side in got["images"].shape[2:])
+    inside = got["images"][0, :, : want.shape[0], : want.shape[1]].transpose(1, 2, 0)
+    assert np.abs(inside.astype(int) - want).max() <= 1
+    assert got["images"].sum() == inside.sum()
+    if want.shape == pixels.shape:
+        assert_said(text, model, pixels)
+    elif text:
+        sides = np.array([[float(side) for side in line.split()[2:]] for line in text.splitlines()])
+        assert sides[:, 2].max() <= width + 0.1
+        assert sides[:, 3].max() <= height + 0.1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 def test_a_real_file_measures_the_same(form, trained, tmp_path):
@@ -168,3 +248,9 @@ def test_a_real_file_measures_the_same(form, trained, tmp_path):
     test_command.main([str(file)])
     mine = measures(tmp_path / "files" / "metrics_a.json")
     assert mine == pytest.approx(measures(tmp_path / "out" / "metrics.json"), abs=1e-4)
+    if form == "onnx":
+        pixels = picture(tmp_path / "a.npy", 64, 96)
+        words = [sys.executable, "-c", script_of_the_docs(), str(file), str(tmp_path / "a.npy")]
+        said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+        assert said.returncode == 0, said.stderr
+        assert_said(said.stdout, load_exported(file), pixels)
