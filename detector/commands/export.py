@@ -21,12 +21,16 @@ FORMATS = ("onnx", "openvino")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """`RUN | --config-file FILE`, `--output FILE [--format onnx|openvino] [--which newest|best] [KEY VALUE ...]`."""
+    """`RUN | --config-file FILE`, `--output FILE [--format FORMAT] [--split] [--which newest|best] [KEY VALUE ...]`."""
     parser = trained_parser(f"{__doc__}\n{NOTES}", "export", EXAMPLE, "RUN", "--config-file FILE")
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="of the file")
     parser.add_argument(
         "--output", type=expanded, required=True, metavar="FILE",
         help="FILE.onnx or, for openvino, FILE.xml; what is there is replaced",
+    )  # fmt: skip
+    parser.add_argument(
+        "--split", action="store_true",
+        help="the network alone, in front of the selection (fcos and refinedet); `detector test` selects in torch",
     )  # fmt: skip
     args = parser.parse_intermixed_args(argv)
     words, opts = split_words(parser, args.words, [] if args.config_file else ["RUN"])
@@ -38,4 +42,4 @@ def begin(args: argparse.Namespace, trained: str | None, opts: Sequence[str]) ->
     cfg, weight = read_trained(args, trained, opts)
     from detector.tasks.export import export_run
 
-    export_run(cfg, args.format, Path(args.output), weight, args.which or "newest")
+    export_run(cfg, args.format, Path(args.output), weight, args.which or "newest", split=args.split)

@@ -9,13 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detector.config import config_from_text
 from detector.data.loader import collate
 from detector.data.transforms import Resize, Sample, Transform, Warp
 from detector.errors import MissingFileError, UserError
 from detector.inference.detect import detect
 from detector.inference.export.facts import KEY, Facts, read_facts
-from detector.inference.export.write import INPUTS, OUTPUTS, SUFFIXES, needed
+from detector.inference.export.whole import select_raw
+from detector.inference.export.write import INPUTS, SUFFIXES, needed
+from detector.models.build import build_detector
 from detector.models.detector import check_input
+from detector.models.heads.base import Head
 from detector.structures import Detection, Size, Target
 
 log = logging.getLogger("detector")
@@ -23,7 +27,8 @@ log = logging.getLogger("detector")
 Arrays = Sequence[np.ndarray]
 
 Graph = Callable[[np.ndarray, np.ndarray], Arrays]
-"""images uint8 [N, 3, H, W], sizes int64 [N, 2] -> boxes, scores, labels, counts as `ops.flat.Padded` has them."""
+"""images uint8 [N, 3, H, W], sizes int64 [N, 2] -> the outputs that the facts name: those of `ops.flat.Padded`, or what
+a head's `export.whole.raw` has."""
 
 
 def is_exported(path: str | Path) -> bool:
@@ -43,6 +48,7 @@ class ExportedDetector(nn.Module):
         super().__init__()
         self.graph, self.facts = graph, facts
         self.names, self.category_ids = list(facts.names), list(facts.category_ids)
+        self.head = head_of(facts) if facts.split else None
         self.register_buffer("mean", torch.zeros(1), persistent=False)  # tells where images go
 
     @property
@@ -54,6 +60,8 @@ class ExportedDetector(nn.Module):
     def forward(self, images: Tensor, sizes: list[Size]) -> list[Detection]:
         """As `Detector`: images [N, 3, H, W] uint8 RGB, padded right and bottom; sizes before padding."""
         check_input(images, sizes)
+        if self.head is not None:
+            return self.select(images, sizes)
         found = self.graph(np.ascontiguousarray(images.numpy()), np.array(sizes, np.int64))
         boxes, scores, labels, counts = (np.array(entry) for entry in found)  # their memory may be the runtime's
         return [
@@ -64,6 +72,14 @@ class ExportedDetector(nn.Module):
             )
             for i, number in enumerate(counts.tolist())
         ]
+
+    def select(self, images: Tensor, sizes: list[Size]) -> list[Detection]:
+        """The detections of a split file: its head, which has no weights here, selects from what the network gives."""
+        found = self.graph(np.ascontiguousarray(images.numpy()), np.array(sizes, np.int64))
+        height, width = images.shape[2:]
+        grids: list[Size] = [(-(-height // stride), -(-width // stride)) for stride in self.facts.strides]
+        assert self.head is not None
+        return select_raw(self.head, [torch.from_numpy(np.array(one)) for one in found], grids, sizes)
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         """A picture, uint8 [H, W, 3] RGB, at the size that the network takes."""
@@ -82,6 +98,12 @@ class ExportedDetector(nn.Module):
         return detect(self, batch)  # type: ignore[arg-type] - it is called alike
 
 
+def head_of(facts: Facts) -> Head:
+    """The head of a split file, without weights: what it selects by is in the config."""
+    with torch.device("meta"):
+        return build_detector(config_from_text(facts.config, "the exported file's config")).head
+
+
 def load_exported(path: str | Path) -> ExportedDetector:
     """The detector in a file that `detector export` wrote: FILE.onnx by onnxruntime, FILE.xml by OpenVINO.
 
@@ -95,13 +117,12 @@ def load_exported(path: str | Path) -> ExportedDetector:
         raise MissingFileError(f"{path}: there is no such file")
     if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
         raise MissingFileError(f"{path}: its weights, {path.with_suffix('.bin').name}, are not beside it")
-    graph, text = (_onnxruntime if path.suffix.lower() == ".onnx" else _openvino)(path)
-    facts = read_facts(text, path)
+    graph, facts = (_onnxruntime if path.suffix.lower() == ".onnx" else _openvino)(path)
     log.info("%s: %d classes, of %s", path, len(facts.names), facts.weight or "unknown weights")
     return ExportedDetector(graph, facts)
 
 
-def _onnxruntime(path: Path) -> tuple[Graph, str | None]:
+def _onnxruntime(path: Path) -> tuple[Graph, Facts]:
     runtime = needed("onnxruntime")
     state = runtime.capi.onnxruntime_pybind11_state
     faults = state.InvalidProtobuf, state.InvalidGraph, state.InvalidArgument, state.Fail, state.NotImplemented
@@ -112,15 +133,16 @@ def _onnxruntime(path: Path) -> tuple[Graph, str | None]:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except faults as error:
         raise UserError(f"{path} cannot be read as an ONNX file: {_first_line(error)}") from None
-    _check(path, [one.name for one in session.get_inputs()], [one.name for one in session.get_outputs()])
+    facts = read_facts(session.get_modelmeta().custom_metadata_map.get(KEY), path)
+    _check(path, facts, [one.name for one in session.get_inputs()], [one.name for one in session.get_outputs()])
 
     def run(images: np.ndarray, sizes: np.ndarray) -> Arrays:
-        return session.run(list(OUTPUTS), dict(zip(INPUTS, (images, sizes), strict=True)))
+        return session.run(facts.outputs, dict(zip(INPUTS, (images, sizes), strict=True)))
 
-    return run, session.get_modelmeta().custom_metadata_map.get(KEY)
+    return run, facts
 
 
-def _openvino(path: Path) -> tuple[Graph, str | None]:
+def _openvino(path: Path) -> tuple[Graph, Facts]:
     openvino = needed("openvino")
     core = openvino.Core()
     # By default bf16 where the processor has it, which moves edges by pixels.
@@ -130,24 +152,24 @@ def _openvino(path: Path) -> tuple[Graph, str | None]:
         compiled = core.compile_model(graph, "CPU", settings)
     except RuntimeError as error:
         raise UserError(f"{path} cannot be read as an OpenVINO file: {_first_line(error)}") from None
-    _check(path, *([one.any_name for one in ports] for ports in (compiled.inputs, compiled.outputs)))
+    facts = read_facts(graph.get_rt_info([KEY]).astype(str) if graph.has_rt_info([KEY]) else None, path)
+    _check(path, facts, *([one.any_name for one in ports] for ports in (compiled.inputs, compiled.outputs)))
     own = threading.local()  # a request serves one caller at a time
 
     def run(images: np.ndarray, sizes: np.ndarray) -> Arrays:
         if not hasattr(own, "request"):
             own.request = compiled.create_infer_request()
         found = own.request.infer(dict(zip(INPUTS, (images, sizes), strict=True)))
-        return [found[name] for name in OUTPUTS]
+        return [found[name] for name in facts.outputs]
 
-    text = graph.get_rt_info([KEY]).astype(str) if graph.has_rt_info([KEY]) else None
-    return run, text
+    return run, facts
 
 
-def _check(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    if (tuple(inputs), tuple(outputs)) != (INPUTS, OUTPUTS):
+def _check(path: Path, facts: Facts, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    if (list(inputs), list(outputs)) != (list(INPUTS), facts.outputs):
         raise UserError(
             f"{path} is no detector that `detector export` wrote: it turns {', '.join(inputs)} into "
-            f"{', '.join(outputs)}, and not {', '.join(INPUTS)} into {', '.join(OUTPUTS)}"
+            f"{', '.join(outputs)}, and not {', '.join(INPUTS)} into {', '.join(facts.outputs)}"
         )
 
 

@@ -32,10 +32,18 @@ SCORES = {
 """Head -> the key of the lowest score that it lets through."""
 
 
-def export_run(cfg: CfgNode, form: str, output: Path, weight: str | Path | None = None, which: str = "newest") -> Facts:
-    """Write the detector of a run as a file for another runtime; returns what that says of itself.
+def export_run(
+    cfg: CfgNode,
+    form: str,
+    output: Path,
+    weight: str | Path | None = None,
+    which: str = "newest",
+    *,
+    split: bool = False,
+) -> Facts:
+    """Write the detector of a run as a file for another runtime; returns what is known of it.
 
-    form, output: as `inference.export.write.export` takes them; weight, which: as `find_trained`.
+    form, output, split: as `inference.export.write.export` takes them; weight, which: as `find_trained`.
     Raises ValueError or OSError that names file, key and remedy.
     """
     check_form(form, output)
@@ -48,7 +56,7 @@ def export_run(cfg: CfgNode, form: str, output: Path, weight: str | Path | None 
     digest = state_digest(model.state_dict())
     step = found.file.content.get("step")
     facts = facts_of(cfg, names, category_ids, digest, found.file.path.name, step)
-    written = export(model, facts, form, output)
+    written = export(model, facts, form, output, split)
     log.info(
         "%s: %.1f MB, up to %d detections an image; boxes in pixels of the resized image", output, written / 1e6,
         facts.limit,

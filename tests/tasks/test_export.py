@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -18,8 +19,9 @@ from torch import nn
 from detector.commands import export as export_command
 from detector.commands import test as test_command
 from detector.config import config_text
-from detector.inference.export import Whole
+from detector.inference.export import Network, Whole
 from detector.inference.export.facts import facts_text
+from detector.inference.export.write import names_of, strides_of
 from detector.inference.runtimes import ExportedDetector, load_exported
 from detector.models.build import build_detector, resolve_parts
 from detector.tasks.export import export_run
@@ -45,18 +47,20 @@ def files(monkeypatch):
     """What was exported, by path, and what is read as it: a graph that torch itself runs."""
     files = {}
 
-    def write(model, facts, form, path):
+    def write(model, facts, form, path, split=False):
+        if split:
+            facts = msgspec.structs.replace(facts, outputs=names_of(model), strides=strides_of(model))
         files[path] = model, facts
         path.write_bytes(b"a graph")
         return 7
 
     def read(path):
         model, facts = files[Path(path)]
-        whole = Whole(model)
+        made = Network(model) if facts.split else Whole(model)
 
         def graph(images, sizes):
             with torch.no_grad():
-                return [entry.numpy() for entry in whole(torch.from_numpy(images), torch.from_numpy(sizes))]
+                return [entry.numpy() for entry in made(torch.from_numpy(images), torch.from_numpy(sizes))]
 
         return ExportedDetector(graph, facts)
 
@@ -93,15 +97,16 @@ def measures(path):
     return {k: v for k, v in json.loads(path.read_bytes()).items() if k != "measured"}
 
 
-def test_its_measures_are_those_of_the_run(trained, files, tmp_path):
+@pytest.mark.parametrize("flags", [[], ["--split"]])
+def test_its_measures_are_those_of_the_run(flags, trained, files, tmp_path):
     """By the commands; the numbers of other weights in the folder of the file stay."""
     run, file = str(tmp_path / "out"), tmp_path / "files" / "a.onnx"
     file.parent.mkdir()
-    export_command.main([run, "--output", str(file)])
+    export_command.main([run, "--output", str(file), *flags])
+    assert files[file][1].outputs[0] == ("logits" if flags else "boxes")
     test_command.main([run])
     test_command.main([str(file)])
-    results = [json.loads((f / n).read_bytes()) for f, n in ((tmp_path / "out", "results.json"),)]
-    assert len(results[0]) > 20
+    assert len(json.loads((tmp_path / "out" / "results.json").read_bytes())) > 20
     mine = measures(tmp_path / "files" / "metrics_a.json")
     want = measures(tmp_path / "out" / "metrics.json")
     assert mine == pytest.approx(want, abs=1e-6)

@@ -3,6 +3,7 @@
 import msgspec
 
 from detector.errors import UserError
+from detector.ops.flat import Padded
 
 KEY = "detector"
 """Of the entry of a file's metadata that holds the facts as JSON."""
@@ -31,6 +32,15 @@ class Facts(msgspec.Struct, frozen=True):
     config: str
     thresholds: list[float] | None = None
     """[C] lowest scores of each class, of its best F1; None where nobody has measured them."""
+    outputs: list[str] = msgspec.field(default_factory=lambda: list(Padded._fields))
+    """Names of what the graph gives; others are those of the network alone, of which a selection has to follow."""
+    strides: list[int] = []
+    """Pixels per cell of the levels that stand in a row in each output of the network alone, fine to coarse."""
+
+    @property
+    def split(self) -> bool:
+        """Whether the graph ends where the network does."""
+        return bool(self.strides)
 
 
 class Resizing(msgspec.Struct, frozen=True):

@@ -1,15 +1,17 @@
-"""FCOS's selection of all images at once."""
+"""FCOS's selection of all images at once, and that from the outputs of its layers alone."""
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from detector.inference.export.whole import select
+from detector.inference.export.whole import raw, select, select_raw
 from detector.models.heads.fcos import FCOS
 from detector.ops.boxes import distances_to_boxes
 from detector.ops.flat import Flat, Padded, limits_of, padded, suppress_flat
-from detector.structures import Features
+from detector.structures import Detection, Features, Size
 
 
 @select.register
@@ -49,3 +51,27 @@ def best_pairs(
     if joint:
         scores = torch.where(scores > threshold, scores, 0.0)
     return scores, pairs // logits.shape[2], pairs % logits.shape[2]
+
+
+class Raw(NamedTuple):
+    """logits [N, P, C], distances [N, P, 4] pixels, centerness [N, P] logits: of all levels, fine to coarse."""
+
+    logits: Tensor
+    distances: Tensor
+    centerness: Tensor
+
+
+@raw.register
+def raw_fcos(head: FCOS, features: Features) -> Raw:
+    """The outputs of `FCOS.forward`."""
+    _, *outputs = head(features)
+    return Raw(*(torch.cat(levels, dim=1) for levels in outputs))
+
+
+@select_raw.register
+def select_raw_fcos(head: FCOS, outputs: Sequence[Tensor], grids: list[Size], sizes: list[Size]) -> list[Detection]:
+    """As `FCOS.predict`."""
+    maps = {name: torch.zeros(()).expand(1, 1, *grid) for name, grid in zip(head.strides, grids, strict=True)}
+    cells = [height * width for height, width in grids]
+    logits, distances, centerness = (list(output.split(cells, dim=1)) for output in outputs)
+    return head.decode(head.points(maps), logits, distances, centerness, sizes)

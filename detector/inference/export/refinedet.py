@@ -1,13 +1,15 @@
-"""RefineDet's selection of all images at once."""
+"""RefineDet's selection of all images at once, and that from the outputs of its layers alone."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from detector.inference.export.whole import select
-from detector.models.heads.refinedet import MIN_SIDE, RefineDet
+from detector.inference.export.whole import raw, select, select_raw
+from detector.models.heads.refinedet import MIN_SIDE, Outputs, RefineDet
 from detector.ops.boxes import decode_deltas
 from detector.ops.flat import Flat, Padded, limits_of, padded, suppress_flat
-from detector.structures import Features
+from detector.structures import Detection, Features, Size
 
 
 @select.register
@@ -30,3 +32,20 @@ def select_refinedet(head: RefineDet, features: Features, sizes: Tensor) -> Padd
     wide = (clipped[:, 2:] - clipped[:, :2]).amin(1) >= MIN_SIDE
     whole = (wide | (kept.image == number)).nonzero()[:, 0]
     return padded(kept._replace(boxes=clipped).take(whole), number, head.detections_per_img)
+
+
+@raw.register
+def raw_refinedet(head: RefineDet, features: Features) -> Outputs:
+    """The outputs of `RefineDet.forward`."""
+    return head(features)
+
+
+@select_raw.register
+def select_raw_refinedet(
+    head: RefineDet, outputs: Sequence[Tensor], grids: list[Size], sizes: list[Size]
+) -> list[Detection]:
+    """As `RefineDet.predict`."""
+    maps = {name: torch.zeros(()).expand(1, 1, *grid) for name, grid in zip(head.strides, grids, strict=True)}
+    anchors = head.anchors(maps)
+    images = zip(*outputs, sizes, strict=True)
+    return [head.decode(anchors, Outputs(*output), size) for *output, size in images]

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
@@ -17,29 +18,31 @@ from torch.export import Dim, ExportedProgram
 from detector.errors import FileAccessError, MissingPackageError, UserError
 from detector.files import write_atomic
 from detector.inference.export.facts import KEY, Facts, facts_text
-from detector.inference.export.whole import Whole
+from detector.inference.export.whole import Network, Whole
 from detector.inference.prepare import merge_norms
 from detector.models.detector import Detector
 
 log = logging.getLogger("detector")
 
 INPUTS = ("images", "sizes")
-OUTPUTS = ("boxes", "scores", "labels", "counts")
-
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 """Format -> how the name of its file ends."""
 
 LARGEST = 2**31 - 2**20  # bytes of an ONNX file: protocol buffers hold no more
 
 
-def export(model: Detector, facts: Facts, form: str, path: Path) -> int:
+def export(model: Detector, facts: Facts, form: str, path: Path, split: bool = False) -> int:
     """Write a detector as `path`; it is for nothing else afterwards, as its norms are merged. Returns bytes written.
 
-    form: a key of SUFFIXES; an OpenVINO file has its weights beside it, in FILE.bin.
+    form: a key of SUFFIXES; an OpenVINO file has its weights beside it, in FILE.bin. split: whether it ends where the
+    network does, before the selection, see `whole.raw`.
     Raises ValueError for a head that cannot be exported, a name that ends otherwise, and without the packages.
     """
     check_form(form, path)
-    onnx = _onnx(model, facts)
+    merge_norms(model.float().cpu())
+    if split:
+        facts = msgspec.structs.replace(facts, outputs=names_of(model), strides=strides_of(model))
+    onnx = _onnx(Network(model) if split else Whole(model), model, facts)
     if form == "onnx":
         return _write(path, onnx)
     return _write_openvino(path, onnx, facts)
@@ -94,14 +97,26 @@ def quiet() -> Iterator[None]:
                 one.setLevel(level)
 
 
-def _onnx(model: Detector, facts: Facts) -> bytes:
+@torch.no_grad()
+def names_of(model: Detector) -> list[str]:
+    """Names of the outputs of a model's `Network`. Raises ValueError for a head that cannot be split."""
+    side = 2 * max(level.stride for level in model.neck.levels.values())
+    blank = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+    return list(Network(model)(blank, torch.tensor([[side, side]]))._fields)
+
+
+def strides_of(model: Detector) -> list[int]:
+    """Pixels per cell of the levels that a head predicts from."""
+    return list(model.head.strides.values())  # type: ignore[union-attr, operator]
+
+
+def _onnx(graph: nn.Module, model: Detector, facts: Facts) -> bytes:
     """An ONNX file with everything inside."""
-    coarsest = max(level.stride for level in model.neck.levels.values())
-    program = graph_of(Whole(merge_norms(model.float().cpu())), coarsest)
+    program = graph_of(graph, max(level.stride for level in model.neck.levels.values()))
     with torch.no_grad(), quiet():
         # The exporter of before, dynamo=False, writes other numbers without a word, even of a plain ResNet-18.
         made = torch.onnx.export(
-            program, dynamo=True, input_names=INPUTS, output_names=OUTPUTS, optimize=True, verbose=False
+            program, dynamo=True, input_names=INPUTS, output_names=facts.outputs, optimize=True, verbose=False
         )
     if made is None:
         raise RuntimeError("torch.onnx.export gave nothing")

@@ -5,8 +5,9 @@ import torch
 from helpers.exporting import CASCADE, assert_same, pictures, small
 
 from detector.errors import UserError
-from detector.inference.export import Whole
-from detector.inference.export.whole import normalize, select
+from detector.inference.export import Network, Whole
+from detector.inference.export.whole import normalize, select, select_raw
+from detector.models.build import build_detector
 from detector.models.heads import HEADS
 from detector.models.heads.base import Head
 
@@ -46,6 +47,30 @@ def test_whole_finds_what_the_detector_finds(kind):
         assert_same(got, want, boxes=1e-3, scores=1e-5)
         found += sum(len(one["scores"]) for one in want)
     assert found > 100
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (head, _) in KINDS.items() if head != "faster_rcnn"])
+def test_the_network_alone_leaves_nothing_but_the_selection(kind):
+    head, opts = KINDS[kind]
+    model, cfg = small(head, *opts)
+    with torch.device("meta"):
+        selecting = build_detector(cfg).head
+    for number, height, width in ((1, 128, 192), (3, 160, 130)):
+        images, sizes = pictures(number, height, width)
+        grids = [(-(-height // stride), -(-width // stride)) for stride in model.head.strides.values()]
+        with torch.no_grad():
+            want = model(images, sizes)
+            outputs = Network(model)(images, torch.tensor(sizes))
+            got = select_raw(selecting, outputs, grids, sizes)
+        assert sum(len(one["scores"]) for one in want) > 20
+        for one, other in zip(got, want, strict=True):
+            assert all(torch.equal(one[key], other[key]) for key in other)
+
+
+def test_a_head_of_two_stages_is_not_split():
+    model, _ = small("faster_rcnn")
+    with pytest.raises(UserError, match=r"a head FasterRCNN cannot be split: .* export it whole"):
+        Network(model)(*(torch.as_tensor(x) for x in pictures(1, 128, 128)))
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,21 @@ def test_a_file_finds_what_the_detector_finds(kind, form, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("head", "form"), [("fcos", "onnx"), ("refinedet", "onnx"), ("refinedet", "openvino")])
+def test_a_split_file_finds_what_the_detector_finds(head, form, tmp_path):
+    for name in ("onnx", "onnxscript", {"onnx": "onnxruntime"}.get(form, form)):
+        pytest.importorskip(name)
+    model, cfg = small(head)
+    original, _ = small(head)
+    original.load_state_dict(model.state_dict())
+    path = tmp_path / {"onnx": "a.onnx", "openvino": "a.xml"}[form]
+    export(model, facts(cfg), form, path, split=True)
+    other = assert_finds_the_same(path, original)
+    assert other.facts.split
+    assert other.facts.strides == list(original.head.strides.values())
+
+
+@pytest.mark.slow
 def test_repeated_stages_keep_one_copy_of_their_weights(tmp_path):
     for name in ("onnx", "onnxscript"):
         pytest.importorskip(name)
