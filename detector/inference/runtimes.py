@@ -95,7 +95,7 @@ class ExportedDetector(nn.Module):
             target = Target(boxes=boxes, labels=labels, ignore=boxes, image_id=i, original=original, draw=0)
             items.append((torch.from_numpy(picture).permute(2, 0, 1), target))
         batch = collate(items, self.facts.resize.divisibility)
-        return detect(self, batch)  # type: ignore[arg-type] - it is called alike
+        return detect(self, batch)  # type: ignore[arg-type]  # it is called alike
 
 
 def head_of(facts: Facts) -> Head:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from os.path import realpath
 from pathlib import Path
 
+import torch
 from yacs.config import CfgNode
 
 from detector.config import config_from_text, config_text
@@ -12,6 +13,7 @@ from detector.console import show_log
 from detector.data.check import check_tests
 from detector.data.loader import build_test_datasets, check_memory
 from detector.data.sources import Origin
+from detector.distributed import first_here, joined
 from detector.errors import MissingFileError, UserError
 from detector.inference.export.facts import Facts, Resizing
 from detector.inference.export.write import check_form, export
@@ -115,10 +117,12 @@ def evaluate_exported(path: Path, opts: Sequence[str] = ()) -> Metrics:
     cfg = config_from_text(model.facts.config, str(path), [*fixed, *opts])
     if cfg.TEST.AMP != "off" or cfg.MODEL.DEVICE not in ("cpu", "auto"):
         raise UserError(f"{path} runs on the CPU in float32: leave out MODEL.DEVICE and TEST.AMP")
-    folder = Path(cfg.OUTPUT_DIR)
-    check_folder(folder)
-    datasets = build_test_datasets(cfg, outputs=model.names, origin=Origin(str(path)))
-    datasets = check_tests(datasets, cfg.DATALOADER.BROKEN)
-    check_memory(cfg, None, datasets.values())
-    subject = Subject(str(path), model.facts.digest, model.facts.step, newest=False, beside=True)
-    return evaluate(model, datasets, cfg, folder, subject, model.names)  # type: ignore[arg-type]
+    with joined(torch.device("cpu")):
+        folder = Path(cfg.OUTPUT_DIR)
+        check_folder(folder)
+        with first_here():
+            datasets = build_test_datasets(cfg, outputs=model.names, origin=Origin(str(path)))
+            datasets = check_tests(datasets, cfg.DATALOADER.BROKEN)
+        check_memory(cfg, None, datasets.values())
+        subject = Subject(str(path), model.facts.digest, model.facts.step, newest=False, beside=True)
+        return evaluate(model, datasets, cfg, folder, subject, model.names)  # type: ignore[arg-type]
