@@ -45,6 +45,7 @@ setup(
         "log": ["tensorboard>=2.14"],
         "timm": ["timm>=1.0"],
         "safetensors": ["safetensors>=0.4"],
+        "export": ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20", "openvino>=2025.0"],
         "peers": ["ultralytics>=8.3"],  # AGPL: only a test asks it to read what we write
     },
 )

@@ -9,6 +9,7 @@ VERBS = {
     "plan": "plan",
     "test": "test",
     "predict": "predict",
+    "export": "export",
     "compare": "compare",
     "convert": "convert",
     "convert-data": "convert_data",

@@ -1,9 +1,10 @@
-"""Evaluate a run's newest checkpoint, or the weights that are named, on DATASETS.TEST."""
+"""Evaluate a run's newest checkpoint, an exported file, or the weights that are named, on DATASETS.TEST."""
 
 import argparse
 from collections.abc import Sequence
 
-from detector.commands.base import read_trained, run, split_words, trained_parser
+from detector.commands.base import exported_path, is_exported, read_trained, run, split_words, trained_parser
+from detector.plugins import load_plugins
 
 EXAMPLE = """\
 detector test output/quickstart --which best TEST.AMP bf16
@@ -19,7 +20,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def begin(args: argparse.Namespace, trained: str | None, opts: Sequence[str]) -> None:
-    """Read the config, then evaluate."""
+    """Read the config, then evaluate; an exported file by its own runtime."""
+    if trained is not None and is_exported(trained):
+        from detector.tasks.export import evaluate_exported
+
+        load_plugins(args.imports)
+        evaluate_exported(exported_path(trained, args.which, opts), opts)
+        return
     cfg, weight = read_trained(args, trained, opts)
     from detector.tasks.detection import test
 

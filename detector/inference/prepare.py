@@ -17,10 +17,7 @@ def prepare_for_inference(model: Detector, precision: str = "off") -> Detector:
     In float32 on a CPU, wide 3x3 convolutions are computed by Winograd's minimal filtering. In place; the detections
     are the same but for rounding, and the model is for prediction only.
     """
-    model.eval()
-    side = 2 * max(level.stride for level in model.neck.levels.values())  # group norm wants more than one cell
-    blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=model.mean.device)
-    fold_norms(model, lambda: model(blank, [(side, side)]))
+    merge_norms(model)
     for module in model.modules():
         if isinstance(module, BoxHead):
             module.prepare()
@@ -30,4 +27,14 @@ def prepare_for_inference(model: Detector, precision: str = "off") -> Detector:
                 module.to(dtype)
     else:
         use_winograd(model)
+    return model
+
+
+@torch.no_grad()
+def merge_norms(model: Detector) -> Detector:
+    """Put the model in eval mode and merge its norms into its convolutions, in place."""
+    model.eval()
+    side = 2 * max(level.stride for level in model.neck.levels.values())  # group norm wants more than one cell
+    blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=model.mean.device)
+    fold_norms(model, lambda: model(blank, [(side, side)]))
     return model

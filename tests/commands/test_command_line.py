@@ -48,6 +48,7 @@ def test_the_verbs_are_those_that_users_know():
             "plan",
             "test",
             "predict",
+            "export",
             "compare",
             "convert",
             "convert-data",

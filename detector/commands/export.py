@@ -1,0 +1,45 @@
+"""Write a trained detector as one file for onnxruntime or OpenVINO, selection and pixel statistics included."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from detector.commands.base import expanded, read_trained, run, split_words, trained_parser
+
+EXAMPLE = """\
+detector export output/quickstart --format onnx --output model.onnx
+detector export --config-file tv.yaml --format openvino --output tv.xml MODEL.WEIGHT tv.pth"""
+
+NOTES = """
+The file takes uint8 pictures [N, 3, H, W], RGB, padded right and bottom, and their sizes [N, 2] (height, width); it
+gives boxes [N, D, 4] in their pixels, scores [N, D], labels [N, D] and counts [N], any N, H and W. It holds names, ids,
+sizes, thresholds and the config as JSON; `detector test FILE` evaluates it. OpenVINO writes FILE.xml and FILE.bin.
+Needs `pip install 'residet[export]'`."""
+
+FORMATS = ("onnx", "openvino")
+"""The keys of `detector.inference.export.write.SUFFIXES`, which needs torch."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`RUN | --config-file FILE`, `--output FILE [--format FORMAT] [--split] [--which newest|best] [KEY VALUE ...]`."""
+    parser = trained_parser(f"{__doc__}\n{NOTES}", "export", EXAMPLE, "RUN", "--config-file FILE")
+    parser.add_argument("--format", choices=FORMATS, default="onnx", help="of the file")
+    parser.add_argument(
+        "--output", type=expanded, required=True, metavar="FILE",
+        help="FILE.onnx or, for openvino, FILE.xml; what is there is replaced",
+    )  # fmt: skip
+    parser.add_argument(
+        "--split", action="store_true",
+        help="the network alone, in front of the selection (fcos and refinedet); `detector test` selects in torch",
+    )  # fmt: skip
+    args = parser.parse_intermixed_args(argv)
+    words, opts = split_words(parser, args.words, [] if args.config_file else ["RUN"])
+    run(lambda: begin(args, next(iter(words), None), opts))
+
+
+def begin(args: argparse.Namespace, trained: str | None, opts: Sequence[str]) -> None:
+    """Read the config, then export."""
+    cfg, weight = read_trained(args, trained, opts)
+    from detector.tasks.export import export_run
+
+    export_run(cfg, args.format, Path(args.output), weight, args.which or "newest", split=args.split)

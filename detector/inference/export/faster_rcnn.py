@@ -1,0 +1,72 @@
+"""Faster R-CNN's selection of all images at once, its cascade included."""
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from detector.errors import UserError
+from detector.inference.export.whole import select
+from detector.models.heads.faster_rcnn import MIN_SIDE, FasterRCNN, Pooler, map_levels
+from detector.models.heads.rpn import RPN
+from detector.ops.boxes import decode_deltas
+from detector.ops.flat import Flat, Padded, limits_of, padded, suppress_flat
+from detector.structures import Features
+
+
+@select.register
+def select_faster_rcnn(head: FasterRCNN, features: Features, sizes: Tensor) -> Padded:
+    """As `FasterRCNN.predict`. Raises ValueError for soft suppression, which is a loop of its own length."""
+    if head.nms_method != "hard":
+        raise UserError(f"MODEL.ROI_HEADS.NMS_METHOD {head.nms_method} cannot be exported: write hard")
+    number = sizes.shape[0]
+    proposals = propose(head.rpn, features, sizes)
+    boxes, image = proposals.boxes, proposals.image
+    torch._check(boxes.shape[0] < 2**31)  # without a limit the graph counts pairs with classes beyond 64 bits
+    limits = limits_of(sizes, image)
+    scores = boxes.new_zeros(boxes.shape[0], head.num_classes + 1)
+    deltas = boxes.new_zeros(boxes.shape[0], 1, 4)
+    for k, box_head in enumerate(head.box_heads):
+        if k:
+            boxes = torch.minimum(decode_deltas(boxes, deltas[:, 0], head.weights[k - 1]).clamp(min=0), limits)
+        logits, deltas = box_head(pool(head.pooler, features, boxes, image.clamp(max=number - 1)))
+        scores = scores + logits.softmax(-1) / len(head.box_heads)
+    certain = (scores[:, :-1] > head.score_thresh) & (image < number)[:, None]
+    region, label = certain.nonzero(as_tuple=True)
+    column = torch.zeros_like(label) if head.cls_agnostic else label
+    moved = decode_deltas(boxes[region], deltas[region, column], head.weights[-1])
+    moved = torch.minimum(moved.clamp(min=0), limits[region])
+    wide = ((moved[:, 2:] - moved[:, :2]).amin(1) >= MIN_SIDE).nonzero()[:, 0]
+    found = Flat(moved, scores[region, label], label, image[region]).take(wide)
+    kept = suppress_flat(found, number, head.num_classes, head.nms, head.detections_per_img)
+    return padded(kept, number, head.detections_per_img)
+
+
+def propose(rpn: RPN, features: Features, sizes: Tensor) -> Flat:
+    """As `RPN.predict`: the proposals of all images and one of nobody. Their labels are levels, their scores logits."""
+    boxes, logits, levels = [], [], []
+    for i, (cells, logit, deltas) in enumerate(zip(rpn.anchors(features), *rpn(features), strict=True)):
+        best, place = logit.topk(torch.sym_min(rpn.pre_nms_top_n["test"], logit.shape[1]), dim=1)
+        boxes.append(decode_deltas(cells[place], deltas.gather(1, place[..., None].expand(-1, -1, 4))))
+        logits.append(best)
+        levels.append(torch.full_like(place, i))
+    limits = sizes.flip(1).repeat(1, 2).to(boxes[0].dtype)[:, None]
+    box = torch.minimum(torch.cat(boxes, dim=1).clamp(min=0), limits)
+    side = (box[..., 2:] - box[..., :2]).amin(-1)
+    image, slot = ((side >= rpn.min_size) & (side > 0)).nonzero(as_tuple=True)
+    found = Flat(box[image, slot], torch.cat(logits, dim=1)[image, slot], torch.cat(levels, dim=1)[image, slot], image)
+    return suppress_flat(found, sizes.shape[0], len(levels), rpn.nms_thresh, rpn.post_nms_top_n["test"])
+
+
+def pool(pooler: Pooler, features: Features, boxes: Tensor, image: Tensor) -> Tensor:
+    """As `Pooler`: of each level the boxes that belong to it, and one of no area, as no runtime likes none."""
+    count = boxes.shape[0]
+    level = map_levels(boxes, pooler.lowest, pooler.lowest + len(pooler.strides) - 1) - pooler.lowest
+    regions_of = torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)
+    shape = (count + 1, features[next(iter(pooler.strides))].shape[1], pooler.resolution, pooler.resolution)
+    regions = boxes.new_zeros(shape)
+    for i, (name, stride) in enumerate(pooler.strides.items()):
+        rows = (level == i).nonzero()[:, 0]
+        part = torch.cat([regions_of[rows], boxes.new_zeros(1, 5)])
+        found = roi_align(features[name], part, pooler.resolution, 1 / stride, pooler.sampling_ratio, pooler.aligned)
+        regions = regions.index_put((torch.cat([rows, rows.new_zeros(1) + count]),), found)
+    return regions[:count]

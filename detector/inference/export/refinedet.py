@@ -1,0 +1,51 @@
+"""RefineDet's selection of all images at once, and that from the outputs of its layers alone."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from detector.inference.export.whole import raw, select, select_raw
+from detector.models.heads.refinedet import MIN_SIDE, Outputs, RefineDet
+from detector.ops.boxes import decode_deltas
+from detector.ops.flat import Flat, Padded, limits_of, padded, suppress_flat
+from detector.structures import Detection, Features, Size
+
+
+@select.register
+def select_refinedet(head: RefineDet, features: Features, sizes: Tensor) -> Padded:
+    """As `RefineDet.predict`."""
+    anchors, (arm_logits, arm_deltas, odm_logits, odm_deltas) = head.anchors(features), head(features)
+    unsure = arm_logits.softmax(-1)[..., 0] >= head.objectness_thresh
+    scores = torch.where(unsure[..., None], odm_logits.softmax(-1)[..., :-1], -1.0)
+    best, rows = scores.topk(torch.sym_min(head.pre_nms_top_n, scores.shape[1]), dim=1)
+    # A threshold of 0 or more: what is not unsure never exceeds it.
+    image, rank, label = (best > head.score_thresh).nonzero(as_tuple=True)
+    place = rows[image, rank, label]
+    refined = decode_deltas(anchors[place], arm_deltas[image, place], head.weights)
+    boxes = decode_deltas(refined, odm_deltas[image, place], head.weights)
+    found = Flat(boxes, best[image, rank, label], label, image)
+    number = sizes.shape[0]
+    kept = suppress_flat(found, number, head.num_classes, head.nms, head.detections_per_img)
+    # Clipped last, as the head does.
+    clipped = torch.minimum(kept.boxes.clamp(min=0), limits_of(sizes, kept.image))
+    wide = (clipped[:, 2:] - clipped[:, :2]).amin(1) >= MIN_SIDE
+    whole = (wide | (kept.image == number)).nonzero()[:, 0]
+    return padded(kept._replace(boxes=clipped).take(whole), number, head.detections_per_img)
+
+
+@raw.register
+def raw_refinedet(head: RefineDet, features: Features) -> Outputs:
+    """The outputs of `RefineDet.forward`."""
+    return head(features)
+
+
+@select_raw.register
+def select_raw_refinedet(
+    head: RefineDet, outputs: Sequence[Tensor], grids: list[Size], sizes: list[Size]
+) -> list[Detection]:
+    """As `RefineDet.predict`."""
+    maps = {name: torch.zeros(()).expand(1, 1, *grid) for name, grid in zip(head.strides, grids, strict=True)}
+    anchors = head.anchors(maps)
+    images = zip(*outputs, sizes, strict=True)
+    return [head.decode(anchors, Outputs(*output), size) for *output, size in images]

@@ -1,0 +1,178 @@
+"""Exported detectors at work in onnxruntime or OpenVINO, called as the detector itself is. On the CPU, in float32."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detector.config import config_from_text
+from detector.data.loader import collate
+from detector.data.transforms import Resize, Sample, Transform, Warp
+from detector.errors import MissingFileError, UserError
+from detector.inference.detect import detect
+from detector.inference.export.facts import KEY, Facts, read_facts
+from detector.inference.export.whole import select_raw
+from detector.inference.export.write import INPUTS, SUFFIXES, needed
+from detector.models.build import build_detector
+from detector.models.detector import check_input
+from detector.models.heads.base import Head
+from detector.structures import Detection, Size, Target
+
+log = logging.getLogger("detector")
+
+Arrays = Sequence[np.ndarray]
+
+Graph = Callable[[np.ndarray, np.ndarray], Arrays]
+"""images uint8 [N, 3, H, W], sizes int64 [N, 2] -> the outputs that the facts name: those of `ops.flat.Padded`, or what
+a head's `export.whole.raw` has."""
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a path is named as a file that `detector export` writes."""
+    return Path(path).suffix.lower() in SUFFIXES.values()
+
+
+class ExportedDetector(nn.Module):
+    """A graph in another runtime in the place of a `Detector`; it may be called from several threads at once.
+
+    graph: runs it; facts: what its file says of it.
+    """
+
+    mean: Tensor
+
+    def __init__(self, graph: Graph, facts: Facts) -> None:
+        super().__init__()
+        self.graph, self.facts = graph, facts
+        self.names, self.category_ids = list(facts.names), list(facts.category_ids)
+        self.head = head_of(facts) if facts.split else None
+        self.register_buffer("mean", torch.zeros(1), persistent=False)  # tells where images go
+
+    @property
+    def transform(self) -> Transform:
+        """The resize of a picture before it is padded."""
+        size = self.facts.resize
+        return Warp(size.square) if size.square else Resize((size.short,), size.long)
+
+    def forward(self, images: Tensor, sizes: list[Size]) -> list[Detection]:
+        """As `Detector`: images [N, 3, H, W] uint8 RGB, padded right and bottom; sizes before padding."""
+        check_input(images, sizes)
+        if self.head is not None:
+            return self.select(images, sizes)
+        found = self.graph(np.ascontiguousarray(images.numpy()), np.array(sizes, np.int64))
+        boxes, scores, labels, counts = (np.array(entry) for entry in found)  # their memory may be the runtime's
+        return [
+            Detection(
+                boxes=torch.from_numpy(boxes[i, :number]),
+                labels=torch.from_numpy(labels[i, :number]),
+                scores=torch.from_numpy(scores[i, :number]),
+            )
+            for i, number in enumerate(counts.tolist())
+        ]
+
+    def select(self, images: Tensor, sizes: list[Size]) -> list[Detection]:
+        """The detections of a split file: its head, which has no weights here, selects from what the network gives."""
+        found = self.graph(np.ascontiguousarray(images.numpy()), np.array(sizes, np.int64))
+        height, width = images.shape[2:]
+        grids: list[Size] = [(-(-height // stride), -(-width // stride)) for stride in self.facts.strides]
+        assert self.head is not None
+        return select_raw(self.head, [torch.from_numpy(np.array(one)) for one in found], grids, sizes)
+
+    def prepare(self, pixels: np.ndarray) -> np.ndarray:
+        """A picture, uint8 [H, W, 3] RGB, at the size that the network takes."""
+        nothing = Sample(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
+        return self.transform(pixels, nothing, np.random.default_rng(0))[0]
+
+    def detect(self, pictures: Sequence[np.ndarray], originals: Sequence[Size]) -> list[Detection]:
+        """The detections in prepared pictures, which are one batch; boxes in pixels of the originals."""
+        boxes = torch.zeros(0, 4)
+        items = []
+        for i, (picture, original) in enumerate(zip(pictures, originals, strict=True)):
+            labels = torch.zeros(0, dtype=torch.int64)
+            target = Target(boxes=boxes, labels=labels, ignore=boxes, image_id=i, original=original, draw=0)
+            items.append((torch.from_numpy(picture).permute(2, 0, 1), target))
+        batch = collate(items, self.facts.resize.divisibility)
+        return detect(self, batch)  # type: ignore[arg-type]  # it is called alike
+
+
+def head_of(facts: Facts) -> Head:
+    """The head of a split file, without weights: what it selects by is in the config."""
+    with torch.device("meta"):
+        return build_detector(config_from_text(facts.config, "the exported file's config")).head
+
+
+def load_exported(path: str | Path) -> ExportedDetector:
+    """The detector in a file that `detector export` wrote: FILE.onnx by onnxruntime, FILE.xml by OpenVINO.
+
+    It takes as many threads as torch does. Raises ValueError or OSError naming a file that is none, and the package
+    that is missing.
+    """
+    path = Path(path)
+    if not is_exported(path):
+        raise UserError(f"{path}: exported detectors are called {' or '.join(f'NAME{s}' for s in SUFFIXES.values())}")
+    if not path.is_file():
+        raise MissingFileError(f"{path}: there is no such file")
+    if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
+        raise MissingFileError(f"{path}: its weights, {path.with_suffix('.bin').name}, are not beside it")
+    graph, facts = (_onnxruntime if path.suffix.lower() == ".onnx" else _openvino)(path)
+    log.info("%s: %d classes, of %s", path, len(facts.names), facts.weight or "unknown weights")
+    return ExportedDetector(graph, facts)
+
+
+def _onnxruntime(path: Path) -> tuple[Graph, Facts]:
+    runtime = needed("onnxruntime")
+    state = runtime.capi.onnxruntime_pybind11_state
+    faults = state.InvalidProtobuf, state.InvalidGraph, state.InvalidArgument, state.Fail, state.NotImplemented
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except faults as error:
+        raise UserError(f"{path} cannot be read as an ONNX file: {_first_line(error)}") from None
+    facts = read_facts(session.get_modelmeta().custom_metadata_map.get(KEY), path)
+    _check(path, facts, [one.name for one in session.get_inputs()], [one.name for one in session.get_outputs()])
+
+    def run(images: np.ndarray, sizes: np.ndarray) -> Arrays:
+        return session.run(facts.outputs, dict(zip(INPUTS, (images, sizes), strict=True)))
+
+    return run, facts
+
+
+def _openvino(path: Path) -> tuple[Graph, Facts]:
+    openvino = needed("openvino")
+    core = openvino.Core()
+    # By default bf16 where the processor has it, which moves edges by pixels.
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    try:
+        graph = core.read_model(str(path))
+        compiled = core.compile_model(graph, "CPU", settings)
+    except RuntimeError as error:
+        raise UserError(f"{path} cannot be read as an OpenVINO file: {_first_line(error)}") from None
+    facts = read_facts(graph.get_rt_info([KEY]).astype(str) if graph.has_rt_info([KEY]) else None, path)
+    _check(path, facts, *([one.any_name for one in ports] for ports in (compiled.inputs, compiled.outputs)))
+    own = threading.local()  # a request serves one caller at a time
+
+    def run(images: np.ndarray, sizes: np.ndarray) -> Arrays:
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        found = own.request.infer(dict(zip(INPUTS, (images, sizes), strict=True)))
+        return [found[name] for name in facts.outputs]
+
+    return run, facts
+
+
+def _check(path: Path, facts: Facts, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    if (list(inputs), list(outputs)) != (list(INPUTS), facts.outputs):
+        raise UserError(
+            f"{path} is no detector that `detector export` wrote: it turns {', '.join(inputs)} into "
+            f"{', '.join(outputs)}, and not {', '.join(INPUTS)} into {', '.join(facts.outputs)}"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,167 @@
+"""Files for other runtimes find what the detector finds."""
+
+import math
+
+import pytest
+import torch
+from helpers.exporting import CASCADE, assert_same, pictures, small
+from torch import nn
+
+from detector.errors import MissingFileError, MissingPackageError, UserError
+from detector.inference.export.facts import read_facts
+from detector.inference.export.fcos import best_pairs
+from detector.inference.export.write import check_form, export, graph_of, needed, quiet
+from detector.inference.runtimes import is_exported, load_exported
+from detector.models.detector import Detector
+from detector.ops.flat import Flat, padded, suppress_flat
+from detector.tasks.export import facts_of
+
+CASES = ((1, 128, 192), (3, 160, 129), (2, 97, 256))
+
+
+def facts(cfg):
+    return facts_of(cfg, ["a", "b", "é"], [3, 7, 9], "0" * 64, "model.pth", 12)
+
+
+def assert_finds_the_same(path, model):
+    """Whether a file finds what the model of before found, alone and among others, in several sizes."""
+    other = load_exported(path)
+    for case in CASES:
+        images, sizes = pictures(*case)
+        with torch.no_grad():
+            want = model(images, sizes)
+        assert sum(len(one["scores"]) for one in want) > 20
+        found = other(images, sizes)
+        for one, mine in zip(want, found, strict=True):
+            number = torch.tensor([len(mine["scores"])])
+            assert_same([*(mine[key][None] for key in ("boxes", "scores", "labels")), number], [one])
+        alone = other(images[:1], sizes[:1])[0]
+        torch.testing.assert_close(alone["scores"], found[0]["scores"], rtol=0, atol=1e-4)
+    return other
+
+
+class Selection(nn.Module):
+    """What selects of logits and boxes, without a network."""
+
+    def forward(self, images, sizes):
+        logits = images[..., :8, :8].float().flatten(2).transpose(1, 2) / 32 - 6
+        scores, place, label = best_pairs(logits, logits[..., 0], 0.05, 30, joint=False)
+        image, slot = (scores > 0).nonzero(as_tuple=True)
+        corner = torch.stack([place % 8, place // 8], dim=-1)[image, slot].float()
+        found = Flat(torch.cat([corner, corner + 3], dim=1), scores[image, slot], label[image, slot], image)
+        return padded(suppress_flat(found, sizes.shape[0], 3, 0.5, 10), sizes.shape[0], 10)
+
+
+def test_the_selection_in_onnxruntime_is_that_in_torch():
+    for name in ("onnx", "onnxscript"):
+        pytest.importorskip(name)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    selection = Selection()
+    with torch.no_grad(), quiet():
+        made = torch.onnx.export(graph_of(selection, 32), dynamo=True, input_names=["images", "sizes"], verbose=False)
+    session = onnxruntime.InferenceSession(made.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    for number in (1, 3):
+        images, sizes = pictures(number, 40, 70)
+        want = selection(images, torch.tensor(sizes))
+        got = session.run(None, {"images": images.numpy(), "sizes": torch.tensor(sizes).numpy()})
+        assert want.counts.sum() > 3 * number
+        torch.testing.assert_close(torch.from_numpy(got[1]), want.scores)
+        assert torch.equal(torch.from_numpy(got[3]), want.counts)
+    nothing = torch.zeros_like(images)
+    got = session.run(None, {"images": nothing.numpy(), "sizes": torch.tensor(sizes).numpy()})
+    assert got[3].tolist() == [0, 0, 0]
+
+
+KINDS = {
+    "fcos": ("fcos", []),
+    "refinedet": ("refinedet", []),
+    "faster_rcnn": ("faster_rcnn", []),
+    "cascade": ("faster_rcnn", CASCADE),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_finds_what_the_detector_finds(kind, form, tmp_path):
+    for name in ("onnx", "onnxscript", {"onnx": "onnxruntime"}.get(form, form)):
+        pytest.importorskip(name)
+    head, opts = KINDS[kind]
+    model, cfg = small(head, *opts)
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    path = tmp_path / {"onnx": "a.onnx", "openvino": "a.xml"}[form]
+    written = export(model, facts(cfg), form, path)
+    assert written == sum(file.stat().st_size for file in tmp_path.iterdir())
+    assert len(list(tmp_path.iterdir())) == {"onnx": 1, "openvino": 2}[form]
+    original, _ = small(head, *opts)
+    original.load_state_dict(state)
+    other = assert_finds_the_same(path, original)
+    assert other.facts == facts(cfg)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("head", "form"), [("fcos", "onnx"), ("refinedet", "onnx"), ("refinedet", "openvino")])
+def test_a_split_file_finds_what_the_detector_finds(head, form, tmp_path):
+    for name in ("onnx", "onnxscript", {"onnx": "onnxruntime"}.get(form, form)):
+        pytest.importorskip(name)
+    model, cfg = small(head)
+    original, _ = small(head)
+    original.load_state_dict(model.state_dict())
+    path = tmp_path / {"onnx": "a.onnx", "openvino": "a.xml"}[form]
+    export(model, facts(cfg), form, path, split=True)
+    other = assert_finds_the_same(path, original)
+    assert other.facts.split
+    assert other.facts.strides == list(original.head.strides.values())
+
+
+@pytest.mark.slow
+def test_repeated_stages_keep_one_copy_of_their_weights(tmp_path):
+    for name in ("onnx", "onnxscript"):
+        pytest.importorskip(name)
+    sizes = []
+    for backbone in ("resnet50", "sreresnet50"):
+        model, cfg = small("fcos", backbone=backbone)
+        sizes.append(export(model, facts(cfg), "onnx", tmp_path / f"{backbone}.onnx"))
+    assert sizes[1] < 1.03 * sizes[0]
+
+
+def test_mistakes_are_named(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"a\.pt: a file of --format onnx is called NAME\.onnx"):
+        check_form("onnx", tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"--format int8: write onnx or openvino"):
+        check_form("int8", tmp_path / "a.onnx")
+    with pytest.raises(MissingPackageError, match=r"package no_such_thing is needed .*pip install 'residet\[export\]'"):
+        needed("no_such_thing")
+    with pytest.raises(MissingFileError, match=r"b\.onnx: there is no such file"):
+        load_exported(tmp_path / "b.onnx")
+    (tmp_path / "c.xml").write_text("<net/>")
+    with pytest.raises(MissingFileError, match=r"its weights, c\.bin, are not beside it"):
+        load_exported(tmp_path / "c.xml")
+    with pytest.raises(UserError, match=r"exported detectors are called NAME\.onnx or NAME\.xml"):
+        load_exported(tmp_path / "d.pth")
+    assert is_exported("A.ONNX")
+    assert not is_exported("a.pth")
+
+
+@pytest.mark.parametrize(("name", "package"), [("a.onnx", "onnxruntime"), ("a.xml", "openvino")])
+def test_a_damaged_file_is_named(name, package, tmp_path):
+    pytest.importorskip(package)
+    (tmp_path / name).write_bytes(b"no graph at all")
+    (tmp_path / "a.bin").write_bytes(b"")
+    with pytest.raises(UserError, match=f"{name} cannot be read as an"):
+        load_exported(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "{}", '{"version": 1}', "[1]"])
+def test_a_file_that_says_nothing_of_itself_is_named(text):
+    with pytest.raises(UserError, match=r"^x\.onnx"):
+        read_facts(text, "x.onnx")
+
+
+def test_the_facts_are_those_of_the_config():
+    _, cfg = small("refinedet", "INPUT.SQUARE_SIZE", "320", "MODEL.REFINEDET.SCORE_THRESH", "0.02")
+    said = facts(cfg)
+    assert (said.resize.square, said.resize.divisibility, said.scores) == (320, 64, 0.02)
+    assert (said.names, said.category_ids, said.thresholds) == (["a", "b", "é"], [3, 7, 9], None)
+    assert math.isclose(sum(said.std), sum(facts(small("fcos")[1]).std))
+    assert isinstance(small("fcos")[0], Detector)

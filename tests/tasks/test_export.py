@@ -1,0 +1,261 @@
+"""An exported file says enough of itself to be evaluated, and its measures are those of the run."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+import torch
+from helpers import ROOT
+from torch import nn
+
+from detector.commands import export as export_command
+from detector.commands import test as test_command
+from detector.config import config_text
+from detector.inference.export import Network, Whole
+from detector.inference.export.facts import facts_text
+from detector.inference.export.write import names_of, strides_of
+from detector.inference.runtimes import ExportedDetector, load_exported
+from detector.models.build import build_detector, resolve_parts
+from detector.tasks.export import export_run
+from detector.tasks.measured import state_digest
+from detector.tasks.trained import load_trained, run_config
+
+
+@pytest.fixture
+def trained(tiny, tmp_path):
+    """The config of a run with a checkpoint that finds much."""
+    cfg = tiny("MODEL.FCOS.PRIOR_PROB", "0.3")
+    model = build_detector(cfg)
+    nn.init.normal_(model.head.bbox_pred.weight, std=0.05)
+    nn.init.normal_(model.head.cls_logits.weight, std=0.05)
+    (tmp_path / "out").mkdir()
+    facts = {"classes": ["dark", "light"], "category_ids": [3, 7], "config": config_text(cfg), "step": 6}
+    torch.save({"model": model.state_dict(), **facts}, tmp_path / "out" / "model_final.pth")
+    return cfg
+
+
+@pytest.fixture
+def files(monkeypatch):
+    """What was exported, by path, and what is read as it: a graph that torch itself runs."""
+    files = {}
+
+    def write(model, facts, form, path, split=False):
+        if split:
+            facts = msgspec.structs.replace(facts, outputs=names_of(model), strides=strides_of(model))
+        files[path] = model, facts
+        path.write_bytes(b"a graph")
+        return 7
+
+    def read(path):
+        model, facts = files[Path(path)]
+        made = Network(model) if facts.split else Whole(model)
+
+        def graph(images, sizes):
+            with torch.no_grad():
+                return [entry.numpy() for entry in made(torch.from_numpy(images), torch.from_numpy(sizes))]
+
+        return ExportedDetector(graph, facts)
+
+    monkeypatch.setattr("detector.tasks.export.check_form", lambda form, path: None)
+    monkeypatch.setattr("detector.tasks.export.export", write)
+    monkeypatch.setattr("detector.tasks.export.load_exported", read)
+    return files
+
+
+def test_what_a_file_says(trained, files, tmp_path):
+    facts = export_run(trained, "onnx", tmp_path / "a.onnx", tmp_path / "out")
+    model, _, _ = load_trained(trained, tmp_path / "out")
+    assert (facts.names, facts.category_ids, facts.step) == (["dark", "light"], [3, 7], 6)
+    assert (facts.weight, facts.digest) == ("model_final.pth", state_digest(model.state_dict()))
+    assert (facts.resize.short, facts.resize.long, facts.resize.divisibility) == (64, 96, 32)
+    assert (facts.limit, facts.scores, facts.thresholds) == (100, 0.05, None)
+    assert facts.config == config_text(resolve_parts(trained))
+    assert files[tmp_path / "a.onnx"][1] == facts
+
+
+@pytest.mark.parametrize(("digest", "kept"), [("own", True), ("other", False)])
+def test_thresholds_of_these_weights_are_kept(digest, kept, trained, files, tmp_path):
+    model, _, _ = load_trained(trained, tmp_path / "out")
+    own = state_digest(model.state_dict()) if digest == "own" else "0" * 64
+    one = {"f1": 1.0, "precision": 1.0, "recall": 1.0, "objects": 1, "detections": 1}
+    said = {"version": 1, "iou": 0.5, "digest": own, "weight": "", "step": 6, "data": "", "images": 1, "other": 0.4}
+    classes = {"light": {"threshold": 0.7, **one}}
+    (tmp_path / "out" / "thresholds.json").write_text(json.dumps({**said, "classes": classes}))
+    facts = export_run(trained, "onnx", tmp_path / "a.onnx", tmp_path / "out")
+    assert facts.thresholds == ([0.4, 0.7] if kept else None)
+
+
+def measures(path):
+    return {k: v for k, v in json.loads(path.read_bytes()).items() if k != "measured"}
+
+
+@pytest.mark.parametrize("flags", [[], ["--split"]])
+def test_its_measures_are_those_of_the_run(flags, trained, files, tmp_path):
+    """By the commands; the numbers of other weights in the folder of the file stay."""
+    run, file = str(tmp_path / "out"), tmp_path / "files" / "a.onnx"
+    file.parent.mkdir()
+    export_command.main([run, "--output", str(file), *flags])
+    assert files[file][1].outputs[0] == ("logits" if flags else "boxes")
+    test_command.main([run])
+    test_command.main([str(file)])
+    assert len(json.loads((tmp_path / "out" / "results.json").read_bytes())) > 20
+    mine = measures(tmp_path / "files" / "metrics_a.json")
+    want = measures(tmp_path / "out" / "metrics.json")
+    assert mine == pytest.approx(want, abs=1e-6)
+    said = json.loads((tmp_path / "files" / "metrics_a.json").read_bytes())["measured"]
+    assert (said["weight"], said["step"]) == (str(file), 6)
+    assert said["digest"] == files[file][1].digest
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--which", "best"], "holds its weights, so leave out --which best"),
+        (["MODEL.WEIGHT", "x.pth"], "holds its weights, so leave out MODEL.WEIGHT"),
+        (["TEST.AMP", "bf16"], "runs on the CPU in float32: leave out MODEL.DEVICE and TEST.AMP"),
+        (["DATASETS.TEST", "()"], "DATASETS.TEST"),
+    ],
+)
+def test_what_a_file_cannot_be_told(words, message, trained, files, tmp_path):
+    export_run(trained, "onnx", tmp_path / "a.onnx", tmp_path / "out")
+    with pytest.raises(SystemExit) as stop:
+        test_command.main([str(tmp_path / "a.onnx"), *words])
+    assert message in str(stop.value.code)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        test_command.main([str(tmp_path / "a.onnx")])
+    assert str(stop.value.code) == f"error: {tmp_path / 'a.onnx'}: there is no such file"
+
+
+def test_the_checkpoint_is_not_overwritten(trained, files, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        export_command.main([str(tmp_path / "out"), "--output", str(tmp_path / "out" / "model_final.pth")])
+    assert str(stop.value.code).endswith("model_final.pth is the checkpoint itself")
+
+
+def test_pictures_are_prepared_and_found_as_by_the_run(trained, files, tmp_path):
+    """From arrays to boxes in their pixels, by two threads at once."""
+    export_run(trained, "onnx", tmp_path / "a.onnx", tmp_path / "out")
+    from detector.tasks import export
+
+    model = export.load_exported(tmp_path / "a.onnx")
+    pixels = [np.random.default_rng(i).integers(0, 256, (100 + 20 * i, 150, 3), np.uint8) for i in range(2)]
+    prepared = [model.prepare(one) for one in pixels]
+    assert [one.shape for one in prepared] == [(64, 96, 3), (64, 80, 3)]
+    found = []
+
+    def look():
+        found.append(model.detect(prepared, [(100, 150), (120, 150)]))
+
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one, other in zip(*found, strict=True):
+        assert len(one["scores"]) > 5
+        assert torch.equal(one["boxes"], other["boxes"])
+        assert one["boxes"][:, 2].max() > 100  # pixels of the original
+    assert run_config(tmp_path / "out").MODEL.FCOS.PRIOR_PROB == 0.3
+
+
+def script_of_the_docs():
+    text = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return code
+
+
+def assert_said(text, model, pixels):
+    """Whether the lines of the script are what the detector finds in a picture that needs no resize."""
+    (want,) = model.detect([pixels], [pixels.shape[:2]])
+    sure = [
+        one for one in zip(*(want[k].tolist() for k in ("scores", "boxes", "labels")), strict=True) if one[0] >= 0.5
+    ]
+    assert len(sure) > 3
+    for (score, box, label), line in zip(sure, text.splitlines(), strict=True):
+        name, said, *sides = line.split()
+        assert name == model.names[label]
+        assert [float(said), *map(float, sides)] == pytest.approx([score, *box], abs=0.06)
+
+
+def picture(path, height, width):
+    """A picture of smooth noise, and its file."""
+    rough = np.random.default_rng(0).integers(0, 256, (7, 10, 3), np.uint8)
+    pixels = cv2.resize(rough, (width, height), interpolation=cv2.INTER_CUBIC)
+    np.save(path, pixels)
+    return pixels
+
+
+@pytest.mark.parametrize(("height", "width", "square"), [(64, 96, 0), (130, 200, 0), (201, 40, 0), (70, 50, 96)])
+def test_the_script_of_the_docs(height, width, square, trained, files, tmp_path, monkeypatch, capsys):
+    """With a stand-in for onnxruntime, which gets what the detector itself would."""
+    cfg = trained.clone()
+    cfg.defrost()
+    cfg.INPUT.SQUARE_SIZE = square
+    export_run(cfg, "onnx", tmp_path / "a.onnx", tmp_path / "out")
+    from detector.tasks import export
+
+    model, pixels = export.load_exported(tmp_path / "a.onnx"), picture(tmp_path / "a.npy", height, width)
+    got = {}
+
+    class Session:
+        def __init__(self, path, providers):
+            assert path == str(tmp_path / "a.onnx")
+
+        def get_modelmeta(self):
+            return SimpleNamespace(custom_metadata_map={"detector": facts_text(model.facts)})
+
+        def run(self, outputs, inputs):
+            assert outputs is None
+            got.update(inputs)
+            return model.graph(inputs["images"], inputs["sizes"])
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
+    monkeypatch.setattr(sys, "argv", ["boxes.py", str(tmp_path / "a.onnx"), str(tmp_path / "a.npy")])
+    code = script_of_the_docs()
+    assert set(re.findall(r"^import (.*)$", code, re.MULTILINE)) == {"json, sys", "numpy as np, onnxruntime"}
+    capsys.readouterr()
+    exec(compile(code, "boxes.py", "exec"), {})
+    text = capsys.readouterr().out
+    want = model.prepare(pixels)
+    assert got["images"].dtype == np.uint8
+    assert got["sizes"].tolist() == [list(want.shape[:2])]
+    assert all(side % 32 == 0 for side in got["images"].shape[2:])
+    inside = got["images"][0, :, : want.shape[0], : want.shape[1]].transpose(1, 2, 0)
+    assert np.abs(inside.astype(int) - want).max() <= 1
+    assert got["images"].sum() == inside.sum()
+    if want.shape == pixels.shape:
+        assert_said(text, model, pixels)
+    elif text:
+        sides = np.array([[float(side) for side in line.split()[2:]] for line in text.splitlines()])
+        assert sides[:, 2].max() <= width + 0.1
+        assert sides[:, 3].max() <= height + 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_a_real_file_measures_the_same(form, trained, tmp_path):
+    for name in ("onnx", "onnxscript", {"onnx": "onnxruntime"}.get(form, form)):
+        pytest.importorskip(name)
+    file = tmp_path / "files" / {"onnx": "a.onnx", "openvino": "a.xml"}[form]
+    export_command.main([str(tmp_path / "out"), "--format", form, "--output", str(file)])
+    test_command.main([str(tmp_path / "out")])
+    test_command.main([str(file)])
+    mine = measures(tmp_path / "files" / "metrics_a.json")
+    assert mine == pytest.approx(measures(tmp_path / "out" / "metrics.json"), abs=1e-4)
+    if form == "onnx":
+        pixels = picture(tmp_path / "a.npy", 64, 96)
+        words = [sys.executable, "-c", script_of_the_docs(), str(file), str(tmp_path / "a.npy")]
+        said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+        assert said.returncode == 0, said.stderr
+        assert_said(said.stdout, load_exported(file), pixels)
