@@ -20,6 +20,7 @@ from detector.errors import UserError
 from detector.inference.augmented import Augmentation
 from detector.inference.detect import detect_views
 from detector.inference.results import Result
+from detector.inference.runtimes import ExportedDetector
 from detector.inference.sources import Input, Picture, open_source
 from detector.models.detector import Detector
 from detector.structures import Detection, Size, Target, real_outputs
@@ -50,7 +51,7 @@ class Network(Protocol):
 
 
 class TorchNetwork:
-    """A model in torch that `prepare_for_inference` made ready.
+    """A model in torch that `prepare_for_inference` made ready, or an exported one, which is called alike.
 
     transforms: the resize of a test, and of each further size; divisibility: of the sides of a batch, pixels;
     precision: as TEST.AMP; augmentation: what becomes of several views.
@@ -58,7 +59,7 @@ class TorchNetwork:
 
     def __init__(
         self,
-        model: Detector,
+        model: Detector | ExportedDetector,
         names: Sequence[str],
         category_ids: Sequence[int],
         transforms: Sequence[Transform],
@@ -87,7 +88,8 @@ class TorchNetwork:
                 collate([_item(pictures[i][k], originals[i], i) for i in places], step)
                 for k in range(len(self.transforms))
             )
-            found |= zip(places, detect_views(self.model, batches, self.precision, self.augmentation), strict=True)
+            seen = detect_views(self.model, batches, self.precision, self.augmentation)  # type: ignore[arg-type]
+            found |= zip(places, seen, strict=True)
         return [found[i] for i in range(len(pictures))]
 
 

@@ -10,17 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from detector.config import config_from_text
-from detector.data.loader import collate
-from detector.data.transforms import Resize, Sample, Transform, Warp
+from detector.data.transforms import Resize, Transform, Warp
 from detector.errors import MissingFileError, UserError
-from detector.inference.detect import detect
 from detector.inference.export.facts import KEY, Facts, read_facts
 from detector.inference.export.whole import select_raw
 from detector.inference.export.write import INPUTS, SUFFIXES, needed
 from detector.models.build import build_detector
 from detector.models.detector import check_input
 from detector.models.heads.base import Head
-from detector.structures import Detection, Size, Target
+from detector.structures import Detection, Size
 
 log = logging.getLogger("detector")
 
@@ -80,22 +78,6 @@ class ExportedDetector(nn.Module):
         grids: list[Size] = [(-(-height // stride), -(-width // stride)) for stride in self.facts.strides]
         assert self.head is not None
         return select_raw(self.head, [torch.from_numpy(np.array(one)) for one in found], grids, sizes)
-
-    def prepare(self, pixels: np.ndarray) -> np.ndarray:
-        """A picture, uint8 [H, W, 3] RGB, at the size that the network takes."""
-        nothing = Sample(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
-        return self.transform(pixels, nothing, np.random.default_rng(0))[0]
-
-    def detect(self, pictures: Sequence[np.ndarray], originals: Sequence[Size]) -> list[Detection]:
-        """The detections in prepared pictures, which are one batch; boxes in pixels of the originals."""
-        boxes = torch.zeros(0, 4)
-        items = []
-        for i, (picture, original) in enumerate(zip(pictures, originals, strict=True)):
-            labels = torch.zeros(0, dtype=torch.int64)
-            target = Target(boxes=boxes, labels=labels, ignore=boxes, image_id=i, original=original, draw=0)
-            items.append((torch.from_numpy(picture).permute(2, 0, 1), target))
-        batch = collate(items, self.facts.resize.divisibility)
-        return detect(self, batch)  # type: ignore[arg-type]  # it is called alike
 
 
 def head_of(facts: Facts) -> Head:

@@ -33,25 +33,27 @@ EXPORTED = {".onnx": "onnxruntime", ".xml": "openvino"}
 """Suffixes of files that torch does not run, and what does."""
 
 
-def load(path_or_run: str | Path, device: str = "auto", precision: str = "auto", runtime: str = "torch") -> "Predictor":
+def load(path_or_run: str | Path, device: str = "auto", precision: str = "auto", runtime: str = "auto") -> "Predictor":
     """A trained detector, ready to be called with pictures; see `Predictor`.
 
-    path_or_run: a run's folder, of which the newest checkpoint counts, or a checkpoint, or what `detector convert`
-    wrote; its config is in it. device: as MODEL.DEVICE: auto (cuda, else mps, else cpu), cpu, cuda, cuda:1, mps.
-    precision: off (float32), bf16 or fp16; auto: the TEST.AMP of the config unless that is off, else bf16 where the
-    processor or card has instructions for it, which the log says. runtime: torch. Plugins that are installed are
-    loaded first.
+    path_or_run: a run's folder, of which the newest checkpoint counts, or a checkpoint, or what `detector convert` or
+    `detector export` wrote; its config is in it. device: as MODEL.DEVICE: auto (cuda, else mps, else cpu), cpu, cuda,
+    cuda:1, mps. precision: off (float32), bf16 or fp16; auto: the TEST.AMP of the config unless that is off, else bf16
+    where the processor or card has instructions for it, which the log says. runtime: torch, and for an exported file
+    onnxruntime or openvino, on the CPU in float32; auto: what fits the file. Plugins that are installed are loaded
+    first.
     Raises ValueError or OSError naming the file, and what to do, where there is no detector or no such device.
     """
     show_log()
     path = user_path(path_or_run)
-    if runtime != "torch":
-        raise UserError(f'runtime {runtime!r}: only "torch" is supported')
-    if other := EXPORTED.get(path.suffix.lower()):
-        raise UserError(f"{path} is a file for {other}, which torch does not run: name a run's folder or a checkpoint")
+    fitting = EXPORTED.get(path.suffix.lower(), "torch")
+    if runtime not in (AUTO, fitting):
+        raise UserError(f"runtime {runtime!r}: {path} is for {fitting}; leave runtime out")
     if not path.exists():
         raise MissingFileError(f"{path}: there is no such folder or checkpoint; name output/NAME or FILE.pth")
     load_plugins([])
+    if fitting != "torch":
+        return _load_exported(path, device, precision)
     from detector.tasks.trained import run_config
 
     cfg = run_config(path, ["MODEL.DEVICE", device])
@@ -62,6 +64,30 @@ def load(path_or_run: str | Path, device: str = "auto", precision: str = "auto",
         cfg.freeze()
     own = _Own(cfg.OUTPUT_DIR)
     return build_predictor(cfg, path, check=own.check, thresholds=own)
+
+
+def _load_exported(path: Path, device: str, precision: str) -> "Predictor":
+    """The predictor of a file that `detector export` wrote."""
+    from detector.config import config_from_text
+    from detector.inference.predictor import Predictor, TorchNetwork
+    from detector.tasks import export
+
+    if device not in (AUTO, "cpu") or precision not in (AUTO, "off"):
+        raise UserError(f"{path} runs on the CPU in float32: leave out device and precision")
+    model = export.load_exported(path)
+    facts = model.facts
+    data = config_from_text(facts.config, str(path)).DATASETS
+    network = TorchNetwork(model, facts.names, facts.category_ids, [model.transform], facts.resize.divisibility)
+
+    def thresholds() -> Sequence[float]:
+        if facts.thresholds is None:
+            raise UserError(
+                f'threshold="auto": {path} has no thresholds; `detector analyze pr RUN` finds them, and a new '
+                "`detector export` writes them into the file"
+            )
+        return facts.thresholds
+
+    return Predictor(network, thresholds, data.ROOT, data.ALLOW_OUTSIDE)
 
 
 def _precision(cfg: CfgNode, wanted: str) -> str:

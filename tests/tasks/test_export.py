@@ -22,10 +22,11 @@ from detector.config import config_text
 from detector.inference.export import Network, Whole
 from detector.inference.export.facts import facts_text
 from detector.inference.export.write import names_of, strides_of
-from detector.inference.runtimes import ExportedDetector, load_exported
+from detector.inference.runtimes import ExportedDetector
 from detector.models.build import build_detector, resolve_parts
 from detector.tasks.export import export_run
 from detector.tasks.measured import state_digest
+from detector.tasks.predict import load
 from detector.tasks.trained import load_trained, run_config
 
 
@@ -146,12 +147,10 @@ def test_the_checkpoint_is_not_overwritten(trained, files, tmp_path):
 def test_pictures_are_prepared_and_found_as_by_the_run(trained, files, tmp_path):
     """From arrays to boxes in their pixels, by two threads at once."""
     export_run(trained, "onnx", tmp_path / "a.onnx", tmp_path / "out")
-    from detector.tasks import export
-
-    model = export.load_exported(tmp_path / "a.onnx")
+    model = load(tmp_path / "a.onnx").network
     pixels = [np.random.default_rng(i).integers(0, 256, (100 + 20 * i, 150, 3), np.uint8) for i in range(2)]
     prepared = [model.prepare(one) for one in pixels]
-    assert [one.shape for one in prepared] == [(64, 96, 3), (64, 80, 3)]
+    assert [one.shape for (one,) in prepared] == [(64, 96, 3), (64, 80, 3)]
     found = []
 
     def look():
@@ -177,7 +176,7 @@ def script_of_the_docs():
 
 def assert_said(text, model, pixels):
     """Whether the lines of the script are what the detector finds in a picture that needs no resize."""
-    (want,) = model.detect([pixels], [pixels.shape[:2]])
+    (want,) = model.detect([(pixels,)], [pixels.shape[:2]])
     sure = [
         one for one in zip(*(want[k].tolist() for k in ("scores", "boxes", "labels")), strict=True) if one[0] >= 0.5
     ]
@@ -206,6 +205,7 @@ def test_the_script_of_the_docs(height, width, square, trained, files, tmp_path,
     from detector.tasks import export
 
     model, pixels = export.load_exported(tmp_path / "a.onnx"), picture(tmp_path / "a.npy", height, width)
+    network = load(tmp_path / "a.onnx").network
     got = {}
 
     class Session:
@@ -227,7 +227,7 @@ def test_the_script_of_the_docs(height, width, square, trained, files, tmp_path,
     capsys.readouterr()
     exec(compile(code, "boxes.py", "exec"), {})
     text = capsys.readouterr().out
-    want = model.prepare(pixels)
+    (want,) = network.prepare(pixels)
     assert got["images"].dtype == np.uint8
     assert got["sizes"].tolist() == [list(want.shape[:2])]
     assert all(side % 32 == 0 for side in got["images"].shape[2:])
@@ -235,7 +235,7 @@ def test_the_script_of_the_docs(height, width, square, trained, files, tmp_path,
     assert np.abs(inside.astype(int) - want).max() <= 1
     assert got["images"].sum() == inside.sum()
     if want.shape == pixels.shape:
-        assert_said(text, model, pixels)
+        assert_said(text, network, pixels)
     elif text:
         sides = np.array([[float(side) for side in line.split()[2:]] for line in text.splitlines()])
         assert sides[:, 2].max() <= width + 0.1
@@ -258,4 +258,4 @@ def test_a_real_file_measures_the_same(form, trained, tmp_path):
         words = [sys.executable, "-c", script_of_the_docs(), str(file), str(tmp_path / "a.npy")]
         said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
         assert said.returncode == 0, said.stderr
-        assert_said(said.stdout, load_exported(file), pixels)
+        assert_said(said.stdout, load(file).network, pixels)

@@ -91,12 +91,13 @@ def test_the_precision_is_chosen_by_config_or_machine(run, pictures, caplog, mon
 
 
 def test_what_cannot_be_loaded_is_said(run, tmp_path):
-    with pytest.raises(UserError, match="runtime 'onnxruntime': only \"torch\" is supported"):
+    with pytest.raises(UserError, match=r"runtime 'onnxruntime': .* is for torch; leave runtime out"):
         load(run, runtime="onnxruntime")
-    with pytest.raises(
-        UserError, match=r"model\.ONNX is a file for onnxruntime, which torch does not run: name a run's"
-    ):
-        load(tmp_path / "model.ONNX")
+    with pytest.raises(UserError, match=r"runtime 'torch': .*model\.ONNX is for onnxruntime"):
+        load(tmp_path / "model.ONNX", runtime="torch")
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(UserError, match="runs on the CPU in float32: leave out device and precision"):
+        load(tmp_path / "model.onnx", precision="bf16")
     with pytest.raises(
         MissingFileError, match=r"gone: there is no such folder or checkpoint; name output/NAME or FILE"
     ):
