@@ -18,7 +18,7 @@ VERSION = 2
 
 FACTS = (
     *("params", "macs", "macs_backbone", "size", "step_s", "image_s", "memory_mb", "train_s", "correlation"),
-    *("steps", "images_seen"),
+    *("steps", "images_seen", "step_s_rounds", "image_s_rounds"),
 )
 """Of a model, beside its measures: null where they are not known."""
 
@@ -81,6 +81,7 @@ def build(
     versions: Mapping[str, str],
     device: str | None = None,
     failed: Iterable[Mapping[str, str]] = (),
+    unfinished: Iterable[Mapping[str, str]] = (),
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Everything under the names of metrics.json, exactly as report.json holds it: what is not known is None.
@@ -111,6 +112,7 @@ def build(
         "versions": dict(versions),
         "device": device,
         "failed": [dict(one) for one in failed],
+        "unfinished": [dict(one) for one in unfinished],
         "notes": [*notes, *more, *_notes([one.trainings for one in models.values()])],
     }
     return msgspec.json.decode(json_bytes(content))
