@@ -154,9 +154,7 @@ def is_free(key: str) -> bool:
 
 
 def arm_names(arms: Sequence[Sequence[Run]]) -> list[str]:
-    """Those that they have in their comparison; else head and backbone where those differ; where that is not enough the
-    settings that differ, else folders.
-    """
+    """Those of their comparison; else head and backbone where those differ; if not enough settings, else folders."""
     if own := _own_names(arms):
         return own
     runs = [arm[0] for arm in arms]

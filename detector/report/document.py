@@ -9,6 +9,7 @@ import numpy as np
 from detector.data.packed import PackedIndex
 from detector.errors import UserError
 from detector.evaluation.base import Found, class_names
+from detector.evaluation.matching import AREAS
 from detector.evaluation.report import MEASURES, PER_CLASS
 from detector.evaluation.seeds import LEAST, Pairing, Seeds, Training, Verdict, of_arm, of_pair, pair
 from detector.evaluation.significance import holm, judge, resample
@@ -102,6 +103,7 @@ def build(
         "truth": truth.name,
         "images": len(index),
         "objects": int((~(index.crowd | index.difficult)).sum()),
+        "sizes": _sizes(index),
         "replicates": truth.replicates,
         "classes": classes,
         "models": {
@@ -116,6 +118,12 @@ def build(
         "notes": [*notes, *more, *_notes([one.trainings for one in models.values()])],
     }
     return msgspec.json.decode(json_bytes(content))
+
+
+def _sizes(index: PackedIndex) -> dict[str, int]:
+    """Objects of each range of areas, those on a boundary in both, as the measures count them."""
+    areas = index.areas[~(index.crowd | index.difficult)]
+    return {name: int(((areas >= low) & (areas <= high)).sum()) for name, (low, high) in AREAS.items() if name != "all"}
 
 
 def facts(**known: object) -> dict[str, Any]:

@@ -78,7 +78,9 @@ def runs_document(
         if (why := why_unfinished(logs[run.folder], _whole(run)))
     ]
     behind = {one["model"] for one in unfinished}
-    chosen = dict(sorted(chosen.items(), key=lambda arm: arm[0] in behind))  # the first is what others are compared with
+    chosen = dict(
+        sorted(chosen.items(), key=lambda arm: arm[0] in behind)
+    )  # the first is what others are compared with
     times = times_of({name: [run.home for run in some] for name, some in chosen.items()}, speed)
     notes = _notes(chosen, logs, times)
     models = {}
@@ -195,9 +197,7 @@ def _mean(values: Sequence[float], middle: Any = statistics.fmean) -> float | No
     return middle(known) if known else None
 
 
-def _notes(
-    arms: Mapping[str, Sequence[Run]], logs: Mapping[Path, History | None], times: Times
-) -> list[str]:
+def _notes(arms: Mapping[str, Sequence[Run]], logs: Mapping[Path, History | None], times: Times) -> list[str]:
     """What makes a comparison less than fair, or less than known."""
     notes, runs = [], [run for arm in arms.values() for run in arm]
     budgets = {

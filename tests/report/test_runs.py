@@ -100,7 +100,10 @@ def test_facts_curves_and_settings(folder, entry):
 
 def test_named_arms_speed_and_failed_cells(folder):
     arms = {"big one": [folder / "resnet18_2", folder / "resnet18_0"], "small": [folder / "resnet10_1"]}
-    speed = {"arms": {"big one": {"step_s": 0.2, "image_s": 0.05}, "fcos resnet10": {"image_s": 0.01, "step_s": 0.1}}, "device": "x"}
+    speed = {
+        "arms": {"big one": {"step_s": 0.2, "image_s": 0.05}, "fcos resnet10": {"image_s": 0.01, "step_s": 0.1}},
+        "device": "x",
+    }
     document = runs_document(arms, (), 10, speed, {"fcos resnet50, seed 0": "out of memory"})
     facts = {name: model["facts"] for name, model in document["models"].items()}
     assert [*facts] == ["big one", "small"]
@@ -282,7 +285,7 @@ def test_what_did_not_come_to_its_end_is_told_and_is_not_what_others_are_compare
     ended = {"step": 40, "event": "patience", "best_step": 20}
     (tmp_path / "b" / "log.jsonl").write_text("\n".join([*log, json.dumps(ended)]))
     document = runs_document(None, [tmp_path / name for name in "abc"], 10)
-    assert [*document["models"]][0] == "SOLVER.BASE_LR 0.1"
+    assert next(iter(document["models"])) == "SOLVER.BASE_LR 0.1"
     assert len(document["unfinished"]) == 1
 
 
