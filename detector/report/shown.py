@@ -108,7 +108,7 @@ def sizes_text(document: Document) -> str:
     """How many objects are small, medium and large; "" where the document does not say."""
     sizes = document.get("sizes") or {}
     told = ", ".join(f"{number:,} {name}" for name, number in sizes.items())
-    return f"Of the objects are {told} (below 32 x 32 pixels, between, from 96 x 96 on)." if told else ""
+    return f"Objects: {told} (below 32 x 32 pixels, between, from 96 x 96 on)." if told else ""
 
 
 def known_costs(document: Document) -> list[Cost]:
@@ -237,7 +237,7 @@ WIDE = 4.0
 
 def scale(rows: Sequence[Mapping[str, Any] | None]) -> tuple[float, float]:
     """The ends of an axis that holds 0, and all values and intervals but the very wide ones."""
-    widths = {place: bounds[1] - bounds[0] for place, row in enumerate(rows) if (bounds := interval(row))}
+    widths = {place: ends[1] - ends[0] for place, row in enumerate(rows) if (ends := interval(row))}
     most = WIDE * statistics.median_high(widths.values()) if widths else 0.0
     kept = [row for place, row in enumerate(rows) if not most or widths.get(place, 0.0) <= most]
     values = [row["value"] for row in kept if row and row.get("value") is not None]

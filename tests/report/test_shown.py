@@ -134,7 +134,7 @@ def test_objects_are_counted_by_size():
     assert shown.sizes_text(document) == ""
     document["sizes"] = {"small": 0, "medium": 1300, "large": 6}
     assert shown.sizes_text(document) == (
-        "Of the objects are 0 small, 1,300 medium, 6 large (below 32 x 32 pixels, between, from 96 x 96 on)."
+        "Objects: 0 small, 1,300 medium, 6 large (below 32 x 32 pixels, between, from 96 x 96 on)."
     )
 
 
