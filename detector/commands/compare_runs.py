@@ -14,9 +14,9 @@ def begin_runs(args: argparse.Namespace) -> None:
     """Load plugins, read the runs, compare, print and write."""
     load_plugins(args.imports)
     folder = new_folder(args.output)
-    from detector.report.runs import read_speed, runs_document
+    from detector.report.runs import runs_document
 
-    deliver(runs_document(None, args.runs, args.replicates or 1000, read_speed(args.runs)), folder)
+    deliver(runs_document(None, args.runs, args.replicates or 1000), folder)
 
 
 def begin_results(args: argparse.Namespace) -> None:

@@ -23,7 +23,8 @@ class History(NamedTuple):
     since the line before; terms: likewise, by the name of each loss term; evaluations: (step, AP, AP50), fractions,
     means over the test sets that have something to find, NaN where that was not measured; step_s: seconds a step, the
     median of the lines; train_s: seconds of all steps, without evaluations and checkpoints; memory_mb: the peak; NaN
-    where nothing says so; header: what the first line says of program and machine; notes: what happened, in sentences.
+    where nothing says so; header: what the first line says of program and machine; notes: what happened, in sentences;
+    patience, nonfinite: the step at which patience ended it, and after which losses were no numbers, the last of each.
     """
 
     name: str
@@ -37,6 +38,8 @@ class History(NamedTuple):
     memory_mb: float
     header: dict[str, Any]
     notes: list[str]
+    patience: int | None = None
+    nonfinite: int | None = None
 
     def best(self) -> tuple[int, float]:
         """(step, AP) of the best evaluation, the first of equal ones; (0, NaN) without any."""
@@ -74,9 +77,13 @@ def read_log(folder: str | Path) -> History:
 def _history(name: str, records: Sequence[Mapping[str, Any]], notes: list[str]) -> History:
     steps, tests = dict[int, Mapping[str, Any]](), dict[int, Mapping[str, Any]]()
     header = dict[str, Any]()
+    ends = dict[str, int]()
     for record in records:
         step, event = record["step"], record.get("event")
+        if event in ("patience", "nonfinite"):
+            ends[event] = step
         if event in BEGINNINGS:
+            ends = {one: end for one, end in ends.items() if end <= step}
             for done in (steps, tests):
                 for later in [one for one in done if one > step]:
                     del done[later]
@@ -106,6 +113,8 @@ def _history(name: str, records: Sequence[Mapping[str, Any]], notes: list[str]) 
         memory_mb=max(memory, default=math.nan),
         header=header,
         notes=notes,
+        patience=ends.get("patience"),
+        nonfinite=ends.get("nonfinite"),
     )
 
 

@@ -12,9 +12,11 @@ from yacs.config import CfgNode
 from detector.config import config_from_text, get_defaults, load_config
 from detector.config.defaults import flat
 from detector.config.idle import idle_keys
+from detector.engine.history import History, read_log
 from detector.errors import FileAccessError, MissingFileError, UserError
 from detector.evaluation.seeds import Training
 from detector.files import json_bytes
+from detector.report.origin import origin_of, why_unfinished
 from detector.tasks.cells import MACHINE
 from detector.tasks.compare import SILENT, rule_of
 from detector.tasks.measured import config_values
@@ -54,8 +56,9 @@ class Run(NamedTuple):
 def find_runs(folders: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]]:
     """Folders of runs: those that are one, and those that lie in one that is none; each once.
 
-    Returns also which of the latter were not tested, with the remedy. Raises ValueError or OSError for a folder that is
-    not there or has no run.
+    In the folder of a comparison its arms come in its order. Returns also which of those inside another folder were not
+    tested, with the remedy, or are of a comparison and have not come to their end. Raises ValueError or OSError for a
+    folder that is not there or has no run.
     """
     found: dict[Path, Path] = {}
     untested: dict[str, str] = {}
@@ -68,13 +71,35 @@ def find_runs(folders: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]
         inner = sorted(path for path in folder.iterdir() if path.is_dir() and _is_run(path))
         if not inner:
             raise UserError(f"--runs {folder} is no run's folder, and there is none in it; write output/NAME")
-        for run in inner:
+        for run in sorted(inner, key=_rank):
+            if why := _unfinished_cell(run):
+                untested[run.name] = f"not trained to its end: {why}; the comparison's command goes on with it"
+                continue
             whole = all((run / name).is_file() for name in ("metrics.json", "results.json"))
             if whole or any(run.glob("*/metrics.json")):
                 found.setdefault(run.resolve(), run)
             else:
                 untested[run.name] = f"it has no results; `detector test {run}` makes them"
     return [*found.values()], untested
+
+
+def _rank(folder: Path) -> tuple[int, str]:
+    origin = origin_of(folder)
+    return (origin.place if origin else 0, folder.name)
+
+
+def _unfinished_cell(folder: Path) -> str:
+    """Why the training of a comparison's cell has no end; "" for one that has, and for other runs."""
+    origin = origin_of(folder)
+    return why_unfinished(log_of(folder), origin.steps) if origin else ""
+
+
+def log_of(home: Path) -> History | None:
+    """The log of a run, None where it has none."""
+    try:
+        return read_log(home)
+    except MissingFileError:
+        return None
 
 
 def _is_run(folder: Path) -> bool:
@@ -129,7 +154,9 @@ def is_free(key: str) -> bool:
 
 
 def arm_names(arms: Sequence[Sequence[Run]]) -> list[str]:
-    """Head and backbone where those differ; where that is not enough the settings that differ, else folders."""
+    """Those of their comparison; else head and backbone where those differ; if not enough settings, else folders."""
+    if own := _own_names(arms):
+        return own
     runs = [arm[0] for arm in arms]
     shown = [key for key in (HEAD, BACKBONE) if len(arms) == 1 or key in differing(runs)]
     names = [" ".join(str(run.settings[key]) for key in shown) for run in runs]
@@ -144,6 +171,13 @@ def arm_names(arms: Sequence[Sequence[Run]]) -> list[str]:
     if len({*names}) < len(names):
         names = [str(arm[0].folder) for arm in arms]
     return names
+
+
+def _own_names(arms: Sequence[Sequence[Run]]) -> list[str]:
+    """What a comparison calls the arms; [] where one of the runs is of none, or the names are not one for each arm."""
+    found = [{origin.arm if (origin := origin_of(run.home)) else "" for run in arm} for arm in arms]
+    names = [next(iter(one)) for one in found if len(one) == 1]
+    return names if len({*names} - {""}) == len(arms) else []
 
 
 def differing(runs: Sequence[Run]) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from detector.data.packed import PackedIndex
 from detector.errors import UserError
 from detector.evaluation.base import Found, class_names
+from detector.evaluation.matching import AREAS
 from detector.evaluation.report import MEASURES, PER_CLASS
 from detector.evaluation.seeds import LEAST, Pairing, Seeds, Training, Verdict, of_arm, of_pair, pair
 from detector.evaluation.significance import holm, judge, resample
@@ -18,7 +19,7 @@ VERSION = 2
 
 FACTS = (
     *("params", "macs", "macs_backbone", "size", "step_s", "image_s", "memory_mb", "train_s", "correlation"),
-    *("steps", "images_seen"),
+    *("steps", "images_seen", "step_s_rounds", "image_s_rounds"),
 )
 """Of a model, beside its measures: null where they are not known."""
 
@@ -81,6 +82,7 @@ def build(
     versions: Mapping[str, str],
     device: str | None = None,
     failed: Iterable[Mapping[str, str]] = (),
+    unfinished: Iterable[Mapping[str, str]] = (),
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Everything under the names of metrics.json, exactly as report.json holds it: what is not known is None.
@@ -101,6 +103,7 @@ def build(
         "truth": truth.name,
         "images": len(index),
         "objects": int((~(index.crowd | index.difficult)).sum()),
+        "sizes": _sizes(index),
         "replicates": truth.replicates,
         "classes": classes,
         "models": {
@@ -111,9 +114,16 @@ def build(
         "versions": dict(versions),
         "device": device,
         "failed": [dict(one) for one in failed],
+        "unfinished": [dict(one) for one in unfinished],
         "notes": [*notes, *more, *_notes([one.trainings for one in models.values()])],
     }
     return msgspec.json.decode(json_bytes(content))
+
+
+def _sizes(index: PackedIndex) -> dict[str, int]:
+    """Objects of each range of areas, those on a boundary in both, as the measures count them."""
+    areas = index.areas[~(index.crowd | index.difficult)]
+    return {name: int(((areas >= low) & (areas <= high)).sum()) for name, (low, high) in AREAS.items() if name != "all"}
 
 
 def facts(**known: object) -> dict[str, Any]:

@@ -13,11 +13,31 @@ from detector.report.shown import (
     measured,
     parts,
     points,
+    rounds,
     seeds,
 )
 
+_ONE_RUN = "What another seed of a training"
+"""So a note begins that says the same as a line of the reading."""
+
+_NAMED = 5
+"""Of what failed, so many are named at the top."""
+
 _FLIP = 6
 """Seeds that the sign-flip test needs to reach p < 0.05: its least p of n pairs is 2 / 2^n."""
+
+
+def warnings(document: Document) -> list[str]:
+    """What was not trained to its end, which one must know before anything else."""
+    said = []
+    if failed := [str(one["cell"]) for one in document.get("failed") or ()]:
+        names = ", ".join(failed[:_NAMED]) + f" and {len(failed) - _NAMED} more" * (len(failed) > _NAMED)
+        said.append(f"{len(failed)} {'cell' if len(failed) == 1 else 'cells'} failed, as told below: {names}.")
+    if rows := document.get("unfinished"):
+        told = [f"{one['model']} ({one['folder']}: {one['why']})" for one in rows[:_NAMED]]
+        more = f" and {len(rows) - _NAMED} more" * (len(rows) > _NAMED)
+        said.append(f"Not trained to the end: {'; '.join(told)}{more}. What they say is not what they would come to.")
+    return said
 
 
 def headline(document: Document) -> list[str]:
@@ -121,7 +141,10 @@ def _heads(document: Document, ranked: list[str]) -> list[str]:
 
 
 def _fastest(document: Document, pairs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The fastest model and what it loses: by the time of an image, else of a step of training."""
+    """The fastest model and what it loses: by the time of an image, else of a step of training.
+
+    It is called so where each of its rounds took less than any of the others'.
+    """
     models = document["models"]
     first = next(iter(models))
     for key, what in (("image_s", "an image"), ("step_s", "a step of training")):
@@ -132,43 +155,61 @@ def _fastest(document: Document, pairs: Mapping[str, Mapping[str, Any]]) -> list
         if len({text(value) for value in times.values()}) == 1:
             return []  # none is faster as far as the page can tell
         fastest = min(times, key=times.__getitem__)
-        line = f"Fastest: {fastest}, {text(times[fastest])} {what}"
-        if fastest == first:
-            return [f"{line}."]
-        beside = f" against {text(times[first])} of {first}" if first in times else ""
-        return [f"{line}{beside}; {_against(pairs.get(fastest), first)}."]
+        measured_in = {name: rounds(models[name], key) for name in times}
+        known = all(measured_in.values())
+        alike = [
+            name for name, values in measured_in.items()
+            if known and name != fastest and min(values) <= max(measured_in[fastest])
+        ]  # fmt: skip
+        if known and len(alike) == len(times) - 1:
+            return [
+                f"None is told to be the fastest: all rounds of the time of {what} overlap with those of {fastest}."
+            ]
+        beside = f" against {text(times[first])} of {first}" if first in times and fastest != first else ""
+        word = "Fastest" if known else "Least time, of which it is not known how far it varies"
+        line = f"{word}: {fastest}, {text(times[fastest])} {what}{beside}"
+        if alike:
+            line += f", not told from {', '.join(alike)}, whose rounds overlap with its own"
+        return [f"{line}." if fastest == first else f"{line}; {_against(pairs.get(fastest), first)}."]
     return []
 
 
 def reading(document: Document) -> list[str]:
     """How the intervals, ties and p values of this document are to be read."""
     numbers = seeds(document)
-    several = len(document["differences"]) > 1
+    pairs, notes = document["differences"], document.get("notes") or ()
+    paired = "paired " * bool(pairs)
     images = (
-        f"a paired bootstrap over the test images ({document['replicates']:,} replicates): what another choice of "
+        f"a {paired}bootstrap over the test images ({document['replicates']:,} replicates): what another choice of "
         "test images would change"
     )
     lines = ["Values are points of a hundred; what stands behind them in brackets is a 95 % interval."]
     if numbers:
         lines += [
             f"The intervals hold two sources of chance together: the images, by {images}; and the seeds of the "
-            "trainings, by Student's t over paired seeds: what training again would change.",
+            f"trainings, by Student's t over {paired}seeds: what training again would change.",
         ]
         most = numbers[-1]
-        if most < _FLIP and not any("sign-flip" in note for note in document.get("notes") or ()):
+        if most < _FLIP and not any("sign-flip" in note for note in notes):
             lines.append(
                 f"Of {most} seeds the exact sign-flip test has no p below {2 / 2**most:.3g}: fewer than six seeds "
                 "cannot reach p < 0.05 by it, whatever they say."
             )
     else:
-        lines.append(
-            f"The intervals are those of {images}. What another seed of a training would change is not in them."
-        )
+        lines.append(f"The intervals are those of {images}.")
+        if not any(note.startswith(_ONE_RUN) for note in notes):
+            lines.append(f"{_ONE_RUN} would change is not in them.")
+    if not pairs:
+        return lines
     lines.append(
         "A difference whose interval holds 0 is a tie: these data do not tell the two apart, which is not to say that "
         "they are equal."
     )
-    if several:
+    lines.append(
+        "Verdicts on the twelve measures are not corrected for their number, in which about one in 20 would seem to "
+        "differ by chance; AP is the one to go by."
+    )
+    if len(pairs) > 1:
         lines.append(
             "Each model is compared with the first alone and by itself: of 20 equal models about one would seem to "
             "differ."

@@ -80,17 +80,21 @@ def table(
 
 
 def drawn(value: float | None, bounds: tuple[float, float] | None, scale: tuple[float, float]) -> Cell:
-    """A cell with an interval as a line, its value as a tick, and a line at 0. scale: the ends of all in its column."""
+    """A cell with an interval as a line, its value as a tick, and a line at 0.
+
+    scale: the ends of its column; what lies beyond is cut off there.
+    """
     low, high = scale
     if value is None or high <= low:
         return Cell("", kind="drawn")
 
     def at(x: float) -> str:
-        return f"{100 * (x - low) / (high - low):.1f}"
+        return f"{min(100.0, max(0.0, 100 * (x - low) / (high - low))):.1f}"
 
     lines = f'<line class="zero" x1="{at(0)}" x2="{at(0)}" y2="10"/>'
     if bounds is not None:
         lines += f'<line x1="{at(bounds[0])}" x2="{at(bounds[1])}" y1="5" y2="5"/>'
-    lines += f'<line x1="{at(value)}" x2="{at(value)}" y1="3.7" y2="6.3"/>'
+    if low <= value <= high:
+        lines += f'<line x1="{at(value)}" x2="{at(value)}" y1="3.7" y2="6.3"/>'
     svg = f'<svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{lines}</svg>'
     return Cell(f'<span class="bar">{svg}</span>', kind="drawn")

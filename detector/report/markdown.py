@@ -5,29 +5,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from detector.evaluation.report import MEASURES, PER_CLASS
-from detector.report.headline import headline, reading
+from detector.report.headline import headline, reading, warnings
 from detector.report.shown import (
     LEAST,
+    Cost,
     Document,
     budget,
     chance,
     class_names,
+    explained,
     fact,
     known_costs,
     made_with,
     measured,
+    rounds_text,
     setting,
+    sizes_text,
     subject,
     told,
     verdict,
 )
 from detector.text import printable
 
+_MOST_CLASSES = 20
+"""Whose AP stands in a table; of more, that of those that differ."""
+
 
 def markdown(document: Document) -> str:
     """The whole report."""
     parts = [
         ["# Comparison", "", _line(f"{subject(document)}.")],
+        *([f"**{_line(line)}**"] for line in warnings(document)),
         [_line(" ".join([*headline(document), budget(document)]).strip())],
         [_line(" ".join([*reading(document), *(document.get("notes") or [])]))],
         *_models(document),
@@ -43,23 +51,60 @@ def _models(document: Document) -> Iterator[list[str]]:
     yield _table(["measure", *models], [
         [name, *(measured(model.get(name)) for model in models.values())] for name in MEASURES
     ])  # fmt: skip
+    if sizes_text(document):
+        yield [_line(sizes_text(document))]
+    yield from _classes(document)
     costs = known_costs(document)
     if costs:
         values = [[(cost, fact(model, cost.key)) for cost in costs] for model in models.values()]
         yield ["## Costs"]
         yield _table(["model", *(cost.title for cost in costs)], [
-            [name, *("-" if value is None else cost.text(value) for cost, value in row)]
+            [name, *(_cost(models[name], cost, value) for cost, value in row)]
             for name, row in zip(models, values, strict=True)
         ])  # fmt: skip
+        yield [_line(" ".join(explained(document)))]
+
+
+def _cost(model: Mapping[str, Any], cost: Cost, value: float | None) -> str:
+    if value is None:
+        return "-"
+    spread = rounds_text(model, cost)
+    return f"{cost.text(value)} ({spread})" if spread else cost.text(value)
+
+
+def _classes(document: Document) -> Iterator[list[str]]:
+    """AP of each class; of many those that differ in a pair."""
+    names, models = class_names(document), document["models"]
+    if not names:
+        return
+    chosen = names
+    if len(names) > _MOST_CLASSES:
+        differ = {name for pair in document["differences"] for name in told(pair, names)}
+        chosen = [name for name in names if name in differ]
+    if not chosen and not document["differences"]:
+        yield [f"The AP of each of {len(names):,} classes is in report.json."]
+        return
+    yield ["## AP by class"]
+    if chosen:
+        yield _table(["class", *models], [
+            [name, *(measured(model.get(PER_CLASS + name)) for model in models.values())] for name in chosen
+        ])  # fmt: skip
+    if len(chosen) < len(names):
+        those = "those that differ from the first model's" if chosen else "none of which differs from the first model's"
+        yield [f"{len(chosen)} of {len(names):,} classes, {those}; report.json has all."]
 
 
 def _pair(pair: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
     other, first = pair["models"]
+    flips = any((pair[name].get("seeds") or {}).get("p") is not None for name in MEASURES if name in pair)
     lines = [
         f"## {_line(other)} minus {_line(first)}",
         "",
-        *_table(["measure", "difference", "p", ""], [
-            [name, measured(pair[name], sign=True), chance(pair[name]["p"]), verdict(pair[name], pair["models"])]
+        *_table(["measure", "difference", "p", *["p, sign-flip"] * flips, "verdict"], [
+            [
+                name, measured(pair[name], sign=True), chance(pair[name]["p"]),
+                *[chance((pair[name].get("seeds") or {}).get("p"))] * flips, verdict(pair[name], pair["models"]),
+            ]
             for name in MEASURES if name in pair
         ]),
         "",

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from detector.console import progress
 from detector.data.packed import PackedIndex
-from detector.engine.history import History, read_log
-from detector.errors import FileAccessError, MissingFileError, UserError
+from detector.engine.history import History
+from detector.errors import UserError
 from detector.evaluation.report import MEASURES
 from detector.report.arms import (
     Run,
@@ -22,18 +20,17 @@ from detector.report.arms import (
     find_runs,
     group,
     home_of,
+    log_of,
     read_settings,
     settings_of,
 )
 from detector.report.document import Measurer, Model, Truth, build, facts
 from detector.report.facts import correlation, counts
+from detector.report.origin import Times, origin_of, times_of, why_unfinished
 from detector.tasks.examined import examine_run
 from detector.version import versions
 
 log = logging.getLogger("detector")
-
-SPEED = "speed.json"
-"""What was measured of all arms beside their runs: {"arms": {NAME: {"step_s", "image_s", "memory_mb"}}, "device"}."""
 
 _POINTS = 500  # of a learning curve
 
@@ -48,8 +45,9 @@ def runs_document(
     """The measures of each arm, and of each but the first its differences to the first one's; see `document.build`.
 
     arms: the folders of each by its name; where None those of `folders`, as `find_runs` takes them, are grouped by
-    their settings. speed: as `SPEED`, whose times count before those of the logs; failed: what could not be trained,
-    and why.
+    their settings. speed: as `origin.SPEED`, whose times count before those of the logs; where None, that of the
+    comparison in whose folder a run lies; failed: what could not be trained, and why. Arms with a run that did not come
+    to its end stand behind the others.
     Raises ValueError or OSError, naming the folder, where a run has no results, where runs were tested on different
     sets, and where an arm has a seed twice.
     """
@@ -62,7 +60,7 @@ def runs_document(
         found = [Path(folder) for some in arms.values() for folder in some]
         given = [name for name, some in arms.items() for _ in some]
     if not found:
-        raise UserError(f"no run was tested: {'; '.join(f'{name}: {why}' for name, why in missing.items())}")
+        raise UserError(f"there is no run to compare: {'; '.join(f'{name}: {why}' for name, why in missing.items())}")
     runs, truth = _measure(found, replicates)
     if given is None:
         grouped = group(runs)
@@ -72,11 +70,22 @@ def runs_document(
         chosen = {name: sorted(some, key=lambda run: run.seed) for name, some in chosen.items() if some}
     for name, some in chosen.items():
         check_seeds(name, some)
-    logs = {run.folder: _log(run) for run in runs}
-    notes = _notes(chosen, logs, speed)
+    logs = {run.folder: log_of(run.home) for run in runs}
+    unfinished = [
+        {"model": name, "folder": str(run.folder), "why": why}
+        for name, some in chosen.items()
+        for run in some
+        if (why := why_unfinished(logs[run.folder], _whole(run)))
+    ]
+    behind = {one["model"] for one in unfinished}
+    chosen = dict(
+        sorted(chosen.items(), key=lambda arm: arm[0] in behind)
+    )  # the first is what others are compared with
+    times = times_of({name: [run.home for run in some] for name, some in chosen.items()}, speed)
+    notes = _notes(chosen, logs, times)
     models = {}
     for name, some in chosen.items():
-        models[name] = Model([run.training for run in some], _said(name, some, logs, speed, notes))
+        models[name] = Model([run.training for run in some], _said(name, some, logs, times, notes))
     headers = [history.header for history in logs.values() if history]
     return build(
         "runs",
@@ -88,25 +97,9 @@ def runs_document(
         ),
         device=", ".join(_distinct(headers, "device")) or None,
         failed=[{"cell": name, "why": why} for name, why in missing.items()],
+        unfinished=unfinished,
         notes=notes,
     )
-
-
-def read_speed(folders: Sequence[str | Path]) -> dict[str, Any] | None:
-    """The first `SPEED` in these folders, None where there is none. Raises ValueError for one that is none."""
-    for path in (Path(folder) / SPEED for folder in folders):
-        if not path.is_file():
-            continue
-        try:
-            content = msgspec.json.decode(path.read_bytes())
-        except OSError as error:
-            raise FileAccessError(f"{path}: {error.strerror or error}") from None
-        except msgspec.DecodeError as error:
-            raise UserError(f"{path} is no JSON: {error}; delete it") from None
-        if isinstance(content, dict) and isinstance(content.get("arms"), dict):
-            return content
-        raise UserError(f'{path} says nothing of times: it holds no "arms"; delete it')
-    return None
 
 
 def _measure(folders: Sequence[Path], replicates: int) -> tuple[list[Run], Truth]:
@@ -130,7 +123,7 @@ def _said(
     name: str,
     arm: Sequence[Run],
     logs: Mapping[Path, History | None],
-    speed: Mapping[str, Any] | None,
+    times: Times,
     notes: list[str],
 ) -> dict[str, Any]:
     """What the document says of an arm beside its measures; what is not known, and why, goes to the notes."""
@@ -149,7 +142,12 @@ def _said(
             })  # fmt: skip
     first = arm[0]
     histories = [history for run in arm if (history := logs[run.folder])]
-    told = _speed_of(name, first, speed)
+    told = times.arms[name]
+    if not any(times.arms.values()):  # else one column would hold what was measured in turns, and what was not
+        told = {
+            "step_s": _mean([one.step_s for one in histories], statistics.median),
+            "memory_mb": _mean([one.memory_mb for one in histories], max),
+        }
     number, why = counts(first.cfg)
     if why:
         notes.append(f"{name}: parameters and multiply-adds are not counted: {why}.")
@@ -163,9 +161,7 @@ def _said(
         "head": first.cfg.MODEL.HEAD.NAME,
         "facts": facts(
             **number,
-            step_s=told.get("step_s") or _mean([one.step_s for one in histories], statistics.median),
-            image_s=told.get("image_s"),
-            memory_mb=told.get("memory_mb") or _mean([one.memory_mb for one in histories], max),
+            **{key: told.get(key) for key in ("step_s", "step_s_rounds", "image_s", "image_s_rounds", "memory_mb")},
             train_s=_mean([one.train_s for one in histories]),
             correlation=_mean([value for value in found if value is not None]),
             steps=steps,
@@ -182,24 +178,18 @@ def thinned(points: Sequence[tuple[int, float]], most: int = _POINTS) -> list[li
     return [[part[-1][0], sum(value for _, value in part) / len(part)] for part in parts]
 
 
-def _log(run: Run) -> History | None:
-    try:
-        return read_log(run.home)
-    except MissingFileError:
-        return None
-
-
 def _steps(run: Run, history: History | None) -> int | None:
     """Of the training that the measured weights have behind them."""
     step = run.measured.get("step")
     return step if isinstance(step, int) else history.steps if history else None
 
 
-def _speed_of(name: str, run: Run, speed: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The times that were measured of an arm, {} for none."""
-    arms = (speed or {}).get("arms", {})
-    names = (name, f"{run.cfg.MODEL.HEAD.NAME} {run.cfg.MODEL.BACKBONE.NAME}")
-    return next((arms[one] for one in names if isinstance(arms.get(one), dict)), {})
+def _whole(run: Run) -> int | None:
+    """Steps of the training, None where epochs count and nothing says how many steps they are."""
+    origin = origin_of(run.home)
+    if origin and origin.steps:
+        return origin.steps
+    return None if run.cfg.SOLVER.EPOCHS else run.cfg.SOLVER.MAX_ITER
 
 
 def _mean(values: Sequence[float], middle: Any = statistics.fmean) -> float | None:  # noqa: ANN401
@@ -207,9 +197,7 @@ def _mean(values: Sequence[float], middle: Any = statistics.fmean) -> float | No
     return middle(known) if known else None
 
 
-def _notes(
-    arms: Mapping[str, Sequence[Run]], logs: Mapping[Path, History | None], speed: Mapping[str, Any] | None
-) -> list[str]:
+def _notes(arms: Mapping[str, Sequence[Run]], logs: Mapping[Path, History | None], times: Times) -> list[str]:
     """What makes a comparison less than fair, or less than known."""
     notes, runs = [], [run for arm in arms.values() for run in arm]
     budgets = {
@@ -232,11 +220,25 @@ def _notes(
                       ("processes", "numbers of processes")):  # fmt: skip
         if len(told_ := _distinct(headers, key)) > 1:
             notes.append(f"The runs were trained with different {what}: {'; '.join(told_)}.")
-    if speed and speed.get("device"):
-        said = (
-            " Memory is that of a step's tensors." if any("memory_mb" in arm for arm in speed["arms"].values()) else ""
-        )
-        notes.append(f"The times of a step and of an image were measured in turns on {speed['device']}.{said}")
+    return notes + _of_times(times, [history for history in logs.values() if history])
+
+
+def _of_times(times: Times, logs: Sequence[History]) -> list[str]:
+    """Where the times and the memory of the costs come from."""
+    notes = []
+    if any(times.arms.values()):
+        where = f" on {', '.join(times.devices)}" if times.devices else ""
+        notes.append(f"The times of a step and of an image were measured in turns{where}.")
+        if len(times.places) > 1:
+            notes[-1] += f" That was done in each of {', '.join(times.places)} by itself: at different times."
+        if any("memory_mb" in arm for arm in times.arms.values()):
+            notes.append("Memory is that of the tensors of a training step.")
+        if without := [name for name, arm in times.arms.items() if not arm]:
+            notes.append(f"Not measured with the others, so without times and memory: {', '.join(without)}.")
+    elif logs:
+        notes.append("The time of a step is the median by the logs, each as its training ran, perhaps beside others.")
+        if any(not math.isnan(one.memory_mb) for one in logs):
+            notes.append("Memory is the peak by the logs: on CUDA of the tensors, elsewhere of the whole process.")
     return notes
 
 

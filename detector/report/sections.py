@@ -7,7 +7,7 @@ from detector.analysis.charts import COLORS
 from detector.console import duration
 from detector.evaluation.report import MEASURES, PER_CLASS
 from detector.report.charts import Chart
-from detector.report.headline import headline, reading
+from detector.report.headline import headline, reading, warnings
 from detector.report.html import Cell, amount, clipped, drawn, heading, prose, table, text, words
 from detector.report.shown import (
     LEAST,
@@ -16,14 +16,17 @@ from detector.report.shown import (
     budget,
     chance,
     class_names,
+    explained,
     fact,
     interval,
     known_costs,
     made_with,
     parts,
     points,
+    rounds_text,
     scale,
     setting,
+    sizes_text,
     span,
     subject,
     told,
@@ -43,12 +46,11 @@ Charts = Sequence[Chart]
 def opening(document: Document) -> str:
     """The answer, what was compared on what, and what one must know about it."""
     first, *others = headline(document)
-    failed = len(document.get("failed") or ())
     notes = list(document.get("notes") or ())
-    if failed:
-        notes.insert(0, f"{failed} {'cell' if failed == 1 else 'cells'} failed, as told below.")
     return (
-        f'<h1>Comparison of {text(subject(document))}</h1>\n<p class="answer">{prose(first)}</p>\n'
+        f"<h1>Comparison of {text(subject(document))}</h1>\n"
+        + "".join(f'<p class="more"><strong>{prose(line)}</strong></p>\n' for line in warnings(document))
+        + f'<p class="answer">{prose(first)}</p>\n'
         + "".join(f'<p class="more">{prose(line)}</p>\n' for line in others)
         + (f'<ul class="soft">{"".join(f"<li>{text(note)}</li>" for note in notes)}</ul>' if notes else "")
     )
@@ -72,16 +74,13 @@ def costs(document: Document, charts: Charts) -> str:
     rows = []
     for name, model in document["models"].items():
         values = [(cost, fact(model, cost.key)) for cost in known]
-        cells = [amount("-" if value is None else cost.text(value), value) for cost, value in values]
+        cells = [
+            amount("-" if value is None else cost.text(value), value, below=rounds_text(model, cost))
+            for cost, value in values
+        ]
         rows.append([_name(document, name, charts), *cells])
     made = table(["model", *(text(cost.title) for cost in known)], rows, label="Costs of each model")
-    more = [budget(document)]
-    if {"step", "image"} & {cost.title for cost in known}:
-        more.append("Image and step are the seconds that a test image and a step of training take.")
-    if "correlation" in {cost.title for cost in known}:
-        more.append(
-            "Correlation is the mean of the absolute correlations between a convolution's filters, in the backbone."
-        )
+    more = [budget(document), *explained(document)]
     return _section("How fast, how large", made + _said(" ".join(more).strip()) + _figures(document, charts, "speed"))
 
 
@@ -143,7 +142,14 @@ def _every_measure(document: Document) -> str:
         for name in names
     ]
     made = table(["measure", "difference", "", "p", "verdict"], rows, label="Differences of every measure", left=(0, 4))
-    return f"<h3>Every measure</h3>{made}"
+    return f"<h3>Every measure</h3>{made}{_cut_off([pair[name] for name in names], ends)}"
+
+
+def _cut_off(rows: Sequence[Mapping[str, Any]], ends: tuple[float, float]) -> str:
+    """That lines are cut off, where some are."""
+    bounds = [bound for row in rows for bound in interval(row) or ()]
+    beyond = bool(bounds) and (min(bounds) < ends[0] or max(bounds) > ends[1])
+    return _said("A line that reaches the edge goes on beyond it.") if beyond else ""
 
 
 def sizes(document: Document, charts: Charts) -> str:
@@ -167,7 +173,8 @@ def sizes(document: Document, charts: Charts) -> str:
         rows.append(cells)
     head = [title for size in _SIZES for title in (size, *(["difference"] * bool(pairs)))]
     made = table(["model", *head], rows, label="AP by object size")
-    return _section("By object size", made + _said("Small: below 32 x 32 pixels; large: 96 x 96 and more."))
+    said = sizes_text(document) or "Small: below 32 x 32 pixels; large: 96 x 96 and more."
+    return _section("By object size", made + _said(said))
 
 
 def curves(document: Document, charts: Charts) -> str:
@@ -189,7 +196,8 @@ def classes(document: Document, charts: Charts) -> str:
     ends = scale([pair.get(PER_CLASS + name) for pair in pairs for name in names])
     made = [_classes_of(document, pair, names, ends, place == 0) for place, pair in enumerate(pairs)]
     how = "P values are corrected for the number of classes by Holm's method; a class differs where p is below 0.05."
-    return _section("By class", _said(how) + "".join(made))
+    all_rows = [pair.get(PER_CLASS + name) or {} for pair in pairs for name in names]
+    return _section("By class", _said(how) + "".join(made) + _cut_off(all_rows, ends))
 
 
 def _classes_of(
@@ -349,7 +357,7 @@ def _figures(document: Document, charts: Charts, part: str) -> str:
         for chart in chosen
     )
     if part == "differences":
-        thick = " The thick part is what the images alone account for." * bool(
+        thick = " The thick part is what the images alone account for, 1.96 of their standard errors." * bool(
             any(pair["AP"].get("seeds") for pair in document["differences"])
         )
         return f'<div class="wide">{made}</div>' + _said(f"A line is a 95 % interval; grey: it holds 0, {TIE}.{thick}")

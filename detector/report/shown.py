@@ -1,5 +1,6 @@
 """How a report says what report.json holds: values in points, verdicts, costs, sentences. For the page and Markdown."""
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ def _milliseconds(value: float) -> str:
 
 
 def _memory(value: float) -> str:
-    return f"{value / 1024:.3g} GB" if value >= 1024 else f"{value:.0f} MB"
+    return f"{value / 1024:.3g} GiB" if value >= 1024 else f"{value:.0f} MiB"
 
 
 COSTS = (
@@ -60,6 +61,54 @@ _BUDGET = {"steps": "steps", "images_seen": "images"}
 def fact(model: Mapping[str, Any], key: str) -> float | None:
     """A number of a model's facts, None where it is unknown."""
     return (model.get("facts") or {}).get(key)
+
+
+def rounds(model: Mapping[str, Any], key: str) -> list[float]:
+    """What each round of measuring a time of the facts gave; [] where there were none, or one."""
+    values = (model.get("facts") or {}).get(f"{key}_rounds") or []
+    return values if len(values) > 1 else []
+
+
+def rounds_text(model: Mapping[str, Any], cost: Cost) -> str:
+    """The least and the most of the rounds; "" without them."""
+    values = rounds(model, cost.key)
+    return f"{cost.text(min(values))} .. {cost.text(max(values))}" if values else ""
+
+
+def explained(document: Document) -> list[str]:
+    """What the columns of the costs are."""
+    titles = {cost.key for cost in known_costs(document)}
+    models = document["models"]
+    sizes = {name: tuple(size) for name, model in models.items() if (size := (model.get("facts") or {}).get("size"))}
+    said = []
+    if "macs" in titles and sizes:
+        distinct = {*sizes.values()}
+        each = "; ".join(f"{name}: {size[0]} x {size[1]}" for name, size in sizes.items())
+        pixels = "{} x {}".format(*distinct.pop()) if len(distinct) == 1 else f"the largest test size ({each})"
+        said.append(f"MACs are the multiply-adds of one image of {pixels} pixels, height x width.")
+    if {"image_s", "step_s"} & titles:
+        brackets = any(rounds(model, key) for model in models.values() for key in ("image_s", "step_s"))
+        said.append(
+            "Image and step are the times of a test image and of a training step"
+            f"{'; beside them the least and the most of the rounds' * brackets}."
+        )
+    if "train_s" in titles:
+        said.append(
+            "Training is the time of all steps as the training ran, perhaps beside others, without tests and "
+            "checkpoints: it need not be the steps times the time of one."
+        )
+    if "correlation" in titles:
+        said.append(
+            "Correlation is the mean of the absolute correlations between a convolution's filters, in the backbone."
+        )
+    return said
+
+
+def sizes_text(document: Document) -> str:
+    """How many objects are small, medium and large; "" where the document does not say."""
+    sizes = document.get("sizes") or {}
+    told = ", ".join(f"{number:,} {name}" for name, number in sizes.items())
+    return f"Objects: {told} (below 32 x 32 pixels, between, from 96 x 96 on)." if told else ""
 
 
 def known_costs(document: Document) -> list[Cost]:
@@ -160,9 +209,12 @@ def subject(document: Document) -> str:
     same = [f" with {name}" for name in backbones if name and len(backbones) == 1]
     same += [f" under {name}" for name in heads if name and len(heads) == 1]
     numbers = seeds(document)
-    several = f", {' to '.join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))} seeds each," if numbers else ""
+    number = len(document["models"])
+    each = " each" * (number > 1)
+    several = f", {' to '.join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))} seeds{each}," if numbers else ""
+    what = kind if number > 1 else kind.removesuffix("s")
     return (
-        f"{len(document['models'])} {kind}{''.join(same)}{several} on {document['truth']}: {document['images']:,} "
+        f"{number} {what}{''.join(same)}{several} on {document['truth']}: {document['images']:,} "
         f"images with {document['objects']:,} objects"
     )
 
@@ -179,8 +231,15 @@ def made_with(document: Document) -> list[str]:
     return [*versions, device] if device else versions
 
 
+WIDE = 4.0
+"""An interval of so many times the width of the middle one leaves the axis of all: it would squeeze the others."""
+
+
 def scale(rows: Sequence[Mapping[str, Any] | None]) -> tuple[float, float]:
-    """The ends of an axis that holds 0, all values and their intervals."""
-    values = [row["value"] for row in rows if row and row.get("value") is not None]
-    bounds = [bound for row in rows for bound in interval(row) or ()]
+    """The ends of an axis that holds 0, and all values and intervals but the very wide ones."""
+    widths = {place: ends[1] - ends[0] for place, row in enumerate(rows) if (ends := interval(row))}
+    most = WIDE * statistics.median_high(widths.values()) if widths else 0.0
+    kept = [row for place, row in enumerate(rows) if not most or widths.get(place, 0.0) <= most]
+    values = [row["value"] for row in kept if row and row.get("value") is not None]
+    bounds = [bound for row in kept for bound in interval(row) or ()]
     return min([0.0, *values, *bounds]), max([0.0, *values, *bounds])

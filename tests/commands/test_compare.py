@@ -102,11 +102,15 @@ def runs(tmp_path):
 
 
 def test_runs_that_exist(runs, tmp_path, capsys):
-    (runs / "speed.json").write_text('{"arms": {"SOLVER.BASE_LR 0.5": {"image_s": 0.125}}}')
+    (runs / "speed.json").write_text('{"arms": {"fast": {"image_s": 0.125}, "SOLVER.BASE_LR 0.01": {"image_s": 9}}}')
+    (runs / "comparison.json").write_text('{"version": 1, "arms": {"fast": {"steps": 60}}}')
+    for seed in range(2):
+        (runs / f"b{seed}").rename(runs / f"fast_seed{seed}")
     call("--runs", runs, "--output", tmp_path / "r", "--replicates", 20)
     report = json.loads((tmp_path / "r" / "report.json").read_text())
     assert [*report["models"]] == ["SOLVER.BASE_LR 0.01", "SOLVER.BASE_LR 0.5"]
     assert report["models"]["SOLVER.BASE_LR 0.5"]["facts"]["image_s"] == 0.125
+    assert report["models"]["SOLVER.BASE_LR 0.01"]["facts"]["image_s"] is None
     assert (report["kind"], report["replicates"]) == ("runs", 20)
     assert report["differences"][0]["AR100"]["seeds"]["n"] == 2
     assert (tmp_path / "r" / "report.md").read_text() in capsys.readouterr().out

@@ -8,7 +8,9 @@ import pytest
 from helpers import comparisons
 
 from detector.errors import MissingPackageError
-from detector.report.charts import draw, short, together
+from detector.evaluation.seeds import combine, of_seeds
+from detector.evaluation.significance import Difference
+from detector.report.charts import draw, short, thick, together
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +61,23 @@ def test_alternative_texts_hold_the_numbers(three):
     assert three["AP against the time of an image"].alt.endswith("c: AP 63.1 (60.7 .. 65.5), 74 ms")
     assert three["AP against MACs"].alt.endswith("c: AP 63.1 (60.7 .. 65.5), 5.3 G")
     assert "a: 27.9 at step 100, 58.6 at step 600" in three["AP during training"].alt
+
+
+def test_the_images_part_lies_within_the_whole_around_its_middle():
+    """Whatever bias the percentiles of the images have, and however many seeds there are."""
+    biased = (0.2, 0.3)
+    for gaps in ([0.05] * 3, [0.02, 0.08], [0.049, 0.05, 0.051], [0.05 + 0.001 * k for k in range(-20, 21)]):
+        images = Difference(0.05, 0.003, biased, biased, 0.5)
+        whole = combine(images, 20_000, of_seeds(gaps))
+        row = {"value": whole.value, "images": {"se": 0.003, "interval95": biased}, "seeds": {"n": len(gaps)}}
+        low, high = thick(row)
+        assert (low + high) / 2 == pytest.approx(0.05)
+        assert whole.interval[0] <= low < high <= whole.interval[1]
+    assert thick({"value": 0.05, "images": {"se": 0.003}, "seeds": None}) is None
+    document = comparisons.runs(("a", "b"))
+    before = draw(document)[0].svg
+    document["differences"][0]["AP"]["images"]["interval95"] = [0.5, 0.6]
+    assert draw(document)[0].svg == before
 
 
 def test_ties_are_grey_and_the_others_have_a_colour():

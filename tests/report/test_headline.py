@@ -46,11 +46,24 @@ def test_the_first_may_be_the_highest():
 def test_the_fastest_and_what_it_loses():
     document = comparisons.runs(("a", "b", "c", "d"))
     document["models"]["d"]["facts"]["image_s"] = 0.01
+    for model in document["models"].values():
+        model["facts"]["image_s_rounds"] = [model["facts"]["image_s"] + more for more in (-0.001, 0.0, 0.02)]
     assert headline(document)[-1] == (
         "Fastest: d, 10 ms an image against 52 ms of a; worse than a, the difference being -2.7 (-5.1 .. -0.3)."
     )
+    document["models"]["d"]["facts"]["image_s_rounds"] = [0.009, 0.01, 0.055]
+    assert headline(document)[-1].startswith(
+        "Fastest: d, 10 ms an image against 52 ms of a, not told from a, whose rounds overlap with its own; worse"
+    )
+    document["models"]["d"]["facts"]["image_s_rounds"] = [0.009, 0.01, 0.1]
+    assert headline(document)[-1] == (
+        "None is told to be the fastest: all rounds of the time of an image overlap with those of d."
+    )
+    del document["models"]["b"]["facts"]["image_s_rounds"]
+    assert headline(document)[-1].startswith("Least time, of which it is not known how far it varies: d, 10 ms an")
     for model in document["models"].values():
         model["facts"]["image_s"] = None
+        model["facts"]["step_s_rounds"] = [model["facts"]["step_s"]] * 3
     assert headline(document)[-1] == "Fastest: a, 1.1 s a step of training."
     for model in document["models"].values():
         model["facts"]["step_s"] = 0.3
@@ -99,3 +112,21 @@ def test_reading_says_how_p_values_of_classes_are_corrected(number):
     classes = [f"class {place}" for place in range(number)]
     lines = " ".join(reading(comparisons.results({"a": 0.5, "b": 0.6}, classes)))
     assert ("corrected for their number, 1,203," in lines) == (number == 1203)
+
+
+def test_one_model_is_told_nothing_of_differences():
+    lines = " ".join(reading(comparisons.results({"a": 0.5})))
+    for word in ("difference", "tie", "Holm", "paired", "Verdicts"):
+        assert word not in lines
+    assert "95 % interval" in lines
+    assert "paired" not in " ".join(reading(comparisons.runs(("a",))))
+
+
+def test_what_another_seed_would_change_is_said_once():
+    document = comparisons.results({"a": 0.5, "b": 0.6})
+    document["notes"] = ["What another seed of a training would change is not in the intervals: there is one run."]
+    assert "another seed" not in " ".join(reading(document))
+
+
+def test_verdicts_of_measures_are_said_not_to_be_corrected():
+    assert "twelve measures are not corrected" in " ".join(reading(comparisons.results({"a": 0.5, "b": 0.6})))

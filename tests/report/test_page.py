@@ -121,7 +121,7 @@ def test_numbers_are_those_of_the_document():
         ["◆\xa0c", "+3.1", "+0.7 .. +5.5", "0.9", "0.6", "0.0098", "0.25", "c is better"],
     ]
     assert rows(reader, "parameters")[1] == [
-        *("■\xa0b", "33.7 M", "4.7 G", "3.5 G", "63 ms", "1.3 s", "1.17 GB", "13:10", "0.056"),
+        *("■\xa0b", "33.7 M", "4.7 G", "3.5 G", "63 ms", "1.3 s", "1.17 GiB", "13:10", "0.056"),
     ]
     sizes = rows(reader, "medium")
     assert sizes[0][1:5] == ["\u2013", "", "60.057.6 .. 62.4", ""]
@@ -171,6 +171,21 @@ def test_failures_and_notes_are_told_at_the_top():
     assert "The devices differ." in head
     assert "line one\nline two" in text
     assert "failed" not in page(comparisons.runs()).split("<body>")[1]
+
+
+def test_lines_that_are_cut_off_are_said_to_be():
+    document = comparisons.results({"a": 0.5, "b": 0.55})
+    assert "reaches the edge" not in page(document)
+    document["differences"][0]["ARl"].update(value=0.6, interval95=[-0.1, 1.3])
+    text = page(document)
+    assert "reaches the edge" in text
+    assert not re.search(r'x[12]="(-|[1-9]\d\d\.[1-9])', text)
+
+
+def test_rounds_stand_below_their_times():
+    document = comparisons.runs(("a", "b"))
+    document["models"]["b"]["facts"]["image_s_rounds"] = [0.061, 0.07, 0.063]
+    assert rows(read(document), "parameters")[1][4] == "63 ms61 ms .. 70 ms"
 
 
 def test_sections_without_numbers_are_left_out(empty):

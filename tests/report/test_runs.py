@@ -13,7 +13,8 @@ from detector.evaluation.report import MEASURES
 from detector.evaluation.significance import holm
 from detector.files import json_bytes
 from detector.report.document import FACTS
-from detector.report.runs import read_speed, runs_document, thinned
+from detector.report.origin import read_speed
+from detector.report.runs import runs_document, thinned
 
 SHARES = {"resnet10": (0.5, 0.6, 0.7), "resnet18": (0.7, 0.8, 0.75)}
 
@@ -99,13 +100,18 @@ def test_facts_curves_and_settings(folder, entry):
 
 def test_named_arms_speed_and_failed_cells(folder):
     arms = {"big one": [folder / "resnet18_2", folder / "resnet18_0"], "small": [folder / "resnet10_1"]}
-    speed = {"arms": {"big one": {"step_s": 0.2, "image_s": 0.05}, "fcos resnet10": {"image_s": 0.01}}, "device": "x"}
+    speed = {
+        "arms": {"big one": {"step_s": 0.2, "image_s": 0.05}, "fcos resnet10": {"image_s": 0.01, "step_s": 0.1}},
+        "device": "x",
+    }
     document = runs_document(arms, (), 10, speed, {"fcos resnet50, seed 0": "out of memory"})
     facts = {name: model["facts"] for name, model in document["models"].items()}
     assert [*facts] == ["big one", "small"]
     assert [run["seed"] for run in document["models"]["big one"]["runs"]] == [0, 2]
     assert (facts["big one"]["step_s"], facts["big one"]["image_s"]) == (0.2, 0.05)
-    assert (facts["small"]["step_s"], facts["small"]["image_s"]) == (0.6, 0.01)
+    # neither what was measured of an arm of another name, nor what its log says, beside what was measured in turns
+    assert (facts["small"]["step_s"], facts["small"]["image_s"], facts["small"]["memory_mb"]) == (None, None, None)
+    assert "Not measured with the others, so without times and memory: small." in document["notes"]
     assert document["failed"] == [{"cell": "fcos resnet50, seed 0", "why": "out of memory"}]
     assert document["models"]["small"]["AP"]["seeds"] is None
     assert any("one of them has one run" in note for note in document["notes"])
@@ -193,7 +199,7 @@ def test_runs_without_results(folder):
     assert "detector test" in document["failed"][1]["why"]
     for path in folder.glob("*/metrics.json"):
         path.unlink()
-    with pytest.raises(ValueError, match="no run was tested: resnet10_0"):
+    with pytest.raises(ValueError, match="no run to compare: resnet10_0"):
         runs_document(None, [folder], 10)
 
 
@@ -212,3 +218,78 @@ def test_long_curves_are_thinned():
     assert thinned(points, 7) == [list(point) for point in points]
     assert thinned(points, 3) == [[60, 2.0], [120, 5.0], [140, 7.0]]
     assert thinned([]) == []
+
+
+@pytest.fixture
+def comparison(tmp_path, entry):
+    """A comparison of two arms of one backbone; its second has a training that broke, its third is broken at all."""
+    folder = tmp_path / "cmp"
+    arms = {"fcos plain": (), "fcos twice": ("MODEL.BACKBONE.PASSES", 2), "fcos boom": ("SOLVER.BASE_LR", 9.0)}
+    for name, keys in arms.items():
+        for seed in range(2):
+            write_run(folder / f"{name.replace(' ', '_')}_seed{seed}", entry, *keys, seed=seed)
+    for name in ("fcos_twice_seed1", "fcos_boom_seed0", "fcos_boom_seed1"):
+        break_training(folder / name)
+    known = {name: {"keys": {}, "steps": 60} for name in arms}
+    (folder / "comparison.json").write_text(json.dumps({"version": 1, "arms": known}))
+    times = {"fcos plain": {"step_s": 0.1, "image_s": 0.01, "image_s_rounds": [0.01, 0.02], "memory_mb": 7.0}}
+    (folder / "speed.json").write_text(json.dumps({"version": 1, "arms": times, "device": "mine"}))
+    return folder
+
+
+def break_training(folder):
+    """Cut its log at step 20, after which its losses are no numbers."""
+    lines = (folder / "log.jsonl").read_text().splitlines()[:2]
+    lines.append(json.dumps({"step": 26, "event": "nonfinite", "message": "nan"}))
+    (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_a_comparisons_folder_has_its_names_its_times_and_no_broken_trainings(comparison):
+    document = runs_document(None, [comparison], 10)
+    assert [*document["models"]] == ["fcos plain", "fcos twice"]  # in its order, which is not that of the folders
+    plain, twice = (model["facts"] for model in document["models"].values())
+    assert (plain["step_s"], plain["image_s"], plain["memory_mb"]) == (0.1, 0.01, 7.0)
+    assert plain["image_s_rounds"] == [0.01, 0.02]
+    assert (twice["step_s"], twice["image_s"], twice["memory_mb"]) == (None, None, None)
+    assert len(document["models"]["fcos twice"]["runs"]) == 1
+    failed = {one["cell"]: one["why"] for one in document["failed"]}
+    assert [*failed] == ["fcos_twice_seed1", "fcos_boom_seed0", "fcos_boom_seed1"]
+    assert "losses that are no numbers after step 26 of 60" in failed["fcos_boom_seed0"]
+    assert document["unfinished"] == []
+    assert any("turns on mine" in note for note in document["notes"])
+    assert any("tensors of a training step" in note for note in document["notes"])
+
+
+def test_a_run_of_a_comparison_has_its_arms_times_also_when_it_is_named_alone(comparison, tmp_path, entry):
+    write_run(tmp_path / "other", entry, "MODEL.NECK.OUT_CHANNELS", 96)
+    document = runs_document(None, [tmp_path / "other", comparison / "fcos_plain_seed0"], 10)
+    other, plain = document["models"].values()
+    assert (other["facts"]["step_s"], plain["facts"]["step_s"]) == (None, 0.1)
+
+
+def test_what_did_not_come_to_its_end_is_told_and_is_not_what_others_are_compared_with(tmp_path, entry):
+    for name, rate in (("a", 0.5), ("b", 0.1), ("c", 0.2)):
+        write_run(tmp_path / name, entry, "SOLVER.BASE_LR", rate)
+    break_training(tmp_path / "a")
+    log = (tmp_path / "b" / "log.jsonl").read_text().splitlines()[:3]
+    (tmp_path / "b" / "log.jsonl").write_text("\n".join(log))
+    document = runs_document(None, [tmp_path / name for name in "abc"], 10)
+    assert [*document["models"]] == ["SOLVER.BASE_LR 0.2", "SOLVER.BASE_LR 0.5", "SOLVER.BASE_LR 0.1"]
+    assert document["unfinished"] == [
+        {
+            "model": "SOLVER.BASE_LR 0.5", "folder": str(tmp_path / "a"),
+            "why": "losses that are no numbers after step 26 of 60",
+        },
+        {"model": "SOLVER.BASE_LR 0.1", "folder": str(tmp_path / "b"), "why": "its log ends at step 40 of 60"},
+    ]  # fmt: skip
+    ended = {"step": 40, "event": "patience", "best_step": 20}
+    (tmp_path / "b" / "log.jsonl").write_text("\n".join([*log, json.dumps(ended)]))
+    document = runs_document(None, [tmp_path / name for name in "abc"], 10)
+    assert next(iter(document["models"])) == "SOLVER.BASE_LR 0.1"
+    assert len(document["unfinished"]) == 1
+
+
+def test_memory_is_said_to_be_that_of_the_logs_where_nothing_was_measured(folder):
+    document = runs_document(None, [folder], 10)
+    assert "on CUDA of the tensors, elsewhere of the whole process" in " ".join(document["notes"])
+    assert not any("tensors of a training step" in note for note in document["notes"])

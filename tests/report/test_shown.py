@@ -46,8 +46,8 @@ def test_costs_are_written_in_units_that_people_use():
     assert texts["params"](12) == "12"
     assert texts["image_s"](0.0523) == "52.3 ms"
     assert texts["step_s"](1.25) == "1.25 s"
-    assert texts["memory_mb"](900.4) == "900 MB"
-    assert texts["memory_mb"](2048) == "2 GB"
+    assert texts["memory_mb"](900.4) == "900 MiB"
+    assert texts["memory_mb"](2048) == "2 GiB"
     assert texts["train_s"](3725) == "1:02:05"
     assert texts["correlation"](0.0519) == "0.052"
 
@@ -104,3 +104,42 @@ def test_a_scale_holds_zero_and_every_interval():
     assert shown.scale(rows) == (0.0, 0.3)
     assert shown.scale([{"value": -0.1, "interval95": [-0.2, -0.05]}]) == (-0.2, 0.0)
     assert shown.scale([]) == (0.0, 0.0)
+
+
+def test_what_the_columns_of_costs_are_is_explained():
+    document = comparisons.runs(("a", "b"))
+    said = " ".join(shown.explained(document))
+    assert "one image of 240 x 320 pixels, height x width." in said
+    assert "without tests and checkpoints: it need not be the steps times the time of one." in said
+    assert "Correlation is" in said
+    assert "seconds" not in said
+    assert "rounds" not in said
+    document["models"]["b"]["facts"].update(size=[480, 640], step_s_rounds=[1.0, 1.2, 1.1])
+    said = " ".join(shown.explained(document))
+    assert "the largest test size (a: 240 x 320; b: 480 x 640)" in said
+    assert "the least and the most of the rounds" in said
+    cost = next(cost for cost in shown.COSTS if cost.key == "step_s")
+    assert shown.rounds_text(document["models"]["b"], cost) == "1 s .. 1.2 s"
+    assert shown.rounds_text(document["models"]["a"], cost) == ""
+    assert shown.explained(comparisons.results({"a": 0.5, "b": 0.6})) == []
+
+
+def test_one_model_is_one():
+    assert shown.subject(comparisons.results({"a": 0.5})).startswith("1 detector on")
+    assert shown.subject(comparisons.runs(("a",))).startswith("1 model with a under fcos, 3 seeds, on")
+
+
+def test_objects_are_counted_by_size():
+    document = comparisons.results({"a": 0.5})
+    assert shown.sizes_text(document) == ""
+    document["sizes"] = {"small": 0, "medium": 1300, "large": 6}
+    assert shown.sizes_text(document) == (
+        "Objects: 0 small, 1,300 medium, 6 large (below 32 x 32 pixels, between, from 96 x 96 on)."
+    )
+
+
+def test_a_very_wide_interval_does_not_squeeze_the_others():
+    rows = [{"value": 0.01, "interval95": [-0.01, 0.03 + 0.001 * place]} for place in range(11)]
+    assert shown.scale(rows) == (-0.01, 0.04)
+    assert shown.scale([*rows, {"value": 0.2, "interval95": [-0.3, 0.7]}]) == (-0.01, 0.04)
+    assert shown.scale([{"value": 0.2, "interval95": [-0.3, 0.7]}]) == (-0.3, 0.7)
