@@ -19,6 +19,7 @@ MEASURES = ("AP", "AP50")
 
 _COLUMNS = 3
 _STEEP = 20  # times the median: from such a first value on the axis is logarithmic
+_FREE = 0.05  # of the height, beyond the highest value and one that is not above 0: lines and points are whole
 _FINE = 20  # lines of a log, of which a smoothed curve takes about one in
 
 
@@ -105,7 +106,9 @@ def _scale(axes: "Axes", values: Sequence[float]) -> None:
     if len(known) and known.min() > 0 and known.max() > _STEEP * np.median(known):
         axes.set_yscale("log")
     else:
-        axes.set_ylim(bottom=min(0.0, float(known.min(initial=0.0))))
+        bottom, top = min(0.0, float(known.min(initial=0.0))), float(known.max(initial=0.0))
+        free = _FREE * (top - bottom or 1)
+        axes.set_ylim(bottom - free * (float(known.min(initial=1.0)) <= 0), top + free)
 
 
 def _styles() -> Iterator[_Style]:

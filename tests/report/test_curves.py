@@ -168,6 +168,22 @@ def test_a_few_huge_losses_make_the_axis_logarithmic(tmp_path, monkeypatch):
     assert drawn["lr"].get_yscale() == "linear"
 
 
+@pytest.mark.parametrize("loss", [0.65, 0.0, -3.0])
+def test_points_and_level_lines_at_the_edges_are_not_cut(tmp_path, monkeypatch, loss):
+    pytest.importorskip("matplotlib")
+    one = run(tmp_path / "a", {20: loss, 40: loss}, {20: 0.0, 40: 0.52, 60: 0.52})
+    drawn, figure = panels(tmp_path / "c.png", families(read_runs([one])), monkeypatch)
+    figure.canvas.draw()
+    for axes in drawn.values():
+        values = [value for line in axes.lines for value in line.get_ydata()]
+        bottom, low, high, top = (
+            axes.transData.transform((0, value))[1]
+            for value in (axes.get_ylim()[0], min(values), max(values), axes.get_ylim()[1])
+        )
+        assert min(low - bottom, top - high) > 3.5 / 2 * figure.dpi / 72  # half a marker
+        assert axes.get_ylim()[0] == 0 or min(values) <= 0
+
+
 def test_the_picture_is_written(tmp_path):
     pytest.importorskip("matplotlib")
     import cv2
