@@ -55,7 +55,7 @@ def test_a_difference_has_its_exact_standard_error(hits, tmp_path, capsys):
     assert set(report["models"]) == {"a", "b"}
     assert report["models"]["a"]["AR100"]["value"] == pytest.approx(hits["a"].mean())
     assert report["models"]["a"]["AR100"]["interval95"][0] < hits["a"].mean()
-    assert (report["images"], report["objects"], report["replicates"]) == (400, 400, 10_000)
+    assert (report["truth"], report["images"], report["objects"], report["replicates"]) == ("t", 400, 400, 10_000)
     page = (tmp_path / "r" / "report.md").read_text()
     out = capsys.readouterr().out
     assert page in out

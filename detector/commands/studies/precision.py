@@ -111,13 +111,20 @@ def _write_numbers(folder: Path, examined: "Examined", iou: float, parts: Sequen
 
 
 def _write_thresholds(run: Path, examined: "Examined", iou: float, parts: Sequence["Part"], whole: "Part") -> None:
-    from detector.tasks.thresholds import write_thresholds
+    from detector.tasks.thresholds import known_iou, write_thresholds
 
     if whole.best is None:
         log.warning("%s: nothing was found, so there are no thresholds for --threshold auto", run)
         return
+    before = known_iou(run)
     path = write_thresholds(run, examined, iou, parts, whole.threshold)
     log.info("-> %s, for `detector predict %s PHOTOS --threshold auto`", path, run)
+    if before not in (None, iou):
+        log.warning(
+            "%s: the thresholds at IoU %g took the place of those at IoU %g, which `detector analyze pr %s --iou %g` "
+            "writes again",
+            *(path, iou, before, run, before),
+        )
 
 
 def _draw(path: Path, title: str, measure: str, parts: Sequence["Part"], whole: "Part") -> None:
