@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from detector.analysis.charts import COLORS, DASHES, GREY, new_figure, plain, save_figure
+from detector.analysis.charts import COLORS, DASHES, GREY, in_points, new_figure, plain, save_figure
 from detector.report.curves import Curve, Family
 from detector.text import printable
 
@@ -46,6 +46,8 @@ def save_curves_chart(path: Path, families: Sequence[Family]) -> None:
         for style, family in zip(_styles(), families, strict=False):
             _draw(axes, name, family, style)
         axes.set_title(name, fontsize="medium")
+        if name in MEASURES:
+            in_points(axes.yaxis)
         axes.set_xlabel("step")
         axes.grid(color=GREY, linewidth=0.5)
         axes.set_xlim(0, 1.03 * last)

@@ -148,6 +148,10 @@ def test_every_curve_has_a_panel_and_every_family_a_colour(tmp_path, monkeypatch
     found = families(read_runs([*seeds, run(tmp_path / "single", losses, {80: 0.1})]))
     drawn, figure = panels(tmp_path / "c.png", found, monkeypatch)
     assert list(drawn) == ["loss", "AP", "AP50", "loss_cls", "lr"]
+    figure.canvas.draw()
+    ticks = {name: axes.yaxis.get_ticklabels()[-1].get_text() for name, axes in drawn.items()}
+    assert float(ticks["AP"]) >= 30 > float(ticks["loss"])  # points of a hundred
+    assert float(ticks["AP50"]) >= 60
     loss = drawn["loss"]
     assert len(loss.collections) == 1  # the band of the family
     mean, raw, smooth, *_ = loss.lines

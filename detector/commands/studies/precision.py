@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from detector.commands.base import show
 from detector.commands.studies import Adder
-from detector.commands.studies.networks import number, table, write_csv
+from detector.commands.studies.networks import number, points, table, write_csv
 from detector.commands.studies.words import add_detections, add_iou, read_detections
 from detector.files import write_json
 from detector.text import printable
@@ -81,8 +81,9 @@ def _numbers(part: "Part") -> dict[str, float]:
 
 
 def _row(part: "Part") -> list[str]:
-    numbers = [part.ap, *_numbers(part).values()]
-    return [printable(part.name), str(part.curve.objects), str(part.curve.detections), *map(number, numbers)]
+    *measures, threshold = (part.ap, *_numbers(part).values())
+    counts = (str(part.curve.objects), str(part.curve.detections))
+    return [printable(part.name), *counts, *map(points, measures), number(threshold)]
 
 
 def _write_numbers(folder: Path, examined: "Examined", iou: float, parts: Sequence["Part"], whole: "Part") -> None:
