@@ -13,6 +13,7 @@ from detector.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which differ for colour-blind readers too, without their yellow, which is faint on white
@@ -192,6 +193,11 @@ def _name_parts(axes: "Axes", layers: Sequence[str], letter: float) -> None:
 
 def _largest_off_diagonal(matrix: np.ndarray) -> float:
     return float(np.nanmax(np.abs(matrix) * ~np.eye(len(matrix), dtype=bool)))
+
+
+def in_points(axis: "Axis") -> None:
+    """Label an axis of fractions in points of a hundred, as tables show measures."""
+    axis.set_major_formatter(lambda value, _: f"{100 * value:g}")
 
 
 def plain(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from detector.analysis.charts import COLORS, DASHES, GREY, new_figure, plain, save_figure
+from detector.analysis.charts import COLORS, DASHES, GREY, in_points, new_figure, plain, save_figure
 from detector.text import printable
 
 if TYPE_CHECKING:
@@ -57,10 +57,12 @@ def save_precision_chart(path: Path, title: str, measure: str, lines: Sequence[C
     for line, color in [*zip((lines[k] for k in reversed(named)), _HUES, strict=False), (whole, _BOLD)]:
         if line.best:
             _dot(right, line.best[0], line.best[1], color)
-    left.set_xlabel("recall")
-    left.set_ylabel("precision, the best at this recall or beyond")
+    left.set_xlabel("recall, %")
+    left.set_ylabel("precision, %, the best at this recall or beyond")
     right.set_xlabel("threshold: lowest score that is kept")
-    right.set_ylabel("F1")
+    right.set_ylabel("F1, %")
+    for axis in (left.xaxis, left.yaxis, right.yaxis):
+        in_points(axis)
     for axes in (left, right):
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.01)
@@ -78,7 +80,7 @@ def _draw(
     left: "Axes", right: "Axes", line: ClassLine, color: str, dashes: str, width: float, measure: str = ""
 ) -> None:
     """One line on each side. measure: name of the ap in the legend, "" for a line that is not named."""
-    label = f"{_short(line.name)}: {measure} {line.ap:.3f}" if measure else None
+    label = f"{_short(line.name)}: {measure} {100 * line.ap:.1f}" if measure else None
     style: dict[str, Any] = {"color": color, "linestyle": dashes, "linewidth": width}
     left.plot(np.linspace(0, 1, len(line.precision)), line.precision, label=label and plain(label), **style)
     # a threshold between two scores keeps what the higher one keeps

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from textwrap import indent
+from typing import NoReturn
 
 from yacs.config import CfgNode
 
@@ -47,8 +48,21 @@ EXPORTED = (".onnx", ".xml")
 ALONE = 15.0
 """Seconds after which a process that stops while others wait for it says why itself."""
 
+SHORT = 3
+"""Lines of a usage that is printed before what is wrong with the words."""
+
 LAYOUT = "\n\t"
 """Control characters of messages themselves."""
+
+
+class Parser(argparse.ArgumentParser):
+    """One whose complaints are not lost behind the usage: a long one is left to --help."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong with the words, and end the process with status 2."""
+        if len(self.format_usage().splitlines()) <= SHORT:
+            super().error(message)
+        self.exit(2, f"{self.prog}: error: {message} (all flags: `{self.prog} --help`)\n")
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -62,7 +76,7 @@ def expanded(text: str) -> str:
 
 def plain_parser(description: str | None, verb: str = "", example: str = "") -> argparse.ArgumentParser:
     """A parser without flags. verb: of `detector VERB`, "" for a script of its own; example: ends its help."""
-    return argparse.ArgumentParser(
+    return Parser(
         prog=f"detector {verb}" if verb else None, description=description, formatter_class=HelpFormatter,
         epilog=f"example:\n{indent(example, '  ')}" if example else None, allow_abbrev=False,
     )  # fmt: skip
@@ -137,7 +151,7 @@ def split_words(
 ) -> tuple[list[str], list[str]]:
     """The first words, one for each of `names`, and the KEY VALUE pairs behind them.
 
-    A word too few or a key without value ends the process with the usage and the form.
+    A word too few or a key without value ends the process with the form.
     """
     first, opts = list(words[: len(names)]), list(words[len(names) :])
     form = " ".join([*names, "[KEY VALUE ...]"])

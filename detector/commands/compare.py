@@ -12,6 +12,16 @@ EXAMPLE = """\
 detector compare --config-file bccd/fcos_resnet18 --backbones resnet18 iresnet18 --steps 1000 --output compared
 detector compare --results ours.json theirs.json --truth voc:bccd:test --output ours_theirs"""
 
+SOURCES = {
+    "--config-file": "FILE to train",
+    "--runs": "FOLDER .. of runs that exist",
+    "--results": "FILE FILE .. of detections",
+}
+"""What can be compared, one of them at a time."""
+
+TRAINING = ("--backbones", "--heads", "--seeds", "--steps", "--images", "--hours", "--plan")
+"""Flags that mean something where trainings are made."""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """`--config-file FILE --backbones .. --heads .. [KEY VALUE ..] | --runs FOLDER .. | --results FILE ..`."""
@@ -35,14 +45,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--root", type=expanded, default=get_defaults().DATASETS.ROOT, metavar="FOLDER", help="of --truth")
     add("opts", nargs="*", metavar="KEY VALUE", help="overrides of the config, for all trainings")
     args = parser.parse_intermixed_args(argv)
-    if sum(map(bool, (args.results, args.runs, args.config_file))) != 1:
-        parser.error("give --config-file FILE to train, --runs FOLDER .. that exist, or --results FILE FILE")
-    if bool(args.results) != bool(args.truth):
-        parser.error("--results needs --truth JSON|ENTRY, and it alone: runs know their test set")
-    if args.opts and not args.config_file:
-        parser.error(f"{args.opts[0]}: KEY VALUE are for trainings, with --config-file")
+    if wrong := _wrong(args):
+        parser.error(wrong)
     begin = begin_cells if args.config_file else begin_runs if args.runs else begin_results
     run(lambda: begin(args))
+
+
+def _wrong(args: argparse.Namespace) -> str:
+    """What does not fit together, "" if all does."""
+    given = [flag for flag in SOURCES if getattr(args, _name(flag))]
+    if not given:
+        return "name what is compared: " + ", or ".join(f"{flag} {what}" for flag, what in SOURCES.items())
+    if len(given) > 1:
+        return f"{' and '.join(given)}: give only one of them, they are comparisons of different things"
+    if args.results and not args.truth:
+        return "--results needs --truth JSON|ENTRY, the objects that were to be found"
+    if args.truth and not args.results:
+        return f"--truth is for --results alone: what {given[0]} compares knows its test set"
+    if args.root != get_defaults().DATASETS.ROOT and not args.results:
+        return f"--root is for --truth alone: what {given[0]} compares knows its test set (DATASETS.ROOT)"
+    if args.config_file:
+        return ""
+    if trained := [flag for flag in TRAINING if getattr(args, _name(flag))]:
+        return f"{', '.join(trained)}: for trainings, with --config-file; {given[0]} compares what exists"
+    return f"{args.opts[0]}: KEY VALUE are for trainings, with --config-file" if args.opts else ""
+
+
+def _name(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
 
 
 def _number(text: str) -> int:

@@ -26,8 +26,8 @@ def begin_results(args: argparse.Namespace) -> None:
     from detector.report.results import results_document
     from detector.tasks.examined import load_truth
 
-    index = load_truth(args.truth, args.root).index
-    deliver(results_document(args.results, index, args.replicates or 10_000), folder)
+    truth = load_truth(args.truth, args.root)
+    deliver(results_document(args.results, truth, args.replicates or 10_000), folder)
 
 
 def new_folder(output: str) -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from detector.analysis.charts import COLORS, DASHES, GREY, new_figure, plain, save_figure
+from detector.analysis.charts import COLORS, DASHES, GREY, in_points, new_figure, plain, save_figure
 from detector.report.curves import Curve, Family
 from detector.text import printable
 
@@ -19,6 +19,7 @@ MEASURES = ("AP", "AP50")
 
 _COLUMNS = 3
 _STEEP = 20  # times the median: from such a first value on the axis is logarithmic
+_FREE = 0.05  # of the height, beyond the highest value and one that is not above 0: lines and points are whole
 _FINE = 20  # lines of a log, of which a smoothed curve takes about one in
 
 
@@ -45,6 +46,8 @@ def save_curves_chart(path: Path, families: Sequence[Family]) -> None:
         for style, family in zip(_styles(), families, strict=False):
             _draw(axes, name, family, style)
         axes.set_title(name, fontsize="medium")
+        if name in MEASURES:
+            in_points(axes.yaxis)
         axes.set_xlabel("step")
         axes.grid(color=GREY, linewidth=0.5)
         axes.set_xlim(0, 1.03 * last)
@@ -105,7 +108,9 @@ def _scale(axes: "Axes", values: Sequence[float]) -> None:
     if len(known) and known.min() > 0 and known.max() > _STEEP * np.median(known):
         axes.set_yscale("log")
     else:
-        axes.set_ylim(bottom=min(0.0, float(known.min(initial=0.0))))
+        bottom, top = min(0.0, float(known.min(initial=0.0))), float(known.max(initial=0.0))
+        free = _FREE * (top - bottom or 1)
+        axes.set_ylim(bottom - free * (float(known.min(initial=1.0)) <= 0), top + free)
 
 
 def _styles() -> Iterator[_Style]:

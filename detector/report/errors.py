@@ -40,10 +40,11 @@ WORDS = {
 class ErrorReport(NamedTuple):
     """Errors on a test set. C classes.
 
-    truth: the annotations; images, detections: how many there are; classes: their names; found: the errors; measures:
-    AP, AP50 and AP75, fractions.
+    data: name of the test set; truth: its annotations; images, detections: how many there are; classes: their names;
+    found: the errors; measures: AP, AP50 and AP75, fractions.
     """
 
+    data: str
     truth: Path
     images: int
     detections: int
@@ -52,8 +53,8 @@ class ErrorReport(NamedTuple):
     measures: dict[str, float]
 
 
-def report_errors(index: PackedIndex, found: Found) -> ErrorReport:
-    """The errors of some detections. Raises ValueError where the index has no object that counts."""
+def report_errors(index: PackedIndex, found: Found, data: str) -> ErrorReport:
+    """The errors of some detections on a test set of a name. Raises ValueError where it has no object that counts."""
     counts = ~(index.crowd | index.difficult)
     if not counts.any():
         others = f", but {len(counts)} crowds or difficult ones, which do not count" if len(counts) else ""
@@ -66,7 +67,7 @@ def report_errors(index: PackedIndex, found: Found) -> ErrorReport:
     numbers = accumulate(matching, index.labels, len(index.classes))
     errors = find_errors(truth, guesses, matching, len(index.classes))
     return ErrorReport(
-        index.path, len(index), len(found.scores), class_names(index), errors,
+        data, index.path, len(index), len(found.scores), class_names(index), errors,
         {name: value_of(numbers, MEASURES[name]) for name in ("AP", "AP50", "AP75")},
     )  # fmt: skip
 
@@ -84,6 +85,7 @@ def document(report: ErrorReport, name: str) -> dict[str, Any]:
     return {
         "version": VERSION,
         "name": name,
+        "data": report.data,
         "truth": str(report.truth),
         "images": report.images,
         "objects": int(found.objects.sum()),
@@ -128,7 +130,7 @@ def text(report: ErrorReport, name: str) -> str:
         reached = f"{100 * in_turn[k]:.1f}" if k < len(KINDS) else ""
         rows.append([kind, str(numbers[k]), f"{100 * costs[k]:.1f}", reached, WORDS[kind]])
     head = (
-        f"{printable(name)} on {printable(str(report.truth))}: {report.images} images, {found.objects.sum()} objects, "
+        f"{printable(name)} on {printable(report.data)}: {report.images} images, {found.objects.sum()} objects, "
         f"{report.detections} detections"
     )
     return "\n".join([head, "", *_columns(rows), "", *sentences(report), "", *_classes(report)]) + "\n"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detector.data.packed import PackedIndex
+from detector.data.catalog import Source
 from detector.errors import UserError
 from detector.evaluation.results import read_results
 from detector.report.document import Measurer, Model, Truth, build, facts
@@ -15,7 +15,7 @@ LEAST = 0.05
 
 
 def results_document(
-    files: Sequence[str | Path], index: PackedIndex, replicates: int = 10_000, seed: int = 0
+    files: Sequence[str | Path], truth: Source, replicates: int = 10_000, seed: int = 0
 ) -> dict[str, Any]:
     """Measures of each file of detections, and of each but the first their differences to the first one's.
 
@@ -24,12 +24,12 @@ def results_document(
     """
     if len(files) < 2:
         raise UserError("--results: name two files or more; the others are compared with the first")
-    measurer = Measurer(replicates, seed)
+    measurer, index = Measurer(replicates, seed), truth.index
     models = {}
     for name, file in zip(short_names([Path(file) for file in files]), files, strict=True):
         training = measurer.measure(str(file), index, read_results(file, index))
         models[name] = Model([training], {"file": str(file), "facts": facts(), "curves": []})
-    return build("results", Truth(str(index.path), index, replicates), models, versions=versions())
+    return build("results", Truth(truth.name, index, replicates), models, versions=versions())
 
 
 def short_names(files: Sequence[Path]) -> list[str]:

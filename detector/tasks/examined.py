@@ -1,7 +1,7 @@
 """The detections of a run or of a results file, with the test set that they are of."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,11 +13,17 @@ from detector.data.catalog import Source, load_dataset
 from detector.data.index import load_index
 from detector.data.packed import in_classes, lacking, shown
 from detector.data.sources import with_crowds
+from detector.engine.records import NAME as LOG
 from detector.errors import FileAccessError, MissingFileError, UserError
 from detector.evaluation.base import Found, class_names
 from detector.evaluation.report import PER_CLASS, VOC
 from detector.evaluation.results import read_results
 from detector.tasks.measured import MEASURED
+
+CONFIG = "config.yaml"
+"""What a training writes into its folder before anything else."""
+
+SHOWN = 4  # folders that a message names
 
 
 class Examined(NamedTuple):
@@ -46,16 +52,33 @@ def examine_run(run: str | Path) -> Examined:
     if folder.is_file():
         raise UserError(f"RUN {folder} is a file; write the run's folder, or --results FILE --truth JSON|ENTRY")
     if not folder.is_dir():
-        raise MissingFileError(f"RUN {folder}: there is no such folder; write output/NAME")
-    inner = sorted(path.parent.name for path in folder.glob("*/metrics.json"))
-    if not metrics.is_file() and inner:
-        raise UserError(f"RUN {folder} was tested on {', '.join(inner)}: write {folder}/{inner[0]}")
+        raise MissingFileError(f"RUN {folder}: there is no such folder; name that of a run, its OUTPUT_DIR")
+    if not metrics.is_file():
+        _check_inner(folder)
     if missing := [path.name for path in (metrics, results) if not path.is_file()]:
         raise MissingFileError(f"RUN {folder} holds no {' and no '.join(missing)}: `detector test {folder}` makes them")
     content = read_metrics(metrics)
     said = content[MEASURED]
     source = as_measured(tested(said, metrics), content, metrics)
     return Examined(folder.resolve().name, source, read_results(results, source.index), folder, said)
+
+
+def _check_inner(folder: Path) -> None:
+    """Raises ValueError where a folder without results holds runs, or one for each of several test sets."""
+    inner = sorted(path.parent for path in folder.glob("*/metrics.json"))
+    trained = sorted({path.parent for name in (CONFIG, LOG) for path in folder.glob(f"*/{name}")})
+    own = any((folder / name).is_file() for name in (CONFIG, LOG))
+    if trained and not own:
+        first = next((run for run in trained if run in inner), trained[0])
+        raise UserError(f"RUN {folder} is no run, but holds {_some(trained)}: name one of them, as {first}")
+    if inner:
+        raise UserError(f"RUN {folder} was tested on {_some(inner)}: write {inner[0]}")
+
+
+def _some(folders: Sequence[Path]) -> str:
+    """The names of the first of some folders, and how many others there are."""
+    more = f" and {len(folders) - SHOWN} others" if len(folders) > SHOWN else ""
+    return ", ".join(folder.name for folder in folders[:SHOWN]) + more
 
 
 def examine_file(results: str | Path, truth: str, root: str | Path) -> Examined:

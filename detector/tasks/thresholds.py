@@ -66,6 +66,14 @@ def write_thresholds(folder: Path, examined: Examined, iou: float, parts: Sequen
     return path
 
 
+def known_iou(folder: Path) -> float | None:
+    """The IoU of the thresholds that lie in a run's folder; None where there are none that can be read."""
+    try:
+        return msgspec.json.decode((folder / FILE).read_bytes(), type=_File).iou
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
 def _class(part: Part) -> _Class:
     best, objects = part.best, part.curve.objects
     if best is None:

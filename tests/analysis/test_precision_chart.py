@@ -30,7 +30,11 @@ def test_curves_and_dots(figures, tmp_path):
     )
     (figure,) = figures
     left, right = figure.axes
-    assert named(figure) == ["b: AP50 0.900", "a: AP50 0.600", "all: AP50 0.700"]
+    assert named(figure) == ["b: AP50 90.0", "a: AP50 60.0", "all: AP50 70.0"]
+    figure.canvas.draw()
+    for axis in (left.xaxis, left.yaxis, right.yaxis):
+        assert [text.get_text() for text in axis.get_ticklabels()][:6] == ["0", "20", "40", "60", "80", "100"]
+    assert right.xaxis.get_ticklabels()[1].get_text() == "0.2"  # scores are no measures
     curves = [one for one in left.lines if len(one.get_xdata()) == 101]
     np.testing.assert_allclose(curves[1].get_xdata(), np.arange(101) / 100)
     np.testing.assert_allclose(curves[1].get_ydata(), np.linspace(1, 0.2, 101))

@@ -55,7 +55,7 @@ def test_a_difference_has_its_exact_standard_error(hits, tmp_path, capsys):
     assert set(report["models"]) == {"a", "b"}
     assert report["models"]["a"]["AR100"]["value"] == pytest.approx(hits["a"].mean())
     assert report["models"]["a"]["AR100"]["interval95"][0] < hits["a"].mean()
-    assert (report["images"], report["objects"], report["replicates"]) == (400, 400, 10_000)
+    assert (report["truth"], report["images"], report["objects"], report["replicates"]) == ("t", 400, 400, 10_000)
     page = (tmp_path / "r" / "report.md").read_text()
     out = capsys.readouterr().out
     assert page in out
@@ -72,6 +72,36 @@ def test_a_file_ties_with_itself(hits, tmp_path, capsys):
     assert all(report["differences"][0][name]["tie"] for name in MEASURES)
     assert report["differences"][0]["models"] == ["a (2)", "a (1)"]
     assert "is better" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            (),
+            "name what is compared: --config-file FILE to train, or --runs FOLDER .. of runs that exist, or --results",
+        ),
+        (("--config-file", "a", "--runs", "b"), "--config-file and --runs: give only one of them"),
+        (("--runs", "b", "--results", "a"), "--runs and --results: give only one of them"),
+        (("--results", "a", "b"), "--results needs --truth JSON|ENTRY"),
+        (("--runs", "a", "--truth", "t"), "--truth is for --results alone: what --runs compares knows its test set"),
+        (("--config-file", "a", "--truth", "t"), "--truth is for --results alone: what --config-file compares"),
+        (("--runs", "a", "--root", "t"), "--root is for --truth alone: what --runs compares knows its test set"),
+        (("--runs", "a", "--steps", "9", "--plan"), "--steps, --plan: for trainings, with --config-file; --runs"),
+        (("--results", "a", "b", "--truth", "t", "--heads", "fcos"), "--heads: for trainings, with --config-file"),
+        (("SEED", "1", "--runs", "a"), "SEED: KEY VALUE are for trainings, with --config-file"),
+        (("--runs", "a", "--seed", "1"), "unrecognized arguments: --seed"),
+        (("--runs",), "argument --runs: expected at least one argument"),
+    ],
+)
+def test_words_that_do_not_fit_are_answered_in_one_line(words, said, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        call(*words, "--output", tmp_path / "r")
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"detector compare: error: {said}")
+    assert err.endswith(" (all flags: `detector compare --help`)\n")
+    assert err.count("\n") == 1
 
 
 def test_what_is_wrong_is_one_line(hits, tmp_path):

@@ -72,8 +72,9 @@ def test_of_a_results_file(write, tmp_path, capsys):
     report = json.loads((tmp_path / "out" / "errors.json").read_text())
     # cats: wrong, right, of two; the first half of the recalls, 51 of 101, at a precision of a half; dogs: nothing
     cat = 51 / 101 / 2
-    assert {name: report[name] for name in ("version", "name", "truth", "images", "objects", "detections")} == {
-        "version": 1, "name": "net", "truth": str(tmp_path / "t.json"), "images": 2, "objects": 4, "detections": 5,
+    assert {name: report[name] for name in ("version", "name", "data", "truth", "images", "objects", "detections")} == {
+        "version": 1, "name": "net", "data": "t", "truth": str(tmp_path / "t.json"), "images": 2, "objects": 4,
+        "detections": 5,
     }  # fmt: skip
     assert (report["foreground"], report["background"]) == (0.5, 0.1)
     assert (report["AP50"], report["AP75"], report["AP"]) == pytest.approx((cat / 2,) * 3)
@@ -96,6 +97,7 @@ def test_of_a_results_file(write, tmp_path, capsys):
     assert [one["number"] for one in dog["kinds"].values()] == [1, 1, 0, 0, 0, 1]
     assert dog["kinds"]["localisation"]["cost"] == pytest.approx(cat)
     text = capsys.readouterr().out
+    assert text.startswith("net on t: 2 images, 4 objects, 5 detections\n")
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line}
     assert rows["background"][:4] == ["background", "2", "12.6", "75.2"]
     assert rows["dog"] == ["dog", "2", "0.0", "0.0", "25.2", "0.0", "0.0", "0.0", "0.0", "localisation"]

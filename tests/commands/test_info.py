@@ -224,10 +224,11 @@ def test_errors_are_one_line(refused, args, words):
         (["resnet10", "--size", "64x64x64"], "no size"),
     ],
 )
-def test_wrong_usage_is_answered_with_the_usage(refused, args, word):
+def test_wrong_words_are_answered_in_one_line(refused, args, word):
     status, text = refused(*args)
     assert status == 2
-    assert "usage: " in text
+    assert text.endswith(" (all flags: `detector info --help`)\n")
+    assert text.count("\n") == 1
     assert word in text
 
 

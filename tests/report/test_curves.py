@@ -148,6 +148,10 @@ def test_every_curve_has_a_panel_and_every_family_a_colour(tmp_path, monkeypatch
     found = families(read_runs([*seeds, run(tmp_path / "single", losses, {80: 0.1})]))
     drawn, figure = panels(tmp_path / "c.png", found, monkeypatch)
     assert list(drawn) == ["loss", "AP", "AP50", "loss_cls", "lr"]
+    figure.canvas.draw()
+    ticks = {name: axes.yaxis.get_ticklabels()[-1].get_text() for name, axes in drawn.items()}
+    assert float(ticks["AP"]) >= 30 > float(ticks["loss"])  # points of a hundred
+    assert float(ticks["AP50"]) >= 60
     loss = drawn["loss"]
     assert len(loss.collections) == 1  # the band of the family
     mean, raw, smooth, *_ = loss.lines
@@ -166,6 +170,22 @@ def test_a_few_huge_losses_make_the_axis_logarithmic(tmp_path, monkeypatch):
     drawn, _ = panels(tmp_path / "c.png", families(read_runs([run(tmp_path / "a", losses)])), monkeypatch)
     assert drawn["loss"].get_yscale() == "log"
     assert drawn["lr"].get_yscale() == "linear"
+
+
+@pytest.mark.parametrize("loss", [0.65, 0.0, -3.0])
+def test_points_and_level_lines_at_the_edges_are_not_cut(tmp_path, monkeypatch, loss):
+    pytest.importorskip("matplotlib")
+    one = run(tmp_path / "a", {20: loss, 40: loss}, {20: 0.0, 40: 0.52, 60: 0.52})
+    drawn, figure = panels(tmp_path / "c.png", families(read_runs([one])), monkeypatch)
+    figure.canvas.draw()
+    for axes in drawn.values():
+        values = [value for line in axes.lines for value in line.get_ydata()]
+        bottom, low, high, top = (
+            axes.transData.transform((0, value))[1]
+            for value in (axes.get_ylim()[0], min(values), max(values), axes.get_ylim()[1])
+        )
+        assert min(low - bottom, top - high) > 3.5 / 2 * figure.dpi / 72  # half a marker
+        assert axes.get_ylim()[0] == 0 or min(values) <= 0
 
 
 def test_the_picture_is_written(tmp_path):

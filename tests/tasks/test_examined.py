@@ -87,6 +87,33 @@ def test_each_of_several_tests_has_a_folder_of_its_own(truth, run, tmp_path):
     assert examine_run(inner).source.name == "val"
 
 
+def test_a_folder_of_runs_is_no_run(truth, run, tmp_path):
+    names = [f"fcos_net{k}_seed0" for k in range(6)]
+    for name in names:
+        run([truth("val")], folder=f"compared/{name}")
+        (tmp_path / "compared" / name / "config.yaml").write_text("")
+    folder = tmp_path / "compared"
+    (folder / names[0] / "metrics.json").unlink()  # not tested: no example
+    with pytest.raises(UserError) as caught:
+        examine_run(folder)
+    shown = f"{', '.join(names[:4])} and 2 others"
+    assert str(caught.value) == (f"RUN {folder} is no run, but holds {shown}: name one of them, as {folder}/{names[1]}")
+    for path in folder.glob("*/metrics.json"):
+        path.unlink()
+    with pytest.raises(UserError, match=rf"is no run, but holds .* name one of them, as {folder}/{names[0]}"):
+        examine_run(folder)
+    (folder / "config.yaml").write_text("")  # a run after all, beside whose files others lie
+    with pytest.raises(FileNotFoundError, match=r"holds no metrics\.json and no results\.json: `detector test"):
+        examine_run(folder)
+
+
+def test_many_test_sets_are_not_all_named(truth, run, tmp_path):
+    for k in range(7):
+        run([truth("val")], folder=f"run/set{k}")
+    with pytest.raises(UserError, match=r"was tested on set0, set1, set2, set3 and 3 others: write \S*/set0$"):
+        examine_run(tmp_path / "run")
+
+
 def test_one_set_under_another_name_or_root_is_found(truth, run, tmp_path):
     truth("val")
     found = examine_run(run(["val:val.json"], "renamed", **{"DATASETS.ROOT": str(tmp_path)}))

@@ -61,6 +61,14 @@ def test_a_run_gets_thresholds_of_its_weights(run, tiny, tmp_path, caplog, reads
     caplog.set_level("INFO", "detector")
     pr(run)
     assert f"-> {run / FILE}, for `detector predict {run} PHOTOS --threshold auto`" in caplog.messages
+    pr(run)
+    assert "took the place" not in caplog.text  # the same again
+    for iou, before in (("0.7", "0.5"), ("0.5", "0.7")):
+        pr(run, "--iou", iou)
+        assert caplog.messages[-2:-1] == [
+            f"{run / FILE}: the thresholds at IoU {iou} took the place of those at IoU {before}, which `detector "
+            f"analyze pr {run} --iou {before}` writes again"
+        ]
     said = json.loads((run / FILE).read_text())
     measured = json.loads((run / "metrics.json").read_text())["measured"]
     for key in ("digest", "weight", "step"):

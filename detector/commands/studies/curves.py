@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from detector.commands.base import output_folder, show
 from detector.commands.studies import Adder
-from detector.commands.studies.networks import number, table
+from detector.commands.studies.networks import number, points, table
 from detector.files import user_path, write_atomic, write_json
 from detector.text import printable
 
@@ -66,9 +66,9 @@ def _table(runs: Sequence["Run"]) -> str:
                 printable(run.name),
                 str(history.steps),
                 number(loss),
-                number(best),
+                points(best),
                 str(step) if step else "-",
-                *map(number, last),
+                *map(points, last),
                 number(history.step_s),
                 "-" if math.isnan(hours) else f"{hours:.2f}",
                 "-" if math.isnan(memory) else f"{memory:.0f}",
@@ -85,7 +85,7 @@ def _seeds(together: Sequence["Family"]) -> list[str]:
         if known:
             steps = family.bands[known[0]][0]
             values = [
-                f"{name} {mean:.3f} ({low:.3f} to {high:.3f})"
+                f"{name} {points(mean)} ({points(low)} to {points(high)})"
                 for name in known
                 for _, mean, low, high in [family.bands[name][:, -1]]
             ]

@@ -26,7 +26,7 @@ def errors(args: argparse.Namespace) -> None:
     from detector.report.errors import by_loss, document, report_errors, text
 
     examined, output = read_detections(args)
-    report = report_errors(examined.source.index, examined.found)
+    report = report_errors(examined.source.index, examined.found, examined.source.name)
     show(text(report, examined.name))
     write_json(output / "errors.json", document(report, examined.name))
     log.info("-> %s", output / "errors.json")

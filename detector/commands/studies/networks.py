@@ -218,6 +218,11 @@ def number(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
+def points(value: float | None) -> str:
+    """A fraction in points of a hundred, as studies and comparisons show measures; "-" where there is no value."""
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns of one width each, names left, numbers right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from detector.commands.base import show
 from detector.commands.studies import Adder
-from detector.commands.studies.networks import number, table, write_csv
+from detector.commands.studies.networks import number, points, table, write_csv
 from detector.commands.studies.words import add_detections, add_iou, read_detections
 from detector.files import write_json
 from detector.text import printable
@@ -81,8 +81,9 @@ def _numbers(part: "Part") -> dict[str, float]:
 
 
 def _row(part: "Part") -> list[str]:
-    numbers = [part.ap, *_numbers(part).values()]
-    return [printable(part.name), str(part.curve.objects), str(part.curve.detections), *map(number, numbers)]
+    *measures, threshold = (part.ap, *_numbers(part).values())
+    counts = (str(part.curve.objects), str(part.curve.detections))
+    return [printable(part.name), *counts, *map(points, measures), number(threshold)]
 
 
 def _write_numbers(folder: Path, examined: "Examined", iou: float, parts: Sequence["Part"], whole: "Part") -> None:
@@ -111,13 +112,20 @@ def _write_numbers(folder: Path, examined: "Examined", iou: float, parts: Sequen
 
 
 def _write_thresholds(run: Path, examined: "Examined", iou: float, parts: Sequence["Part"], whole: "Part") -> None:
-    from detector.tasks.thresholds import write_thresholds
+    from detector.tasks.thresholds import known_iou, write_thresholds
 
     if whole.best is None:
         log.warning("%s: nothing was found, so there are no thresholds for --threshold auto", run)
         return
+    before = known_iou(run)
     path = write_thresholds(run, examined, iou, parts, whole.threshold)
     log.info("-> %s, for `detector predict %s PHOTOS --threshold auto`", path, run)
+    if before not in (None, iou):
+        log.warning(
+            "%s: the thresholds at IoU %g took the place of those at IoU %g, which `detector analyze pr %s --iou %g` "
+            "writes again",
+            *(path, iou, before, run, before),
+        )
 
 
 def _draw(path: Path, title: str, measure: str, parts: Sequence["Part"], whole: "Part") -> None:

@@ -27,6 +27,7 @@ log = logging.getLogger("detector")
 EXAMPLE = "detector analyze worst output/quickstart --number 12"
 
 MEASURES = ("share", "errors", "missed", "false")  # of detector/evaluation/worst.py, which needs torch
+KINDS = {"missed": "missed objects", "false": "false detections"}  # that a measure is of alone
 VERSION = 1
 SHEET, PICTURES = "worst.jpg", "worst"
 LETTERS = 40  # of a file name in the table
@@ -107,6 +108,7 @@ def _document(examined: "Examined", found: "Mistakes", ranked: list[Image], args
     return {
         "version": VERSION,
         "name": examined.name,
+        "data": examined.source.name,
         "truth": str(index.path),
         "threshold": args.threshold,
         "iou": 0.5,
@@ -131,22 +133,23 @@ def _document(examined: "Examined", found: "Mistakes", ranked: list[Image], args
 
 
 def _summary(examined: "Examined", found: "Mistakes", args: argparse.Namespace) -> str:
-    bad = int(np.count_nonzero(found.measure(args.by) > 0))
+    bad, what = int(np.count_nonzero(found.measure(args.by) > 0)), KINDS.get(args.by, "mistakes")
     return printable(
         f"{examined.name} on {examined.source.name}: {found.right.sum()} of {found.objects.sum()} objects are found by "
         f"detections of {args.threshold:g} or more (IoU 0.5); false detections: {found.false.sum()}; images with "
-        f"mistakes: {bad} of {len(examined.source.index)}"
+        f"{what}: {bad} of {len(examined.source.index)}"
     )
 
 
 def _table(images: list[Image], found: "Mistakes", by: str) -> str:
     if not images:
         return "no image has any"
-    head = ["", by, "objects", "missed", "false", "surest false"]
+    measure = {"missed": [], "false": ["sum of scores"]}.get(by, [by])  # the number of missed objects stands there
+    head = ["", *measure, "objects", "missed", "false", "surest false"]
     rows = [
         [
             f"{one.rank:>3} {_short(one.file)}",
-            f"{one.value:.3f}",
+            *[f"{one.value:.3f}"] * len(measure),
             *(str(counts[one.place]) for counts in (found.objects, found.missed, found.false)),
             "-" if one.surest is None else f"{printable(one.surest[0])} {one.surest[1]:.2f}",
         ]

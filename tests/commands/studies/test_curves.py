@@ -44,11 +44,9 @@ def test_the_table_and_the_files(runs, tmp_path, capsys):
     call(*runs, "--output", tmp_path / "out")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == "run steps loss best AP at step last AP last AP50 s/step hours MiB".split()
-    assert lines[1].split() == "net_seed0 40 1.500 0.300 20 0.250 0.750 3.600 0.04 1234".split()
-    assert lines[2].split()[:5] == "net_seed1 40 1.500 0.400 20".split()
-    assert (
-        lines[3] == "net: AP 0.250 (0.250 to 0.250), AP50 0.750 (0.750 to 0.750), mean and range of 2 runs at step 40"
-    )
+    assert lines[1].split() == "net_seed0 40 1.500 30.0 20 25.0 75.0 3.600 0.04 1234".split()
+    assert lines[2].split()[:5] == "net_seed1 40 1.500 40.0 20".split()
+    assert lines[3] == "net: AP 25.0 (25.0 to 25.0), AP50 75.0 (75.0 to 75.0), mean and range of 2 runs at step 40"
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"curves.json", "curves.csv", "curves.png"}
     assert json.loads((tmp_path / "out" / "curves.json").read_text())["runs"][1]["best"] == {"step": 20, "AP": 0.4}
 

@@ -24,11 +24,11 @@ def test_table_files_and_picture(study, files, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == "class objects detections AP50 best F1 precision recall threshold".split()
     # the cut at 0.5 keeps three, of which two are right, of three objects
-    assert lines[1].split() == ["cat", "3", "4", "0.663", "0.667", "0.667", "0.667", "0.400"]
-    assert lines[2].split() == ["dog", "1", "1", "0.000", "-", "-", "-", "0.400"]
+    assert lines[1].split() == ["cat", "3", "4", "66.3", "66.7", "66.7", "66.7", "0.400"]
+    assert lines[2].split() == ["dog", "1", "1", "0.0", "-", "-", "-", "0.400"]
     assert lines[3].split() == ["\\x1b[31mowl", "0", "1", "-", "-", "-", "-", "0.400"]
     # of all together 0.7 is false too, and the detection of the class without objects counts for nothing
-    assert lines[4].split() == ["all", "together", "4", "5", "0.332", "0.500", "0.500", "0.500", "0.400"]
+    assert lines[4].split() == ["all", "together", "4", "5", "33.2", "50.0", "50.0", "50.0", "0.400"]
     assert lines[5:] == [
         "1 class without an object, so with the threshold of all together: \\x1b[31mowl",
         "1 class of which nothing was found, so with the threshold of all together: dog",

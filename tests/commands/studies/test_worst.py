@@ -72,8 +72,8 @@ def sheet(scene):
 def test_the_ranking_is_written_with_what_is_wrong(scene, capsys):
     call(*words(scene))
     document = json.loads((scene / "out" / "worst.json").read_text())
-    assert {key: document[key] for key in ("version", "name", "threshold", "iou", "by")} == {
-        "version": 1, "name": "found", "threshold": 0.3, "iou": 0.5, "by": "share",
+    assert {key: document[key] for key in ("version", "name", "data", "threshold", "iou", "by")} == {
+        "version": 1, "name": "found", "data": "truth", "threshold": 0.3, "iou": 0.5, "by": "share",
     }  # fmt: skip
     first, second, third = document["images"]
     assert first == {
@@ -104,6 +104,27 @@ def test_the_order_is_that_of_the_measure_asked_for(scene):
     assert [one["file"] for one in ranked(scene)] == ["false.png", "good.png", "missed.png"]
     call(*words(scene, "--threshold", "0.85"))
     assert [one["value"] for one in ranked(scene)] == [0.5, 0.5, 0]
+
+
+@pytest.mark.parametrize(
+    ("by", "said", "head", "first"),
+    [
+        ("share", "images with mistakes: 2 of 3", "share objects missed false", "missed.png 0.500 1 1 0 -"),
+        ("errors", "images with mistakes: 2 of 3", "errors objects missed false", "missed.png 1.000 1 1 0 -"),
+        ("missed", "images with missed objects: 1 of 3", "objects missed false", "missed.png 1 1 0 -"),
+        (
+            "false", "images with false detections: 1 of 3", "sum of scores objects missed false",
+            "false.png 0.750 1 0 1 crane 0.75",
+        ),
+    ],
+)  # fmt: skip
+def test_each_measure_has_a_column_of_its_own_name(scene, capsys, monkeypatch, by, said, head, first):
+    monkeypatch.setattr(worst, "_draw", lambda *given: None)
+    call(*words(scene, "--by", by))
+    summary, heads, row, *_ = capsys.readouterr().out.splitlines()
+    assert summary.endswith(said)
+    assert heads.split() == [*head.split(), "surest", "false"]
+    assert row.split() == ["1", *first.split()]
 
 
 def test_the_sheet_shows_truth_and_detections_where_they_are(scene):
