@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from detector.config import get_defaults
-from detector.data.catalog import Source, load_dataset
+from detector.data.catalog import Source, distinct, load_dataset, name_of
 from detector.data.index import load_index
 from detector.data.packed import in_classes, lacking, shown
 from detector.data.sources import with_crowds
@@ -100,18 +100,11 @@ def tested(said: Mapping[str, Any], metrics: Path) -> Source:
     root = config.get("DATASETS.ROOT", get_defaults().DATASETS.ROOT)
     if not isinstance(entries, list | tuple) or not entries or not isinstance(root, str):
         raise UserError(f"{metrics} does not say which test set was measured; write --results FILE --truth ENTRY")
-    source, gone = None, None
-    for entry in entries:
-        try:
-            source = load_dataset(str(entry), root)
-        except OSError as error:  # of several sets that were tested, another one may not be there any more
-            gone = gone or error
-            continue
-        if source.name == name or len(entries) == 1:
-            break
-        source = None
-    if source is None:
-        raise gone or UserError(f"{metrics}: the test set {name} is none of {', '.join(map(str, entries))}")
+    names = distinct(name_of(str(entry), root) for entry in entries)  # as the test called them
+    if name not in names and len(entries) > 1:
+        raise UserError(f"{metrics}: the test set {name} is none of {', '.join(map(str, entries))}")
+    place = names.index(name) if name in names else 0
+    source = replace(load_dataset(str(entries[place]), root), name=names[place])
     if len(source.index) != said["data"].get("images"):
         raise UserError(
             f"{metrics} is of {said['data'].get('images')} images of {name}, which has {len(source.index)} now; "

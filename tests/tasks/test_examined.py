@@ -17,7 +17,7 @@ def truth(tmp_path):
 
     def write(name, ids=(7, 3)):
         images = [{"id": i, "file_name": f"{i}.jpg", "height": 20, "width": 30} for i in ids]
-        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps({"images": images, "annotations": [], "categories": CATEGORIES}))
         return f"{tmp_path / name}:{path}"
@@ -75,6 +75,19 @@ def test_several_test_sets_are_told_apart_by_their_names(truth, run):
     assert examine_run(run(entries, folder="d")).source.name == "val"
     with pytest.raises(FileNotFoundError, match=r"first\.json"):
         examine_run(run(entries, "first", folder="e"))
+
+
+def test_sets_of_one_name_are_counted(truth, run, tmp_path):
+    """As `build_test_datasets` counts them, also where one of them is gone."""
+    entries = [truth("val"), truth("deep/val"), truth("val_2")]
+    homes = ["val", "deep/val", "val_2"]
+    for name, home in zip(("val", "val_2", "val_2_2"), homes, strict=True):
+        source = examine_run(run(entries, name, folder=f"run/{name}")).source
+        assert (source.name, source.folder) == (name, tmp_path / home)
+    (tmp_path / "val.json").unlink()
+    assert examine_run(tmp_path / "run" / "val_2").source.folder == tmp_path / "deep" / "val"
+    with pytest.raises(FileNotFoundError, match=r"val\.json"):
+        examine_run(tmp_path / "run" / "val")
 
 
 def test_each_of_several_tests_has_a_folder_of_its_own(truth, run, tmp_path):
