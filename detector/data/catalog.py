@@ -1,7 +1,7 @@
 """Names of data sets, and where their pictures and annotations lie."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -120,20 +120,18 @@ def load_dataset(entry: str, root: str | Path, problems: Problems | None = None)
     if not os.path.isdir(place.folder):
         what = "folder" if isinstance(place, VocLocation) else "folder of pictures"
         raise MissingFileError(f"dataset {entry!r}: its {what} is expected at {place.folder}; {_hint(entry, root)}")
-    named = entry in DATASETS
     if isinstance(place, VocLocation):
-        name = entry if named else f"{place.folder.resolve().name}_{place.split}"
         try:
             index = voc.read(place.folder, place.split, place.classes, problems)
         except UserError as error:
             raise _explained(entry, root, error) from None
-        return Source(name, index.folder or place.folder, index, place.difficult)
+        return Source(_called(entry, place), index.folder or place.folder, index, place.difficult)
     if not os.path.exists(place.annotations) or os.path.isdir(place.annotations):
         raise MissingFileError(
             f"dataset {entry!r}: its annotation file is expected at {place.annotations}; {_hint(entry, root)}"
         )
     index = with_real_names(load_index(place.annotations, place.folder, problems), place.folder, problems)
-    return Source(entry if named else place.annotations.stem, place.folder, index)
+    return Source(_called(entry, place), place.folder, index)
 
 
 def _load_yolo(entry: str, place: YoloLocation, root: Path, problems: Problems) -> Source:
@@ -144,8 +142,33 @@ def _load_yolo(entry: str, place: YoloLocation, root: Path, problems: Problems) 
     except UserError as error:
         raise _explained(entry, root, error) from None
     home = place.folder if place.folder.is_dir() else place.folder.parent
-    name = entry if entry in DATASETS else f"{home.resolve().name}_{place.split}"
-    return Source(name, index.folder or home, index)
+    return Source(_called(entry, place), index.folder or home, index)
+
+
+def name_of(entry: str, root: str | Path) -> str:
+    """The name of the source that an entry names, whose files need not be there. Raises KeyError for an unknown one."""
+    return _called(entry, _find(entry, Path(root)))
+
+
+def _called(entry: str, place: Location | VocLocation | YoloLocation) -> str:
+    if entry in DATASETS:
+        return entry
+    if isinstance(place, Location):
+        return place.annotations.stem
+    file = isinstance(place, YoloLocation) and not place.folder.is_dir()
+    return f"{(place.folder.parent if file else place.folder).resolve().name}_{place.split}"
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Names of data sets that are used together: of one that is there already the next ones are NAME_2, NAME_3, .."""
+    found: dict[str, None] = {}
+    for name in names:
+        one, copies = name, 1
+        while one in found:
+            copies += 1
+            one = f"{name}_{copies}"
+        found[one] = None
+    return [*found]
 
 
 def check_inside(source: Source) -> None:

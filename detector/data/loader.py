@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
 
 from detector.data.capacity import check_shared_memory, usable_workers
+from detector.data.catalog import distinct
 from detector.data.dataset import CocoDetection, JoinedDataset, RecordError
 from detector.data.pipeline import Colour, at_sizes, build_transforms
 from detector.data.plausible import check_apart
@@ -120,13 +121,12 @@ def build_test_datasets(
     without such outputs, is another number.
     """
     transforms = build_transforms(cfg, train=False)
-    datasets: dict[str, CocoDetection] = {}
-    for source in find_sources(cfg, "TEST", outputs, train.indexes[0] if train else None, origin):
-        name, copies = source.name, 1
-        while name in datasets:
-            copies += 1
-            name = f"{source.name}_{copies}"
-        datasets[name] = CocoDetection(replace(source, name=name), transforms, cfg.SEED)
+    sources = find_sources(cfg, "TEST", outputs, train.indexes[0] if train else None, origin)
+    names = distinct(source.name for source in sources)
+    datasets = {
+        name: CocoDetection(replace(source, name=name), transforms, cfg.SEED)
+        for name, source in zip(names, sources, strict=True)
+    }
     if train:
         check_apart(train.datasets if isinstance(train, JoinedDataset) else [train], list(datasets.values()))
         if clause := only_in_test(train.indexes, [dataset.index for dataset in datasets.values()]):

@@ -24,7 +24,7 @@ from detector.text import printable
 
 HEAD, BACKBONE = "MODEL.HEAD.NAME", "MODEL.BACKBONE.NAME"
 
-CONFIG = "config.yaml"
+CONFIG, METRICS = "config.yaml", "metrics.json"
 
 _SEED = re.compile(r"[._-]*seed[._-]*\d+$")
 _LONGEST = 48  # letters of a name that is made of settings
@@ -56,30 +56,39 @@ class Run(NamedTuple):
 def find_runs(folders: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]]:
     """Folders of runs: those that are one, and those that lie in one that is none; each once.
 
-    In the folder of a comparison its arms come in its order. Returns also which of those inside another folder were not
-    tested, with the remedy, or are of a comparison and have not come to their end. Raises ValueError or OSError for a
-    folder that is not there or has no run.
+    In the folder of a comparison its arms come in its order. Of runs that were tested on several sets "FOLDER/SET"
+    means FOLDER/*/SET, whether or not there is such a folder. Returns also which of several runs were not tested,
+    with the remedy, or are of a comparison and have not come to their end. Raises ValueError or OSError for a folder
+    that is not there or has no run, or whose runs were tested on several sets.
     """
     found: dict[Path, Path] = {}
     untested: dict[str, str] = {}
     for folder in map(Path, folders):
-        if not folder.is_dir():
-            raise MissingFileError(f"--runs {folder}: there is no such folder; write output/NAME")
-        if _is_run(folder):
+        if folder.is_dir() and _is_run(folder):
             found.setdefault(folder.resolve(), folder)
             continue
-        inner = sorted(path for path in folder.iterdir() if path.is_dir() and _is_run(path))
-        if not inner:
-            raise UserError(f"--runs {folder} is no run's folder, and there is none in it; write output/NAME")
-        for run in sorted(inner, key=_rank):
+        runs, name = _runs_in(folder), ""
+        if not runs:  # of a folder of runs one test set: what compares trainings has its report there
+            runs, name = _runs_in(folder.parent), folder.name
+            if not any((run / name / METRICS).is_file() for run in runs):
+                if not folder.is_dir():
+                    raise MissingFileError(f"--runs {folder}: there is no such folder; write output/NAME")
+                raise UserError(f"--runs {folder} is no run's folder, and there is none in it; write output/NAME")
+        for run in sorted(runs, key=_rank):
             if why := _unfinished_cell(run):
                 untested[run.name] = f"not trained to its end: {why}; the comparison's command goes on with it"
                 continue
-            whole = all((run / name).is_file() for name in ("metrics.json", "results.json"))
-            if whole or any(run.glob("*/metrics.json")):
-                found.setdefault(run.resolve(), run)
+            home = run / name
+            if all((home / file).is_file() for file in (METRICS, "results.json")):
+                found.setdefault(home.resolve(), home)
+            elif not name and (sets := sorted(path.parent.name for path in run.glob(f"*/{METRICS}"))):
+                raise UserError(
+                    f"--runs {folder}: {run.name} was tested on {', '.join(sets)}; write one of them, "
+                    f"{' or '.join(str(folder / one) for one in sets[:2])}"
+                )
             else:
-                untested[run.name] = f"it has no results; `detector test {run}` makes them"
+                where = f"it has no results{f' on {name}' * bool(name)}"
+                untested[run.name] = f"{where}; `detector test {run}` makes them"
     return [*found.values()], untested
 
 
@@ -102,8 +111,12 @@ def log_of(home: Path) -> History | None:
         return None
 
 
+def _runs_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and _is_run(path)) if folder.is_dir() else []
+
+
 def _is_run(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("metrics.json", "log.jsonl", CONFIG))
+    return any((folder / name).is_file() for name in (METRICS, "log.jsonl", CONFIG))
 
 
 def home_of(folder: Path) -> Path:

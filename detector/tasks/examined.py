@@ -7,23 +7,32 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from detector.config import get_defaults
-from detector.data.catalog import Source, load_dataset
+from detector.data.catalog import Source, distinct, load_dataset, name_of
 from detector.data.index import load_index
 from detector.data.packed import in_classes, lacking, shown
 from detector.data.sources import with_crowds
 from detector.engine.records import NAME as LOG
 from detector.errors import FileAccessError, MissingFileError, UserError
 from detector.evaluation.base import Found, class_names
+from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.report import PER_CLASS, VOC
 from detector.evaluation.results import read_results
+from detector.evaluation.voc import VocEvaluator
 from detector.tasks.measured import MEASURED
 
 CONFIG = "config.yaml"
 """What a training writes into its folder before anything else."""
 
 SHOWN = 4  # folders that a message names
+
+COCO = "AP"
+"""The measure that tells that COCO's were taken."""
+
+ROUNDED = 1e-6
+"""By which a measure may differ on another machine."""
 
 
 class Examined(NamedTuple):
@@ -60,7 +69,9 @@ def examine_run(run: str | Path) -> Examined:
     content = read_metrics(metrics)
     said = content[MEASURED]
     source = as_measured(tested(said, metrics), content, metrics)
-    return Examined(folder.resolve().name, source, read_results(results, source.index), folder, said)
+    found = read_results(results, source.index)
+    check_measures(content, source, found, metrics)
+    return Examined(folder.resolve().name, source, found, folder, said)
 
 
 def _check_inner(folder: Path) -> None:
@@ -123,18 +134,11 @@ def tested(said: Mapping[str, Any], metrics: Path) -> Source:
     root = config.get("DATASETS.ROOT", get_defaults().DATASETS.ROOT)
     if not isinstance(entries, list | tuple) or not entries or not isinstance(root, str):
         raise UserError(f"{metrics} does not say which test set was measured; write --results FILE --truth ENTRY")
-    source, gone = None, None
-    for entry in entries:
-        try:
-            source = load_dataset(str(entry), root)
-        except OSError as error:  # of several sets that were tested, another one may not be there any more
-            gone = gone or error
-            continue
-        if source.name == name or len(entries) == 1:
-            break
-        source = None
-    if source is None:
-        raise gone or UserError(f"{metrics}: the test set {name} is none of {', '.join(map(str, entries))}")
+    names = distinct(name_of(str(entry), root) for entry in entries)  # as the test called them
+    if name not in names and len(entries) > 1:
+        raise UserError(f"{metrics}: the test set {name} is none of {', '.join(map(str, entries))}")
+    place = names.index(name) if name in names else 0
+    source = replace(load_dataset(str(entries[place]), root), name=names[place])
     if len(source.index) != said["data"].get("images"):
         raise UserError(
             f"{metrics} is of {said['data'].get('images')} images of {name}, which has {len(source.index)} now; "
@@ -163,3 +167,29 @@ def as_measured(source: Source, content: Mapping[str, Any], metrics: Path) -> So
         )
     ids = None if index.listed else range(1, len(names) + 1)
     return replace(source, index=in_classes(index, names, ids))
+
+
+def check_measures(content: Mapping[str, Any], source: Source, found: Found, metrics: Path) -> None:
+    """Raises ValueError where a metrics.json has other numbers than the detections and the annotations beside it give.
+
+    Evaluators that are not ours cannot be asked again; where both of ours measured, COCO's answers for both.
+    """
+    kind = next((kind for name, kind in ((COCO, CocoEvaluator), (f"{VOC}AP", VocEvaluator)) if name in content), None)
+    if kind is None:
+        return
+    evaluator = kind(source)
+    starts = np.searchsorted(found.image, np.arange(len(source.index) + 1))
+    parts = zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
+    evaluator.merge({i: Found(*(column[a:b] for column in found))} for i, (a, b) in enumerate(parts) if a < b)
+    for name, value in evaluator.compute().items():
+        was = content.get(name)
+        if isinstance(was, int | float) and not abs(was - value) <= ROUNDED:
+            # of several test sets each has a folder in the run's
+            home, above = metrics.parent, metrics.parent.resolve().parent
+            if not (home / "config.yaml").is_file() and (above / "config.yaml").is_file():
+                home = above
+            raise UserError(
+                f"{metrics} has {name} {was:.4f} where results.json beside it has {value:.4f} on the annotations of "
+                f"{source.index.path}: one of the three was changed since the test; `detector test {home}` measures "
+                "anew"
+            )

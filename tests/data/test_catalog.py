@@ -1,7 +1,7 @@
 import pytest
 
 from detector.data import catalog
-from detector.data.catalog import DATASETS, Location, load_dataset, split_entry
+from detector.data.catalog import DATASETS, Location, distinct, load_dataset, name_of, split_entry
 from detector.data.loader import build_test_datasets
 from detector.errors import UserError
 
@@ -124,3 +124,9 @@ def test_shapes_are_generated_under_the_root(tmp_path, monkeypatch):
     assert train.folder == root / "shapes" / "train"
     assert train.name == "shapes_train"
     assert [path.name for path in root.iterdir()] == ["shapes"]
+
+
+def test_names_of_data_that_are_used_together():
+    assert distinct(["a", "b", "a", "a_2", "a"]) == ["a", "b", "a_2", "a_2_2", "a_3"]
+    entries = ["here/pictures:gone/val.json", "voc:gone/birds:test", "yolo:gone/birds.yaml:val", "voc_2007_test"]
+    assert [name_of(entry, "") for entry in entries] == ["val", "birds_test", "gone_val", "voc_2007_test"]

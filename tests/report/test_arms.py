@@ -86,6 +86,28 @@ def test_folders_of_runs(make, tmp_path):
         find_runs([tmp_path / "gone"])
 
 
+def test_runs_that_were_tested_on_several_sets(make, tmp_path):
+    """One word names the set for all of them."""
+    for name in ("b", "a"):
+        for file in ("metrics.json", "results.json"):
+            for inner in ("val", "val_2"):
+                target = tmp_path / "all" / name / inner / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text("[]")
+        (tmp_path / "all" / name / "log.jsonl").write_text("")
+    folder = tmp_path / "all"
+    with pytest.raises(ValueError, match=rf"a was tested on val, val_2; write one of them, {folder}/val or .*/val_2"):
+        find_runs([folder])
+    assert find_runs([folder / "val_2"]) == ([folder / "a" / "val_2", folder / "b" / "val_2"], {})
+    (folder / "val").mkdir()  # of the report
+    (folder / "b" / "val" / "results.json").unlink()
+    found, untested = find_runs([folder / "val"])
+    assert found == [folder / "a" / "val"]
+    assert untested == {"b": f"it has no results on val; `detector test {folder / 'b'}` makes them"}
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        find_runs([folder / "test"])
+
+
 def test_one_of_several_test_sets_has_its_home_above(make, tmp_path):
     run = make("a")
     inner = run.folder / "val"

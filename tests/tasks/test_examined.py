@@ -2,9 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 
 from detector.errors import UserError
+from detector.evaluation.build import EVALUATORS
+from detector.evaluation.results import read_results
 from detector.tasks import examined
 from detector.tasks.examined import examine_file, examine_run, load_truth, read_metrics
 
@@ -17,7 +21,7 @@ def truth(tmp_path):
 
     def write(name, ids=(7, 3)):
         images = [{"id": i, "file_name": f"{i}.jpg", "height": 20, "width": 30} for i in ids]
-        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps({"images": images, "annotations": [], "categories": CATEGORIES}))
         return f"{tmp_path / name}:{path}"
@@ -31,13 +35,13 @@ def rows(*pairs):
 
 @pytest.fixture
 def run(tmp_path):
-    """run(entries, name, images): a run's folder that was tested on one of the entries."""
+    """run(entries, name, images): a run's folder that was tested on one of the entries. ap: in metrics.json."""
 
-    def write(entries, name="val", images=2, folder="run", **config):
+    def write(entries, name="val", images=2, folder="run", ap=-1.0, **config):
         path = tmp_path / folder
         path.mkdir(parents=True)
         measured = {"data": {"name": name, "images": images}, "config": {"DATASETS.TEST": entries, **config}}
-        (path / "metrics.json").write_text(json.dumps({"AP": 0.5, "measured": measured}))
+        (path / "metrics.json").write_text(json.dumps({"AP": ap, "measured": measured}))
         (path / "results.json").write_text(rows((3, 5), (7, 2), (7, 5)))
         return path
 
@@ -75,6 +79,19 @@ def test_several_test_sets_are_told_apart_by_their_names(truth, run):
     assert examine_run(run(entries, folder="d")).source.name == "val"
     with pytest.raises(FileNotFoundError, match=r"first\.json"):
         examine_run(run(entries, "first", folder="e"))
+
+
+def test_sets_of_one_name_are_counted(truth, run, tmp_path):
+    """As `build_test_datasets` counts them, also where one of them is gone."""
+    entries = [truth("val"), truth("deep/val"), truth("val_2")]
+    homes = ["val", "deep/val", "val_2"]
+    for name, home in zip(("val", "val_2", "val_2_2"), homes, strict=True):
+        source = examine_run(run(entries, name, folder=f"run/{name}")).source
+        assert (source.name, source.folder) == (name, tmp_path / home)
+    (tmp_path / "val.json").unlink()
+    assert examine_run(tmp_path / "run" / "val_2").source.folder == tmp_path / "deep" / "val"
+    with pytest.raises(FileNotFoundError, match=r"val\.json"):
+        examine_run(tmp_path / "run" / "val")
 
 
 def test_each_of_several_tests_has_a_folder_of_its_own(truth, run, tmp_path):
@@ -184,14 +201,14 @@ def write_voc(folder, pictures):
     return f"voc:{folder}:test"
 
 
-@pytest.mark.parametrize("key", ["AP/", "VOC/AP50/"])
-def test_classes_are_those_that_results_were_written_with(tmp_path, key):
+@pytest.mark.parametrize(("key", "whole"), [("AP/", "AP"), ("VOC/AP50/", "VOC/AP")])
+def test_classes_are_those_that_results_were_written_with(tmp_path, key, whole):
     """A folder without a list has the classes that occur; a model knows more, and its ids stand in the results."""
     entry = write_voc(tmp_path / "set", {"a": "dog", "b": "dog"})
     run = tmp_path / "run"
     run.mkdir()
     measured = {"data": {"name": "set_test", "images": 2}, "config": {"DATASETS.TEST": [entry]}}
-    metrics = {"AP": 0.5, **{f"{key}{name}": 0.5 for name in ("cat", "dog")}, "measured": measured}
+    metrics = {whole: 0.0, f"{key}cat": -1.0, f"{key}dog": 0.0, "measured": measured}
     (run / "metrics.json").write_text(json.dumps(metrics))
     (run / "results.json").write_text(rows(("a", 2), ("b", 1)))
     found = examine_run(run)
@@ -206,7 +223,7 @@ def test_classes_are_those_that_results_were_written_with(tmp_path, key):
 def test_a_listed_class_that_the_model_has_besides(truth, run):
     folder = run([truth("val")])
     content = json.loads((folder / "metrics.json").read_text())
-    (folder / "metrics.json").write_text(json.dumps({"AP/bird": -1.0, "AP/cat": 0.5, "AP/dog": 0.5, **content}))
+    (folder / "metrics.json").write_text(json.dumps({"AP/bird": -1.0, "AP/cat": -1.0, "AP/dog": -1.0, **content}))
     (folder / "results.json").write_text(rows((7, 6), (7, 5), (7, 2)))
     found = examine_run(folder)
     assert (found.source.index.classes, found.source.index.category_ids) == (["bird", "cat", "dog"], [6, 5, 2])
@@ -220,8 +237,86 @@ def test_crowds_are_objects_where_they_were_measured_as_such(truth, run, tmp_pat
     box = {"bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 1}
     content["annotations"] = [{"id": 1, "image_id": 7, "category_id": 5, **box}]
     (tmp_path / "val.json").write_text(json.dumps(content))
-    config = {"DATASETS.CROWDS": "objects"} if objects else {}
+    config = {"ap": 0.5, "DATASETS.CROWDS": "objects"} if objects else {}  # the second of two detections is right
     assert examine_run(run([entry], **config)).source.index.crowd.tolist() == [not objects]
+
+
+@pytest.fixture
+def measured_run(truth, run, tmp_path):
+    """measured_run("coco", ..): a run with the numbers of these evaluators, and of one that is not ours."""
+
+    def write(*names):
+        entry = truth("val")
+        objects = [
+            {"id": i, "image_id": image, "category_id": k, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0}
+            for i, (image, k) in enumerate([(7, 5), (3, 5), (3, 2)])
+        ]
+        (tmp_path / "val.json").write_text(
+            json.dumps({**json.loads((tmp_path / "val.json").read_text()), "annotations": objects})
+        )
+        folder = run([entry])
+        source = load_truth(entry, "")
+        metrics = {"mine/AP": 0.25}
+        for name in names:
+            evaluator = EVALUATORS[name](source)
+            image, xywh, labels, scores = read_results(folder / "results.json", source.index)
+            boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+            for place, image_id in enumerate((7, 3)):
+                mine = image == place
+                found = {"boxes": boxes[mine], "labels": labels[mine], "scores": scores[mine]}
+                evaluator.add(
+                    [{key: torch.from_numpy(value) for key, value in found.items()}], [{"image_id": image_id}]
+                )
+            metrics |= evaluator.compute()
+        content = json.loads((folder / "metrics.json").read_text())
+        (folder / "metrics.json").write_text(json.dumps({**metrics, "measured": content["measured"]}))
+        return folder
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("evaluators", "what"), [(["coco"], "AP"), (["voc"], "VOC/AP"), (["voc", "coco"], "AP"), ([], None)]
+)
+def test_numbers_are_those_of_the_detections_and_the_truth(measured_run, tmp_path, evaluators, what):
+    folder = measured_run(*evaluators)
+    assert len(examine_run(folder).found.scores) == 3
+    results, path = (folder / "results.json").read_text(), tmp_path / "val.json"
+    (folder / "results.json").write_text(rows((3, 5)))
+    if what is None:  # nothing that could be measured again
+        assert len(examine_run(folder).found.scores) == 1
+        return
+    told = rf"^{folder}/metrics\.json has {what} 0\.\d{{4}} where results\.json .* 0\.\d{{4}} .* of {path}: "
+    with pytest.raises(UserError, match=f"{told}one of the three was changed .*; `detector test {folder}` measures"):
+        examine_run(folder)
+    (folder / "results.json").write_text(results)
+    examine_run(folder)
+    path.write_text(path.read_text().replace("[1, 2, 3, 4]", "[1, 2, 9, 4]", 1))
+    with pytest.raises(UserError, match=told):
+        examine_run(folder)
+
+
+def test_numbers_of_one_class_alone(measured_run):
+    folder = measured_run("coco")
+    content = json.loads((folder / "metrics.json").read_text())
+    content |= {"AP/cat": content["AP/cat"] + 1e-9, "AP/dog": 0.75}
+    (folder / "metrics.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"has AP/dog 0\.7500 where"):
+        examine_run(folder)
+    for rounded in (None, "0.1"):  # written by something else
+        (folder / "metrics.json").write_text(json.dumps({**content, "AP/dog": rounded}))
+        examine_run(folder)
+
+
+def test_of_several_tests_the_run_is_the_remedy(measured_run, tmp_path):
+    folder = measured_run("coco")
+    (folder / "config.yaml").write_text("")
+    inner = folder / "val"
+    inner.mkdir()
+    (folder / "metrics.json").rename(inner / "metrics.json")
+    (inner / "results.json").write_text("[]")
+    with pytest.raises(UserError, match=rf"`detector test {folder}` measures anew"):
+        examine_run(inner)
 
 
 @pytest.mark.parametrize(("file", "name"), [("net.json", "net"), ("deep/results.json", "deep")])
