@@ -19,8 +19,8 @@ def fails(*words):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "give --config-file FILE to train"),
-        (["--config-file", "quickstart", "--results", "a", "b"], "give --config-file FILE to train"),
+        ([], "name what is compared: --config-file FILE to train"),
+        (["--config-file", "quickstart", "--results", "a", "b"], "--config-file and --results: give only one of them"),
         (["--config-file", "quickstart", "--steps", "5", "--hours", "1"], "not allowed with argument"),
         (["--config-file", "quickstart", "--seeds", "0"], "'0' is no number above 0"),
         (["--config-file", "quickstart", "--hours", "nan"], "'nan' is no number of hours above 0"),
