@@ -12,6 +12,9 @@ EXAMPLE = """\
 detector compare --config-file bccd/fcos_resnet18 --backbones resnet18 iresnet18 --steps 1000 --output compared
 detector compare --results ours.json theirs.json --truth voc:bccd:test --output ours_theirs"""
 
+LEAST = 100
+"""Replicates: the ends of a 95 % interval are the 2.5 % on either side, two or three of a hundred."""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """`--config-file FILE --backbones .. --heads .. [KEY VALUE ..] | --runs FOLDER .. | --results FILE ..`."""
@@ -30,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--output", required=True, type=expanded, metavar="FOLDER", help="report.html, .md and .json go there")
     add(
         "--replicates", type=_number, metavar="N",
-        help="of the bootstrap over the images; None: 10000 for results, 1000 for trainings",
+        help=f"of the bootstrap over the images, {LEAST} or more; None: 10000 for results, 1000 for trainings",
     )  # fmt: skip
     add("--root", type=expanded, default=get_defaults().DATASETS.ROOT, metavar="FOLDER", help="of --truth")
     add("opts", nargs="*", metavar="KEY VALUE", help="overrides of the config, for all trainings")
@@ -46,6 +49,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _number(text: str) -> int:
-    if not text.isdigit() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 1")
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < LEAST:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of replicates from {LEAST} to 999999999")
     return int(text)
