@@ -22,6 +22,9 @@ SOURCES = {
 TRAINING = ("--backbones", "--heads", "--seeds", "--steps", "--images", "--hours", "--plan")
 """Flags that mean something where trainings are made."""
 
+LEAST = 100
+"""Replicates: the ends of a 95 % interval are the 2.5 % on either side, two or three of a hundred."""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """`--config-file FILE --backbones .. --heads .. [KEY VALUE ..] | --runs FOLDER .. | --results FILE ..`."""
@@ -40,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--output", required=True, type=expanded, metavar="FOLDER", help="report.html, .md and .json go there")
     add(
         "--replicates", type=_number, metavar="N",
-        help="of the bootstrap over the images; None: 10000 for results, 1000 for trainings",
+        help=f"of the bootstrap over the images, {LEAST} or more; None: 10000 for results, 1000 for trainings",
     )  # fmt: skip
     add("--root", type=expanded, default=get_defaults().DATASETS.ROOT, metavar="FOLDER", help="of --truth")
     add("opts", nargs="*", metavar="KEY VALUE", help="overrides of the config, for all trainings")
@@ -76,6 +79,6 @@ def _name(flag: str) -> str:
 
 
 def _number(text: str) -> int:
-    if not text.isdigit() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 1")
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < LEAST:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of replicates from {LEAST} to 999999999")
     return int(text)

@@ -16,7 +16,18 @@ from typing import NamedTuple
 import numpy as np
 
 from detector.errors import UserError
-from detector.evaluation.significance import LEVEL, Difference, Resampled, less, spread
+from detector.evaluation.evidence import least_p
+from detector.evaluation.significance import (
+    LEVEL,
+    Difference,
+    Resampled,
+    deviation,
+    less,
+    mean_of,
+    settled,
+    spread,
+    to_zero,
+)
 
 LEAST = 6
 """Seeds from which on the sign-flip test can reach 0.05: its least value is 2 / 2^n."""
@@ -80,8 +91,9 @@ class Pairing(NamedTuple):
 def of_arm(arm: Sequence[Training], images: int) -> list[Verdict]:
     """Each measure's mean over the trainings of an arm. images: of the test set."""
     values = np.stack([one.measures.value for one in arm])
-    every = spread(mean_of([one.measures for one in arm]))
-    return [combine(one, images, _of_column(values[:, j])) for j, one in enumerate(every)]
+    mean = mean_of([one.measures for one in arm])
+    numbers = _numbers(mean, images)
+    return [combine(one, numbers[j], _of_column(values[:, j])) for j, one in enumerate(spread(mean))]
 
 
 def pair(first: Sequence[Training], second: Sequence[Training]) -> Pairing:
@@ -106,20 +118,19 @@ def of_pair(chosen: Pairing, images: int) -> list[Verdict]:
     """
     first, second = (np.stack([one.measures.value for one in arm]) for arm in (chosen.first, chosen.second))
     means = [mean_of([one.measures for one in arm]) for arm in (chosen.first, chosen.second)]
-    every = spread(less(*means))
+    gap = less(*means)
+    numbers = _numbers(gap, images)
+    least = [0.0] * len(numbers)
+    if gap.differ is not None:
+        least = [least_p(min(both)) for both in zip(numbers, gap.differ.tolist(), strict=True)]
     if chosen.paired:
-        seeds = [_of_column(gaps) for gaps in (first - second).T]
+        seeds = [_of_column(gaps) for gaps in settled(first - second).T]
     else:
         seeds = [_unpaired(*columns) for columns in zip(first.T, second.T, strict=True)]
-    return [combine(one, images, some) for one, some in zip(every, seeds, strict=True)]
+    return [combine(*each) for each in zip(spread(gap), numbers, seeds, least, strict=True)]
 
 
-def mean_of(runs: Sequence[Resampled]) -> Resampled:
-    """The mean of several trainings' measures, replicate by replicate: each replicate has the same weights in all."""
-    return Resampled(*(np.mean(parts, axis=0) for parts in zip(*runs, strict=True)))
-
-
-def combine(images: Difference, number: int, seeds: Seeds | None) -> Verdict:
+def combine(images: Difference, number: int, seeds: Seeds | None, least: float = 0.0) -> Verdict:
     """Both sources of chance together.
 
     se = sqrt(images.se^2 + seeds.se^2); the interval is value +- t se, t of Student's distribution with degrees of
@@ -127,19 +138,25 @@ def combine(images: Difference, number: int, seeds: Seeds | None) -> Verdict:
 
         f = se^4 / (images.se^4 / (number - 1) + seeds.se^4 / seeds.freedom)
 
-    number: of images; p: two-sided, of the same t. That a seed is better on some images and worse on others is a
+    number: of the images that hold what is measured; p: two-sided, of the same t, at least `least`; where that is 0.05
+    or more the interval reaches to 0. Where the images have no standard error there is no interval, and p is the larger
+    of theirs and that of the seeds alone. That a seed is better on some images and worse on others is a
     part of both variances and counts twice, as in other sums over crossed factors (Owen 2007). So 95 % intervals of
     three seeds held the truth in 93.5 to 96 of 100 simulations of arms that images, seeds or both tell apart, and in
     98.6 where seeds differ image by image alone; of two seeds in 88 to 98 (4,000 simulations each, as in the tests).
     """
     if seeds is None:
         return Verdict(images.value, images.se, images.interval, images.bca, images.p, images, None)
+    none = (math.nan, math.nan)
+    if math.isnan(images.se) or number < 2:
+        alone = _t_test(seeds.mean, seeds.se, seeds.freedom)
+        return Verdict(seeds.mean, math.nan, none, none, max(alone, least, images.p), images, seeds)
     se = together(images.se, seeds.se)
     freedom = _satterthwaite((images.se, number - 1), (seeds.se, seeds.freedom))
-    none = (math.nan, math.nan)
-    return Verdict(
-        seeds.mean, se, _interval(seeds.mean, se, freedom), none, _t_test(seeds.mean, se, freedom), images, seeds
-    )
+    interval = _interval(seeds.mean, se, freedom)
+    if least >= 1 - LEVEL:
+        interval = to_zero(interval)
+    return Verdict(seeds.mean, se, interval, none, max(_t_test(seeds.mean, se, freedom), least), images, seeds)
 
 
 def together(images_se: float, seeds_se: float) -> float:
@@ -155,7 +172,7 @@ def of_seeds(gaps: Sequence[float] | np.ndarray) -> Seeds:
     values = np.asarray(gaps, np.float64)
     if len(values) < 2:
         raise UserError(f"{len(values)} seeds have no spread; train both with two or more")
-    mean, sd, freedom = float(values.mean()), float(values.std(ddof=1)), len(values) - 1
+    mean, sd, freedom = float(values.mean()), deviation(values), len(values) - 1
     se = sd / math.sqrt(len(values))
     return Seeds(len(values), mean, sd, se, freedom, _interval(mean, se, freedom), sign_flip(values))
 
@@ -165,8 +182,8 @@ def unpaired(first: np.ndarray, second: np.ndarray) -> Seeds:
 
     se = sqrt(sd1^2 / n1 + sd2^2 / n2), and degrees of freedom as in `combine`.
     """
-    errors = [float(values.std(ddof=1)) / math.sqrt(len(values)) for values in (first, second)]
-    mean, se = float(first.mean() - second.mean()), math.hypot(*errors)
+    errors = [deviation(values) / math.sqrt(len(values)) for values in (first, second)]
+    mean, se = float(settled(first.mean() - second.mean())), math.hypot(*errors)
     freedom = _satterthwaite(*zip(errors, (len(first) - 1, len(second) - 1), strict=True))
     number = min(len(first), len(second))
     return Seeds(number, mean, math.nan, se, freedom, _interval(mean, se, freedom), math.nan)
@@ -237,6 +254,12 @@ def _satterthwaite(*parts: tuple[float, float]) -> float:
     total = sum(se**2 for se, _ in parts) ** 2
     weighed = sum(se**4 / freedom for se, freedom in parts if se > 0)
     return total / weighed if weighed > 0 else sum(freedom for _, freedom in parts)
+
+
+def _numbers(measures: Resampled, images: int) -> list[int]:
+    """The images that each measure rests on, all where that is not known."""
+    basis = measures.basis
+    return [images] * len(measures.value) if basis is None else basis.holding.tolist()
 
 
 def _of_column(values: np.ndarray) -> Seeds | None:

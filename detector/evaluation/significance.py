@@ -2,7 +2,9 @@
 
 A paired weighted bootstrap. Each replicate draws n weights from Multinomial(n, 1/n) over the n images, the same
 for both detectors, and every measure is computed with them (`weighted`); an image that is drawn twice counts twice.
-Efron and Tibshirani 1993, chapters 6, 13 (percentile intervals) and 14 (BCa). Several classes: Holm 1979.
+Efron and Tibshirani 1993, chapters 6, 13 (percentile intervals) and 14 (BCa). Several classes: Holm 1979. Where few
+images matter, `evidence` sets the limit to what is claimed. In 300 simulations each with false positives, 95 %
+intervals of AP held the truth in 93 to 97 of 100 with 72 and with 200 images, but in 90 to 92 with 30.
 """
 
 import math
@@ -17,6 +19,7 @@ from detector.data.packed import PackedIndex
 from detector.errors import UserError
 from detector.evaluation.base import Found
 from detector.evaluation.coco import image_ranks, match_with
+from detector.evaluation.evidence import FEWEST, Evidence, added, differing, evidence, least_p
 from detector.evaluation.matching import Matching
 from detector.evaluation.report import MEASURES
 from detector.evaluation.weighted import weighted
@@ -28,6 +31,7 @@ GROUPS = 200
 """Groups of images that the jackknife leaves out in turn, where there are more images than that."""
 
 _CHUNK = 50  # replicates at once
+_ROUNDING = 1e-12  # of measures: what differs by less is equal
 _NORMAL = NormalDist()
 
 
@@ -44,19 +48,24 @@ class Judged(NamedTuple):
 class Resampled(NamedTuple):
     """COCO's twelve measures and the AP of each class, nan where nothing is to be found.
 
-    value [12 + C]: of all images; drawn [B, 12 + C]: of bootstrap replicates; left [J, 12 + C]: of a jackknife.
+    value [12 + C]: of all images; drawn [B, 12 + C]: of bootstrap replicates; left [J, 12 + C]: of a jackknife;
+    basis: the images that they rest on, None where those are not known; differ [12 + C]: of a difference, the images
+    on which the two differ.
     """
 
     value: np.ndarray
     drawn: np.ndarray
     left: np.ndarray
+    basis: Evidence | None = None
+    differ: np.ndarray | None = None
 
 
 class Difference(NamedTuple):
     """first - second of one measure; nan where one of them has nothing to find.
 
     se: standard deviation of the replicates; interval: percentiles, bca: the same corrected for bias and skewness;
-    p: two-sided, of the replicates on the other side of 0, at least 2 / (B + 1); tie: 0 lies in the interval.
+    p: two-sided, of the replicates on the other side of 0, at least 2 / (B + 1); tie: 0 lies in the interval, or there
+    is none. Few images: see `limited`.
     """
 
     value: float
@@ -86,6 +95,7 @@ def resample(judged: Judged, replicates: int = 10_000, seed: int = 0) -> Resampl
         _columns(judged, [np.ones((1, judged.images), np.int32)])[0],
         _columns(judged, bootstrap_weights(judged.images, replicates, seed), "bootstrap"),
         _columns(judged, [jackknife_weights(judged.images)]),
+        evidence(*judged),
     )
 
 
@@ -97,13 +107,62 @@ def check_same(first: Judged, second: Judged) -> None:
 
 
 def less(first: Resampled, second: Resampled) -> Resampled:
-    """First - second, replicate by replicate."""
-    return Resampled(*(ours - theirs for ours, theirs in zip(first, second, strict=True)))
+    """First - second, replicate by replicate; 0 where they differ by rounding alone."""
+    value, drawn, left = (settled(ours - theirs) for ours, theirs in zip(first[:3], second[:3], strict=True))
+    if first.basis is None or second.basis is None:
+        return Resampled(value, drawn, left)
+    return Resampled(value, drawn, left, first.basis, differing(first.basis, second.basis))
+
+
+def mean_of(runs: Sequence[Resampled]) -> Resampled:
+    """The mean of several trainings' measures, replicate by replicate: each replicate has the same weights in all."""
+    bases = [run.basis for run in runs if run.basis is not None]
+    value, drawn, left = (np.mean(parts, axis=0) for parts in zip(*(run[:3] for run in runs), strict=True))
+    return Resampled(value, drawn, left, added(bases) if len(bases) == len(runs) else None)
 
 
 def spread(one: Resampled) -> list[Difference]:
     """What replicates and jackknife say of each measure: COCO's twelve, then the AP of each class."""
-    return [difference(float(one.value[j]), one.drawn[:, j], one.left[:, j]) for j in range(len(one.value))]
+    every = [difference(float(one.value[j]), one.drawn[:, j], one.left[:, j]) for j in range(len(one.value))]
+    if one.basis is None:
+        return every
+    differ = [None] * len(every) if one.differ is None else one.differ.tolist()
+    return [limited(*each) for each in zip(every, one.basis.holding.tolist(), differ, strict=True)]
+
+
+def limited(one: Difference, holding: int, differ: int | None) -> Difference:
+    """What may be claimed of a measure, or a difference, of few images; see `evidence`.
+
+    holding: images with an object that is to be found: below `FEWEST` there is no interval. differ: those on which the
+    two differ, None for a measure: p is at least 2 / 2^k, k the smaller of both; below `FEWEST` intervals reach to 0.
+    """
+    if math.isnan(one.value):
+        return one
+    interval, bca, p = one.interval, one.bca, one.p
+    if differ is not None:
+        least = least_p(min(holding, differ))
+        p = least if math.isnan(p) else max(p, least)
+        if differ < FEWEST:
+            interval, bca = to_zero(interval), to_zero(bca)
+    if holding < FEWEST:
+        return Difference(one.value, math.nan, (math.nan,) * 2, (math.nan,) * 2, p)
+    return Difference(one.value, one.se, interval, bca, p)
+
+
+def to_zero(interval: tuple[float, float]) -> tuple[float, float]:
+    """An interval made as wide as is needed to hold 0; nan stays."""
+    low, high = interval
+    return (low if math.isnan(low) else min(low, 0.0)), (high if math.isnan(high) else max(high, 0.0))
+
+
+def settled(gaps: np.ndarray) -> np.ndarray:
+    """Differences of measures, 0 where they are those of rounding."""
+    return np.where(np.abs(gaps) <= _ROUNDING, 0.0, gaps)
+
+
+def deviation(values: np.ndarray) -> float:
+    """Standard deviation of two values or more; exactly 0 where they differ by rounding alone."""
+    return float(values.std(ddof=1)) if np.ptp(values) > _ROUNDING else 0.0
 
 
 def differences(
@@ -123,11 +182,12 @@ def difference(value: float, replicates: np.ndarray, left_out: np.ndarray) -> Di
     drawn = np.sort(replicates[~np.isnan(replicates)])
     if math.isnan(value) or len(drawn) < 2:
         return Difference(value, math.nan, (math.nan,) * 2, (math.nan,) * 2, math.nan)
+    drawn = np.where(np.abs(drawn - value) <= _ROUNDING, value, drawn)
     beyond = min((drawn <= 0).sum(), (drawn >= 0).sum())
     p = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(drawn, (tail, 1 - tail)).tolist()
-    return Difference(value, float(drawn.std(ddof=1)), (low, high), _bca(value, drawn, left_out, tail), float(p))
+    return Difference(value, deviation(drawn), (low, high), _bca(value, drawn, left_out, tail), float(p))
 
 
 def _bca(value: float, drawn: np.ndarray, left_out: np.ndarray, tail: float) -> tuple[float, float]:
@@ -137,9 +197,9 @@ def _bca(value: float, drawn: np.ndarray, left_out: np.ndarray, tail: float) -> 
     jackknife - jackknife; the bounds are the replicates' quantiles at Phi(z0 + (z0 + z) / (1 - a (z0 + z))).
     """
     share = ((drawn < value).sum() + 0.5 * (drawn == value).sum()) / len(drawn)
-    if not 0 < share < 1:
-        return math.nan, math.nan
     left = left_out[~np.isnan(left_out)]
+    if not 0 < share < 1 or not len(left):
+        return math.nan, math.nan
     away = left.mean() - left
     spread = (away**2).sum() ** 1.5
     acceleration = float((away**3).sum() / (6 * spread)) if spread > 0 else 0.0

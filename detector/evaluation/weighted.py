@@ -3,6 +3,10 @@
 Matching does not depend on how often an image counts, so it is done once. A weight w_i of image i multiplies its
 objects and its detections: precision and recall at a detection are sums of weights, and an average precision is the
 mean over 101 recalls as ever. With all weights 1 the numbers are those of `precision.accumulate`.
+
+Detections of one score are ranked as in `Matching`, and an image of weight 2 has each of its detections count twice at
+its place. Written out twice, the image would have the second copies after all of the first, so where scores within an
+image are equal pycocotools on such a copy gives another number, by up to 0.12 on a dozen images full of ties.
 """
 
 from collections.abc import Sequence

@@ -67,7 +67,7 @@ def test_a_difference_has_its_exact_standard_error(hits, tmp_path, capsys):
 
 def test_a_file_ties_with_itself(hits, tmp_path, capsys):
     files = [tmp_path / "a.json"] * 2
-    call("--results", *files, "--truth", tmp_path / "t.json", "--output", tmp_path / "r", "--replicates", 20)
+    call("--results", *files, "--truth", tmp_path / "t.json", "--output", tmp_path / "r", "--replicates", 100)
     report = json.loads((tmp_path / "r" / "report.json").read_text())
     assert all(report["differences"][0][name]["tie"] for name in MEASURES)
     assert report["differences"][0]["models"] == ["a (2)", "a (1)"]
@@ -114,6 +114,15 @@ def test_what_is_wrong_is_one_line(hits, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.parametrize("number", ["2", "99", "0", "-5", "1e3", "many", "³", "9" * 5000])
+def test_too_few_replicates_are_refused(number, capsys):
+    with pytest.raises(SystemExit) as stop:
+        call("--results", "a", "b", "--truth", "t", "--output", "r", f"--replicates={number}")
+    assert stop.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument --replicates: '{number}' is no whole number of replicates from 100" in line
+
+
 def test_names_are_short_and_unlike(tmp_path):
     files = [tmp_path / "x" / "results.json", tmp_path / "y" / "results.json"]
     assert short_names(files) == ["x", "y"]
@@ -136,12 +145,12 @@ def test_runs_that_exist(runs, tmp_path, capsys):
     (runs / "comparison.json").write_text('{"version": 1, "arms": {"fast": {"steps": 60}}}')
     for seed in range(2):
         (runs / f"b{seed}").rename(runs / f"fast_seed{seed}")
-    call("--runs", runs, "--output", tmp_path / "r", "--replicates", 20)
+    call("--runs", runs, "--output", tmp_path / "r", "--replicates", 100)
     report = json.loads((tmp_path / "r" / "report.json").read_text())
     assert [*report["models"]] == ["SOLVER.BASE_LR 0.01", "SOLVER.BASE_LR 0.5"]
     assert report["models"]["SOLVER.BASE_LR 0.5"]["facts"]["image_s"] == 0.125
     assert report["models"]["SOLVER.BASE_LR 0.01"]["facts"]["image_s"] is None
-    assert (report["kind"], report["replicates"]) == ("runs", 20)
+    assert (report["kind"], report["replicates"]) == ("runs", 100)
     assert report["differences"][0]["AR100"]["seeds"]["n"] == 2
     assert (tmp_path / "r" / "report.md").read_text() in capsys.readouterr().out
 

@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from detector.evaluation.matching import Guesses, Truth, match
 from detector.evaluation.seeds import (
+    Pairing,
     Training,
     combine,
     of_arm,
@@ -17,7 +19,7 @@ from detector.evaluation.seeds import (
     together,
     unpaired,
 )
-from detector.evaluation.significance import Difference, Resampled, bootstrap_weights
+from detector.evaluation.significance import Difference, Judged, Resampled, bootstrap_weights, resample
 
 T2 = 4.302653  # Student's t that 0.975 lie below, by degrees of freedom
 NONE = (math.nan, math.nan)
@@ -102,6 +104,66 @@ def test_no_chance_at_all():
     assert combine(of_images(0.0), 10, of_seeds([0.0, 0.0])).p == 1
     ahead = combine(of_images(0.0), 10, of_seeds([0.2, 0.2]))
     assert (ahead.p, ahead.interval, ahead.tie) == (0, (0.2, 0.2), False)
+
+
+def judged_runs(k, found, images):
+    """Trainings that find the objects, of the first k of the images, that `found` says, a row for each training."""
+    place, runs = np.arange(k), []
+    truth = Truth(place, place * 0, np.tile([0.0, 0, 50, 50], (k, 1)), np.full(k, 2500.0), np.zeros(k, bool))
+    for seed, hits in enumerate(found):
+        guesses = Guesses(*(column[hits] for column in truth[:3]), np.full(hits.sum(), 0.5))
+        runs.append(Training(seed, resample(Judged(match(truth, guesses), truth.image, truth.labels, 1, images), 100)))
+    return runs
+
+
+@pytest.mark.parametrize("images", [1, 60])
+def test_seeds_do_not_make_up_for_few_images(images):
+    """One image holds the object, found by all trainings of one arm: no interval, nothing told."""
+    first, second = judged_runs(1, np.ones((3, 1), bool), images), judged_runs(1, np.zeros((3, 1), bool), images)
+    for found in of_pair(pair(first, second), images):
+        if not math.isnan(found.value):
+            assert (found.value, found.p, found.tie) == (pytest.approx(1), 1, True)
+            assert np.isnan([found.se, *found.interval]).all()
+            assert found.seeds.number == 3
+    assert math.isnan(of_arm(first, images)[0].interval[0])
+    assert math.isnan(of_pair(Pairing(first, second, paired=False), images)[0].interval[0])
+
+
+def test_seeds_that_differ_on_few_images_alone_tie():
+    first, second = np.arange(60) < 31, np.arange(60) < 26
+    alike, other = judged_runs(60, np.stack([first] * 3), 60), judged_runs(60, np.stack([second] * 3), 60)
+    found = of_pair(pair(alike, other), 60)[8]  # AR100
+    assert found.p == 2 / 2**5
+    assert found.tie
+    assert found.interval[0] == 0 < found.interval[1]
+    found = of_pair(pair(other, alike), 60)[8]
+    assert found.interval[1] == 0
+    more = judged_runs(60, np.stack([np.arange(60) < 45] * 3), 60)
+    assert not of_pair(pair(more, other), 60)[8].tie
+
+
+def test_one_image_has_no_freedom():
+    found = combine(of_images(0.01), 1, of_seeds([0.1, 0.2, 0.3]))
+    assert found.p == pytest.approx(0.5)  # of the images alone; the seeds say 0.074
+    assert math.isnan(found.interval[0])
+
+
+def test_freedom_is_that_of_the_images_that_hold_the_class():
+    rng = np.random.default_rng(0)
+    runs = [judged_runs(8, rng.random((2, 8)) < share, 60) for share in (0.9, 0.3)]
+    found = of_pair(pair(*runs), 60)[12]
+    assert found == combine(found.images, 8, found.seeds, 2 / 2**8)
+    assert found != combine(found.images, 60, found.seeds, 2 / 2**8)
+
+
+def test_gaps_equal_but_for_rounding_have_no_spread():
+    """0.1 + 0.2 - 0.3 is 6e-17: no difference, and none that chance could not explain."""
+    found = of_seeds([0.1 + 0.2, 0.3, 0.3])
+    assert (found.sd, found.interval) == (0, (found.mean, found.mean))
+    arms = [training(0, 0.1 + 0.2), training(1, 0.1 + 0.2)], [training(0, 0.3), training(1, 0.3)]
+    for chosen in (pair(*arms), Pairing(*arms, paired=False)):
+        (both,) = of_pair(chosen, 1)
+        assert (both.value, both.p, both.tie) == (0, 1, True)
 
 
 def test_one_training_is_as_the_images_say():

@@ -10,11 +10,13 @@ from detector.evaluation.matching import Guesses, Truth, match
 from detector.evaluation.report import MEASURES
 from detector.evaluation.significance import (
     Judged,
+    Resampled,
     bootstrap_weights,
     difference,
     differences,
     holm,
     jackknife_weights,
+    less,
 )
 
 
@@ -97,6 +99,75 @@ def test_bca_by_hand():
 def test_holm():
     assert holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
     assert holm([0.5, 0.9]) == [1.0, 1.0]
+
+
+def in_images(k, first, second, images=60):
+    """Two detectors that find the object that the first k of the images hold, where they are said to."""
+    ones = np.arange(k), np.zeros(k, np.int64), np.tile([0.0, 0, 50, 50], (k, 1))
+    truth = Truth(*ones, np.full(k, 2500.0), np.zeros(k, bool))
+    pair = []
+    for found in (first, second):
+        guesses = Guesses(*(column[found] for column in ones), np.full(found.sum(), 0.5))
+        pair.append(judged(truth, guesses, images))
+    return differences(*pair, 200)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_few_images_tell_nothing(k):
+    """The object of each image is found by one of the two alone: no signs of so few differences are rare."""
+    measures, (of_class,) = in_images(k, np.ones(k, bool), np.zeros(k, bool))
+    for found in (measures["AP"], measures["APm"], measures["AR1"], of_class):
+        assert found.value == pytest.approx(1)
+        assert found.p == 2 / 2**k
+        assert found.tie
+        assert np.isnan([found.se, *found.interval, *found.bca]).all()
+
+
+def test_false_detections_do_not_make_up_for_few_objects():
+    """Two images hold an object, found by one detector alone; the other has a false one on each of 60 images."""
+    ones = np.arange(60), np.zeros(60, np.int64), np.tile([0.0, 0, 50, 50], (60, 1))
+    truth = Truth(*(column[:2] for column in ones), np.full(2, 2500.0), np.zeros(2, bool))
+    wrong = Guesses(*ones[:2], ones[2] + 50, np.full(60, 0.5))
+    right = Guesses(*truth[:3], np.full(2, 0.5))
+    found = differences(judged(truth, right, 60), judged(truth, wrong, 60), 100)[0]["AP"]
+    assert (found.value, found.p, found.tie) == (pytest.approx(1), 0.5, True)
+
+
+def test_six_images_tell_two_apart():
+    measures, (of_class,) = in_images(6, np.ones(6, bool), np.zeros(6, bool))
+    for found in (measures["AP"], of_class):
+        assert (found.p, found.tie) == (2 / 64, False)
+        assert found.interval == pytest.approx((1, 1))
+
+
+def test_two_that_differ_on_few_of_many_images_are_not_told_apart():
+    """Of 60 images one of the two finds 4 more: without that rule p would be about 0.04."""
+    first, second = np.arange(60) < 30, np.arange(60) < 26
+    found = in_images(60, first, second)[0]["AR100"]
+    assert found.p == 2 / 2**4
+    assert found.tie
+    assert found.interval[0] == 0 < found.value < found.interval[1]
+    assert found.se > 0
+    behind = in_images(60, second, first)[0]["AR100"]
+    assert behind.tie
+    assert behind.interval[1] == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_image_alone_warns_of_nothing():
+    found = in_images(1, np.ones(1, bool), np.zeros(1, bool), images=1)[0]["AP"]
+    assert (found.value, found.p, found.tie) == (pytest.approx(1), 1, True)
+    assert math.isnan(found.interval[0])
+    assert np.isnan(difference(0.5, np.array([0.4, 0.5, 0.6]), np.empty(0)).bca).all()
+
+
+def test_rounding_is_no_difference():
+    exact = np.full(50, 0.1 + 0.2)
+    gap = less(Resampled(exact, exact[None], exact[None]), Resampled(exact * 0 + 0.3, exact[None], exact[None]))
+    assert not gap.value.any()
+    found = difference(0.3, exact, exact)
+    assert found.se == 0
+    assert found.interval == (0.3, 0.3)
 
 
 @pytest.mark.slow

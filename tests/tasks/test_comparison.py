@@ -42,7 +42,7 @@ def test_a_plan_writes_nothing(words, tmp_path, capsys):
 
 def test_a_comparison_from_the_plan_to_the_report(words, tmp_path, capsys):
     """Then once more: nothing is trained again, and other settings are refused."""
-    main(words("--steps", 4, "--seeds", 1, "--replicates", 20))
+    main(words("--steps", 4, "--seeds", 1, "--replicates", 100))
     out = tmp_path / "out"
     report = json.loads((out / "report.json").read_text())
     assert list(report["models"]) == ["fcos resnet10", "fcos wide"]
@@ -56,7 +56,7 @@ def test_a_comparison_from_the_plan_to_the_report(words, tmp_path, capsys):
     weights = [path.stat().st_mtime_ns for path in sorted(out.glob("*/model_final.pth"))]
     assert len(weights) == 2
     capsys.readouterr()
-    main(words("--steps", 4, "--seeds", 1, "--replicates", 20))
+    main(words("--steps", 4, "--seeds", 1, "--replicates", 100))
     assert "0 trainings (2 are done)" in capsys.readouterr().out
     assert [path.stat().st_mtime_ns for path in sorted(out.glob("*/model_final.pth"))] == weights
     with pytest.raises(SystemExit, match=r"began with other settings \(.*SOLVER.MAX_ITER 4 -> 5"):
@@ -66,7 +66,7 @@ def test_a_comparison_from_the_plan_to_the_report(words, tmp_path, capsys):
 @pytest.mark.slow
 def test_two_processes_share_the_cells_and_one_is_killed(words, tmp_path):
     """Whoever trained what, the weights are those of a training alone."""
-    command = [sys.executable, "-m", "detector", *words("--steps", 60, "--seeds", 2, "--replicates", 20)]
+    command = [sys.executable, "-m", "detector", *words("--steps", 60, "--seeds", 2, "--replicates", 100)]
     command += ["SOLVER.CHECKPOINT_PERIOD", "7"]
     settings = dict(env=environment(), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     first = subprocess.Popen(command, **settings)
