@@ -72,8 +72,12 @@ def find_runs(folders: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]
             runs, name = _runs_in(folder.parent), folder.name
             if not any((run / name / METRICS).is_file() for run in runs):
                 if not folder.is_dir():
-                    raise MissingFileError(f"--runs {folder}: there is no such folder; write output/NAME")
-                raise UserError(f"--runs {folder} is no run's folder, and there is none in it; write output/NAME")
+                    raise MissingFileError(
+                        f"--runs {folder}: there is no such folder; name a run's, its OUTPUT_DIR, or one of runs"
+                    )
+                raise UserError(
+                    f"--runs {folder} is no run's folder, and there is none in it; name a run's, its OUTPUT_DIR"
+                )
         for run in sorted(runs, key=_rank):
             if why := _unfinished_cell(run):
                 untested[run.name] = f"not trained to its end: {why}; the comparison's command goes on with it"

@@ -60,7 +60,9 @@ def runs_document(
         found = [Path(folder) for some in arms.values() for folder in some]
         given = [name for name, some in arms.items() for _ in some]
     if not found:
-        raise UserError(f"there is no run to compare: {'; '.join(f'{name}: {why}' for name, why in missing.items())}")
+        told = [f"{name}: {why}" for name, why in missing.items()]
+        more = f"; and {len(told) - 2} others" if len(told) > 2 else ""
+        raise UserError(f"there is no run to compare: {'; '.join(told[:2])}{more}")
     runs, truth = _measure(found, replicates)
     if given is None:
         grouped = group(runs)
