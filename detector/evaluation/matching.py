@@ -201,8 +201,11 @@ def overlaps(boxes: np.ndarray, others: np.ndarray, crowd: np.ndarray) -> np.nda
     0 where an area is beyond the largest number.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        ends, others_ends = boxes[:, :2] + boxes[:, 2:], others[:, :2] + others[:, 2:]
-        width, height = (np.minimum(ends, others_ends) - np.maximum(boxes[:, :2], others[:, :2])).T
+        width, height = (
+            np.minimum(boxes[:, side] + boxes[:, 2 + side], others[:, side] + others[:, 2 + side])
+            - np.maximum(boxes[:, side], others[:, side])
+            for side in (0, 1)
+        )
         common = np.where((width > 0) & (height > 0), width * height, 0)
         area = boxes[:, 2] * boxes[:, 3]
         whole = np.where(crowd, area, area + others[:, 2] * others[:, 3] - common)
