@@ -5,9 +5,15 @@ of the k images that matter to a difference, they make 2^k equally likely differ
 observed one whenever all images agree: none exchanged, and all. So no p value is below 2 / 2^k (Fisher 1935, section
 21), and fewer than `FEWEST` images reach no 0.05. An image matters to a measure if it holds an object that is to be
 found, and if what became of the detections on it differs between the two: k is the smaller of both numbers.
+
+A mean over classes rests on many images, and yet its difference may be that of a class which two of them hold. So its
+p is also not below that of sign flips of images where each class has its difference from all its images alike, which
+is the most favourable case: `flipped`.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -19,37 +25,44 @@ from detector.evaluation.report import MEASURES
 FEWEST = 6
 """Images from which on 2 / 2^k is below 0.05."""
 
+_FLIPS = 100  # at once
 _RANGES = [list(AREAS).index(measure.area) for measure in MEASURES.values()]
 
 
 class Evidence(NamedTuple):
     """On what the measures of detectors rest: the twelve, then the AP of each class.
 
-    holding [12 + C] int64: images with an object that is to be found; images: of the test set; pair [P] int64,
-    ascending: class * images + image of those with detections; digest [R, P] uint64: of what became of them in each
-    range of areas, summed over trainings.
+    holding [12 + C] int64: images with an object that is to be found; images: of the test set; object [H] int64,
+    ascending: class * images + image of those that hold objects; held [R, H] bool: in which ranges of areas they are to
+    be found; pair [P] int64, ascending: class * images + image of those with detections; digest [R, P] uint64: of what
+    became of them in each range of areas, summed over trainings.
     """
 
     holding: np.ndarray
     images: int
+    object: np.ndarray
+    held: np.ndarray
     pair: np.ndarray
     digest: np.ndarray
 
 
 def evidence(matching: Matching, image: np.ndarray, labels: np.ndarray, classes: int, images: int) -> Evidence:
     """Of one detector. image, labels [M]: of the objects."""
-    pairs = labels * images + image
-    holding = [len(np.unique(image[matching.counts[r]])) for r in _RANGES]
-    of_class = np.bincount(np.unique(pairs[matching.counts[0]]) // images, minlength=classes)
+    objects, place = np.unique(labels * images + image, return_inverse=True)
+    held = np.zeros((len(AREAS), len(objects)), bool)
+    r, of = np.nonzero(matching.counts)
+    held[r, place[of]] = True
+    holding = [len(np.unique(objects[held[r]] % images)) for r in _RANGES]
+    of_class = np.bincount(objects[held[0]] // images, minlength=classes)
     digest = np.stack([_digests(matching, r) for r in range(len(AREAS))])
-    return Evidence(np.r_[holding, of_class], images, *_summed(matching.labels * images + matching.image, digest))
+    detections = _summed(matching.labels * images + matching.image, digest)
+    return Evidence(np.r_[holding, of_class], images, objects, held, *detections)
 
 
 def added(parts: Sequence[Evidence]) -> Evidence:
     """Of several trainings together."""
-    first = parts[0]
-    pair, digest = (np.concatenate(some, axis=-1) for some in zip(*(part[2:] for part in parts), strict=True))
-    return Evidence(first.holding, first.images, *_summed(pair, digest))
+    pair, digest = (np.concatenate(some, axis=-1) for some in zip(*(part[-2:] for part in parts), strict=True))
+    return Evidence(*parts[0][:-2], *_summed(pair, digest))
 
 
 def differing(first: Evidence, second: Evidence) -> np.ndarray:
@@ -64,6 +77,44 @@ def differing(first: Evidence, second: Evidence) -> np.ndarray:
 def least_p(images: int) -> float:
     """The least p value that so many images can reach."""
     return min(1.0, 2.0 / 2.0 ** min(images, 1000))
+
+
+def least_ps(first: Evidence, second: Evidence, gaps: np.ndarray) -> np.ndarray:
+    """[12 + C] the p values below which none can be. gaps [12, C]: first - second of each measure of each class."""
+    images = np.minimum(first.holding, differing(first, second))
+    least = np.array([least_p(k) for k in images.tolist()])
+    least[: len(MEASURES)] = np.maximum(least[: len(MEASURES)], flipped(first, gaps))
+    return least
+
+
+def flipped(basis: Evidence, gaps: np.ndarray, most: int = 2000) -> np.ndarray:
+    """[12] how often the sum over images, each with either sign, is as large as it is. gaps: as of `least_ps`.
+
+    Of a mean over n classes, an image has gap / (n k) of each class that it holds, k being the images that hold it. All
+    signs are tried, or `most` random ones.
+    """
+    columns = []
+    for r, row in zip(_RANGES, gaps, strict=True):
+        classes, image = np.divmod(basis.object[basis.held[r]], basis.images)
+        shares = np.nan_to_num(row) / max(1, int((~np.isnan(row)).sum()))
+        shares = shares / np.maximum(np.bincount(classes, minlength=len(row)), 1)
+        columns.append(np.bincount(image, shares[classes], minlength=basis.images))
+    each = np.stack(columns, axis=1)
+    each = each[each.any(1)]
+    observed = np.abs(each.sum(0)) * (1 - 1e-9)
+    if 2 ** len(each) <= most:
+        return (np.abs(all_signs(len(each)) @ each) >= observed).mean(0)
+    rng, beyond = np.random.default_rng(0), np.zeros(len(MEASURES))
+    for begin in range(0, most, _FLIPS):
+        signs = rng.choice(np.array([-1.0, 1.0]), (min(_FLIPS, most - begin), len(each)))
+        beyond += (np.abs(signs @ each) >= observed).sum(0)
+    return beyond / most
+
+
+@lru_cache(2)
+def all_signs(number: int) -> np.ndarray:
+    """[2 ** number, number] of 1 and -1."""
+    return np.array(list(product((1, -1), repeat=number))).reshape(2**number, number)
 
 
 def _digests(matching: Matching, r: int) -> np.ndarray:

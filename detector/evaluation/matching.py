@@ -97,7 +97,8 @@ def match(truth: Truth, guesses: Guesses) -> Matching:
     source, rank = order[by_score], ranks[by_score]
     low, high = np.array([*AREAS.values()]).T[:, :, None]
     free = truth.crowd | (truth.areas < low) | (truth.areas > high)
-    size = (guesses.xywh[:, 2] * guesses.xywh[:, 3])[source]
+    with np.errstate(over="ignore"):
+        size = (guesses.xywh[:, 2] * guesses.xywh[:, 3])[source]
     outside = (size < low) | (size > high)
     pairs = _pairs(truth, guesses, truth_group, group, source, rank)
     taken, ignored = _take(pairs, free, truth.crowd, outside)
@@ -195,10 +196,17 @@ def _best(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def overlaps(boxes: np.ndarray, others: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """[P] IoU of pairs of boxes xywh [P, 4]; with a crowd, the share of the first that lies in it."""
-    width = np.minimum(boxes[:, 0] + boxes[:, 2], others[:, 0] + others[:, 2]) - np.maximum(boxes[:, 0], others[:, 0])
-    height = np.minimum(boxes[:, 1] + boxes[:, 3], others[:, 1] + others[:, 3]) - np.maximum(boxes[:, 1], others[:, 1])
-    common = np.where((width > 0) & (height > 0), width * height, 0)
-    area = boxes[:, 2] * boxes[:, 3]
-    whole = np.where(crowd, area, area + others[:, 2] * others[:, 3] - common)
-    return np.divide(common, whole, out=np.zeros_like(common), where=whole > 0)
+    """[P] IoU of pairs of boxes xywh [P, 4]; with a crowd, the share of the first that lies in it.
+
+    0 where an area is beyond the largest number.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        width, height = (
+            np.minimum(boxes[:, side] + boxes[:, 2 + side], others[:, side] + others[:, 2 + side])
+            - np.maximum(boxes[:, side], others[:, side])
+            for side in (0, 1)
+        )
+        common = np.where((width > 0) & (height > 0), width * height, 0)
+        area = boxes[:, 2] * boxes[:, 3]
+        whole = np.where(crowd, area, area + others[:, 2] * others[:, 3] - common)
+    return np.divide(common, whole, out=np.zeros_like(common), where=(whole > 0) & (whole < np.inf))

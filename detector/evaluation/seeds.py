@@ -10,13 +10,12 @@ replicates have the same weights. Both together: the sum of both variances, with
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
 from detector.errors import UserError
-from detector.evaluation.evidence import least_p
+from detector.evaluation.evidence import all_signs
 from detector.evaluation.significance import (
     LEVEL,
     Difference,
@@ -120,9 +119,7 @@ def of_pair(chosen: Pairing, images: int) -> list[Verdict]:
     means = [mean_of([one.measures for one in arm]) for arm in (chosen.first, chosen.second)]
     gap = less(*means)
     numbers = _numbers(gap, images)
-    least = [0.0] * len(numbers)
-    if gap.differ is not None:
-        least = [least_p(min(both)) for both in zip(numbers, gap.differ.tolist(), strict=True)]
+    least = [0.0] * len(numbers) if gap.least is None else gap.least.tolist()
     if chosen.paired:
         seeds = [_of_column(gaps) for gaps in settled(first - second).T]
     else:
@@ -196,14 +193,9 @@ def sign_flip(gaps: np.ndarray, most: int = 1 << 16, seed: int = 0) -> float:
     """
     number = len(gaps)
     exact = 2**number <= most
-    signs = _all_signs(number) if exact else np.random.default_rng(seed).choice((1, -1), (most, number))
+    signs = all_signs(number) if exact else np.random.default_rng(seed).choice((1, -1), (most, number))
     beyond = int((np.abs(signs @ gaps) >= abs(gaps.sum()) * (1 - 1e-12)).sum())
     return beyond / len(signs) if exact else (beyond + 1) / (most + 1)
-
-
-@lru_cache(2)
-def _all_signs(number: int) -> np.ndarray:
-    return np.array(list(product((1, -1), repeat=number)))
 
 
 @lru_cache(1000)

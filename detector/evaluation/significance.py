@@ -19,10 +19,10 @@ from detector.data.packed import PackedIndex
 from detector.errors import UserError
 from detector.evaluation.base import Found
 from detector.evaluation.coco import image_ranks, match_with
-from detector.evaluation.evidence import FEWEST, Evidence, added, differing, evidence, least_p
+from detector.evaluation.evidence import FEWEST, Evidence, added, evidence, least_ps
 from detector.evaluation.matching import Matching
 from detector.evaluation.report import MEASURES
-from detector.evaluation.weighted import weighted
+from detector.evaluation.weighted import Weighted, weighted
 
 LEVEL = 0.95
 """Of intervals."""
@@ -49,15 +49,16 @@ class Resampled(NamedTuple):
     """COCO's twelve measures and the AP of each class, nan where nothing is to be found.
 
     value [12 + C]: of all images; drawn [B, 12 + C]: of bootstrap replicates; left [J, 12 + C]: of a jackknife;
-    basis: the images that they rest on, None where those are not known; differ [12 + C]: of a difference, the images
-    on which the two differ.
+    basis: the images that they rest on, and parts [12, C]: the measures of each class, None where those are not known;
+    least [12 + C]: of a difference, what p may not be below.
     """
 
     value: np.ndarray
     drawn: np.ndarray
     left: np.ndarray
     basis: Evidence | None = None
-    differ: np.ndarray | None = None
+    parts: np.ndarray | None = None
+    least: np.ndarray | None = None
 
 
 class Difference(NamedTuple):
@@ -91,11 +92,14 @@ def resample(judged: Judged, replicates: int = 10_000, seed: int = 0) -> Resampl
 
     Of two detectors on the same images they are paired: seed and number of images decide on the weights.
     """
+    matching, image, labels, classes, images = judged
+    once = weighted(matching, image, labels, classes, np.ones((1, images), np.int32))
     return Resampled(
-        _columns(judged, [np.ones((1, judged.images), np.int32)])[0],
-        _columns(judged, bootstrap_weights(judged.images, replicates, seed), "bootstrap"),
-        _columns(judged, [jackknife_weights(judged.images)]),
+        _row(once)[0],
+        _columns(judged, bootstrap_weights(images, replicates, seed), "bootstrap"),
+        _columns(judged, [jackknife_weights(images)]),
         evidence(*judged),
+        once.parts[0],
     )
 
 
@@ -109,16 +113,20 @@ def check_same(first: Judged, second: Judged) -> None:
 def less(first: Resampled, second: Resampled) -> Resampled:
     """First - second, replicate by replicate; 0 where they differ by rounding alone."""
     value, drawn, left = (settled(ours - theirs) for ours, theirs in zip(first[:3], second[:3], strict=True))
-    if first.basis is None or second.basis is None:
+    if first.basis is None or second.basis is None or first.parts is None or second.parts is None:
         return Resampled(value, drawn, left)
-    return Resampled(value, drawn, left, first.basis, differing(first.basis, second.basis))
+    parts = settled(first.parts - second.parts)
+    return Resampled(value, drawn, left, first.basis, parts, least_ps(first.basis, second.basis, parts))
 
 
 def mean_of(runs: Sequence[Resampled]) -> Resampled:
     """The mean of several trainings' measures, replicate by replicate: each replicate has the same weights in all."""
     bases = [run.basis for run in runs if run.basis is not None]
-    value, drawn, left = (np.mean(parts, axis=0) for parts in zip(*(run[:3] for run in runs), strict=True))
-    return Resampled(value, drawn, left, added(bases) if len(bases) == len(runs) else None)
+    parts = [run.parts for run in runs if run.parts is not None]
+    value, drawn, left = (np.mean(some, axis=0) for some in zip(*(run[:3] for run in runs), strict=True))
+    if not len(bases) == len(parts) == len(runs):
+        return Resampled(value, drawn, left)
+    return Resampled(value, drawn, left, added(bases), np.mean(parts, axis=0))
 
 
 def spread(one: Resampled) -> list[Difference]:
@@ -126,23 +134,22 @@ def spread(one: Resampled) -> list[Difference]:
     every = [difference(float(one.value[j]), one.drawn[:, j], one.left[:, j]) for j in range(len(one.value))]
     if one.basis is None:
         return every
-    differ = [None] * len(every) if one.differ is None else one.differ.tolist()
-    return [limited(*each) for each in zip(every, one.basis.holding.tolist(), differ, strict=True)]
+    least = [None] * len(every) if one.least is None else one.least.tolist()
+    return [limited(*each) for each in zip(every, one.basis.holding.tolist(), least, strict=True)]
 
 
-def limited(one: Difference, holding: int, differ: int | None) -> Difference:
+def limited(one: Difference, holding: int, least: float | None) -> Difference:
     """What may be claimed of a measure, or a difference, of few images; see `evidence`.
 
-    holding: images with an object that is to be found: below `FEWEST` there is no interval. differ: those on which the
-    two differ, None for a measure: p is at least 2 / 2^k, k the smaller of both; below `FEWEST` intervals reach to 0.
+    holding: images with an object that is to be found: below `FEWEST` there is no interval. least: of a difference,
+    what its p is at least; if that is 0.05 or more, intervals reach to 0.
     """
     if math.isnan(one.value):
         return one
     interval, bca, p = one.interval, one.bca, one.p
-    if differ is not None:
-        least = least_p(min(holding, differ))
+    if least is not None:
         p = least if math.isnan(p) else max(p, least)
-        if differ < FEWEST:
+        if least >= 1 - LEVEL:
             interval, bca = to_zero(interval), to_zero(bca)
     if holding < FEWEST:
         return Difference(one.value, math.nan, (math.nan,) * 2, (math.nan,) * 2, p)
@@ -231,10 +238,14 @@ def _columns(judged: Judged, weights: Sequence[np.ndarray], desc: str = "") -> n
     with progress(total=sum(map(len, weights)), desc=desc, unit="replicate", delay=1, leave=False) as bar:
         for some in weights:
             found = weighted(judged.matching, judged.image, judged.labels, judged.classes, some)
-            columns = np.concatenate([found.measures, found.classes], axis=1)
-            rows.append(np.where(columns == -1, np.nan, columns))
+            rows.append(_row(found))
             bar.update(len(some))
     return np.concatenate(rows)
+
+
+def _row(found: Weighted) -> np.ndarray:
+    columns = np.concatenate([found.measures, found.classes], axis=1)
+    return np.where(columns == -1, np.nan, columns)
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -24,10 +24,14 @@ _REACHED = np.arange(101) / 100 >= RECALLS
 
 
 class Weighted(NamedTuple):
-    """COCO's measures [B, 12] and the AP of classes [B, C] in B replicates; -1 where nothing is to be found."""
+    """COCO's measures [B, 12] and the AP of classes [B, C] in B replicates; -1 where nothing is to be found.
+
+    parts [B, 12, C]: each measure of each class, whose mean it is; nan where nothing is to be found.
+    """
 
     measures: np.ndarray
     classes: np.ndarray
+    parts: np.ndarray
 
 
 def weighted(matching: Matching, image: np.ndarray, labels: np.ndarray, classes: int, weights: np.ndarray) -> Weighted:
@@ -49,7 +53,10 @@ def weighted(matching: Matching, image: np.ndarray, labels: np.ndarray, classes:
             chosen = image[of_class[matching.counts[r, of_class]]]
             if len(chosen):
                 _class(matching, part, r, chosen, weights, precision[:, r, :, k], recall[:, r, :, k])
-    return Weighted(_measures(precision, recall), _filled(precision[:, 0].mean(1)))
+    parts = _parts(precision, recall)
+    known = ~np.isnan(parts)
+    measures = np.where(known, parts, 0).sum(2) / np.where(known.any(2), known.sum(2), np.nan)
+    return Weighted(_filled(measures), _filled(precision[:, 0].mean(1)), parts)
 
 
 def _class(
@@ -104,8 +111,8 @@ def area_under(right: np.ndarray, counted: np.ndarray, objects: np.ndarray) -> n
     return (best * np.diff(reached, axis=1, prepend=0)).sum(1) / len(RECALLS)
 
 
-def _measures(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
-    """[B, 12] from precision [B, R, T, C] and recall [B, R, 3, C], nan where there is nothing to find."""
+def _parts(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
+    """[B, 12, C] from precision [B, R, T, C] and recall [B, R, 3, C], nan where there is nothing to find."""
     columns = []
     for measure in MEASURES.values():
         r = list(AREAS).index(measure.area)
@@ -116,9 +123,8 @@ def _measures(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
             if measure.iou is not None:
                 chosen = np.flatnonzero(np.isclose(IOUS, measure.iou)).tolist()
             values = precision[:, r, chosen].mean(1)
-        known = ~np.isnan(values)
-        columns.append(np.where(known, values, 0).sum(1) / np.where(known.any(1), known.sum(1), np.nan))
-    return _filled(np.stack(columns, 1))
+        columns.append(values)
+    return np.stack(columns, 1)
 
 
 def _filled(values: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.matched import scene
 
-from detector.evaluation.evidence import added, differing, evidence, least_p
+from detector.evaluation.evidence import added, differing, evidence, flipped, least_p
 from detector.evaluation.matching import AREAS, Guesses, Truth, match
 from detector.evaluation.report import MEASURES
 
@@ -79,3 +79,18 @@ def test_nothing_found_and_nothing_to_find():
 def test_least_p():
     assert [least_p(k) for k in (0, 1, 2, 5, 6)] == [1, 1, 0.5, 0.0625, 0.03125]
     assert 0 <= least_p(100_000) < 1e-9
+
+
+def test_flips_by_hand():
+    """Class 0 in images 0 to 2, class 1 in image 2: gaps of 0.6 and 0.2 are 0.1, 0.1 and 0.2 of the images' mean."""
+    image, labels = np.array([0, 1, 2, 2]), np.array([0, 0, 0, 1])
+    truth = Truth(image, labels, np.tile([0.0, 0, 50, 50], (4, 1)), np.full(4, 2500.0), np.zeros(4, bool))
+    basis = of_scene(truth, Guesses(*(column[:0] for column in truth[:3]), np.empty(0)), 2, 3)
+    gaps = np.tile([0.6, 0.2], (12, 1))
+    assert flipped(basis, gaps)[0] == 2 / 8
+    gaps[:, 1] = -0.2  # 0.1, 0.1 and 0: half of the signs
+    assert flipped(basis, gaps)[0] == 0.5
+    gaps[:, 1] = np.nan  # 0.2 each
+    assert flipped(basis, gaps)[0] == 2 / 8
+    assert flipped(basis, gaps, most=1)[0] in (0, 1)  # drawn at random
+    assert flipped(basis, np.zeros((12, 2))).tolist() == [1] * 12

@@ -103,3 +103,16 @@ def test_nothing_to_match(objects, detections):
     assert set(numbers.precision[..., 0, 0].ravel()) == ({0.0} if objects else {-1.0})
     assert set(numbers.recall[:, 0, 0].ravel()) == ({0.0} if objects else {-1.0})
     assert (numbers.precision[:, :, 1] == -1).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("far", [[0, 0, 1e200, 1e200], [1e308, 0, 1e308, 10], [-1e308, -1e308, 1.7e308, 1.7e308]])
+@pytest.mark.parametrize("crowd", [False, True])
+def test_boxes_beyond_all_numbers_are_wrong_and_warn_of_nothing(far, crowd):
+    boxes = np.array([[0.0, 0, 10, 10], far])
+    one, two = np.zeros(1, np.int64), np.zeros(2, np.int64)
+    truth = Truth(two, two, boxes, np.full(2, 100.0), np.array([False, crowd]))
+    found = match(truth, Guesses(np.r_[one, one], two, boxes, np.array([0.5, 0.9])))
+    place = found.source.tolist().index(0)
+    assert (found.object[0, :, place] == 0).all()
+    assert (found.object[0, :, 1 - place] == -1).all()

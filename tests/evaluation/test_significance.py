@@ -140,6 +140,47 @@ def test_six_images_tell_two_apart():
         assert found.interval == pytest.approx((1, 1))
 
 
+def two_classes(common, rare, holding=2):
+    """Two detectors on 60 images that hold a common object each, the first ones a rare one too; what they find."""
+    image, labels = np.r_[np.arange(60), np.arange(holding)], np.r_[np.zeros(60, int), np.ones(holding, int)]
+    xywh = np.tile([0.0, 0, 50, 50], (len(image), 1))
+    truth = Truth(image, labels, xywh, np.full(len(image), 2500.0), np.zeros(len(image), bool))
+    pair = []
+    for both in zip(common, rare, strict=True):
+        found = np.concatenate(both)
+        guesses = Guesses(image[found], labels[found], xywh[found], np.full(found.sum(), 0.5))
+        pair.append(judged(truth, guesses, 60, 2))
+    return differences(*pair, 500)
+
+
+def test_a_class_of_two_images_does_not_decide_on_the_mean_over_classes():
+    """The detectors differ on 20 images, 10 for either; what makes the difference of 50 points is two of them."""
+    common = np.arange(60) < 30, (np.arange(60) >= 10) & (np.arange(60) < 40)
+    measures, classes = two_classes(common, (np.ones(2, bool), np.zeros(2, bool)))
+    assert measures["AR100"].value == pytest.approx(0.5)
+    assert measures["AR100"].p == pytest.approx(0.5, abs=0.03)
+    for name in ("AP", "AP50", "AR100"):
+        assert measures[name].tie
+    assert classes[1].tie
+
+
+def test_a_class_of_many_images_decides():
+    common = np.arange(60) < 30, (np.arange(60) >= 10) & (np.arange(60) < 40)
+    rare = np.ones(12, bool), np.zeros(12, bool)
+    measures, classes = two_classes(common, rare, 12)
+    assert not measures["AP"].tie
+    assert measures["AP"].p < 0.01
+    assert not classes[1].tie
+
+
+def test_a_difference_of_the_common_class_is_not_hidden_by_a_rare_one():
+    """The rare class is equal: its two images say nothing for or against."""
+    common = np.arange(60) < 50, np.arange(60) < 20
+    measures, _ = two_classes(common, (np.ones(2, bool), np.ones(2, bool)))
+    assert not measures["AR100"].tie
+    assert measures["AR100"].p < 0.01
+
+
 def test_two_that_differ_on_few_of_many_images_are_not_told_apart():
     """Of 60 images one of the two finds 4 more: without that rule p would be about 0.04."""
     first, second = np.arange(60) < 30, np.arange(60) < 26
