@@ -67,7 +67,8 @@ def save_precision_chart(path: Path, title: str, measure: str, lines: Sequence[C
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.01)
         axes.grid(color=GREY, linewidth=0.6)
-    right.set_xlim(0, max(line.scores.max(initial=1) for line in (*lines, whole)))  # other frameworks' may be above 1
+    scores = np.concatenate([line.scores for line in (*lines, whole)])
+    right.set_xlim(scores.min(initial=0), scores.max(initial=1))  # other frameworks' may be above 1, or below 0
     figure.suptitle(plain(printable(title)))
     others = f"{len(lines) - len(named)} other classes"
     if len(lines) > len(named):

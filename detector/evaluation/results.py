@@ -1,5 +1,6 @@
 """Detections read from a file in COCO's results format, as ours and those of other frameworks are."""
 
+import codecs
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +32,8 @@ def read_results(path: str | Path, index: PackedIndex) -> Found:
     """
     path = Path(path)
     try:
-        rows = msgspec.json.decode(path.read_bytes(), type=list[_Row])
+        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)  # editors on Windows begin a file with it
+        rows = msgspec.json.decode(data, type=list[_Row])
     except FileNotFoundError:
         raise MissingFileError(f"{path}: there is no such file of detections") from None
     except OSError as error:

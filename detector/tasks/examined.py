@@ -174,10 +174,12 @@ def check_measures(content: Mapping[str, Any], source: Source, found: Found, met
 
     Evaluators that are not ours cannot be asked again; where both of ours measured, COCO's answers for both.
     """
-    kind = next((kind for name, kind in ((COCO, CocoEvaluator), (f"{VOC}AP", VocEvaluator)) if name in content), None)
-    if kind is None:
+    asked = content[MEASURED]["config"].get("TEST.EVALUATOR", ["auto"])
+    ours = {"coco": (COCO, CocoEvaluator), "voc": (f"{VOC}AP", VocEvaluator)}
+    kinds = [kind for one, (name, kind) in ours.items() if name in content and (one in asked or "auto" in asked)]
+    if not kinds:
         return
-    evaluator = kind(source)
+    evaluator = kinds[0](source)
     starts = np.searchsorted(found.image, np.arange(len(source.index) + 1))
     parts = zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
     evaluator.merge({i: Found(*(column[a:b] for column in found))} for i, (a, b) in enumerate(parts) if a < b)

@@ -78,6 +78,15 @@ def test_names_are_shown_as_they_are_and_long_curves_are_thinned(figures, tmp_pa
     assert figure.axes[1].get_xlim()[1] >= 7.5
 
 
+def test_scores_below_0_are_in_the_picture(figures, tmp_path, recwarn):
+    """Where dots stand outside there is no room left for the axes."""
+    log_odds = line("a", 0.6, (-2, -1000), best=(-500, 0.6, 0.7, 0.5))
+    save_precision_chart(tmp_path / "pr.png", "t", "AP50", [log_odds], log_odds)
+    assert figures[0].axes[1].get_xlim() == (-1000, 1)
+    assert figures[0].axes[0].get_xlim() == (0, 1)
+    assert not [one for one in recwarn if "collapsed" in str(one.message)]
+
+
 def test_no_class_at_all(figures, tmp_path):
     nothing = ClassLine("n", math.nan, np.full(101, np.nan), np.empty(0), np.empty(0), None)
     save_precision_chart(tmp_path / "pr.png", "t", "AP50", [], nothing)

@@ -24,7 +24,7 @@ def rows(*pairs):
 
 def write(tmp_path, content):
     path = tmp_path / "results.json"
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return path
 
 
@@ -40,6 +40,11 @@ def test_detections_stand_by_image_in_their_order(index, tmp_path):
 def test_ids_may_be_texts_or_floats(index, tmp_path):
     found = read_results(write(tmp_path, rows(("12", "5"), (7.0, 2.0), ("3", 2))), index)
     assert (found.image.tolist(), found.labels.tolist()) == ([0, 1, 2], [0, 0, 1])
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(index, tmp_path):
+    found = read_results(write(tmp_path, "\ufeff" + json.dumps(rows((12, 5)))), index)
+    assert (found.image.tolist(), found.labels.tolist()) == ([2], [1])
 
 
 def test_categories_that_the_file_lacks_count_for_nothing(index, tmp_path, caplog):

@@ -308,6 +308,16 @@ def test_numbers_of_one_class_alone(measured_run):
         examine_run(folder)
 
 
+@pytest.mark.parametrize(("asked", "refused"), [(["mine"], False), (["mine", "coco"], True), (["auto"], True)])
+def test_an_evaluator_that_is_not_ours_may_have_our_names(truth, run, asked, refused):
+    folder = run([truth("val")], ap=0.25, **{"TEST.EVALUATOR": asked})
+    if refused:
+        with pytest.raises(UserError, match=r"has AP 0\.2500 where"):
+            examine_run(folder)
+    else:
+        examine_run(folder)
+
+
 def test_of_several_tests_the_run_is_the_remedy(measured_run, tmp_path):
     folder = measured_run("coco")
     (folder / "config.yaml").write_text("")

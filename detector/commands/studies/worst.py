@@ -63,7 +63,10 @@ class Image(NamedTuple):
 
 
 def worst(args: argparse.Namespace) -> None:
-    """Print the worst images; write worst.json with all of them, worst.jpg and, with --pictures, worst/."""
+    """Print the worst images; write worst.json with all of them, worst.jpg and, with --pictures, worst/.
+
+    Where no picture is there, table and worst.json are made all the same, but for --pictures, which then is an error.
+    """
     from detector.analysis.sheet import MOST
     from detector.evaluation.worst import mistakes
 
@@ -75,13 +78,18 @@ def worst(args: argparse.Namespace) -> None:
     found = mistakes(examined.source.index, examined.found, args.threshold)
     ranked = rank(examined, found, args.by)
     chosen = [one for one in ranked[: args.number] if one.value > 0]
+    lost = _lost(examined, chosen)
+    if lost and args.pictures:
+        raise UserError(lost)
     show(_summary(examined, found, args))
     show(_table(chosen, found, args.by))
     document = _document(examined, found, ranked, args)
     write_json(output / "worst.json", document)
     log.info("-> %s", output / "worst.json")
     (output / SHEET).unlink(missing_ok=True)  # of another ranking
-    if chosen:
+    if lost:
+        log.warning("%s", lost)
+    elif chosen:
         _draw(examined, found, chosen, output, args)
 
 
@@ -164,6 +172,16 @@ def _short(file: str) -> str:
     return text if len(text) <= LETTERS else f"..{text[2 - LETTERS :]}"
 
 
+def _lost(examined: "Examined", chosen: list[Image]) -> str:
+    """What to say where none of the pictures is there, "" where one is, or none is needed."""
+    folder = examined.source.folder
+    if not chosen or any((folder / one.file).is_file() for one in chosen):
+        return ""
+    where = "name their folder: --truth FOLDER:FILE.json"
+    remedy = f"put them back, or write --results {examined.run}/results.json and {where}" if examined.run else where
+    return f"none of the {len(chosen)} worst pictures is in {folder}, so there is no sheet; {remedy}"
+
+
 def _draw(examined: "Examined", found: "Mistakes", chosen: list[Image], output: Path, args: argparse.Namespace) -> None:
     """Write the sheet, and the pictures that are asked for. Those that cannot be read are said and left out."""
     from detector.analysis.sheet import Cell, contact_sheet, fitted, shown_size
@@ -172,10 +190,6 @@ def _draw(examined: "Examined", found: "Mistakes", chosen: list[Image], output: 
     from detector.visualize import draw
 
     index, folder = examined.source.index, examined.source.folder
-    if not any((folder / one.file).is_file() for one in chosen):
-        where = "name their folder: --truth FOLDER:FILE.json"
-        remedy = f"put them back, or write --results {examined.run}/results.json and {where}" if examined.run else where
-        raise UserError(f"none of the {len(chosen)} worst pictures is in {folder}, so there is no sheet; {remedy}")
     classes, cells = class_names(index), []
     for one in chosen:
         size = index.size(one.place)
@@ -195,7 +209,11 @@ def _draw(examined: "Examined", found: "Mistakes", chosen: list[Image], output: 
             path = output / PICTURES / f"{one.rank:03}_{printable(Path(one.file).stem)[:80]}.jpg"
             _write_jpeg(path, draw(image, detections, classes, targets, **marks))
     if not cells:
-        raise UserError(f"none of the {len(chosen)} worst pictures in {folder} can be read, so there is no sheet")
+        text = f"none of the {len(chosen)} worst pictures in {folder} can be read, so there is no sheet"
+        if args.pictures:
+            raise UserError(text)
+        log.warning("%s", text)
+        return
     title = f"{examined.name}: solid = found (x: false), dashes = truth (red: missed), scores from {args.threshold:g}"
     _write_jpeg(output / SHEET, contact_sheet(title, cells))
     log.info("-> %s", output / SHEET)

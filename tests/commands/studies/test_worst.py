@@ -159,16 +159,33 @@ def test_a_picture_that_is_missing_or_damaged_is_named_and_left_out(scene, capsy
     assert "missed.png: there is no such picture" in out
     assert sheet(scene)[0].shape[1] == GAP + 480 + GAP
     (scene / "photos" / "false.png").write_bytes(b"no picture")
-    assert "none of the 2 worst pictures in" in fails(*words(scene))
+    capsys.readouterr()
+    call(*words(scene))
+    assert "WARNING none of the 2 worst pictures in" in capsys.readouterr().out
+    assert not (scene / "out" / "worst.jpg").exists()
+    assert "none of the 2 worst pictures in" in fails(*words(scene, "--pictures"))
 
 
-def test_without_a_folder_of_pictures_the_remedy_is_said_once(scene):
+def test_without_a_folder_of_pictures_the_remedy_is_said_once(scene, capsys):
+    """The ranking needs none; --pictures does, and says so before anything is written."""
+    call(*words(scene))
     (scene / "truth.json").rename(scene / "moved.json")
-    text = fails("--results", scene / "found.json", "--truth", scene / "moved.json", "--output", scene / "out")
+    named = ("--results", scene / "found.json", "--truth", scene / "moved.json", "--output", scene / "out")
+    (scene / "out" / "worst.json").unlink()
+    capsys.readouterr()
+    text = fails(*named, "--pictures")
     assert "none of the 2 worst pictures is in" in text
     assert "name their folder: --truth FOLDER:FILE.json" in text
     assert "\n" not in text
+    assert not (scene / "out" / "worst.json").exists()
+    assert "missed.png" not in capsys.readouterr().out
+    call(*named)
+    out = capsys.readouterr().out
+    assert out.count("name their folder: --truth FOLDER:FILE.json") == 1
+    assert "WARNING none of the 2 worst" in out
+    assert "missed.png" in out
     assert len(ranked(scene)) == 3
+    assert not (scene / "out" / "worst.jpg").exists()  # of another ranking
 
 
 def test_a_run_is_examined_on_its_own_test_set(scene):
@@ -185,7 +202,8 @@ def test_a_run_is_examined_on_its_own_test_set(scene):
     assert (run / "analysis" / "worst.jpg").exists()
     for path in (scene / "photos").iterdir():
         path.unlink()
-    assert f"put them back, or write --results {run}/results.json and name their folder" in fails(run)
+    text = fails(run, "--pictures")
+    assert f"put them back, or write --results {run}/results.json and name their folder" in text
 
 
 def test_where_nothing_is_wrong_there_is_no_sheet(scene, capsys):
