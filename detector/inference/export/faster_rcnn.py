@@ -1,6 +1,9 @@
 """Faster R-CNN's selection of all images at once, its cascade included."""
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
@@ -45,7 +48,10 @@ def propose(rpn: RPN, features: Features, sizes: Tensor) -> Flat:
     """As `RPN.predict`: the proposals of all images and one of nobody. Their labels are levels, their scores logits."""
     boxes, logits, levels = [], [], []
     for i, (cells, logit, deltas) in enumerate(zip(rpn.anchors(features), *rpn(features), strict=True)):
-        best, place = logit.topk(torch.sym_min(rpn.pre_nms_top_n["test"], logit.shape[1]), dim=1)
+        # So many more of no score, whatever the size, that the number of those taken is a constant.
+        limit = rpn.pre_nms_top_n["test"]
+        best, place = F.pad(logit, (0, limit), value=-math.inf).topk(limit, dim=1)
+        place = place.clamp(max=logit.shape[1] - 1)
         boxes.append(decode_deltas(cells[place], deltas.gather(1, place[..., None].expand(-1, -1, 4))))
         logits.append(best)
         levels.append(torch.full_like(place, i))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from detector.inference.export.whole import raw, select, select_raw
@@ -41,16 +42,18 @@ def best_pairs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `ops.select.select_candidates`, of N images at once; what that leaves out has the score 0.
 
-    logits [N, P, C]; quality [N, P]. Returns scores, locations and labels [N, min(limit, P * C)], scores descending.
+    logits [N, P, C]; quality [N, P]. Returns scores, locations and labels [N, limit], scores descending.
     """
     least = threshold**2 if joint else threshold
     cut = math.log(least / (1 - least)) if least > 0 else -math.inf
     scores = torch.where(logits > cut, logits.sigmoid() * quality.sigmoid()[..., None], 0.0).flatten(1)
-    scores, pairs = scores.topk(torch.sym_min(limit, scores.shape[1]), dim=1)
+    # So many more of no score, whatever the size, that the number of those taken is a constant.
+    scores, pairs = F.pad(scores, (0, limit)).topk(limit, dim=1)
     scores = scores.sqrt()
     if joint:
         scores = torch.where(scores > threshold, scores, 0.0)
-    return scores, pairs // logits.shape[2], pairs % logits.shape[2]
+    place = (pairs // logits.shape[2]).clamp(max=logits.shape[1] - 1)
+    return scores, place, pairs % logits.shape[2]
 
 
 class Raw(NamedTuple):

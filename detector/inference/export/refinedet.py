@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from detector.inference.export.whole import raw, select, select_raw
@@ -18,8 +19,10 @@ def select_refinedet(head: RefineDet, features: Features, sizes: Tensor) -> Padd
     anchors, (arm_logits, arm_deltas, odm_logits, odm_deltas) = head.anchors(features), head(features)
     unsure = arm_logits.softmax(-1)[..., 0] >= head.objectness_thresh
     scores = torch.where(unsure[..., None], odm_logits.softmax(-1)[..., :-1], -1.0)
-    best, rows = scores.topk(torch.sym_min(head.pre_nms_top_n, scores.shape[1]), dim=1)
-    # A threshold of 0 or more: what is not unsure never exceeds it.
+    # So many more rows of no score, whatever the size, that the number of those taken is a constant. The threshold is 0
+    # or more: what is no detection never exceeds it.
+    limit = head.pre_nms_top_n
+    best, rows = F.pad(scores, (0, 0, 0, limit), value=-1.0).topk(limit, dim=1)
     image, rank, label = (best > head.score_thresh).nonzero(as_tuple=True)
     place = rows[image, rank, label]
     refined = decode_deltas(anchors[place], arm_deltas[image, place], head.weights)

@@ -4,7 +4,7 @@ import io
 import logging
 import secrets
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -112,19 +112,28 @@ def strides_of(model: Detector) -> list[int]:
 
 def _onnx(graph: nn.Module, model: Detector, facts: Facts) -> bytes:
     """An ONNX file with everything inside."""
-    program = graph_of(graph, max(level.stride for level in model.neck.levels.values()))
-    with torch.no_grad(), quiet():
-        # The exporter of before, dynamo=False, writes other numbers without a word, even of a plain ResNet-18.
-        made = torch.onnx.export(
-            program, dynamo=True, input_names=INPUTS, output_names=facts.outputs, optimize=True, verbose=False
-        )
-    if made is None:
-        raise RuntimeError("torch.onnx.export gave nothing")
+    made = onnx_of(graph_of(graph, max(level.stride for level in model.neck.levels.values())), facts.outputs)
     proto = made.model_proto
     proto.metadata_props.add(key=KEY, value=facts_text(facts))
     if (size := proto.ByteSize()) > LARGEST:
         raise UserError(f"the detector takes {size / 2**30:.1f} GiB, and an ONNX file holds at most 2")
     return proto.SerializeToString()
+
+
+def onnx_of(program: ExportedProgram, outputs: Sequence[str]) -> torch.onnx.ONNXProgram:
+    """The graph in ONNX's operators.
+
+    Not by the exporter of before, dynamo=False, which writes other numbers without a word, even of a plain ResNet-18.
+    And not optimised here: that takes x + 1e-10 for x, and so divides by zero where it is there against it
+    (findings/torch_onnx_drops_small_terms.sh); the runtimes optimise by themselves.
+    """
+    with torch.no_grad(), quiet():
+        made = torch.onnx.export(
+            program, dynamo=True, input_names=INPUTS, output_names=outputs, optimize=False, verbose=False
+        )
+    if made is None:
+        raise RuntimeError("torch.onnx.export gave nothing")
+    return made
 
 
 def _write(path: Path, content: bytes) -> int:

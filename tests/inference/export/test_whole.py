@@ -13,7 +13,13 @@ from detector.models.heads.base import Head
 
 KINDS = {
     "fcos": ("fcos", []),
-    "fcos joint": ("fcos", ["MODEL.FCOS.TH_WITH_CENTERNESS", "True", "MODEL.FCOS.INFERENCE_TH", "0.39"]),
+    "fcos joint": (
+        "fcos",
+        [
+            *("MODEL.FCOS.TH_WITH_CENTERNESS", "True", "MODEL.FCOS.INFERENCE_TH", "0.39"),
+            *("TEST.DETECTIONS_PER_IMG", "3000", "MODEL.FCOS.NMS_TH", "0.9"),
+        ],
+    ),
     "fcos padded strides": ("fcos", ["MODEL.FCOS.PADDED_STRIDES", "True", "MODEL.FCOS.NORM_REG_TARGETS", "True"]),
     "fcos few candidates": ("fcos", ["MODEL.FCOS.PRE_NMS_TOP_N", "20"]),
     "refinedet": ("refinedet", []),

@@ -10,7 +10,7 @@ from torch import nn
 from detector.errors import MissingFileError, MissingPackageError, UserError
 from detector.inference.export.facts import read_facts
 from detector.inference.export.fcos import best_pairs
-from detector.inference.export.write import check_form, export, graph_of, needed, quiet
+from detector.inference.export.write import check_form, export, graph_of, needed, onnx_of
 from detector.inference.runtimes import is_exported, load_exported
 from detector.models.detector import Detector
 from detector.ops.flat import Flat, padded, suppress_flat
@@ -57,8 +57,7 @@ def test_the_selection_in_onnxruntime_is_that_in_torch():
         pytest.importorskip(name)
     onnxruntime = pytest.importorskip("onnxruntime")
     selection = Selection()
-    with torch.no_grad(), quiet():
-        made = torch.onnx.export(graph_of(selection, 32), dynamo=True, input_names=["images", "sizes"], verbose=False)
+    made = onnx_of(graph_of(selection, 32), ["boxes", "scores", "labels", "counts"])
     session = onnxruntime.InferenceSession(made.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
     for number in (1, 3):
         images, sizes = pictures(number, 40, 70)
@@ -70,6 +69,27 @@ def test_the_selection_in_onnxruntime_is_that_in_torch():
     nothing = torch.zeros_like(images)
     got = session.run(None, {"images": nothing.numpy(), "sizes": torch.tensor(sizes).numpy()})
     assert got[3].tolist() == [0, 0, 0]
+
+
+class Lengths(nn.Module):
+    """What `L2Norm` does, where images are 0."""
+
+    def forward(self, images, sizes):
+        x = images.float()
+        return x / (x.square().sum(1, keepdim=True) + 1e-10).sqrt() + sizes[:, :1, None, None]
+
+
+def test_small_terms_are_kept():
+    for name in ("onnx", "onnxscript"):
+        pytest.importorskip(name)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    proto = onnx_of(graph_of(Lengths(), 2), ["lengths"]).model_proto
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    images = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
+    images[..., 0] = 7
+    (got,) = session.run(None, {"images": images.numpy(), "sizes": torch.ones(1, 2, dtype=torch.int64).numpy()})
+    assert got[..., 1:].max() == got[..., 1:].min() == 1
+    assert got[..., 0].max() > 1.5
 
 
 KINDS = {
