@@ -91,8 +91,7 @@ def flipped(basis: Evidence, gaps: np.ndarray, most: int = 2000) -> np.ndarray:
 
     Of each class that fewer than `FEWEST` images hold, the gap is shared out to them; R is the sum over these images,
     R* the same with random signs, M the sum of the other classes' gaps. The smaller of two: the chance that |R*| is |R|
-    or more, if R has the sign of R + M, and twice that of M + R* not to have that sign. All signs are tried, or `most`
-    random ones.
+    or more, and twice the chance that M + R* has not the sign of M + R. All signs are tried, or `most` random ones.
     """
     columns, others = [], np.zeros(len(gaps))
     for j, r in enumerate(_RANGES):
@@ -105,14 +104,14 @@ def flipped(basis: Evidence, gaps: np.ndarray, most: int = 2000) -> np.ndarray:
     each = np.stack(columns, axis=1)
     each = each[each.any(1)]
     if 2 ** len(each) <= most:
-        drawn = all_signs(len(each)) @ each
+        signs = all_signs(len(each))
     else:
-        random = np.random.default_rng(0).integers(0, 2, (most, len(each)), np.int8)
-        drawn = (2.0 * random - 1) @ each
+        signs = 2 * np.random.default_rng(0).integers(0, 2, (most, len(each)), np.int8) - 1
+    drawn = signs.astype(np.float64) @ each
     sums = each.sum(0)
     sign = np.sign(sums + others)
     slack = 1e-9 * np.abs(sums)
-    alike = np.where(sign * sums > 0, (np.abs(drawn) >= np.abs(sums) - slack).mean(0), 1.0)
+    alike = (np.abs(drawn) >= np.abs(sums) - slack).mean(0)
     undone = np.minimum(1.0, 2 * (sign * (others + drawn) <= slack).mean(0))
     return np.minimum(alike, undone)
 
