@@ -6,9 +6,9 @@ observed one whenever all images agree: none exchanged, and all. So no p value i
 21), and fewer than `FEWEST` images reach no 0.05. An image matters to a measure if it holds an object that is to be
 found, and if what became of the detections on it differs between the two: k is the smaller of both numbers.
 
-A mean over classes rests on many images, and yet its difference may be that of a class which two of them hold. So its
-p is also not below that of sign flips of images where each class has its difference from all its images alike, which
-is the most favourable case: `flipped`.
+A mean over classes rests on many images, and yet its difference may be that of a class which two of them hold. So
+either the classes of fewer than `FEWEST` images must differ by more than signs explain, or the others by more than
+such classes with random signs could undo: `flipped`.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,6 @@ from detector.evaluation.report import MEASURES
 FEWEST = 6
 """Images from which on 2 / 2^k is below 0.05."""
 
-_FLIPS = 100  # at once
 _RANGES = [list(AREAS).index(measure.area) for measure in MEASURES.values()]
 
 
@@ -88,27 +87,33 @@ def least_ps(first: Evidence, second: Evidence, gaps: np.ndarray) -> np.ndarray:
 
 
 def flipped(basis: Evidence, gaps: np.ndarray, most: int = 2000) -> np.ndarray:
-    """[12] how often the sum over images, each with either sign, is as large as it is. gaps: as of `least_ps`.
+    """[12] what p of a mean over classes is at least. gaps: as of `least_ps`.
 
-    Of a mean over n classes, an image has gap / (n k) of each class that it holds, k being the images that hold it. All
-    signs are tried, or `most` random ones.
+    Of each class that fewer than `FEWEST` images hold, the gap is shared out to them; R is the sum over these images,
+    R* the same with random signs, M the sum of the other classes' gaps. The smaller of two: the chance that |R*| is |R|
+    or more, and twice the chance that M + R* has not the sign of M + R. All signs are tried, or `most` random ones.
     """
-    columns = []
-    for r, row in zip(_RANGES, gaps, strict=True):
+    columns, others = [], np.zeros(len(gaps))
+    for j, r in enumerate(_RANGES):
         classes, image = np.divmod(basis.object[basis.held[r]], basis.images)
-        shares = np.nan_to_num(row) / max(1, int((~np.isnan(row)).sum()))
-        shares = shares / np.maximum(np.bincount(classes, minlength=len(row)), 1)
+        holding, row = np.bincount(classes, minlength=gaps.shape[1]), np.nan_to_num(gaps[j])
+        few = holding < FEWEST
+        others[j] = row[~few].sum()
+        shares = np.where(few, row, 0) / np.maximum(holding, 1)
         columns.append(np.bincount(image, shares[classes], minlength=basis.images))
     each = np.stack(columns, axis=1)
     each = each[each.any(1)]
-    observed = np.abs(each.sum(0)) * (1 - 1e-9)
     if 2 ** len(each) <= most:
-        return (np.abs(all_signs(len(each)) @ each) >= observed).mean(0)
-    rng, beyond = np.random.default_rng(0), np.zeros(len(MEASURES))
-    for begin in range(0, most, _FLIPS):
-        signs = rng.choice(np.array([-1.0, 1.0]), (min(_FLIPS, most - begin), len(each)))
-        beyond += (np.abs(signs @ each) >= observed).sum(0)
-    return beyond / most
+        signs = all_signs(len(each))
+    else:
+        signs = 2 * np.random.default_rng(0).integers(0, 2, (most, len(each)), np.int8) - 1
+    drawn = signs.astype(np.float64) @ each
+    sums = each.sum(0)
+    sign = np.sign(sums + others)
+    slack = 1e-9 * np.abs(sums)
+    alike = (np.abs(drawn) >= np.abs(sums) - slack).mean(0)
+    undone = np.minimum(1.0, 2 * (sign * (others + drawn) <= slack).mean(0))
+    return np.minimum(alike, undone)
 
 
 @lru_cache(2)

@@ -1,5 +1,7 @@
 """On how many images a difference rests."""
 
+import math
+
 import numpy as np
 import pytest
 from helpers.matched import scene
@@ -81,16 +83,43 @@ def test_least_p():
     assert 0 <= least_p(100_000) < 1e-9
 
 
-def test_flips_by_hand():
-    """Class 0 in images 0 to 2, class 1 in image 2: gaps of 0.6 and 0.2 are 0.1, 0.1 and 0.2 of the images' mean."""
-    image, labels = np.array([0, 1, 2, 2]), np.array([0, 0, 0, 1])
-    truth = Truth(image, labels, np.tile([0.0, 0, 50, 50], (4, 1)), np.full(4, 2500.0), np.zeros(4, bool))
-    basis = of_scene(truth, Guesses(*(column[:0] for column in truth[:3]), np.empty(0)), 2, 3)
-    gaps = np.tile([0.6, 0.2], (12, 1))
-    assert flipped(basis, gaps)[0] == 2 / 8
-    gaps[:, 1] = -0.2  # 0.1, 0.1 and 0: half of the signs
-    assert flipped(basis, gaps)[0] == 0.5
-    gaps[:, 1] = np.nan  # 0.2 each
-    assert flipped(basis, gaps)[0] == 2 / 8
-    assert flipped(basis, gaps, most=1)[0] in (0, 1)  # drawn at random
-    assert flipped(basis, np.zeros((12, 2))).tolist() == [1] * 12
+def sizes(many, few, small=0):
+    """On what two classes rest, each in images of its own; the second also in some where its object is small."""
+    image, labels = np.arange(many + few + small), np.r_[np.zeros(many, int), np.ones(few + small, int)]
+    areas = np.r_[np.full(many + few, 2500.0), np.full(small, 100.0)]
+    number = len(image)
+    truth = Truth(image, labels, np.tile([0.0, 0, 50, 50], (number, 1)), areas, np.zeros(number, bool))
+    return of_scene(truth, Guesses(*(column[:0] for column in truth[:3]), np.empty(0)), 2, number)
+
+
+@pytest.mark.parametrize("common", [-0.001, 0, 0.001])
+def test_few_images_do_not_decide_whatever_the_others_say_a_little_of(common):
+    found = flipped(sizes(40, 2, 1), np.tile([common, 0.5], (12, 1)))
+    assert found[COLUMN["APm"]] == 0.5  # two alike
+    assert found[COLUMN["AP"]] == 0.25  # three
+    assert found[COLUMN["APs"]] == 1
+
+
+def test_many_images_decide_unless_few_could_undo_it():
+    """Class 1 has 0.2 from two images: with random signs it is -0.2 in a quarter, 0 in half."""
+    gaps = np.array([[common, 0.2] for common in (0.3, 0.1, -0.3, -0.21, -0.1, 0.3, *[0.3] * 6)])
+    gaps[5, 1] = np.nan
+    basis = sizes(40, 2)
+    basis = basis._replace(held=np.repeat(basis.held[:1], 4, axis=0))
+    assert flipped(basis, gaps)[:6].tolist() == [0, 0.5, 0, 0, 0.5, 0]
+
+
+def test_random_signs_are_those_of_all():
+    """Twelve classes of two images each: what all signs say, to the third digit."""
+    labels, image = np.repeat(np.arange(12), 2), np.arange(24)
+    truth = Truth(image, labels, np.tile([0.0, 0, 50, 50], (24, 1)), np.full(24, 2500.0), np.zeros(24, bool))
+    basis = of_scene(truth, Guesses(*(column[:0] for column in truth[:3]), np.empty(0)), 12, 24)
+    alike = flipped(basis, np.ones((12, 12)))
+    assert alike[0] == 0  # 2 of 2^24
+    mixed = np.tile(np.r_[np.ones(7), -np.ones(5)], (12, 1))  # 4 of 24 signs more than half
+    exact = sum(math.comb(24, k) for k in range(25) if abs(2 * k - 24) >= 4) / 2**24
+    assert flipped(basis, mixed)[0] == pytest.approx(exact, abs=0.03)
+
+
+def test_nothing_differs():
+    assert flipped(sizes(40, 2), np.zeros((12, 2))).tolist() == [1] * 12
