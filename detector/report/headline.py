@@ -202,8 +202,8 @@ def reading(document: Document) -> list[str]:
     if not pairs:
         return lines
     lines.append(
-        "A difference whose interval holds 0 is a tie: these data do not tell the two apart, which is not to say that "
-        "they are equal."
+        "A difference whose interval holds 0, or that has none, is a tie: these data do not tell the two apart, which "
+        "is not to say that they are equal."
     )
     lines.append(
         "Verdicts on the twelve measures are not corrected for their number, in which about one in 20 would seem to "

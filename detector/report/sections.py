@@ -360,6 +360,8 @@ def _figures(document: Document, charts: Charts, part: str) -> str:
         thick = " The thick part is what the images alone account for, 1.96 of their standard errors." * bool(
             any(pair["AP"].get("seeds") for pair in document["differences"])
         )
-        return f'<div class="wide">{made}</div>' + _said(f"A line is a 95 % interval; grey: it holds 0, {TIE}.{thick}")
+        return f'<div class="wide">{made}</div>' + _said(
+            f"A line is a 95 % interval; grey: it holds 0 or there is none, {TIE}.{thick}"
+        )
     keys = "".join(f"<li>{_key(document, name, charts)}{clipped(name)}</li>" for name in document["models"])
     return f'<ul class="keys">{keys}</ul>\n<div class="pair">{made}</div>'
