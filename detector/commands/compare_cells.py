@@ -9,8 +9,6 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from detector.commands.base import add_config_file, output_folder, show
 from detector.commands.compare_runs import deliver, new_folder
 from detector.commands.studies.networks import table
@@ -25,10 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("detector")
 
-SPEED = "speed.json"
-"""Seconds of a step and of an image of every arm, measured in turns when all are trained."""
-
 ROUNDS = 3
+"""In which the times of all arms are measured."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -223,7 +219,7 @@ def report(
     trained = {name: folders for name, folders in done.items() if folders}
     if not trained:
         raise UserError(f"all trainings failed: {'; '.join(f'{name}: {why}' for name, why in failed.items())}")
-    speed = times(folder / SPEED, [arm for arm in arms if arm.name in trained], trained)
+    speed = times(folder, [arm for arm in arms if arm.name in trained], trained)
     for name in tested(trained):
         runs = {arm: [home / name for home in folders] for arm, folders in trained.items()}
         deliver(runs_document(runs, (), replicates or 1000, speed, failed), folder / name)
@@ -236,14 +232,15 @@ def tested(trained: "dict[str, list[Path]]") -> list[str]:
     return ["."] if (first / "metrics.json").is_file() else inner
 
 
-def times(path: Path, arms: "Sequence[Arm]", trained: dict[str, list[Path]]) -> dict[str, Any]:
-    """Seconds of a step and an image of each arm, from the file of before where it has them all."""
+def times(folder: Path, arms: "Sequence[Arm]", trained: dict[str, list[Path]]) -> dict[str, Any]:
+    """Seconds of a step and an image of each arm; from the file in the folder, which is made where it lacks one."""
     from detector.engine.device import device_name
+    from detector.report.origin import SPEED, read_speed
     from detector.tasks.pace import Pacer, alternating, middle
 
-    with_all = _read(path)
-    if with_all and all(arm.name in with_all["arms"] for arm in arms):
-        return with_all
+    known = read_speed([folder])
+    if known and all(arm.name in known["arms"] for arm in arms):
+        return known
     log.info("measuring the times of all, %d rounds in turns", ROUNDS)
     with hushed():
         pacers = [(Pacer(arm.cfg), trained[arm.name][0] / "model_final.pth") for arm in arms]
@@ -253,16 +250,8 @@ def times(path: Path, arms: "Sequence[Arm]", trained: dict[str, list[Path]]) -> 
         rounds = {"step_s_rounds": found.steps, "image_s_rounds": found.images}
         rows[arm.name] = {"step_s": step_s, "image_s": image_s or None, "memory_mb": pacer.memory() / 2**20, **rounds}
     content = {"version": 1, "arms": rows, "device": device_name(pacers[0][0].task.device), "rounds": ROUNDS}
-    write_json(path, content)
+    write_json(folder / SPEED, content)
     return content
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
-        return None
-    return content if isinstance(content, dict) and isinstance(content.get("arms"), dict) else None
 
 
 def _size(number: float) -> str:

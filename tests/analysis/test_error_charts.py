@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import cv2
 import pytest
+from helpers.drawn import kept_figures
 
 from detector.analysis import error_charts
 from detector.analysis.error_charts import save_errors_chart
@@ -16,14 +17,7 @@ SPECIAL = {"false positives": 12.0, "false negatives": 30.0}
 @pytest.fixture
 def draw(monkeypatch, tmp_path):
     """draw(classes): the axes of the picture; it is written as well."""
-    pytest.importorskip("matplotlib")
-    figures, save = [], error_charts.save_figure
-
-    def keep(figure, path):
-        save(figure, path)
-        figures.append(figure)
-
-    monkeypatch.setattr(error_charts, "save_figure", keep)
+    figures = kept_figures(monkeypatch, error_charts)
 
     def run(classes, title="run on test", costs=COSTS):
         save_errors_chart(tmp_path / "errors.png", title, costs, SPECIAL, classes)

@@ -230,4 +230,5 @@ def test_the_script_is_javascript():
     if node is None:
         pytest.skip("there is no node")
     path = str(files("detector.report").joinpath("page.js"))
-    subprocess.run([node, "--check", path], check=True, capture_output=True)
+    checked = subprocess.run([node, "--check", path], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
