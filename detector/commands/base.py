@@ -42,9 +42,6 @@ WEIGHT = "MODEL.WEIGHT"
 AUTO = "auto"
 """The threshold that is each class's own."""
 
-EXPORTED = (".onnx", ".xml")
-"""How the names of exported files end: the values of `detector.inference.export.write.SUFFIXES`, which needs torch."""
-
 ALONE = 15.0
 """Seconds after which a process that stops while others wait for it says why itself."""
 
@@ -166,11 +163,6 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     """Load plugins, then the config that the arguments name."""
     load_plugins(args.imports)
     return load_config(args.config_file, args.opts)
-
-
-def is_exported(trained: str) -> bool:
-    """Whether a word is named as a file that `detector export` writes."""
-    return trained.lower().endswith(EXPORTED)
 
 
 def exported_path(trained: str, which: str | None, opts: Sequence[str]) -> Path:

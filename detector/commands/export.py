@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detector.commands.base import expanded, read_trained, run, split_words, trained_parser
+from detector.inference.formats import EXPORTS
 
 EXAMPLE = """\
 detector export output/quickstart --format onnx --output model.onnx
@@ -16,14 +17,11 @@ gives boxes [N, D, 4] in their pixels, scores [N, D], labels [N, D] and counts [
 sizes, thresholds and the config as JSON; `detector test FILE` evaluates it. OpenVINO writes FILE.xml and FILE.bin.
 Needs `pip install 'residet[export]'`."""
 
-FORMATS = ("onnx", "openvino")
-"""The keys of `detector.inference.export.write.SUFFIXES`, which needs torch."""
-
 
 def main(argv: Sequence[str] | None = None) -> None:
     """`RUN | --config-file FILE`, `--output FILE [--format FORMAT] [--split] [--which newest|best] [KEY VALUE ...]`."""
     parser = trained_parser(f"{__doc__}\n{NOTES}", "export", EXAMPLE, "RUN", "--config-file FILE")
-    parser.add_argument("--format", choices=FORMATS, default="onnx", help="of the file")
+    parser.add_argument("--format", choices=tuple(EXPORTS), default="onnx", help="of the file")
     parser.add_argument(
         "--output", type=expanded, required=True, metavar="FILE",
         help="FILE.onnx or, for openvino, FILE.xml; what is there is replaced",

@@ -1,4 +1,15 @@
-"""What predictions can be written as."""
+"""What predictions, and detectors, can be written as."""
+
+from pathlib import PurePath
 
 FORMATS = ("pictures", "video", "coco", "json", "csv", "yolo", "voc")
 """The words of `detector predict --format`."""
+
+EXPORTS = {"onnx": ".onnx", "openvino": ".xml"}
+"""The words of `detector export --format`, and how the names of these files end."""
+
+
+def exported_form(path: str | PurePath) -> str:
+    """Which of `EXPORTS` a file is by its name, "" for none."""
+    suffix = PurePath(path).suffix.lower()
+    return next((form for form, ending in EXPORTS.items() if ending == suffix), "")

@@ -14,7 +14,8 @@ from detector.data.transforms import Resize, Transform, Warp
 from detector.errors import MissingFileError, UserError
 from detector.inference.export.facts import KEY, Facts, read_facts
 from detector.inference.export.whole import select_raw
-from detector.inference.export.write import INPUTS, SUFFIXES, needed
+from detector.inference.export.write import INPUTS, needed
+from detector.inference.formats import EXPORTS, exported_form
 from detector.models.build import build_detector
 from detector.models.detector import check_input
 from detector.models.heads.base import Head
@@ -27,11 +28,6 @@ Arrays = Sequence[np.ndarray]
 Graph = Callable[[np.ndarray, np.ndarray], Arrays]
 """images uint8 [N, 3, H, W], sizes int64 [N, 2] -> the outputs that the facts name: those of `ops.flat.Padded`, or what
 a head's `export.whole.raw` has."""
-
-
-def is_exported(path: str | Path) -> bool:
-    """Whether a path is named as a file that `detector export` writes."""
-    return Path(path).suffix.lower() in SUFFIXES.values()
 
 
 class ExportedDetector(nn.Module):
@@ -93,8 +89,8 @@ def load_exported(path: str | Path) -> ExportedDetector:
     that is missing.
     """
     path = Path(path)
-    if not is_exported(path):
-        raise UserError(f"{path}: exported detectors are called {' or '.join(f'NAME{s}' for s in SUFFIXES.values())}")
+    if not exported_form(path):
+        raise UserError(f"{path}: exported detectors are called {' or '.join(f'NAME{s}' for s in EXPORTS.values())}")
     if not path.is_file():
         raise MissingFileError(f"{path}: there is no such file")
     if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():

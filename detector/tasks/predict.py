@@ -14,7 +14,7 @@ from detector.console import progress, show_log
 from detector.errors import MissingFileError, UserError
 from detector.files import output_folder, user_path
 from detector.inference import drawn
-from detector.inference.formats import FORMATS
+from detector.inference.formats import FORMATS, exported_form
 from detector.inference.sources import Input, Picture, open_source
 from detector.plugins import load_plugins
 
@@ -29,8 +29,8 @@ log = logging.getLogger("detector")
 
 AUTO = "auto"
 
-EXPORTED = {".onnx": "onnxruntime", ".xml": "openvino"}
-"""Suffixes of files that torch does not run, and what does."""
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
+"""What runs the files of `formats.EXPORTS`."""
 
 
 def load(path_or_run: str | Path, device: str = "auto", precision: str = "auto", runtime: str = "auto") -> "Predictor":
@@ -46,7 +46,7 @@ def load(path_or_run: str | Path, device: str = "auto", precision: str = "auto",
     """
     show_log()
     path = user_path(path_or_run)
-    fitting = EXPORTED.get(path.suffix.lower(), "torch")
+    fitting = RUNTIMES.get(exported_form(path), "torch")
     if runtime not in (AUTO, fitting):
         raise UserError(f"runtime {runtime!r}: {path} is for {fitting}; leave runtime out")
     if not path.exists():

@@ -19,14 +19,13 @@ from detector.errors import FileAccessError, MissingPackageError, UserError
 from detector.files import write_atomic
 from detector.inference.export.facts import KEY, Facts, facts_text
 from detector.inference.export.whole import Network, Whole
+from detector.inference.formats import EXPORTS
 from detector.inference.prepare import merge_norms
 from detector.models.detector import Detector
 
 log = logging.getLogger("detector")
 
 INPUTS = ("images", "sizes")
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
-"""Format -> how the name of its file ends."""
 
 LARGEST = 2**31 - 2**20  # bytes of an ONNX file: protocol buffers hold no more
 
@@ -34,7 +33,7 @@ LARGEST = 2**31 - 2**20  # bytes of an ONNX file: protocol buffers hold no more
 def export(model: Detector, facts: Facts, form: str, path: Path, split: bool = False) -> int:
     """Write a detector as `path`; it is for nothing else afterwards, as its norms are merged. Returns bytes written.
 
-    form: a key of SUFFIXES; an OpenVINO file has its weights beside it, in FILE.bin. split: whether it ends where the
+    form: a key of EXPORTS; an OpenVINO file has its weights beside it, in FILE.bin. split: whether it ends where the
     network does, before the selection, see `whole.raw`.
     Raises ValueError for a head that cannot be exported, a name that ends otherwise, and without the packages.
     """
@@ -50,10 +49,10 @@ def export(model: Detector, facts: Facts, form: str, path: Path, split: bool = F
 
 def check_form(form: str, path: Path) -> None:
     """Raise ValueError for what `export` cannot do with a format and a file, and for packages that it lacks."""
-    if form not in SUFFIXES:
-        raise UserError(f"--format {form}: write {' or '.join(SUFFIXES)}")
-    if path.suffix.lower() != SUFFIXES[form]:
-        raise UserError(f"--output {path}: a file of --format {form} is called NAME{SUFFIXES[form]}")
+    if form not in EXPORTS:
+        raise UserError(f"--format {form}: write {' or '.join(EXPORTS)}")
+    if path.suffix.lower() != EXPORTS[form]:
+        raise UserError(f"--output {path}: a file of --format {form} is called NAME{EXPORTS[form]}")
     for name in ("onnx", "onnxscript", *(["openvino"] if form == "openvino" else [])):
         needed(name)
 

@@ -11,7 +11,8 @@ from detector.errors import MissingFileError, MissingPackageError, UserError
 from detector.inference.export.facts import read_facts
 from detector.inference.export.fcos import best_pairs
 from detector.inference.export.write import check_form, export, graph_of, needed, onnx_of
-from detector.inference.runtimes import is_exported, load_exported
+from detector.inference.formats import exported_form
+from detector.inference.runtimes import load_exported
 from detector.models.detector import Detector
 from detector.ops.flat import Flat, padded, suppress_flat
 from detector.tasks.export import facts_of
@@ -159,8 +160,8 @@ def test_mistakes_are_named(tmp_path, monkeypatch):
         load_exported(tmp_path / "c.xml")
     with pytest.raises(UserError, match=r"exported detectors are called NAME\.onnx or NAME\.xml"):
         load_exported(tmp_path / "d.pth")
-    assert is_exported("A.ONNX")
-    assert not is_exported("a.pth")
+    assert exported_form("A.ONNX") == "onnx"
+    assert exported_form("a.pth") == ""
 
 
 @pytest.mark.parametrize(("name", "package"), [("a.onnx", "onnxruntime"), ("a.xml", "openvino")])
