@@ -1,4 +1,4 @@
-.PHONY: lint types test check
+.PHONY: lint types test check reference docs
 lint:
 	ruff check . && ruff format --check .
 types:
@@ -6,3 +6,7 @@ types:
 test:
 	python -m pytest
 check: lint types test
+reference:
+	python tools/make_reference.py
+docs:
+	mkdocs build --strict

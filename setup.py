@@ -41,6 +41,7 @@ setup(
             *("pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9", "mypy>=1.13", "setuptools>=70.1"),
             *("safetensors>=0.4", "matplotlib>=3.8", "tensorboard>=2.14"),
         ],
+        "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"],
         "plots": ["matplotlib>=3.8"],
         "log": ["tensorboard>=2.14"],
         "timm": ["timm>=1.0"],

@@ -1,7 +1,5 @@
 """The YAML files of the repository, and the keys that they may set."""
 
-import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -162,52 +160,3 @@ def layer_values(layer):
 def test_no_schedule_stands_in_two_files():
     solver = [line for p in FILES for line in p.read_text().splitlines() if line.startswith("SOLVER:") and "{" in line]
     assert len(solver) == len(set(solver))
-
-
-def reads(tree: ast.Module) -> Iterator[str]:
-    """The dotted upper-case ends of all accesses, e.g. "SOLVER.AMP"; names given to sections are followed.
-
-    `cfg.DATASETS[part]` reads the keys of that section whose names stand as texts in the same file.
-    """
-    words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and str(n.value).isupper()}
-    for statement in tree.body:
-        for scope in statement.body if isinstance(statement, ast.ClassDef) else [statement]:
-            yield from reads_in(scope, words)
-
-
-def reads_in(scope: ast.AST, words: set[str]) -> Iterator[str]:
-    sections = {
-        node.targets[0].id: chain(node.value, {})
-        for node in ast.walk(scope)
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and chain(node.value, {})
-    }
-    for node in ast.walk(scope):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-            yield ".".join(chain(node, sections))
-        if isinstance(node, ast.Subscript) and chain(node.value, sections):
-            yield from (".".join([*chain(node.value, sections), word]) for word in words)
-
-
-def chain(node: ast.AST, sections: dict[str, list[str]]) -> list[str]:
-    if isinstance(node, ast.Attribute):
-        return [*chain(node.value, sections), node.attr] if node.attr.isupper() else []
-    return sections.get(node.id, []) if isinstance(node, ast.Name) else []
-
-
-def test_reads_follows_sections():
-    code = (
-        "def f(cfg):\n    node = cfg.MODEL.NECK\n    node.OUT = 1\n"
-        "    print(node.NAME, self.cfg.SOLVER.AMP, solver.STEPS)\n"
-        "class C:\n    def f(self, cfg):\n        node = cfg.TEST\n        return node.AMP\n"
-        "def g(cfg, part='TRAIN'):\n    return cfg.DATASETS[part]\n"
-    )
-    found = set(reads(ast.parse(code)))
-    assert {"MODEL.NECK.NAME", "SOLVER.AMP", "STEPS", "TEST.AMP", "DATASETS.TRAIN"} <= found
-    assert not {"MODEL.NECK.OUT", "TEST.NAME", "MODEL.NECK.AMP", "AMP"} & found
-
-
-def test_every_key_is_read_by_some_source_file():
-    sources = [p for p in PACKAGE.rglob("*.py") if PACKAGE / "config" not in p.parents]
-    found = {read for p in sources for read in reads(ast.parse(p.read_text(encoding="utf-8"))) if read}
-    unread = [key for key in flat(get_defaults()) if not any(("." + key).endswith("." + read) for read in found)]
-    assert not unread, f"no source file under detector/ reads {', '.join(unread)}"

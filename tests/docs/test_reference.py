@@ -1,0 +1,90 @@
+"""docs/reference says all that the code has: keys, commands with their flags, registered names, public Python names."""
+
+import ast
+import re
+import sys
+from inspect import getdoc
+
+import pytest
+from helpers import ROOT
+
+import detector
+from detector.commands import VERBS
+from detector.config import get_defaults, shipped_configs
+from detector.config.defaults import flat
+from detector.data.catalog import DATASETS
+from detector.models.backbones import BACKBONES
+from detector.models.heads import HEADS
+from detector.models.necks import NECKS
+
+sys.path.insert(0, str(ROOT / "tools/reference"))
+import keys
+import pages
+
+ANEW = "run `make reference`"
+
+
+def text(name):
+    return (ROOT / "docs/reference" / name).read_text(encoding="utf-8")
+
+
+def test_every_key_stands_there_with_default_meaning_and_reader():
+    known = keys.list_keys()
+    assert [key.name for key in known] == list(flat(get_defaults()))
+    assert not [key.name for key in known if not (key.meaning and key.default and key.unit)], "comment in defaults.py"
+    unread = [key.name for key in known if not key.readers]
+    assert not unread, f"no source file under detector/ reads {', '.join(unread)}"
+    lines = text("config.md").splitlines()
+    assert not [key.name for key in known if pages.row(key) not in lines], ANEW
+    assert not [line for line in lines if line.startswith("| `") and line.split("`")[1] not in flat(get_defaults())]
+
+
+def test_reads_follows_sections():
+    code = (
+        "def f(cfg):\n    node = cfg.MODEL.NECK\n    node.OUT = 1\n"
+        "    print(node.NAME, self.cfg.SOLVER.AMP, solver.STEPS)\n"
+        "class C:\n    def f(self, cfg):\n        node = cfg.TEST\n        return node.AMP\n"
+        "def g(cfg, part='TRAIN'):\n    return cfg.DATASETS[part]\n"
+    )
+    found = set(keys.reads(ast.parse(code)))
+    assert {"MODEL.NECK.NAME", "SOLVER.AMP", "STEPS", "TEST.AMP", "DATASETS.TRAIN"} <= found
+    assert not {"MODEL.NECK.OUT", "TEST.NAME", "MODEL.NECK.AMP", "AMP"} & found
+
+
+def test_of_a_key_it_says_what_users_need():
+    known = {key.name: key for key in keys.list_keys()}
+    assert known["INPUT.MIN_SIZE_TRAIN"][1:3] == ("[800]", "pixels")
+    assert known["MODEL.RPN.SMOOTH_L1_BETA"].default == "1 / 9"
+    assert known["MODEL.ROI_HEADS.NMS"].readers == ["inference.augmented", "models.heads.faster_rcnn"]
+    assert known["SOLVER.MAX_ITER"].unit == "steps"
+    assert known["LOG.PICTURES"].readers == ["tasks.pictures"]
+    assert known["SOLVER.CHECKPOINT_MILESTONES"].meaning.endswith("stay, whatever KEEP")  # on a second line
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_and_flag_stands_there(verb):
+    page = text("commands.md")
+    _, _, rest = page.partition(f"\n## {verb}\n")
+    part = rest.partition("\n## ")[0]
+    helps = [pages.help_of(verb), *(pages.help_of(verb, study) for study in pages.studies() if verb == "analyze")]
+    flags = {flag for one in helps for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", one)}
+    assert "--help" in flags
+    assert not flags - set(re.findall(r"--[a-z][a-z-]*", part)), ANEW
+    if verb == "analyze":
+        assert not [study for study in pages.studies() if f"\n### analyze {study}\n" not in part], ANEW
+
+
+def test_every_registered_name_and_config_stands_there():
+    parts = text("parts.md")
+    assert parts == pages.parts_page().rstrip() + "\n", ANEW
+    for names in (HEADS, NECKS, DATASETS, shipped_configs()):
+        assert not [name for name in names if f"`{name}`" not in parts]
+    lines = {line.split("`")[1]: line for line in text("backbones.md").splitlines() if line.startswith("| `")}
+    assert set(lines) == set(BACKBONES), ANEW
+    for name, entry in BACKBONES.items():
+        assert (entry.weights.licence or "-") in lines[name], f"{name}: {ANEW}"
+
+
+def test_every_public_name_stands_there():
+    assert text("python.md") == pages.api_page().rstrip() + "\n", ANEW
+    assert not [name for name in detector.__all__ if name[0] != "_" and not getdoc(getattr(detector, name))]

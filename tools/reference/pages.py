@@ -1,0 +1,197 @@
+"""The pages of docs/reference, as Markdown."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from inspect import getdoc
+from pathlib import Path
+from unittest.mock import patch
+
+from keys import Key, list_keys, list_sections
+
+import detector
+from detector.__main__ import command
+from detector.commands import VERBS
+from detector.commands.analyze import STUDIES
+from detector.commands.info import count_backbones, render
+from detector.commands.lists import about
+from detector.config import shipped_configs
+
+MADE = "<!-- Made by tools/make_reference.py of the code: change that, then run `make reference`. -->\n"
+
+COLUMNS = 100  # of a command's help
+
+TITLES = {
+    "": "General",
+    "LOG": "Log",
+    "MODEL": "Model",
+    "MODEL.BACKBONE": "Backbone",
+    "MODEL.NECK": "Neck",
+    "MODEL.HEAD": "Head",
+    "MODEL.RPN": "Faster R-CNN: proposals",
+    "MODEL.ROI_HEADS": "Faster R-CNN: regions",
+    "MODEL.ROI_BOX_HEAD": "Faster R-CNN: head of a region",
+    "MODEL.FCOS": "FCOS",
+    "MODEL.REFINEDET": "RefineDet",
+    "INPUT": "Pictures",
+    "DATASETS": "Data sets",
+    "DATALOADER": "Loader",
+    "SOLVER": "Solver",
+    "TEST": "Test",
+    "TEST.BBOX_AUG": "Test-time augmentation",
+}
+"""Section -> what the page calls it; another section goes by its own name."""
+
+
+def config_page() -> str:
+    """Every config key with default, unit, meaning and the modules that read it, section by section."""
+    meanings = {section.name: section.meaning for section in list_sections()}
+    keys = list_keys()
+    lines = [
+        MADE,
+        "# Config keys",
+        "",
+        "A key stands in a YAML file as nested words, and at the end of a command line as `KEY VALUE`: `SOLVER.BASE_LR "
+        "0.01`. `detector config FILE` prints what a file comes to, with where each value is from. A key that a config "
+        "sets and nothing reads is named when it is loaded; an unknown one is an error that names its neighbours. "
+        "*Read by* names modules of the package `detector`.",
+        "",
+    ]
+    for section in dict.fromkeys(key.section for key in keys):
+        title = TITLES.get(section, section)
+        lines += [f"## {title}", ""]
+        words = [f"`{section}`" if section else "", meanings.get(section, "")]
+        if any(words):
+            lines += [": ".join(filter(None, words)) + ".", ""]
+        lines += ["| key | default | unit | meaning | read by |", "|---|---|---|---|---|"]
+        lines += [row(key) for key in keys if key.section == section] + [""]
+    return "\n".join(lines)
+
+
+def row(key: Key) -> str:
+    """A line of the table of keys."""
+    readers = ", ".join(f"`{reader}`" for reader in key.readers)
+    return f"| `{key.name}` | `{key.default}` | {key.unit} | {cell(key.meaning)} | {readers} |"
+
+
+def cell(text: str) -> str:
+    """Text that a table of Markdown shows as it is."""
+    for sign in "\\|*_<[":
+        text = text.replace(sign, "\\" + sign)
+    return text
+
+
+def commands_page() -> str:
+    """The help of every verb, and of the verbs of `analyze`."""
+    lines = [MADE, "# Commands", "", "What `detector VERB --help` prints.", ""]
+    for verb in VERBS:
+        lines += [f"## {verb}", "", "```text", help_of(verb), "```", ""]
+        if verb == "analyze":
+            for study in studies():
+                lines += [f"### analyze {study}", "", "```text", help_of(verb, study), "```", ""]
+    return "\n".join(lines)
+
+
+def studies() -> list[str]:
+    """The names of the commands of `analyze`, in the order of its help."""
+    names: list[str] = []
+
+    class Parser:
+        def __getattr__(self, name: str) -> Callable[..., "Parser"]:
+            return lambda *args, **kwargs: Parser()
+
+    def note(name: str, *_: str) -> Parser:
+        names.append(name)
+        return Parser()
+
+    for study in STUDIES:
+        study.add(note)  # type: ignore[arg-type]
+    return names
+
+
+def help_of(*words: str) -> str:
+    """What a command prints for `--help`, the same whatever the terminal and the environment."""
+    out = io.StringIO()
+    plain = {"COLUMNS": str(COLUMNS), "NO_COLOR": "1"}
+    with patch.dict(os.environ, plain), patch.object(sys, "argv", ["detector"]), contextlib.redirect_stdout(out):
+        os.environ.pop("DETECTOR_DATASETS", None)
+        with contextlib.suppress(SystemExit):
+            command(words[0])[0]([*words[1:], "--help"])
+    return "\n".join(line.rstrip() for line in out.getvalue().strip().splitlines())
+
+
+def backbones_page() -> str:
+    """Every registered backbone with counts, published accuracy and licence (minutes: all of them are counted)."""
+    rows, notes = count_backbones([], (224, 224), "bn", 0, exact=False)
+    text = "What `detector info --all --format markdown` prints: counts of a classifier of 1000 classes, at 224 x 224."
+    licence = (
+        "The licence is that of the published weights; *-* where none are published or none is stated. All code here "
+        "is under the MIT licence."
+    )
+    return "\n".join([MADE, "# Backbones", "", text, "", licence, "", render(rows, notes, "markdown")])
+
+
+def parts_page() -> str:
+    """Necks, heads, data sets and shipped configs."""
+    from detector.data.catalog import DATASETS, FORMS
+    from detector.models.heads import HEADS
+    from detector.models.heads.base import STANDARDS
+    from detector.models.necks import NECKS
+
+    lines = [MADE, "# Necks, heads, data sets, configs", "", "## Heads", "", "Values of `MODEL.HEAD.NAME`.", ""]
+    lines += ["| head | its neck | what it is |", "|---|---|---|"]
+    lines += [f"| `{name}` | `{STANDARDS[name].neck}` | {cell(about(HEADS[name]))} |" for name in sorted(HEADS)]
+    lines += ["", "## Necks", "", "Values of `MODEL.NECK.NAME`.", "", "| neck | what it is |", "|---|---|"]
+    lines += [f"| `{name}` | {cell(about(NECKS[name]))} |" for name in sorted(NECKS)]
+    lines += ["", "## Data sets", "", "Entries of `DATASETS.TRAIN` and `DATASETS.TEST`.", ""]
+    lines += [f"- `{name}`" for name in sorted(DATASETS)]
+    lines += ["", f"Own data: {FORMS}.", "", "## Shipped configs", "", "What `--config-file` takes by name.", ""]
+    lines += [f"- `{name}`" for name in shipped_configs()]
+    return "\n".join([*lines, ""])
+
+
+EXTENSION = {
+    "Parts to build on": (
+        "detector.models.backbones.Backbone",
+        "detector.models.backbones.register_backbone",
+        "detector.models.backbones.Weights",
+        "detector.models.necks.register_neck",
+        "detector.models.heads.register_head",
+        "detector.config.declare",
+        "detector.structures.Level",
+    ),
+}
+"""Heading -> objects that a plugin uses."""
+
+
+def api_page() -> str:
+    """The public names, for mkdocstrings."""
+    lines = [MADE, "# Python", "", "What `import detector` offers, and what plugins build on.", "", "## detector", ""]
+    lines += [f"::: {home}\n" for home in homes()]
+    for title, names in EXTENSION.items():
+        lines += [f"## {title}", "", *(f"::: {name}\n" for name in names)]
+    return "\n".join(lines)
+
+
+def homes() -> Iterator[str]:
+    """The full names of what `import detector` offers."""
+    for name in detector.__all__:
+        if not name.startswith("__"):
+            thing = getattr(detector, name)
+            if not getdoc(thing):
+                raise ValueError(f"detector.{name} has no docstring")
+            yield f"{thing.__module__}.{thing.__qualname__}"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "config.md": config_page,
+    "commands.md": commands_page,
+    "backbones.md": backbones_page,
+    "parts.md": parts_page,
+    "python.md": api_page,
+}
+"""File of docs/reference -> what makes it."""
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs/reference"
