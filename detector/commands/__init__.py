@@ -11,6 +11,7 @@ VERBS = {
     "predict": "predict",
     "export": "export",
     "compare": "compare",
+    "card": "card",
     "convert": "convert",
     "convert-data": "convert_data",
     "info": "info",

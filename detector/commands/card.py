@@ -1,0 +1,52 @@
+"""Write a model card of a tested run: Markdown with the metadata of the Hugging Face hub, measures with intervals."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from detector.commands.base import expanded, run, show, tool_parser
+from detector.errors import UserError
+from detector.files import write_atomic
+from detector.plugins import load_plugins
+
+EXAMPLE = """\
+detector card output/quickstart
+detector card output/birds --name birds-fcos --license mit --output card/README.md"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`RUN [--output FILE] [--name NAME] [--license ID] [--replicates N]`."""
+    parser = tool_parser(__doc__, "card", EXAMPLE)
+    parser.add_argument("folder", type=expanded, metavar="RUN", help="a run's folder, tested")
+    parser.add_argument("--output", type=expanded, metavar="FILE", help="a new file; None: RUN/README.md")
+    parser.add_argument("--name", default="", help="of the model; by default the folder's")
+    parser.add_argument(
+        "--license", type=identifier, metavar="ID",
+        help="of the trained weights, an identifier of the hub: mit, apache-2.0, cc-by-nc-4.0, other, ..",
+    )  # fmt: skip
+    parser.add_argument("--replicates", type=int, default=1000, metavar="N", help="of the bootstrap of the intervals")
+    args = parser.parse_args(argv)
+    if args.replicates < 100:
+        parser.error(f"--replicates {args.replicates}: 100 or more are needed for an interval")
+    run(lambda: begin(args))
+
+
+def identifier(text: str) -> str:
+    """A licence as the hub writes it."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no identifier of a licence: small letters, digits, '.' and '-'")
+    return text
+
+
+def begin(args: argparse.Namespace) -> None:
+    """Load plugins, make the card, write it and say where it is."""
+    load_plugins(args.imports)
+    from detector.report.card import card
+
+    path = Path(args.output) if args.output else Path(args.folder) / "README.md"
+    if path.exists():
+        raise UserError(f"--output {path} is there, perhaps with words of your own: move it, or name another file")
+    text = card(args.folder, args.name, args.license or "", args.replicates)
+    write_atomic(path, text.encode())
+    show(f"written to {path}")

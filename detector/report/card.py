@@ -1,0 +1,224 @@
+"""A model card of a run: Markdown with the metadata block of the Hugging Face hub."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from detector.config import config_text
+from detector.evaluation.report import MEASURES, PER_CLASS
+from detector.models.backbones import BACKBONES
+from detector.report.arms import home_of, read_settings
+from detector.report.runs import runs_document
+from detector.report.shown import fact, interval, measured, points, sizes_text
+from detector.tasks.examined import read_metrics
+from detector.tasks.measured import MEASURED
+from detector.text import printable
+
+WEAK = 0.2
+"""AP below which a class is said to be found badly."""
+
+FEW = 500
+"""Test images below which the card says that they are few."""
+
+MOST_CLASSES = 100
+"""Whose AP stands in the table; the rest is in metrics.json."""
+
+ABSOLUTE = re.compile(r"(?:^|(?<=:))(?:~|[A-Za-z]:)?[/\\\\](?:[^:]*[/\\\\])?(?=[^:/\\\\])")
+"""The folders of an absolute path, also behind a colon as entries of data have them."""
+
+Row = Mapping[str, Any]
+
+
+def card(folder: str | Path, name: str = "", licence: str = "", replicates: int = 1000) -> str:
+    """The card of a run that was tested: data, classes, config, measures with intervals, weights, limits.
+
+    folder: the run's; name: of the model, "" is the folder's; licence: of the trained weights, an identifier of the
+    hub (mit, apache-2.0, other, ..), "" leaves it open; replicates: of the bootstrap.
+    Raises ValueError or OSError that names folder and remedy where there is nothing tested.
+    """
+    folder = Path(folder)
+    document = runs_document(None, [folder], replicates)
+    (model,) = document["models"].values()
+    said = read_metrics(folder / "metrics.json")[MEASURED]
+    home = home_of(folder)
+    cfg, _ = read_settings(home, said)
+    name = printable(name or home.resolve().name)
+    parts = [
+        _metadata(name, licence, cfg, document, model),
+        f"# {name}\n",
+        _summary(cfg, document, model),
+        _measures(document, model),
+        _data(cfg, document),
+        _weights(cfg, licence),
+        _limits(cfg, document, model),
+        _use(said, cfg),
+    ]
+    return "\n".join(parts)
+
+
+def _metadata(name: str, licence: str, cfg: CfgNode, document: Row, model: Row) -> str:
+    values = [
+        {"type": kind, "name": measure, "value": round(model[measure]["value"], 4)}
+        for measure, kind in (("AP", "mAP"), ("AP50", "mAP@50"), ("AP75", "mAP@75"))
+        if model[measure]["value"] is not None
+    ]
+    content: dict[str, Any] = {"license": licence} if licence else {}
+    content |= {
+        "library_name": "residet",
+        "pipeline_tag": "object-detection",
+        "tags": ["object-detection", cfg.MODEL.HEAD.NAME, cfg.MODEL.BACKBONE.NAME],
+        "model-index": [
+            {
+                "name": name,
+                "results": [
+                    {
+                        "task": {"type": "object-detection"},
+                        "dataset": {"type": document["truth"], "name": document["truth"], "split": "test"},
+                        "metrics": values,
+                    }
+                ],
+            }
+        ],
+    }
+    return f"---\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _summary(cfg: CfgNode, document: Row, model: Row) -> str:
+    classes = len(document["classes"])
+    passes = f", each stage run {cfg.MODEL.BACKBONE.PASSES} times" if cfg.MODEL.BACKBONE.PASSES > 1 else ""
+    size = f"{cfg.INPUT.SQUARE_SIZE} x {cfg.INPUT.SQUARE_SIZE}" if cfg.INPUT.SQUARE_SIZE else (
+        f"shorter side {cfg.INPUT.MIN_SIZE_TEST}, longer side at most {cfg.INPUT.MAX_SIZE_TEST}"
+    )  # fmt: skip
+    params, macs = fact(model, "params"), fact(model, "macs")
+    numbers = f" {params / 1e6:.1f} million parameters" if params else ""
+    numbers += f", {macs / 1e9:.1f} billion multiply-adds an image." if params and macs else "." * bool(params)
+    return (
+        f"An object detector of {classes} class{'es' * (classes != 1)}: {cfg.MODEL.HEAD.NAME} on "
+        f"{cfg.MODEL.BACKBONE.NAME}{passes}."
+        f"{numbers} Pictures are resized to: {size} (pixels).\n"
+    )
+
+
+def _measures(document: Row, model: Row) -> str:
+    lines = [
+        "## Measures\n",
+        f"On {_name(document['truth'])}: {document['images']:,} images, {document['objects']:,} objects. "
+        f"{sizes_text(document)} Points of a hundred; in brackets the 95 % interval of a bootstrap over the images: "
+        "how much another draw of test images would move the number. Another training (seed) would move it too.\n",
+        "| measure | value |",
+        "|---|---|",
+        *(f"| {name} | {measured(model[name])} |" for name in MEASURES if model.get(name)),
+        "",
+        "| class | AP |",
+        "|---|---|",
+        *(f"| {_name(c)} | {measured(model.get(PER_CLASS + c))} |" for c in document["classes"][:MOST_CLASSES]),
+    ]
+    if (left := len(document["classes"]) - MOST_CLASSES) > 0:
+        lines.append(f"\n{left} further classes: see metrics.json.")
+    return "\n".join([*lines, ""])
+
+
+def _data(cfg: CfgNode, document: Row) -> str:
+    return "\n".join([
+        "## Data\n",
+        f"Trained on {_list(shareable(cfg).DATASETS.TRAIN)}; tested on {_list(shareable(cfg).DATASETS.TEST)}.",
+        f"Classes: {_list(document['classes'])}.",
+        "",
+    ])  # fmt: skip
+
+
+def _weights(cfg: CfgNode, licence: str) -> str:
+    return "\n".join([
+        "## Licences\n",
+        f"- Trained weights: {licence or 'not stated by whoever made this card'}.",
+        f"- Weights that the training began from: {origin_of_weights(cfg)}",
+        "- Training code: MIT.",
+        "- Data: their owner's; ask there.",
+        "",
+    ])  # fmt: skip
+
+
+def origin_of_weights(cfg: CfgNode) -> str:
+    """What a training began from and under which licence, in a sentence."""
+    weight, name = cfg.MODEL.WEIGHT, cfg.MODEL.BACKBONE.NAME
+    if weight == "":
+        return "none, the network was trained from random numbers."
+    if weight != "imagenet":
+        return f"{_name(Path(weight).name)}; its licence is not known to this card: look where it is from."
+    licence = BACKBONES[name].weights.licence if name in BACKBONES else ""
+    known = f"licence {licence}" if licence else "whose licence its publisher does not state"
+    return f"the published ImageNet weights of {name}, {known}. ImageNet's pictures are for research."
+
+
+def _limits(cfg: CfgNode, document: Row, model: Row) -> str:
+    lines = ["## What it must not be used for\n"]
+    weight = cfg.MODEL.WEIGHT == "imagenet" and cfg.MODEL.BACKBONE.NAME in BACKBONES
+    if weight and "non-commercial" in BACKBONES[cfg.MODEL.BACKBONE.NAME].weights.licence.lower():
+        lines.append("- Commercial work: the weights that it began from are for non-commercial use.")
+    lines += [
+        "- Pictures of another kind than those that it was trained on: another camera, scale, season or place was not "
+        "measured.",
+        "- Decisions that hurt people where they are wrong (health, safety, law, employment), without measures of your "
+        "own on the pictures of that use and a person who checks.",
+        "- To recognise, follow or judge persons.",
+    ]
+    rows = [(c, model.get(PER_CLASS + c) or {}) for c in document["classes"]]
+    if weak := [c for c, row in rows if row.get("value") is not None and row["value"] < WEAK]:
+        lines.append(f"- To find {_list(weak)}: AP below {points(WEAK)}.")
+    if untold := [c for c, row in rows if row.get("value") is None]:
+        lines.append(f"- To find {_list(untold)}: the test has none, so nothing is known.")
+    if document["images"] < FEW:
+        width = interval(model["AP"])
+        wide = f": AP lies between {points(width[0])} and {points(width[1])}" if width else ""
+        lines.append(f"- To rank it among others by its AP alone: {document['images']:,} test images are few{wide}.")
+    return "\n".join([*lines, ""])
+
+
+def _use(said: Mapping[str, Any], cfg: CfgNode) -> str:
+    weight = Path(str(said.get("weight", "model_final.pth"))).name
+    versions = ", ".join(f"{name} {version}" for name, version in (said.get("versions") or {}).items())
+    return "\n".join([
+        "## Use\n",
+        "```python",
+        "import detector  # pip install residet",
+        "",
+        f'for result in detector.load("{weight}")("photo.jpg"):',
+        "    print(result.names, result.scores, result.boxes)",
+        "```",
+        "",
+        f"Measured: `{weight}`, sha256 of its tensors `{said.get('digest')}`, step {said.get('step')}, "
+        f"{said.get('date')}; {versions}.",
+        "",
+        "<details><summary>Config</summary>\n",
+        "```yaml",
+        config_text(shareable(cfg)).rstrip(),
+        "```",
+        "",
+        "</details>",
+        "",
+    ])  # fmt: skip
+
+
+def shareable(cfg: CfgNode) -> CfgNode:
+    """The config without the folders of the machine that it was used on: of absolute paths the last name stays."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = f"output/{Path(cfg.OUTPUT_DIR).name}"
+    cfg.DATASETS.ROOT = "datasets"
+    cfg.MODEL.WEIGHT = re.sub(ABSOLUTE, "", cfg.MODEL.WEIGHT)
+    for part in ("TRAIN", "TEST"):
+        cfg.DATASETS[part] = tuple(re.sub(ABSOLUTE, "", entry) for entry in cfg.DATASETS[part])
+    return cfg
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(_name(name) for name in names)
+
+
+def _name(text: str) -> str:
+    """A name of a file or a class, as Markdown shows it letter by letter, in tables too."""
+    return f"`{printable(text).replace('`', chr(39)).replace('|', '/')}`"
