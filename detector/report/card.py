@@ -184,7 +184,7 @@ def _use(said: Mapping[str, Any], cfg: CfgNode) -> str:
     return "\n".join([
         "## Use\n",
         "```python",
-        "import detector  # pip install residet",
+        "import detector  # of the package residet",
         "",
         f'for result in detector.load("{weight}")("photo.jpg"):',
         "    print(result.names, result.scores, result.boxes)",

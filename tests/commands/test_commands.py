@@ -32,8 +32,8 @@ def call(*words, path=(), cwd=ROOT):
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    """The README's own example of a backbone, as a package in a folder."""
-    text = (ROOT / "README.md").read_text()
+    """The example of a backbone in the docs, as a package in a folder."""
+    text = (ROOT / "docs/howto/add_a_part.md").read_text()
     (code,) = re.findall(r"```python\n(# my_package.*?)```", text, re.DOTALL)
     folder = tmp_path_factory.mktemp("plugin")
     (folder / "my_package").mkdir()

@@ -1,21 +1,10 @@
-"""Links and commands in README.md and docs lead somewhere."""
+"""Links in README.md and docs lead somewhere, and every page can be found."""
 
 import re
-import shlex
-import sys
-from itertools import pairwise
 
 import pytest
 from helpers import ROOT
-
-from detector.commands import VERBS
-from detector.config import shipped_configs
-
-sys.path.insert(0, str(ROOT / "tools/reference"))
-import pages
-
-PAGES = ["README.md", "datasets/README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
-BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.S | re.M)
+from helpers.docs_blocks import PAGES
 
 
 def slug(heading):
@@ -39,23 +28,13 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(file), f"{page}: {target}"
 
 
-def commands():
-    """(page, words) of every `detector VERB ..` of a block; lines that go on are joined."""
-    for page in PAGES:
-        for block in BLOCK.findall((ROOT / page).read_text()):
-            for line in block.replace("\\\n", " ").splitlines():
-                for part in line.split("&&"):
-                    if match := re.search(r"(?:^|/|-m | )detector (?=[a-z])(.*)", part.partition(" #")[0]):
-                        yield pytest.param(shlex.split(match[1]), id=f"{page}: {match[1][:60]}")
+def test_every_finding_stands_in_the_index():
+    index = (ROOT / "docs/findings.md").read_text()
+    assert not [path.name for path in (ROOT / "findings").iterdir() if f"(../findings/{path.name})" not in index]
+    assert all(path.stat().st_mode & 0o100 for path in (ROOT / "findings").iterdir())
 
 
-@pytest.mark.parametrize("words", list(commands()))
-def test_commands_have_the_verbs_flags_and_configs_that_there_are(words):
-    verb, *rest = words
-    assert verb in VERBS
-    page = pages.help_of(verb, *(rest[:1] if verb == "analyze" else ()))
-    flags = {word.partition("=")[0] for word in rest if word.startswith("--")}
-    assert not flags - set(re.findall(r"--[a-z][a-z-]*", page)), flags
-    for flag, value in pairwise(rest):
-        if flag == "--config-file" and not value.endswith((".yaml", "..")) and value.isascii():
-            assert value in shipped_configs() or value.isupper(), value
+def test_every_page_stands_in_the_navigation():
+    text = (ROOT / "mkdocs.yml").read_text()
+    pages = [str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")]
+    assert not [page for page in pages if f": {page}\n" not in text]

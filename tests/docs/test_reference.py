@@ -85,6 +85,10 @@ def test_every_registered_name_and_config_stands_there():
         assert (entry.weights.licence or "-") in lines[name], f"{name}: {ANEW}"
 
 
+def test_every_key_that_moved_stands_there():
+    assert text("moved.md") == pages.moved_page().rstrip() + "\n", ANEW
+
+
 def test_every_public_name_stands_there():
     assert text("python.md") == pages.api_page().rstrip() + "\n", ANEW
     assert not [name for name in detector.__all__ if name[0] != "_" and not getdoc(getattr(detector, name))]

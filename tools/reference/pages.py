@@ -185,12 +185,25 @@ def homes() -> Iterator[str]:
             yield f"{thing.__module__}.{thing.__qualname__}"
 
 
+def moved_page() -> str:
+    """Every key of maskrcnn-benchmark and FCOS that is gone, with what to write now."""
+    from detector.config.moved import MOVED
+
+    about_it = (
+        "Answers to keys of maskrcnn-benchmark and FCOS that are not here, as an error about such a key gives them."
+    )
+    lines = [MADE, "# Keys of maskrcnn-benchmark", "", about_it, "", "| key | value | now |", "|---|---|---|"]
+    lines += [f"| `{key}` | {f'`{value}`' if value != '*' else 'any'} | {cell(now)} |" for key, value, now in MOVED]
+    return "\n".join([*lines, ""])
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "config.md": config_page,
     "commands.md": commands_page,
     "backbones.md": backbones_page,
     "parts.md": parts_page,
     "python.md": api_page,
+    "moved.md": moved_page,
 }
 """File of docs/reference -> what makes it."""
 
