@@ -62,9 +62,8 @@ def config_page() -> str:
     for section in dict.fromkeys(key.section for key in keys):
         title = TITLES.get(section, section)
         lines += [f"## {title}", ""]
-        words = [f"`{section}`" if section else "", meanings.get(section, "")]
-        if any(words):
-            lines += [": ".join(filter(None, words)) + ".", ""]
+        if meaning := meanings.get(section):
+            lines += [f"{cell(meaning[:1].upper() + meaning[1:])}.", ""]
         lines += ["| key | default | unit | meaning | read by |", "|---|---|---|---|---|"]
         lines += [row(key) for key in keys if key.section == section] + [""]
     return "\n".join(lines)
