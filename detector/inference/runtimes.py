@@ -85,8 +85,8 @@ def head_of(facts: Facts) -> Head:
 def load_exported(path: str | Path, *, say: bool = True) -> ExportedDetector:
     """The detector in a file that `detector export` wrote: FILE.onnx by onnxruntime, FILE.xml by OpenVINO.
 
-    It takes as many threads as torch does; say: whether the log tells what it is. Raises ValueError or OSError naming a file that is none, and the package
-    that is missing.
+    It takes as many threads as torch does; say: whether the log tells what it is. Raises ValueError or OSError naming a
+    file that is none, and the package that is missing.
     """
     path = Path(path)
     if not exported_form(path):

@@ -155,11 +155,12 @@ def training_pictures(cfg: CfgNode, facts: Facts, number: int) -> Pictures:
     if len(calibration) < number:
         log.warning("--calibrate %d: DATASETS.TRAIN has %d pictures for it", number, len(calibration))
     step = facts.resize.divisibility
-    inputs = [_input(*places[i], step) for i in [*order[:held], *calibration]]
+    inputs = [_input(places[i], step) for i in [*order[:held], *calibration]]
     return Pictures(calibration=inputs[held:], held_out=inputs[:held])
 
 
-def _input(dataset: CocoDetection, item: int, divisibility: int) -> Inputs:
+def _input(place: tuple[CocoDetection, int], divisibility: int) -> Inputs:
+    dataset, item = place
     batch = collate([dataset[item]], divisibility)
     return np.ascontiguousarray(batch.images.numpy()), np.array(batch.sizes, np.int64)
 

@@ -13,7 +13,7 @@ MOST = 8
 
 
 class Choice(NamedTuple):
-    """left_out: in their order; lost: AP, a fraction, that int8 costs with them left out; reached: whether the aim was."""
+    """left_out: in their order; lost: AP, a fraction, that int8 in the others costs; reached: whether the aim was."""
 
     left_out: list[LeftOut]
     lost: float
