@@ -164,7 +164,7 @@ RULES: dict[str, Rule] = {
     "TEST.EVALUATOR": Rule("auto, or coco, voc or both", lambda v: sorted(v) in _EVALUATORS),
     "TEST.IMS_PER_BATCH": _COUNT,
     "TEST.DETECTIONS_PER_IMG": _COUNT,
-    "TEST.AMP": _PRECISION,
+    "TEST.AMP": _one_of("off", "bf16", "fp16", "auto"),
     "TEST.BBOX_AUG.SCALES": Rule(
         "positive numbers, each once, or () for none", lambda v: min(v, default=1) > 0 and len({*v}) == len(v)
     ),

@@ -199,7 +199,7 @@ _C.TEST.BEST_BY = ""  # measure, its mean over the test sets, that the best chec
 #                       AP/person, VOC/AP50, ..; "": AP, and VOC/AP50 where TEST.EVALUATOR is voc alone
 _C.TEST.IMS_PER_BATCH = 8  # images a forward pass
 _C.TEST.DETECTIONS_PER_IMG = 100  # detections kept an image, over all classes
-_C.TEST.AMP = "off"  # precision of evaluation and prediction: off (float32) | bf16 | fp16
+_C.TEST.AMP = "off"  # precision of evaluation and prediction: off (float32) | bf16 | fp16 | auto, by the device
 _C.TEST.BBOX_AUG = CfgNode()  # test-time augmentation, of every evaluation and prediction: views, detected one by one
 _C.TEST.BBOX_AUG.ENABLED = False
 _C.TEST.BBOX_AUG.H_FLIP = False  # pictures of INPUT's size are also seen mirrored left and right
