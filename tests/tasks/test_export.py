@@ -24,7 +24,7 @@ from detector.inference.export.facts import facts_text
 from detector.inference.export.write import names_of, strides_of
 from detector.inference.runtimes import ExportedDetector, check_precision
 from detector.models.build import build_detector, resolve_parts
-from detector.tasks.export import export_run
+from detector.tasks.export import evaluate_exported, export_run
 from detector.tasks.measured import state_digest
 from detector.tasks.predict import load
 from detector.tasks.trained import load_trained, run_config
@@ -140,7 +140,7 @@ def test_what_a_file_cannot_be_told(words, message, trained, files, tmp_path):
 def test_auto_is_what_a_file_was_written_in(trained, files, tmp_path, caplog):
     caplog.set_level("INFO", "detector")
     export_run(trained, "onnx", tmp_path / "a.onnx", tmp_path / "out")
-    test_command.main([str(tmp_path / "a.onnx"), "TEST.AMP", "auto"])
+    evaluate_exported(tmp_path / "a.onnx", ["TEST.AMP", "auto"])
     load(tmp_path / "a.onnx")
     for key in ("TEST.AMP", "precision"):
         assert f"{key} off (float32), as the file was written" in caplog.messages
