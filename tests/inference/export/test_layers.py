@@ -7,10 +7,11 @@ import pytest
 from detector.inference.export.layers import SCOPES, group_of, groups_of, groups_of_layers, module_of
 
 
-def node(name, kind, *scopes, inputs=("x", "weight")):
+def node(name, kind, *scopes, inputs=None):
+    inputs = inputs if inputs is not None else ("x", "y") if kind == "Add" else ("x", "weight")
     scopes = ["", *scopes, name]
     entries = [SimpleNamespace(key="other", value="{"), SimpleNamespace(key=SCOPES, value=repr(scopes))]
-    return SimpleNamespace(name=name, op_type=kind, input=list(inputs), metadata_props=entries)
+    return SimpleNamespace(name=name, op_type=kind, input=list(inputs), output=[name], metadata_props=entries)
 
 
 def graph(*nodes):
@@ -28,12 +29,14 @@ def test_layers_and_what_stands_between_them_are_the_network():
         node("product", "MatMul", "model.backbone", "model.backbone.layer2", inputs=("x", "y")),
         node("lateral", "Conv", "model.neck", "model.neck.inner.c3"),
         node("up", "Resize", "model.neck"),
+        node("eps", "Constant", "model.neck", "model.neck.l2norm.c3", inputs=()),
+        node("length", "Add", "model.neck", "model.neck.l2norm.c3", inputs=("x", "eps")),
         node("logits", "Conv", "model.head", "model.head.cls_logits"),
         node("offsets", "Add", "model.head", "model.head.cls_logits"),
         node("linear", "Gemm", "model.head.box_heads.0", "model.head.box_heads.0.fcs.1"),
         node("exp", "Exp", "model.head"),
         node("decoded", "Add", "model.head"),
-        SimpleNamespace(name="bare", op_type="Conv", input=["x", "weight"], metadata_props=[]),
+        SimpleNamespace(name="bare", op_type="Conv", input=["x", "weight"], output=[], metadata_props=[]),
     )
     groups = groups_of(proto)
     assert groups == {
