@@ -69,6 +69,8 @@ class ResidualBlock(nn.Module):
     """Number of the last convolution and of its norm: 3 for conv3 and bn3."""
     norm_of_sum = ""
     """Name of a norm that stands behind the sum, not in the branch; most blocks have none."""
+    rectified = True
+    """Whether the sum is rectified: not where another sum comes first."""
 
     def __init__(
         self, channels: int, width: int, stride: int, shortcut: nn.Module | None, norm: Norm, place: Place
@@ -91,14 +93,14 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps x [N, channels, H, W] to [N, width * expansion, H / stride, W / stride]."""
         skip = x if self.downsample is None else self.downsample(x)
-        return self.body(x).add_(skip).relu_()
+        total = self.body(x).add_(skip)
+        return total.relu_() if self.rectified else total
 
 
 class Stage(nn.Sequential):
     """Residual blocks in a row, run `passes` times, the first block in the first pass only: it changes the shape.
 
-    recomputed: whether of n runs of blocks only the inputs of about sqrt(n) pieces are kept for the backward pass: more
-    pieces have more inputs, and fewer ones more to compute again at a time. Chen et al. 2016, sec. 4.1.
+    recomputed: as of `run_blocks`.
     """
 
     def __init__(self, blocks: Iterable[nn.Module], passes: int = 1) -> None:
@@ -109,14 +111,22 @@ class Stage(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """The last block's output in the last pass."""
         blocks = list(self)
-        runs = blocks + blocks[1:] * (self.passes - 1)
-        if not self.recomputed:
-            return _through(runs, x)
-        length = round(len(runs) ** 0.5)
-        for start in range(0, len(runs), length):
-            piece = runs[start : start + length]
-            x = recompute(partial(_through, piece), piece, x)
-        return x
+        return run_blocks(blocks + blocks[1:] * (self.passes - 1), x, self.recomputed)
+
+
+def run_blocks(runs: Sequence[nn.Module], x: Tensor, recomputed: bool) -> Tensor:
+    """The last output of modules that run one after the other.
+
+    recomputed: whether of n runs only the inputs of about sqrt(n) pieces are kept for the backward pass: more pieces
+    have more inputs, and fewer ones more to compute again at a time. Chen et al. 2016, sec. 4.1.
+    """
+    if not recomputed:
+        return _through(runs, x)
+    length = round(len(runs) ** 0.5)
+    for start in range(0, len(runs), length):
+        piece = runs[start : start + length]
+        x = recompute(partial(_through, piece), piece, x)
+    return x
 
 
 def _through(blocks: Iterable[nn.Module], x: Tensor) -> Tensor:

@@ -13,6 +13,9 @@ from helpers.trunks import images, private_cache, randomised, tiny  # noqa: F401
 from torch import Tensor
 
 FOLDER = SHARED / "golden"
+FILES = {
+    path.stem: path for folder in ("backbones", "backbones_biglittle") for path in (FOLDER / folder).glob("*.json")
+}
 
 
 class Golden:
@@ -54,11 +57,10 @@ def golden() -> Callable[[str], Golden]:
     spec = importlib.util.spec_from_file_location("golden_fill", FOLDER / "fill.py")
     fill = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fill)
-    return lambda name: Golden(fill, json.loads((FOLDER / "backbones" / f"{name}.json").read_text()))
+    return lambda name: Golden(fill, json.loads(FILES[name].read_text()))
 
 
 def pytest_generate_tests(metafunc) -> None:
     """`golden_name`: every golden file that is there."""
     if "golden_name" in metafunc.fixturenames:
-        names = sorted(path.stem for path in (FOLDER / "backbones").glob("*.json"))
-        metafunc.parametrize("golden_name", names or ["none"])
+        metafunc.parametrize("golden_name", sorted(FILES) or ["none"])
