@@ -13,6 +13,7 @@ from helpers.trunks import images, private_cache, randomised, tiny  # noqa: F401
 from torch import Tensor
 
 FOLDER = SHARED / "golden"
+SLOW = {"blresnet50"}  # whose modules are all in blseresnext50_32x4d
 FILES = {
     path.stem: path for folder in ("backbones", "backbones_biglittle") for path in (FOLDER / folder).glob("*.json")
 }
@@ -63,4 +64,5 @@ def golden() -> Callable[[str], Golden]:
 def pytest_generate_tests(metafunc) -> None:
     """`golden_name`: every golden file that is there."""
     if "golden_name" in metafunc.fixturenames:
-        metafunc.parametrize("golden_name", sorted(FILES) or ["none"])
+        names = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in sorted(FILES)]
+        metafunc.parametrize("golden_name", names or ["none"])
