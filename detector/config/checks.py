@@ -48,6 +48,8 @@ RULES: dict[str, Rule] = {
     "MODEL.BACKBONE.NORM_EPS": Rule("-1, or 0 or more and less than 1", lambda v: v == -1 or 0 <= v < 1),
     "MODEL.BACKBONE.FREEZE_CONV_BODY_AT": _between(0, 5),
     "MODEL.BACKBONE.PASSES": _NATURAL,
+    "MODEL.BACKBONE.DEFORM_STAGES": Rule("four of True and False, for layer1 to layer4", lambda v: len(v) == 4),
+    "MODEL.BACKBONE.DEFORM_GROUPS": _COUNT,
     "MODEL.BACKBONE.CHECKPOINT_STAGES": Rule(
         "numbers from 1 to 4, each once, or () for none", lambda v: {*v} <= {1, 2, 3, 4} and len({*v}) == len(v)
     ),

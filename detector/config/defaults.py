@@ -30,6 +30,13 @@ _C.MODEL.BACKBONE.NORM = "frozen_bn"  # frozen_bn | bn | sync_bn | gn
 _C.MODEL.BACKBONE.NORM_EPS = -1.0  # frozen_bn only: added to its variance; -1: what the weight record says
 _C.MODEL.BACKBONE.FREEZE_CONV_BODY_AT = 2  # parts without gradient: 0 none, 1 stem, 2 stem and layer1, .. 5 all
 _C.MODEL.BACKBONE.PASSES = 0  # how often each stage runs (SReResNet: 2); 0: as the entry itself has it
+_C.MODEL.BACKBONE.DEFORM_STAGES = (False, False, False, False)  # layer1 to layer4 (res2 to res5): whether their 3x3
+#                                           convolutions are deformable: they learn where they look, from zero offsets
+_C.MODEL.BACKBONE.DEFORM_MODULATED = True  # they weigh it by masks, too (Zhu et al. 2019); False: offsets alone
+_C.MODEL.BACKBONE.DEFORM_GROUPS = 1  # groups of channels, each with offsets and masks of its own; ResNeSt's results: 2
+_C.MODEL.BACKBONE.DEFORM_MASK_DOUBLED = False  # False: a mask is a sigmoid, so that a new convolution counts half;
+#                                           weights of detectron2 and mmdetection need that. True: twice a sigmoid, so
+#                                           that a network with new offsets computes what it does without any
 _C.MODEL.BACKBONE.CHECKPOINT_STAGES = ()  # stages, 1 to 4 (layer1 to layer4), of whose activations only a few are
 #                                           kept; the backward pass computes the others again: less memory, more time
 

@@ -75,6 +75,16 @@ _RULES = (
         lambda cfg: _neck(cfg) == "refinedet_sources" and cfg.MODEL.NECK.EXTRA_LEVELS == "none",
     ),
     Idle(("MODEL.BACKBONE.CHECKPOINT_STAGES",), "MODEL.BACKBONE.FREEZE_CONV_BODY_AT", _checkpoints_frozen_stages),
+    Idle(
+        tuple(f"MODEL.BACKBONE.DEFORM_{key}" for key in ("MODULATED", "GROUPS", "MASK_DOUBLED")),
+        "MODEL.BACKBONE.DEFORM_STAGES",
+        lambda cfg: not any(cfg.MODEL.BACKBONE.DEFORM_STAGES),
+    ),
+    Idle(
+        ("MODEL.BACKBONE.DEFORM_MASK_DOUBLED",),
+        "MODEL.BACKBONE.DEFORM_MODULATED",
+        lambda cfg: not cfg.MODEL.BACKBONE.DEFORM_MODULATED,
+    ),
     Idle(("MODEL.FCOS.NORM",), "MODEL.FCOS.NUM_CONVS", lambda cfg: _fcos(cfg) and cfg.MODEL.FCOS.NUM_CONVS == 0),
     Idle(
         ("MODEL.ROI_HEADS.FG_IOU_THRESHOLD", "MODEL.ROI_HEADS.BG_IOU_THRESHOLD"),

@@ -70,6 +70,17 @@ def test_two_passes_train_and_predict(backbone):
     check_trains_and_predicts("fcos", backbone, "MODEL.BACKBONE.PASSES", "2")
 
 
+DEFORMABLE = [name for name in WITH_STAGES if name != "skresnet50"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("backbone", DEFORMABLE)
+def test_deformable_stages_train_and_predict(head, backbone):
+    opts = ("MODEL.BACKBONE.DEFORM_STAGES", "(False, True, True, True)", "MODEL.BACKBONE.DEFORM_GROUPS", "2")
+    check_trains_and_predicts(head, backbone, *opts, "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM", "64")
+
+
 @pytest.mark.parametrize("norm", ["bn", "sync_bn", "gn"])
 def test_norms_train_with_two_passes(norm):
     check_trains_and_predicts("fcos", "resnet18", "MODEL.BACKBONE.NORM", norm, "MODEL.BACKBONE.PASSES", "2")

@@ -10,6 +10,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from detector.errors import UserError
 from detector.models.backbones.base import Backbone
+from detector.models.deform import Deformation
 from detector.models.norm import ConvNorm, Norm, conv_norm, conv_norms
 from detector.models.recompute import recompute
 from detector.structures import Features, Level
@@ -67,6 +68,8 @@ class ResidualBlock(nn.Module):
     """Output channels per width."""
     last: ClassVar[int]
     """Number of the last convolution and of its norm: 3 for conv3 and bn3."""
+    deformable: ClassVar[bool] = False
+    """Whether `deform` is defined."""
     norm_of_sum = ""
     """Name of a norm that stands behind the sum, not in the branch; most blocks have none."""
     rectified = True
@@ -84,6 +87,10 @@ class ResidualBlock(nn.Module):
 
     def branch(self, x: Tensor) -> Tensor:
         """What the last convolution gets."""
+        raise NotImplementedError
+
+    def deform(self, rule: Deformation) -> None:
+        """Puts deformable convolutions in the place of the 3x3 ones, under the names of published detectors."""
         raise NotImplementedError
 
     def body(self, x: Tensor) -> Tensor:
@@ -187,6 +194,17 @@ class ResidualTrunk(Backbone):
             raise UserError(f"MODEL.BACKBONE.PASSES is {passes}; it must be 1 or more, or 0 for the backbone's own")
         for stage in self.stages():
             stage.passes = passes
+
+    def set_deformable(self, rule: Deformation) -> None:
+        """As Backbone's. A stage that runs several times moves its taps in each pass by what it sees then."""
+        stages = self.stages()
+        if not all(getattr(block, "deformable", False) for stage in stages for block in stage):
+            super().set_deformable(rule)
+        if len(rule.stages) != len(stages):
+            raise UserError(f"MODEL.BACKBONE.DEFORM_STAGES has {len(rule.stages)} values, for {len(stages)} stages")
+        for stage in (stage for stage, chosen in zip(stages, rule.stages, strict=True) if chosen):
+            for block in stage:
+                block.deform(rule)  # type: ignore[operator]
 
     def set_recomputed(self, stages: Collection[int]) -> None:
         """As Backbone's."""
