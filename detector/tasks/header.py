@@ -57,10 +57,7 @@ def detection_header(
         ("train", pictures_text(train)),
         *(shown or [("test", "nothing")]),
         ("schedule", schedule_text(run.step, solver.MAX_ITER, solver.IMS_PER_BATCH, epochs, solver.ACCUM_ITERS)),
-        (
-            "rate",
-            f"{solver.OPTIMIZER} {solver.BASE_LR:g}, {_decay(solver)}{special}",
-        ),
+        ("rate", f"{solver.OPTIMIZER} {solver.BASE_LR:g}, {_decay(solver)}{special}"),
         ("workers", workers_text(cfg.DATALOADER.NUM_WORKERS)),
         ("output", ": ".join([str(run.folder), *filter(None, [", ".join(periods)])])),
     ]
@@ -87,10 +84,7 @@ def classification_header(
         *([("", f"{pictures[2]:,} pictures without labels of {', '.join(recipe.unlabelled)}")] if pictures[2] else []),
         ("test", f"{pictures[1]:,} pictures of {Path(recipe.data) / 'val'}, after each epoch"),
         ("schedule", schedule_text(run.step, steps, recipe.batch_size, recipe.epochs)),
-        (
-            "rate",
-            f"{recipe.optimizer} {recipe.lr:g}, {warmup}a cosine to 0{special}",
-        ),
+        ("rate", f"{recipe.optimizer} {recipe.lr:g}, {warmup}a cosine to 0{special}"),
         ("workers", workers_text(recipe.workers)),
         ("output", str(run.folder)),
     ]
