@@ -146,6 +146,9 @@ RULES: dict[str, Rule] = {
     "SOLVER.OPTIMIZER": _one_of("sgd", "adamw"),
     "SOLVER.BASE_LR": _POSITIVE,
     "SOLVER.BIAS_LR_FACTOR": _NATURAL,
+    "SOLVER.STAGE_LR_FACTORS": Rule(
+        "() or five or six positive numbers", lambda v: len(v) in (0, 5, 6) and min(v, default=1) > 0
+    ),
     "SOLVER.MOMENTUM": _BELOW_ONE,
     "SOLVER.WEIGHT_DECAY": _NATURAL,
     "SOLVER.WEIGHT_DECAY_BIAS": _NATURAL,

@@ -181,6 +181,8 @@ _C.SOLVER.EPOCHS = 0  # times that every image is seen; above 0 it counts instea
 _C.SOLVER.OPTIMIZER = "sgd"  # sgd | adamw
 _C.SOLVER.BASE_LR = 0.01  # learning rate of weights
 _C.SOLVER.BIAS_LR_FACTOR = 2.0  # times BASE_LR: learning rate of biases
+_C.SOLVER.STAGE_LR_FACTORS = ()  # times the rates: of the stem and of layer1 to layer4, and as a sixth, where it is
+#                                  there, of neck and head; SSLD's weights want 0.05, 0.05, 0.05, 0.1, 0.15; (): all 1
 _C.SOLVER.MOMENTUM = 0.9  # sgd only
 _C.SOLVER.WEIGHT_DECAY = 0.0001  # of weights
 _C.SOLVER.WEIGHT_DECAY_BIAS = 0.0  # of biases

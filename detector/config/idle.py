@@ -136,6 +136,11 @@ _RULES = (
     ),
     Idle(("DATASETS.CROWDS",), "data without crowds", _has_no_crowds),
     Idle(("DATALOADER.TIMEOUT",), "DATALOADER.NUM_WORKERS", lambda cfg: cfg.DATALOADER.NUM_WORKERS == 0),
+    Idle(
+        ("SOLVER.STAGE_LR_FACTORS",),
+        "MODEL.BACKBONE.FREEZE_CONV_BODY_AT",
+        lambda cfg: cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT == 5 and len(cfg.SOLVER.STAGE_LR_FACTORS) == 5,
+    ),
     Idle(("SOLVER.MOMENTUM",), "SOLVER.OPTIMIZER", lambda cfg: cfg.SOLVER.OPTIMIZER == "adamw"),
     Idle(("SOLVER.STEPS", "SOLVER.GAMMA"), "SOLVER.SCHEDULE", lambda cfg: cfg.SOLVER.SCHEDULE == "cosine"),
     Idle(("SOLVER.GAMMA",), "SOLVER.STEPS", lambda cfg: cfg.SOLVER.STEPS == ()),

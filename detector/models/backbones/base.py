@@ -185,9 +185,14 @@ class Classifier(nn.Module):
             for name, child in module.named_children():
                 self.add_module(name, child)
 
+    @property
+    def backbone(self) -> Backbone:
+        """What the children are of."""
+        return self._stack[0]
+
     def features(self, images: Tensor) -> Features:
         """Feature maps of all levels of the backbone."""
-        return self._stack[0](images)
+        return self.backbone(images)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [N, 3, H, W] -> logits [N, num_classes]."""

@@ -183,13 +183,33 @@ def se_res2net50_26w_4s(norm: Norm) -> ResidualTrunk:
     return ResidualTrunk(Res2Bottleneck, (3, 4, 6, 3), norm=norm, squeeze=True)
 
 
-SSLD = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/Res2Net200_vd_26w_4s_ssld_pretrained.pdparams"
+SSLD = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/Res2Net{}_vd_26w_4s_ssld_pretrained.pdparams"
 
 
-@register_backbone(
-    "res2net200_vd_26w_4s",
-    Weights((SSLD,), rename=PADDLE, transposed=("out.weight",), licence="Apache-2.0", top1=85.13, top5=97.42),
-)
+def _ssld(layers: int, top1: float, top5: float) -> Weights:
+    """The record of PaddlePaddle's weights that a teacher taught. Cui et al. 2021. No digest is published."""
+    url = SSLD.format(layers)
+    return Weights((url,), rename=PADDLE, transposed=("out.weight",), licence="Apache-2.0", top1=top1, top5=top5)
+
+
+def _vd(depths: tuple[int, ...], norm: Norm) -> ResidualTrunk:
+    """By PaddlePaddle's rules, which are not v1b's: blocks go by their stride, and pooling excludes padding."""
+    return _v1b(depths, norm, by_stride=True, count_padding=False)
+
+
+@register_backbone("res2net50_vd_26w_4s", _ssld(50, 83.1, 96.6))
+def res2net50_vd_26w_4s(norm: Norm) -> ResidualTrunk:
+    """Res2Net-50-vd of PaddlePaddle."""
+    return _vd((3, 4, 6, 3), norm)
+
+
+@register_backbone("res2net101_vd_26w_4s", _ssld(101, 83.9, 97.1))
+def res2net101_vd_26w_4s(norm: Norm) -> ResidualTrunk:
+    """Res2Net-101-vd of PaddlePaddle."""
+    return _vd((3, 4, 23, 3), norm)
+
+
+@register_backbone("res2net200_vd_26w_4s", _ssld(200, 85.13, 97.42))
 def res2net200_vd_26w_4s(norm: Norm) -> ResidualTrunk:
-    """Res2Net-200-vd of PaddlePaddle, not v1b deepened: its blocks go by their stride, its pooling excludes padding."""
-    return _v1b((3, 12, 48, 3), norm, by_stride=True, count_padding=False)
+    """Res2Net-200-vd of PaddlePaddle."""
+    return _vd((3, 12, 48, 3), norm)
