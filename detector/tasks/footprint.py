@@ -28,7 +28,7 @@ PARTS = {
     "gradients": "gradients",
     "optimiser": "state of the optimiser",
     "average": "average of the weights",
-    "teacher": "weights and levels of the teacher",
+    "teacher": "the teacher",
     "buckets": "gradients on their way to other processes",
     "images": "images",
     "backbone": "activations of the backbone",
