@@ -202,6 +202,13 @@ _C.SOLVER.CHECKPOINT_MILESTONES = ()  # steps, with EPOCHS too, whose checkpoint
 _C.SOLVER.TEST_PERIOD = 0  # steps between evaluations; 0: only at the end, with EPOCHS after each of them
 _C.SOLVER.PATIENCE = 0  # evaluations in a row without a better one (TEST.BEST_BY) that end the training; 0: none do
 
+_C.DISTILL = CfgNode()  # a training whose neck learns that of a trained detector too: docs/distil.md
+_C.DISTILL.TEACHER = ""  # folder of a run, of which the newest checkpoint counts, or a checkpoint; "": none
+_C.DISTILL.METHOD = "pkd"  # pkd: channels standardised, Cao et al. 2022 | cwd: as distributions, Shu et al. 2021
+_C.DISTILL.LEVELS = ()  # levels of the neck: [p3, p4, p5]; (): the finest that both have, four for pkd, five for cwd
+_C.DISTILL.WEIGHT = -1.0  # of the loss; -1: as published, pkd 6 where both heads are faster_rcnn, else 10, cwd 10
+_C.DISTILL.TEMPERATURE = 1.0  # cwd only: what maps are divided by before the softmax
+
 _C.TEST = CfgNode()
 _C.TEST.EVALUATOR = ("auto",)  # coco, voc, or both; auto: coco, and for data in VOC's layout both
 _C.TEST.BEST_BY = ""  # measure, its mean over the test sets, that the best checkpoint has the highest of: AP50, APs,
@@ -222,7 +229,7 @@ _C.TEST.BBOX_AUG.MERGE_IOU = -1.0  # IoU above which boxes are the same; -1: nms
 
 
 DEFAULTS = _C  # `declare` adds the keys of plugins
-LISTS_OF_NAMES = ("MODEL.NECK.SOURCES",)  # of the lists that are empty by default; the others hold numbers
+LISTS_OF_NAMES = ("MODEL.NECK.SOURCES", "DISTILL.LEVELS")  # of the lists empty by default; the others hold numbers
 LISTS_OF_INTEGERS = (  # likewise
     "MODEL.BACKBONE.CHECKPOINT_STAGES",
     "SOLVER.CHECKPOINT_MILESTONES",

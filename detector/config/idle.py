@@ -155,6 +155,12 @@ _RULES = (
         lambda cfg: cfg.SOLVER.CHECKPOINT_PERIOD == 0,
     ),
     Idle(
+        ("DISTILL.METHOD", "DISTILL.LEVELS", "DISTILL.WEIGHT", "DISTILL.TEMPERATURE"),
+        "no DISTILL.TEACHER",
+        lambda cfg: cfg.DISTILL.TEACHER == "",
+    ),
+    Idle(("DISTILL.TEMPERATURE",), "DISTILL.METHOD", lambda cfg: cfg.DISTILL.METHOD != "cwd"),
+    Idle(
         tuple(f"TEST.BBOX_AUG.{key}" for key in ("H_FLIP", "SCALES", "MAX_SIZE", "SCALE_H_FLIP", "MERGE", "MERGE_IOU")),
         "TEST.BBOX_AUG.ENABLED",
         lambda cfg: not cfg.TEST.BBOX_AUG.ENABLED,
