@@ -91,8 +91,7 @@ def export_int8(
     if wish.measured:
         tests = build_test_datasets(cfg, outputs=facts.names, origin=Origin("the run"))
         tests = check_tests(tests, cfg.DATALOADER.BROKEN)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".int8", dir=output.parent) as folder:
+    with TemporaryDirectory(prefix="detector_int8_") as folder:
         source, trial = Path(folder, "float32.onnx"), Path(folder, f"int8{EXPORTS[form]}")
         size = export(model, facts, "onnx", source, split)
         reference = source

@@ -56,7 +56,9 @@ class OnnxQuantiser(Quantiser):
     def save(self, path: Path, facts: Facts, left_out: Collection[str] = (), only: str = "") -> int:
         """See `Quantiser`."""
         needed("onnxruntime")
-        from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorData, TensorsData
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
         data = {name: TensorData(lowest=low, highest=high) for name, (low, high) in self.ranges.items()}
         with silent():
