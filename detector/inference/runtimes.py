@@ -1,4 +1,4 @@
-"""Exported detectors at work in onnxruntime or OpenVINO, called as the detector itself is. On the CPU, in float32."""
+"""Exported detectors at work in onnxruntime, OpenVINO or torch, called as a detector is. On the CPU, in float32."""
 
 import logging
 import threading
@@ -13,6 +13,7 @@ from detector.config import config_from_text
 from detector.data.transforms import Resize, Transform, Warp
 from detector.errors import MissingFileError, UserError
 from detector.inference.export.facts import KEY, Facts, read_facts
+from detector.inference.export.program import read_program
 from detector.inference.export.whole import select_raw
 from detector.inference.export.write import INPUTS, needed
 from detector.inference.formats import EXPORTS, exported_form
@@ -83,19 +84,19 @@ def head_of(facts: Facts) -> Head:
 
 
 def load_exported(path: str | Path) -> ExportedDetector:
-    """The detector in a file that `detector export` wrote: FILE.onnx by onnxruntime, FILE.xml by OpenVINO.
+    """The detector in a file that `detector export` wrote: FILE.onnx by onnxruntime, FILE.xml by OpenVINO, FILE.pt2.
 
     It takes as many threads as torch does. Raises ValueError or OSError naming a file that is none, and the package
     that is missing.
     """
     path = Path(path)
     if not exported_form(path):
-        raise UserError(f"{path}: exported detectors are called {' or '.join(f'NAME{s}' for s in EXPORTS.values())}")
+        raise UserError(f"{path}: exported detectors are called {', '.join(f'NAME{s}' for s in EXPORTS.values())}")
     if not path.is_file():
         raise MissingFileError(f"{path}: there is no such file")
     if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
         raise MissingFileError(f"{path}: its weights, {path.with_suffix('.bin').name}, are not beside it")
-    graph, facts = (_onnxruntime if path.suffix.lower() == ".onnx" else _openvino)(path)
+    graph, facts = {"onnx": _onnxruntime, "openvino": _openvino, "torch": _torch}[exported_form(path)](path)
     log.info("%s: %d classes, of %s", path, len(facts.names), facts.weight or "unknown weights")
     return ExportedDetector(graph, facts)
 
@@ -139,6 +140,18 @@ def _openvino(path: Path) -> tuple[Graph, Facts]:
             own.request = compiled.create_infer_request()
         found = own.request.infer(dict(zip(INPUTS, (images, sizes), strict=True)))
         return [found[name] for name in facts.outputs]
+
+    return run, facts
+
+
+def _torch(path: Path) -> tuple[Graph, Facts]:
+    program, notes = read_program(path)
+    facts = read_facts(notes.get(KEY), path)
+    if (program.inputs, len(program.outputs)) != (list(INPUTS), len(facts.outputs)):
+        raise UserError(f"{path} is no detector that `detector export` wrote: its graph has other inputs and outputs")
+
+    def run(images: np.ndarray, sizes: np.ndarray) -> Arrays:
+        return [one.numpy() for one in program(torch.from_numpy(images), torch.from_numpy(sizes))]
 
     return run, facts
 

@@ -29,7 +29,7 @@ log = logging.getLogger("detector")
 
 AUTO = "auto"
 
-RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 """What runs the files of `formats.EXPORTS`."""
 
 
@@ -46,13 +46,14 @@ def load(path_or_run: str | Path, device: str = "auto", precision: str = "auto",
     """
     show_log()
     path = user_path(path_or_run)
-    fitting = RUNTIMES.get(exported_form(path), "torch")
+    form = exported_form(path)
+    fitting = RUNTIMES.get(form, "torch")
     if runtime not in (AUTO, fitting):
         raise UserError(f"runtime {runtime!r}: {path} is for {fitting}; leave runtime out")
     if not path.exists():
         raise MissingFileError(f"{path}: there is no such folder or checkpoint; name output/NAME or FILE.pth")
     load_plugins([])
-    if fitting != "torch":
+    if form:
         return _load_exported(path, device, precision)
     from detector.tasks.trained import run_config
 
