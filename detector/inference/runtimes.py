@@ -20,6 +20,7 @@ from detector.inference.formats import EXPORTS, exported_form
 from detector.models.build import build_detector
 from detector.models.detector import check_input
 from detector.models.heads.base import Head
+from detector.ops import arrays
 from detector.structures import Detection, Size
 
 log = logging.getLogger("detector")
@@ -43,7 +44,7 @@ class ExportedDetector(nn.Module):
         super().__init__()
         self.graph, self.facts = graph, facts
         self.names, self.category_ids = list(facts.names), list(facts.category_ids)
-        self.head = head_of(facts) if facts.split else None
+        self.head = head_of(facts) if facts.split and not facts.selection else None
         self.register_buffer("mean", torch.zeros(1), persistent=False)  # tells where images go
 
     @property
@@ -55,7 +56,7 @@ class ExportedDetector(nn.Module):
     def forward(self, images: Tensor, sizes: list[Size]) -> list[Detection]:
         """As `Detector`: images [N, 3, H, W] uint8 RGB, padded right and bottom; sizes before padding."""
         check_input(images, sizes)
-        if self.head is not None:
+        if self.facts.split:
             return self.select(images, sizes)
         found = self.graph(np.ascontiguousarray(images.numpy()), np.array(sizes, np.int64))
         boxes, scores, labels, counts = (np.array(entry) for entry in found)  # their memory may be the runtime's
@@ -69,11 +70,20 @@ class ExportedDetector(nn.Module):
         ]
 
     def select(self, images: Tensor, sizes: list[Size]) -> list[Detection]:
-        """The detections of a split file: its head, which has no weights here, selects from what the network gives."""
+        """The detections of a split file, from what the network gives; of a head that NumPy does not know in torch.
+
+        Then the head, which has no weights here, selects.
+        """
         found = self.graph(np.ascontiguousarray(images.numpy()), np.array(sizes, np.int64))
         height, width = images.shape[2:]
+        if self.head is None:
+            return [
+                Detection(
+                    boxes=torch.from_numpy(boxes), labels=torch.from_numpy(labels), scores=torch.from_numpy(scores)
+                )
+                for boxes, scores, labels in arrays.select(self.facts.selection, found, (height, width), sizes)
+            ]
         grids: list[Size] = [(-(-height // stride), -(-width // stride)) for stride in self.facts.strides]
-        assert self.head is not None
         return select_raw(self.head, [torch.from_numpy(np.array(one)) for one in found], grids, sizes)
 
 

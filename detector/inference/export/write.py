@@ -19,7 +19,7 @@ from detector.errors import FileAccessError, MissingPackageError, UserError
 from detector.files import write_atomic
 from detector.inference.export.facts import KEY, Facts, facts_text
 from detector.inference.export.program import Tuple, program_bytes
-from detector.inference.export.whole import Network, Whole
+from detector.inference.export.whole import Network, Whole, rule_of
 from detector.inference.formats import EXPORTS
 from detector.inference.prepare import merge_norms
 from detector.models.detector import Detector
@@ -44,7 +44,9 @@ def export(model: Detector, facts: Facts, form: str, path: Path, split: bool = F
     check_form(form, path)
     merge_norms(model.float().cpu())
     if split:
-        facts = msgspec.structs.replace(facts, outputs=names_of(model), strides=strides_of(model))
+        facts = msgspec.structs.replace(
+            facts, outputs=names_of(model), strides=strides_of(model), selection=rule_of(model.head)
+        )
     graph = Network(model) if split else Whole(model)
     if form == "torch":
         program = graph_of(Tuple(graph), _coarsest(model))
