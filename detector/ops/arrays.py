@@ -54,8 +54,9 @@ def of_fcos(
     found = []
     for logits, distances, centerness, size in zip(*outputs, sizes, strict=True):
         # The few that pass first: a sigmoid of all would take longer than everything else.
-        place, label = np.nonzero(logits > np.float32(cut))
-        score = sigmoid(logits[place, label]) * sigmoid(centerness[place])
+        pairs = np.flatnonzero(logits > np.float32(cut))
+        place, label = np.divmod(pairs, logits.shape[1])
+        score = sigmoid(logits.reshape(-1)[pairs]) * sigmoid(centerness[place])
         parts = []
         starts = np.searchsorted(place, [0, *ends])
         for start, end in pairwise(starts):
@@ -92,9 +93,11 @@ def of_refinedet(
     found = []
     for arm_logits, arm_deltas, odm_logits, odm_deltas, size in zip(*outputs, sizes, strict=True):
         unsure = np.nonzero(softmax(arm_logits)[:, 0] >= np.float32(rule["objectness"]))[0]
-        scores = softmax(odm_logits[unsure])[:, :-1]
-        label, row = np.nonzero(scores.T > np.float32(rule["threshold"]))
-        score = scores[row, label]
+        scores = np.ascontiguousarray(softmax(odm_logits[unsure])[:, :-1])
+        pairs = np.flatnonzero(scores > np.float32(rule["threshold"]))
+        pairs = pairs[np.argsort(pairs % scores.shape[1], kind="stable")]  # class by class
+        row, label = np.divmod(pairs, scores.shape[1])
+        score = scores.reshape(-1)[pairs]
         starts = np.searchsorted(label, np.arange(scores.shape[1] + 1))
         parts = [start + best(score[start:end], rule["candidates"]) for start, end in pairwise(starts)]
         taken = np.concatenate(parts)

@@ -30,9 +30,9 @@ HEADS = {
 OPENVINO = {("fcos", "sreresnet50"), ("refinedet", "resnet50"), ("cascade", "resnest50"), ("faster_rcnn", "iresnet50")}
 
 SHORT = [
-    *("INPUT.MIN_SIZE_TRAIN", "(160,)", "INPUT.MAX_SIZE_TRAIN", "224", "INPUT.MIN_SIZE_TEST", "160"),
-    *("INPUT.MAX_SIZE_TEST", "224", "INPUT.SQUARE_SIZE", "0", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "40"),
-    *("SOLVER.STEPS", "(30,)", "SOLVER.WARMUP_ITERS", "10", "SOLVER.CHECKPOINT_PERIOD", "0"),
+    *("INPUT.MIN_SIZE_TRAIN", "(128,)", "INPUT.MAX_SIZE_TRAIN", "192", "INPUT.MIN_SIZE_TEST", "160"),
+    *("INPUT.MAX_SIZE_TEST", "224", "INPUT.SQUARE_SIZE", "0", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "24"),
+    *("SOLVER.STEPS", "(18,)", "SOLVER.WARMUP_ITERS", "6", "SOLVER.CHECKPOINT_PERIOD", "0"),
     *("DATALOADER.NUM_WORKERS", "0", "DATASETS.TEST", "()", "MODEL.DEVICE", "cpu", "SEED", "3"),
 ]
 
@@ -158,7 +158,7 @@ def test_what_explains_a_lonely_detection(one, other, options, count):
 
 
 def learned(kind, backbone, bccd, folder):
-    """A run of 40 steps."""
+    """A run of 24 steps."""
     head, opts = HEADS[kind]
     cfg = load_config(
         ROOT / "configs" / "bccd" / f"{head}_{backbone}.yaml",
@@ -177,6 +177,36 @@ def borders(model):
     if isinstance(head, RefineDet):  # of those within the limit some lie outside of the picture, and go afterwards
         limit -= 20
     return threshold, limit, nms
+
+
+def shaken(model, batch, seed):
+    """What torch finds where the features differ by 1e-5 of themselves, a tenth of what runtimes may differ by."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def shake(module, inputs, features):
+        return {name: x * (1 + 1e-5 * torch.randn(x.shape, generator=generator)) for name, x in features.items()}
+
+    hook = model.neck.register_forward_hook(shake)
+    try:
+        with torch.no_grad():
+            return model(batch.images, batch.sizes)
+    finally:
+        hook.remove()
+
+
+def unsteady(model, batch, place, sides, left):
+    """Those of the lonely detections, (side, index), that also torch now finds and now does not.
+
+    Of two stages the borders that proposals are at cannot be seen from the detections.
+    """
+    for seed in range(12):
+        if not left:
+            return left
+        again = shaken(model, batch, seed)[place]
+        for side, turned in ((0, True), (1, False)):  # more: found now; less: not found now
+            lonely = set(compared(sides[side], again)[0])
+            left = [one for one in left if one[0] != side or (one[1] not in lonely) != turned]
+    return left
 
 
 @pytest.mark.slow
@@ -200,13 +230,15 @@ def test_all_detections_of_trained_weights(kind, backbone, bccd, tmp_path):
             for batch in photos(bccd, short, other.facts.resize.divisibility):
                 with torch.no_grad():
                     wanted = model(batch.images, batch.sizes)
-                for one, want in zip(other(batch.images, batch.sizes), wanted, strict=True):
+                for place, (one, want) in enumerate(zip(other(batch.images, batch.sizes), wanted, strict=True)):
                     extra, lacking, pairs = compared(one, want)
                     total, odd = total + len(want["scores"]), odd + len(extra) + len(lacking)
                     sides = one, want
                     unsaid += [
                         (short, ("more", "less")[side], *(sides[side][key][i].tolist() for key in sides[side]))
-                        for side, i in unexplained(sides, (extra, lacking), *borders(model))
+                        for side, i in unsteady(
+                            model, batch, place, sides, unexplained(sides, (extra, lacking), *borders(model))
+                        )
                     ]  # fmt: skip
                     highest = max([highest, *want["scores"].tolist()])
                     for key in farthest:
