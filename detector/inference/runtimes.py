@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from detector.config import config_from_text
-from detector.data.transforms import Resize, Transform, Warp
 from detector.errors import MissingFileError, UserError
 from detector.inference.export.facts import KEY, Facts, read_facts
 from detector.inference.export.program import read_program
@@ -46,12 +45,6 @@ class ExportedDetector(nn.Module):
         self.names, self.category_ids = list(facts.names), list(facts.category_ids)
         self.head = head_of(facts) if facts.split and not facts.selection else None
         self.register_buffer("mean", torch.zeros(1), persistent=False)  # tells where images go
-
-    @property
-    def transform(self) -> Transform:
-        """The resize of a picture before it is padded."""
-        size = self.facts.resize
-        return Warp(size.square) if size.square else Resize((size.short,), size.long)
 
     def forward(self, images: Tensor, sizes: list[Size]) -> list[Detection]:
         """As `Detector`: images [N, 3, H, W] uint8 RGB, padded right and bottom; sizes before padding."""

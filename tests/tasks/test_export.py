@@ -17,14 +17,18 @@ from helpers import ROOT
 from torch import nn
 
 from detector.commands import export as export_command
+from detector.commands import predict as predict_command
 from detector.commands import test as test_command
 from detector.config import config_text
+from detector.inference import runtimes
 from detector.inference.export import Network, Whole
 from detector.inference.export.facts import facts_text
+from detector.inference.export.whole import rule_of
 from detector.inference.export.write import names_of, strides_of
 from detector.inference.runtimes import ExportedDetector
 from detector.models.build import build_detector, resolve_parts
 from detector.tasks.export import export_run
+from detector.tasks.exported import exported_predictor, open_exported
 from detector.tasks.measured import state_digest
 from detector.tasks.predict import load
 from detector.tasks.trained import load_trained, run_config
@@ -50,7 +54,9 @@ def files(monkeypatch):
 
     def write(model, facts, form, path, split=False):
         if split:
-            facts = msgspec.structs.replace(facts, outputs=names_of(model), strides=strides_of(model))
+            facts = msgspec.structs.replace(
+                facts, outputs=names_of(model), strides=strides_of(model), selection=rule_of(model.head)
+            )
         files[path] = model, facts
         path.write_bytes(b"a graph")
         return 7
@@ -67,7 +73,7 @@ def files(monkeypatch):
 
     monkeypatch.setattr("detector.tasks.export.check_form", lambda form, path: None)
     monkeypatch.setattr("detector.tasks.export.export", write)
-    monkeypatch.setattr("detector.tasks.export.load_exported", read)
+    monkeypatch.setattr("detector.inference.runtimes.load_exported", read)
     return files
 
 
@@ -122,6 +128,10 @@ def test_its_measures_are_those_of_the_run(flags, trained, files, tmp_path):
         (["--which", "best"], "holds its weights, so leave out --which best"),
         (["MODEL.WEIGHT", "x.pth"], "holds its weights, so leave out MODEL.WEIGHT"),
         (["TEST.AMP", "bf16"], "runs on the CPU in float32: leave out MODEL.DEVICE and TEST.AMP"),
+        (
+            ["MODEL.FCOS.NMS_TH", "0.5"],
+            "is what its MODEL.FCOS.NMS_TH made of it: leave that out, or export the run anew",
+        ),
         (["DATASETS.TEST", "()"], "DATASETS.TEST"),
     ],
 )
@@ -168,6 +178,63 @@ def test_pictures_are_prepared_and_found_as_by_the_run(trained, files, tmp_path)
     assert run_config(tmp_path / "out").MODEL.FCOS.PRIOR_PROB == 0.3
 
 
+@pytest.mark.parametrize("flags", [[], ["--split"]])
+def test_predict_finds_what_it_finds_by_the_run(flags, trained, files, tmp_path):
+    """By the commands, with the thresholds of the run, which are in the file."""
+    run, file = tmp_path / "out", tmp_path / "files" / "a.onnx"
+    file.parent.mkdir()
+    model, _, _ = load_trained(trained, run)
+    one = {"f1": 1.0, "precision": 1.0, "recall": 1.0, "objects": 1, "detections": 1}
+    said = {"version": 1, "iou": 0.5, "digest": state_digest(model.state_dict()), "weight": "", "step": 6, "data": ""}
+    classes = {"light": {"threshold": 0.45, **one}}
+    (run / "thresholds.json").write_text(json.dumps({**said, "images": 1, "other": 0.4, "classes": classes}))
+    export_command.main([str(run), "--output", str(file), *flags])
+    rows = []
+    for name in (run, file):
+        output = tmp_path / f"seen_{name.name}"
+        words = [str(name), str(tmp_path / "val"), "--threshold", "auto", "--format", "json", "--output", str(output)]
+        predict_command.main(words)
+        rows.append(json.loads((output / "detections.json").read_bytes()))
+    mine, wanted = ([one for row in some for one in row["detections"]] for some in rows)
+    assert {one["threshold"] for one in mine} == {0.4, 0.45}
+    assert len(mine) == len(wanted) > 10
+    for one, other in zip(mine, wanted, strict=True):
+        assert (one["class"], one["category_id"]) == (other["class"], other["category_id"])
+        assert [*one["box"], one["score"]] == pytest.approx([*other["box"], other["score"]], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--threshold", "auto"],
+            "error: --threshold auto: FILE has no thresholds; `detector analyze pr RUN` finds them",
+        ),
+        (["--which", "best"], "holds its weights, so leave out --which best"),
+        (["TEST.AMP", "bf16"], "runs on the CPU in float32"),
+        (["MODEL.NUM_CLASSES", "3"], "is what its MODEL.NUM_CLASSES made of it"),
+    ],
+)
+def test_what_predict_cannot_do_with_a_file(words, message, trained, files, tmp_path):
+    file = tmp_path / "a.onnx"
+    export_run(trained, "onnx", file, tmp_path / "out")
+    with pytest.raises(SystemExit) as stop:
+        predict_command.main([str(file), str(tmp_path / "val"), "--output", str(tmp_path / "seen"), *words])
+    assert message.replace("FILE", str(file)) in str(stop.value.code)
+    assert not (tmp_path / "seen").exists()
+
+
+def test_sizes_and_views_are_those_of_the_config(trained, files, tmp_path):
+    """Also with overrides, and as the run has them."""
+    cfg = trained.clone()
+    cfg.merge_from_list(["TEST.BBOX_AUG.ENABLED", True, "TEST.BBOX_AUG.SCALES", (48,)])
+    export_run(cfg, "onnx", tmp_path / "a.onnx", tmp_path / "out")
+    network = load(tmp_path / "a.onnx").network
+    assert [one.shape for one in network.prepare(np.zeros((100, 150, 3), np.uint8))] == [(64, 96, 3), (48, 72, 3)]
+    opened = exported_predictor(*open_exported(tmp_path / "a.onnx", ["INPUT.MIN_SIZE_TEST", "32"]), tmp_path / "a.onnx")
+    assert opened.network.prepare(np.zeros((100, 150, 3), np.uint8))[0].shape == (32, 48, 3)
+
+
 def script_of_the_docs():
     text = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
@@ -202,9 +269,7 @@ def test_the_script_of_the_docs(height, width, square, trained, files, tmp_path,
     cfg.defrost()
     cfg.INPUT.SQUARE_SIZE = square
     export_run(cfg, "onnx", tmp_path / "a.onnx", tmp_path / "out")
-    from detector.tasks import export
-
-    model, pixels = export.load_exported(tmp_path / "a.onnx"), picture(tmp_path / "a.npy", height, width)
+    model, pixels = runtimes.load_exported(tmp_path / "a.onnx"), picture(tmp_path / "a.npy", height, width)
     network = load(tmp_path / "a.onnx").network
     got = {}
 

@@ -67,11 +67,11 @@ class Tuple(nn.Module):
 
     def __init__(self, graph: nn.Module) -> None:
         super().__init__()
-        self.graph = graph
+        self.network = graph  # not called graph, which in torch's own module is another thing
 
     def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
         """As the function."""
-        return tuple(self.graph(images, sizes))
+        return tuple(self.network(images, sizes))
 
 
 def program_bytes(program: ExportedProgram, notes: Mapping[str, str]) -> bytes:
