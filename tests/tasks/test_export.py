@@ -24,9 +24,11 @@ from detector.inference import runtimes
 from detector.inference.export import Network, Whole
 from detector.inference.export.facts import facts_text
 from detector.inference.export.whole import rule_of
-from detector.inference.export.write import names_of, strides_of
+from detector.inference.export.write import PACKAGES, names_of, strides_of
+from detector.inference.formats import EXPORTS
 from detector.inference.runtimes import ExportedDetector
 from detector.models.build import build_detector, resolve_parts
+from detector.ops import arrays
 from detector.tasks.export import export_run
 from detector.tasks.exported import exported_predictor, open_exported
 from detector.tasks.measured import state_digest
@@ -237,7 +239,7 @@ def test_sizes_and_views_are_those_of_the_config(trained, files, tmp_path):
 
 def script_of_the_docs():
     text = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    _, code = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)  # the first is torch's
     return code
 
 
@@ -262,13 +264,16 @@ def picture(path, height, width):
     return pixels
 
 
-@pytest.mark.parametrize(("height", "width", "square"), [(64, 96, 0), (130, 200, 0), (201, 40, 0), (70, 50, 96)])
-def test_the_script_of_the_docs(height, width, square, trained, files, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("height", "width", "square", "split"),
+    [(64, 96, 0, False), (130, 200, 0, False), (201, 40, 0, True), (70, 50, 96, False), (64, 96, 0, True)],
+)
+def test_the_script_of_the_docs(height, width, square, split, trained, files, tmp_path, monkeypatch, capsys):
     """With a stand-in for onnxruntime, which gets what the detector itself would."""
     cfg = trained.clone()
     cfg.defrost()
     cfg.INPUT.SQUARE_SIZE = square
-    export_run(cfg, "onnx", tmp_path / "a.onnx", tmp_path / "out")
+    export_run(cfg, "onnx", tmp_path / "a.onnx", tmp_path / "out", split=split)
     model, pixels = runtimes.load_exported(tmp_path / "a.onnx"), picture(tmp_path / "a.npy", height, width)
     network = load(tmp_path / "a.onnx").network
     got = {}
@@ -286,6 +291,7 @@ def test_the_script_of_the_docs(height, width, square, trained, files, tmp_path,
             return model.graph(inputs["images"], inputs["sizes"])
 
     monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
+    monkeypatch.setitem(sys.modules, "arrays", arrays)
     monkeypatch.setattr(sys, "argv", ["boxes.py", str(tmp_path / "a.onnx"), str(tmp_path / "a.npy")])
     code = script_of_the_docs()
     assert set(re.findall(r"^import (.*)$", code, re.MULTILINE)) == {"json, sys", "numpy as np, onnxruntime"}
@@ -308,18 +314,30 @@ def test_the_script_of_the_docs(height, width, square, trained, files, tmp_path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["onnx", "openvino"])
-def test_a_real_file_measures_the_same(form, trained, tmp_path):
-    for name in ("onnx", "onnxscript", {"onnx": "onnxruntime"}.get(form, form)):
+@pytest.mark.parametrize(
+    ("form", "flags"), [("onnx", []), ("openvino", []), ("torch", []), ("onnx", ["--split"]), ("openvino", ["--split"])]
+)
+def test_a_real_file_measures_the_same(form, flags, trained, tmp_path):
+    for name in (*PACKAGES[form], {"onnx": "onnxruntime"}.get(form, form)):
         pytest.importorskip(name)
-    file = tmp_path / "files" / {"onnx": "a.onnx", "openvino": "a.xml"}[form]
-    export_command.main([str(tmp_path / "out"), "--format", form, "--output", str(file)])
+    file = tmp_path / "files" / f"a{EXPORTS[form]}"
+    export_command.main([str(tmp_path / "out"), "--format", form, "--output", str(file), *flags])
     test_command.main([str(tmp_path / "out")])
     test_command.main([str(file)])
     mine = measures(tmp_path / "files" / "metrics_a.json")
     assert mine == pytest.approx(measures(tmp_path / "out" / "metrics.json"), abs=1e-4)
+    seen = []
+    for name in (tmp_path / "out", file):
+        output = tmp_path / f"seen_{name.name}"
+        predict_command.main([str(name), str(tmp_path / "val"), "--format", "json", "--output", str(output)])
+        seen += [
+            one["score"] for row in json.loads((output / "detections.json").read_bytes()) for one in row["detections"]
+        ]
+    assert seen[: len(seen) // 2] == pytest.approx(seen[len(seen) // 2 :], abs=1e-4)
+    assert len(seen) > 10
     if form == "onnx":
         pixels = picture(tmp_path / "a.npy", 64, 96)
+        (tmp_path / "arrays.py").write_bytes(Path(arrays.__file__).read_bytes())
         words = [sys.executable, "-c", script_of_the_docs(), str(file), str(tmp_path / "a.npy")]
         said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
         assert said.returncode == 0, said.stderr
