@@ -102,7 +102,7 @@ class Trap:
 
 def test_nothing_in_a_file_runs(changed, tmp_path):
     mark = tmp_path / "mark"
-    bomb = pickle.dumps(Trap(mark))
+    bomb = pickle.dumps(Trap(mark), 2)
     read_program(changed("data/sample_inputs/model.pt", lambda _: bomb))
     assert not mark.exists()
     with suppress(Exception):
