@@ -88,6 +88,10 @@ def lines(caplog, path, *opts):
             "TEST.BBOX_AUG.MAX_SIZE",
             "INPUT.SQUARE_SIZE 320",
         ),
+        (["DISTILL.WEIGHT", "3"], "DISTILL.WEIGHT", "no DISTILL.TEACHER"),
+        (["DISTILL.METHOD", "cwd"], "DISTILL.METHOD", "no DISTILL.TEACHER"),
+        (["DISTILL.LEVELS", "[p3]"], "DISTILL.LEVELS", "no DISTILL.TEACHER"),
+        (["DISTILL.TEACHER", "x", "DISTILL.TEMPERATURE", "2"], "DISTILL.TEMPERATURE", "DISTILL.METHOD pkd"),
         (["LOG.PICTURES", "2"], "LOG.PICTURES", "LOG.TENSORBOARD False"),
         (
             ["MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "3", "MODEL.BACKBONE.CHECKPOINT_STAGES", "(2, 1)"],

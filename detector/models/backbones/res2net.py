@@ -7,6 +7,7 @@ from torchvision.ops import SqueezeExcitation
 from detector.models.backbones.base import register_backbone
 from detector.models.backbones.senet import REDUCTION
 from detector.models.backbones.trunk import Place, ResidualBlock, ResidualTrunk, avg_shortcut, deep_stem
+from detector.models.deform import Deformation, DeformConv2d
 from detector.models.norm import Norm, conv_norm
 from detector.weights.record import Weights
 
@@ -20,6 +21,7 @@ class Res2Bottleneck(ResidualBlock):
 
     expansion = 4
     last = 3
+    deformable = True
 
     def __init__(
         self,
@@ -65,6 +67,11 @@ class Res2Bottleneck(ResidualBlock):
             carried = part + results[-1] if results and self.pool is None else part
             results.append(conv_norm(conv, norm, carried).relu_())  # type: ignore[arg-type]
         return torch.cat([*results, rest if self.pool is None else self.pool(rest)], dim=1)
+
+    def deform(self, rule: Deformation) -> None:
+        """The 3x3 of every split, each with offsets of its own, as in Res2Net/mmdetection."""
+        for i, conv in enumerate(self.convs):
+            self.convs[i] = DeformConv2d(conv, rule, own_offsets=True)  # type: ignore[arg-type]
 
     def body(self, x: Tensor) -> Tensor:
         """The residual, up to the sum."""
