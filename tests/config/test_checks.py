@@ -77,6 +77,8 @@ def test_pixel_statistics_go_together():
         ("INPUT.MIN_SIZE_RANGE_TRAIN", "[800, 600]", "smaller first"),
         ("INPUT.MIN_SIZE_RANGE_TRAIN", "[800]", "two positive numbers"),
         ("MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "6", "allowed: 0 to 5"),
+        ("SOLVER.STAGE_LR_FACTORS", "(0.1, 0.2, 0.3, 0.4)", "allowed: () or five or six positive numbers"),
+        ("SOLVER.STAGE_LR_FACTORS", "(0.1, 0.2, 0.3, 0.4, 0.0)", "allowed: () or five or six positive numbers"),
         (
             "MODEL.BACKBONE.CHECKPOINT_STAGES",
             "(0, 1)",

@@ -45,6 +45,11 @@ def lines(caplog, path, *opts):
         (["SOLVER.STEPS", "()", "SOLVER.GAMMA", "0.1"], "SOLVER.GAMMA", "SOLVER.STEPS []"),
         (["SOLVER.OPTIMIZER", "adamw", "SOLVER.MOMENTUM", "0.9"], "SOLVER.MOMENTUM", "SOLVER.OPTIMIZER adamw"),
         (
+            ["MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "5", "SOLVER.STAGE_LR_FACTORS", "(1, 1, 1, 1, 2)"],
+            "SOLVER.STAGE_LR_FACTORS",
+            "MODEL.BACKBONE.FREEZE_CONV_BODY_AT 5",
+        ),
+        (
             ["SOLVER.WARMUP_ITERS", "0", "SOLVER.WARMUP_METHOD", "linear"],
             "SOLVER.WARMUP_METHOD",
             "SOLVER.WARMUP_ITERS 0",
