@@ -76,6 +76,11 @@ def formats_of(text: str) -> list[str]:
 def begin(args: argparse.Namespace, trained: str | None, source: str, opts: Sequence[str]) -> None:
     """Read the config, then predict."""
     cfg, weight = read_trained(args, trained, opts)
+    if cfg.MODEL.TASK == "saliency":
+        from detector.tasks.saliency_predict import predict_maps
+
+        predict_maps(cfg, source, Path(args.output), args.threshold, weight, args.which or "newest", args.formats)
+        return
     predict(cfg, source, Path(args.output), args.threshold, weight, args.which or "newest", args.formats)
 
 

@@ -190,8 +190,8 @@ def check_inside(source: Source) -> None:
 def _find(entry: str, root: Path) -> Location | VocLocation | YoloLocation:
     if entry.startswith(MASKS) and not entry.endswith(".json"):
         raise UserError(
-            f"dataset {entry!r}: pictures with masks have no boxes: they are for `detector train`, `test` and `predict` "
-            "with MODEL.TASK saliency"
+            f"dataset {entry!r}: pictures with masks have no boxes: they are for `detector train`, `test` and "
+            "`predict` with MODEL.TASK saliency"
         )
     if entry in DATASETS or split_entry(entry) is None or _is_there(entry, root):
         try:

@@ -70,8 +70,8 @@ def find_masks(entry: str, root: str | Path) -> MaskFolder:
     folder, split = _folder_and_split(entry.removeprefix(MASKS), root)
     if not folder.is_dir():
         raise MissingFileError(
-            f"dataset {entry!r}: its folder is expected at {folder}; write {MASKS}FOLDER or {MASKS}FOLDER:SPLIT, with a "
-            f"path from here or from DATASETS.ROOT (now {root}), or {MASKS}{SHAPES}:train and {MASKS}{SHAPES}:val"
+            f"dataset {entry!r}: its folder is expected at {folder}; write {MASKS}FOLDER or {MASKS}FOLDER:SPLIT, with "
+            f"a path from here or from DATASETS.ROOT (now {root}), or {MASKS}{SHAPES}:train and {MASKS}{SHAPES}:val"
         )
     pairs = _pairs(entry, folder)
     name = folder.resolve().name
@@ -96,13 +96,13 @@ def _pairs(entry: str, folder: Path) -> dict[str, Pair]:
             home = inside[masks.lower()]
             return _matched(entry, _files(inside[pictures.lower()], SUFFIXES), _files(home, SUFFIXES), home)
     for name in SIDE_BY_SIDE:
-        home = inside.get(name.lower(), folder if not name else None)
-        if home and (photos := _files(home, _PHOTOS)) and (masks := _files(home, (".png",))):
-            return _matched(entry, photos, masks, home)
+        side = inside.get(name.lower()) if name else folder
+        if side and (photos := _files(side, _PHOTOS)) and (beside := _files(side, (".png",))):
+            return _matched(entry, photos, beside, side)
     known = ", ".join(f"{pictures}/ with {masks}/" for pictures, masks in LAYOUTS)
     raise MissingFileError(
-        f"dataset {entry!r}: no pictures with masks are in {folder}: there may be {known}, or .jpg and .png side by side "
-        f"in it or in {SIDE_BY_SIDE[0]}/"
+        f"dataset {entry!r}: no pictures with masks are in {folder}: there may be {known}, or .jpg and .png side by "
+        f"side in it or in {SIDE_BY_SIDE[0]}/"
     )
 
 
@@ -118,7 +118,9 @@ def _matched(entry: str, pictures: Sequence[Path], masks: Sequence[Path], home: 
     if not named:
         raise UserError(f"dataset {entry!r}: there is no picture beside the masks in {home}")
     if lone := [path for name, path in by_name.items() if name not in named]:
-        _log.warning("%s: %d masks are of no picture and are left out: %s, ..", entry, len(lone), printable(str(lone[0])))
+        _log.warning(
+            "%s: %d masks are of no picture and are left out: %s, ..", entry, len(lone), printable(str(lone[0]))
+        )
     return {name: Pair(path, by_name.get(name), home / f"{name}.png") for name, path in named.items()}
 
 
@@ -127,8 +129,8 @@ def _by_name(entry: str, paths: Sequence[Path], what: str) -> dict[str, Path]:
     for path in paths:
         if (other := found.setdefault(path.stem, path)) != path:
             raise UserError(
-                f"dataset {entry!r}: {other} and {path.name} are two {what} of one name; which one counts is unknown, so "
-                "remove or rename one of them"
+                f"dataset {entry!r}: {other} and {path.name} are two {what} of one name; which one counts is unknown, "
+                "so remove or rename one of them"
             )
     return found
 
@@ -152,8 +154,8 @@ def _listed(entry: str, path: Path, pairs: dict[str, Pair]) -> dict[str, Pair]:
     names = [next((name for name in _names(line) if name in pairs), None) for line in lines]
     if unknown := [line for line, name in zip(lines, names, strict=True) if name is None]:
         raise UserError(
-            f"dataset {entry!r}: {len(unknown)} of {len(lines)} lines of {path} name no picture of the folder, the first "
-            f"is {printable(unknown[0])!r}"
+            f"dataset {entry!r}: {len(unknown)} of {len(lines)} lines of {path} name no picture of the folder, the "
+            f"first is {printable(unknown[0])!r}"
         )
     if not lines:
         raise UserError(f"dataset {entry!r}: {path} is empty: write the name of a picture a line")

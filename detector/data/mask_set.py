@@ -91,7 +91,7 @@ class MaskDataset(Dataset):
             mask = read_mask(pair.expected if pair.mask is None else pair.mask, size)
         except (OSError, UserError) as error:
             raise RecordError(f"{error} ({self.name}, picture {self.image_ids[item]!r})") from None
-        sample = Sample(*(np.zeros(shape, kind) for shape, kind in _NOTHING), mask=None if self.whole else mask)
+        sample = nothing()._replace(mask=None if self.whole else mask)
         image, sample = self.transforms(image, sample, rng)
         mask = mask if sample.mask is None else sample.mask
         target = MaskTarget(
@@ -103,8 +103,9 @@ class MaskDataset(Dataset):
         return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), target
 
 
-_NOTHING = (((0, 4), np.float32), ((0,), np.int64), ((0, 4), np.float32))
-"""Shapes and types of a Sample without boxes."""
+def nothing() -> Sample:
+    """A Sample without boxes."""
+    return Sample(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
 
 
 def build_mask_train(cfg: CfgNode) -> MaskDataset:

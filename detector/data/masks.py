@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from detector.data.headers import declared_size, upright_size
 from detector.data.images import no_picture
 from detector.data.look import look_at_file
-from detector.data.headers import declared_size, upright_size
 from detector.errors import MissingFileError, UserError
 
 if TYPE_CHECKING:  # without torch
@@ -58,8 +58,8 @@ def read_mask(path: str | Path, expected: "Size") -> np.ndarray:
 def other_size(found: "Size", expected: "Size") -> str:
     """What is said of a mask that has not the size of its picture."""
     return (
-        f"the mask is {found[1]} wide and {found[0]} high, its picture {expected[1]} wide and {expected[0]} high; scale "
-        "or turn the one or the other"
+        f"the mask is {found[1]} wide and {found[0]} high, its picture {expected[1]} wide and {expected[0]} high; "
+        "scale or turn the one or the other"
     )
 
 

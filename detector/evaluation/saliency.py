@@ -26,7 +26,7 @@ _EPS = np.spacing(1)
 class Found(NamedTuple):
     """What was measured of one map.
 
-    precision, recall [256]: of the pixels whose level is at least 255, 254, .. 0; adaptive_f, mae, s_measure: fractions.
+    precision, recall [256]: of the pixels whose level is at least 255, 254, .. 0; the others: fractions in 0..1.
     """
 
     precision: np.ndarray
@@ -72,8 +72,8 @@ class SaliencyEvaluator:
     def compute(self) -> dict[str, float]:
         """The measures by name, fractions in 0..1, in the order of MEASURES. Raises ValueError without any picture.
 
-        max_f: the largest F over the 256 levels, of precisions and recalls that are means over the pictures; max_mean_f:
-        the largest mean of the pictures' F; adaptive_f, mae, s_measure: means over the pictures.
+        max_f: the largest F over the 256 levels, of precisions and recalls that are means over the pictures;
+        max_mean_f: the largest mean of the pictures' F; adaptive_f, mae, s_measure: means over the pictures.
         """
         found = [self.given[image_id] for image_id in self.image_ids if image_id in self.given]
         if not found:
@@ -188,7 +188,7 @@ def _evenness(values: np.ndarray) -> float:
 
 
 def _by_regions(map_: np.ndarray, truth: np.ndarray) -> float:
-    """The likeness of the four parts that the mask's centre of mass divides the picture into, weighted by their area."""
+    """The likeness of the four parts that the mask's centre of mass divides the picture into, a mean by their area."""
     height, width = truth.shape
     row, column = (int(place) + 1 for place in np.argwhere(truth).mean(axis=0).round())
     total = 0.0

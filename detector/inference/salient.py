@@ -53,7 +53,7 @@ def find_all_maps(
 
 
 def overlaid(image: np.ndarray, levels: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """A copy of a picture uint8 [H, W, 3] RGB that is tinted, and outlined, where the map reaches a threshold in 0..1."""
+    """A copy of a picture uint8 [H, W, 3] RGB, tinted and outlined where the map reaches a threshold in 0..1."""
     salient = levels >= threshold * 255
     picture = image.copy()
     picture[salient] = (0.5 * picture[salient] + 0.5 * np.array(TINT)).astype(np.uint8)

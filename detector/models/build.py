@@ -5,6 +5,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from detector.config.tasks import BOXES, require_boxes
 from detector.errors import UnknownNameError, UserError
 from detector.models.backbones import BACKBONES, Backbone, Pixels, build_backbone
 from detector.models.backbones.trunk import Stage
@@ -26,11 +27,7 @@ def build_detector(cfg: CfgNode) -> Detector:
     What the config leaves open follows the head, see `resolve_parts`. Weights are random.
     Raises KeyError with the nearest names for an unknown part, ValueError where a part and its keys do not fit.
     """
-    if cfg.MODEL.TASK != "detection":
-        raise UserError(
-            f"MODEL.TASK {cfg.MODEL.TASK}: what is asked for here is about detectors of boxes; `detector train`, `test` "
-            "and `predict` are for this task"
-        )
+    require_boxes(cfg.MODEL.TASK, "build_detector")
     cfg = resolve_parts(cfg)
     if cfg.MODEL.NUM_CLASSES == 0:
         raise UserError(
@@ -91,7 +88,7 @@ def resolve_parts(cfg: CfgNode) -> CfgNode:
     Where another neck than the head's is named, that neck's own paper decides about the neck, and a warning says so.
     Returns a frozen copy, or the config itself if nothing is open. Raises KeyError for an unknown head or neck.
     """
-    if cfg.MODEL.TASK != "detection":
+    if cfg.MODEL.TASK != BOXES:
         return _with_divisibility(cfg, cfg.DATALOADER.SIZE_DIVISIBILITY or Standard().size_divisibility)
     node = cfg.MODEL.NECK
     is_open = [key for key, auto in AUTO.items() if node[key] == auto]

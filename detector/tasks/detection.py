@@ -175,7 +175,9 @@ class DetectionTask:
         if augmentation := build_augmentation(cfg):
             log.info("%s", augmentation.text())
         folder = Path(cfg.OUTPUT_DIR)
-        return evaluate_found(model, cfg, device, found, lambda *of: evaluate(of[0], datasets, cfg, folder, of[1], names))
+        return evaluate_found(
+            model, cfg, device, found, lambda *of: evaluate(of[0], datasets, cfg, folder, of[1], names)
+        )
 
     def header(self, run: Run) -> str:
         """What is about to be trained."""
@@ -313,7 +315,11 @@ def _test(cfg: CfgNode, device: torch.device, weight: str | Path | None, which: 
 
 
 def evaluate_found(
-    model: Detector, cfg: CfgNode, device: torch.device, found: Trained, measures: Callable[[Detector, Subject], Metrics]
+    model: Detector,
+    cfg: CfgNode,
+    device: torch.device,
+    found: Trained,
+    measures: Callable[[Detector, Subject], Metrics],
 ) -> Metrics:
     """What `measures` gives of a model that was found, made ready for prediction, and of what it is."""
     digest = state_digest(model.state_dict())

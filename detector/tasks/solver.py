@@ -40,7 +40,7 @@ def build_optimizer(solver: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
 def rate_factors(model: nn.Module) -> dict[str, float]:
     """Parameter -> factor of its rate, where a module around it declares one for it in `rate_factors`, by its name."""
-    found = {}
+    found: dict[str, float] = {}
     for place, module in model.named_modules():
         for name, factor in getattr(module, "rate_factors", {}).items():
             home = f"{place}.{name}." if place else f"{name}."

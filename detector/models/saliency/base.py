@@ -69,6 +69,8 @@ SALIENCY: Registry[Callable[[CfgNode, dict[str, Level]], SaliencyHead]] = Regist
 
 def register_saliency(
     name: str,
-) -> Callable[[Callable[[CfgNode, dict[str, Level]], SaliencyHead]], Callable[[CfgNode, dict[str, Level]], SaliencyHead]]:
+) -> Callable[
+    [Callable[[CfgNode, dict[str, Level]], SaliencyHead]], Callable[[CfgNode, dict[str, Level]], SaliencyHead]
+]:
     """Decorator that files a builder (cfg, backbone levels) -> SaliencyHead under `name` for MODEL.SALIENCY.NAME."""
     return SALIENCY.register(name)

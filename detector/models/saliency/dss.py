@@ -68,7 +68,10 @@ class DSS(SaliencyHead):
         for name, branch in reversed(self.branches_by_level().items()):
             score = branch(features[name])
             if shorts := self.shorts[name]:
-                others = [self._enlarged(scores[other], other, name)[..., : score.shape[2], : score.shape[3]] for other in shorts]
+                others = [
+                    self._enlarged(scores[other], other, name)[..., : score.shape[2], : score.shape[3]]
+                    for other in shorts
+                ]
                 score = self.mixes[name](torch.cat([score, *others], dim=1))
             scores[name] = score
         finest = next(iter(self.levels))

@@ -2,7 +2,6 @@
 
 import logging
 
-from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from detector.models.build import configured_backbone, pixel_statistics, resolve_parts
@@ -34,7 +33,10 @@ class SaliencyNet(Detector):
 
 
 def build_saliency(cfg: CfgNode) -> SaliencyNet:
-    """The network that MODEL.BACKBONE.NAME and MODEL.SALIENCY.NAME name, with random weights. Errors as `build_detector`."""
+    """The network that MODEL.BACKBONE.NAME and MODEL.SALIENCY.NAME name, with random weights.
+
+    Raises KeyError with the nearest names for an unknown part.
+    """
     cfg = resolve_parts(cfg)
     backbone = configured_backbone(cfg, stem=True)
     if "c1" not in backbone.levels:
@@ -44,6 +46,5 @@ def build_saliency(cfg: CfgNode) -> SaliencyNet:
             next(iter(backbone.levels)),
         )
     head = SALIENCY[cfg.MODEL.SALIENCY.NAME](cfg, backbone.levels)
-    return SaliencyNet(
-        backbone, Direct(backbone.levels), head, pixel_statistics(cfg), channels_last=cfg.MODEL.CHANNELS_LAST  # type: ignore[arg-type]
-    )
+    pixels, neck = pixel_statistics(cfg), Direct(backbone.levels)
+    return SaliencyNet(backbone, neck, head, pixels, channels_last=cfg.MODEL.CHANNELS_LAST)  # type: ignore[arg-type]
