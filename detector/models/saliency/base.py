@@ -47,13 +47,18 @@ def mask_loss(logits: Tensor, targets: Sequence[MaskTarget], number: Tensor) -> 
 
     logits [N, 1, H, W], of which the padding does not count; number: a scalar, the pictures of a mean micro-batch.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = wide(logits)
     losses = []
     for picture, target in zip(logits[:, 0], targets, strict=True):
         mask = target["mask"]
         height, width = mask.shape
         losses.append(F.binary_cross_entropy_with_logits(picture[:height, :width], mask.to(logits.dtype)))
     return torch.stack(losses).sum() / number
+
+
+def wide(x: Tensor) -> Tensor:
+    """In float32 where autocast made it less."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def pictures_of(targets: Sequence[MaskTarget], normalisers: Tensor | None, like: Tensor) -> Tensor:

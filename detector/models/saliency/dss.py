@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from detector.models.saliency.base import SaliencyHead, mask_loss, pictures_of, register_saliency
+from detector.models.saliency.base import SaliencyHead, mask_loss, pictures_of, register_saliency, wide
 from detector.structures import Features, Level, MaskTarget, Size
 
 FORMS = ((512, 7), (512, 5), (256, 5), (256, 5), (128, 3), (128, 3))
@@ -95,7 +95,7 @@ class DSS(SaliencyHead):
         """The mean of the fused map and those of the side outputs at strides 4, 8 and 16."""
         logits = self(features)
         names = [name for name, level in self.levels.items() if level.stride in AVERAGED]
-        maps = torch.stack([logits[name].float().sigmoid() for name in (*names, "fused")]).mean(0)[:, 0]
+        maps = torch.stack([wide(logits[name]).sigmoid() for name in (*names, "fused")]).mean(0)[:, 0]
         return [one[:height, :width] for one, (height, width) in zip(maps, sizes, strict=True)]
 
     def _enlarged(self, score: Tensor, name: str, to: str | None = None) -> Tensor:
@@ -103,7 +103,7 @@ class DSS(SaliencyHead):
         factor = self.levels[name].stride // (self.levels[to].stride if to else 1)
         if factor == 1:
             return score
-        return F.interpolate(score.float(), scale_factor=factor, mode="bilinear", align_corners=False)
+        return F.interpolate(wide(score), scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 @register_saliency("dss")
