@@ -1,4 +1,4 @@
-"""The generated set of salient objects: one or two forms that stand out from noisy ground, and their masks."""
+"""The generated set of salient objects: one or two vivid forms on pale, noisy ground, and their masks."""
 
 import shutil
 import uuid
@@ -7,11 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detector.data.shapes import FORMS, ground, outlined, paint, softened
+from detector.data.shapes import FORMS, ground, outlined, softened
 
 NUM_TRAIN, NUM_VAL = 200, 40
 _SIZES = (96, 129), (128, 161)  # pixels, ranges of the shorter and longer side
 _SHARES = 0.35, 0.75  # of the shorter side: longer side of an object
+_PALE = 0.2  # share of its colour that the ground keeps
+_FULL, _LIGHT = (170, 255), (120, 255)  # saturation and value of an object, of 255
 
 
 def ensure_mask_shapes(folder: str | Path) -> Path:
@@ -47,15 +49,22 @@ def generate_mask_shapes(folder: str | Path, num_train: int = NUM_TRAIN, num_val
 
 
 def draw_salient(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One picture, uint8 [H, W, 3] (the colours mean nothing), and its mask, uint8 [H, W], 255 on the objects."""
+    """One picture, uint8 [H, W, 3] BGR, and its mask, uint8 [H, W], 255 on the objects.
+
+    Brightness says nothing: the ground has any, and lines and specks on it. It is pale, and the objects are vivid.
+    """
     short, long = (int(rng.integers(*bounds)) for bounds in _SIZES)
     height, width = (short, long) if rng.random() < 0.6 else (long, short)
-    canvas, mask = ground(rng, height, width), np.zeros((height, width), np.uint8)
+    mask = np.zeros((height, width), np.uint8)
+    canvas = ground(rng, height, width)
+    canvas += (1 - _PALE) * (canvas.mean(2, keepdims=True) - canvas)
     for _ in range(1 + (rng.random() < 0.3)):
         outline = list(FORMS.values())[rng.integers(len(FORMS))][1]
         form = outlined(rng, outline, rng.uniform(*_SHARES) * short)
         top, left = (int(rng.integers(0, side - own + 1)) for side, own in zip(mask.shape, form.shape, strict=True))
         place = np.s_[top : top + form.shape[0], left : left + form.shape[1]]
-        paint(rng, canvas[place], form)
+        hue, full, light = rng.integers(180), rng.uniform(*_FULL), rng.uniform(*_LIGHT)
+        colour = cv2.cvtColor(np.array([[[hue, full, light]]], np.uint8), cv2.COLOR_HSV2BGR)[0, 0]
+        canvas[place][form] = colour + rng.normal(0, rng.uniform(1, 12), (np.count_nonzero(form), 3))
         mask[place][form] = 255
     return softened(rng, canvas), mask

@@ -22,7 +22,7 @@ def test_each_task_has_keys_that_are_idle_in_the_other():
     for key in ("MODEL.HEAD.NAME", "MODEL.NECK.SOURCES", "MODEL.FCOS.NUM_CONVS", "TEST.BBOX_AUG.ENABLED"):
         assert maps[key] == "MODEL.TASK saliency"
         assert boxes.get(key) != "MODEL.TASK detection"
-    assert not {"MODEL.BACKBONE.NAME", "TEST.BEST_BY", "INPUT.MIN_SIZE_TRAIN", "MODEL.SALIENCY.NAME"} & maps.keys()
+    assert not {"MODEL.BACKBONE.NAME", "SOLVER.BASE_LR", "INPUT.MIN_SIZE_TRAIN", "MODEL.SALIENCY.NAME"} & maps.keys()
 
 
 def test_the_base_is_the_authors_solver():
