@@ -9,6 +9,7 @@ from detector.config.tasks import BOXES, require_boxes
 from detector.errors import UnknownNameError, UserError
 from detector.models.backbones import BACKBONES, Backbone, Pixels, build_backbone
 from detector.models.backbones.trunk import Stage
+from detector.models.deform import Deformation
 from detector.models.detector import Detector
 from detector.models.heads import HEADS, STANDARDS, Standard
 from detector.models.necks import NECK_KEYS, NECKS, NeckKeys
@@ -49,7 +50,7 @@ def configured_backbone(cfg: CfgNode, *, stem: bool = False) -> Backbone:
     if node.NORM_EPS >= 0 and node.NORM != "frozen_bn":
         raise UserError(f"MODEL.BACKBONE.NORM_EPS {node.NORM_EPS} is for NORM frozen_bn; with {node.NORM} set it to -1")
     eps = node.NORM_EPS if node.NORM_EPS >= 0 else None
-    backbone = build_backbone(node.NAME, node.NORM, eps, passes=node.PASSES, recomputed=node.CHECKPOINT_STAGES)
+    backbone = build_backbone(node.NAME, node.NORM, eps, node.PASSES, node.CHECKPOINT_STAGES, deformation(node))
     if node.NORM != "frozen_bn" and not has_norms(backbone):
         log.warning("%s has no norms: MODEL.BACKBONE.NORM %s changes nothing in it", node.NAME, node.NORM)
     if node.PASSES > 1 and all(len(stage) < 2 for stage in backbone.modules() if isinstance(stage, Stage)):
@@ -59,6 +60,13 @@ def configured_backbone(cfg: CfgNode, *, stem: bool = False) -> Backbone:
     if stem:
         backbone.add_stem_level()
     return backbone
+
+
+def deformation(node: CfgNode) -> Deformation | None:
+    """What MODEL.BACKBONE says of deformable stages; None: there are none."""
+    if not any(node.DEFORM_STAGES):
+        return None
+    return Deformation(node.DEFORM_STAGES, node.DEFORM_MODULATED, node.DEFORM_GROUPS, node.DEFORM_MASK_DOUBLED)
 
 
 def check_names(cfg: CfgNode) -> None:

@@ -3,14 +3,16 @@
 import math
 from bisect import bisect_right
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import nn
 from yacs.config import CfgNode
 
 from detector.distributed import world_size
-from detector.engine.optim import make_optimizer
+from detector.engine.optim import by_stage, make_optimizer
 from detector.errors import UserError
+from detector.models.backbones import Backbone
 
 _LAST_DECAY = 8 / 9  # of a training, where the usual schedules have their last step: 80000 of 90000
 
@@ -19,7 +21,8 @@ def build_optimizer(solver: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """SGD or AdamW over two groups: weights, and biases with their own rate factor and decay.
 
     Each group's "base_lr" is the rate that `set_learning_rate` multiplies. What the model's modules declare as their
-    `rate_factors` has two further groups for each factor.
+    `rate_factors` has two further groups for each factor. With STAGE_LR_FACTORS each is split as `by_stage` says, and
+    the model is a detector: all but its backbone is the head.
     """
     factors = rate_factors(model)
     parts: dict[float, tuple[list[nn.Parameter], list[nn.Parameter]]] = {1.0: ([], [])}
@@ -35,6 +38,9 @@ def build_optimizer(solver: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             {"params": weights, "lr": rate, "base_lr": rate, "weight_decay": solver.WEIGHT_DECAY},
             {"params": biases, "lr": bias_rate, "base_lr": bias_rate, "weight_decay": solver.WEIGHT_DECAY_BIAS},
         ]
+    if solver.STAGE_LR_FACTORS:
+        backbone = cast("Backbone", model.backbone)
+        groups = by_stage(groups, backbone.parts(), solver.STAGE_LR_FACTORS)
     return make_optimizer(solver.OPTIMIZER, groups, solver.MOMENTUM)
 
 

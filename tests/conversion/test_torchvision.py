@@ -66,7 +66,7 @@ def prepared(theirs):
     return peers.lively(theirs, lambda: theirs([torch.empty(3, 128, 192)]))
 
 
-@pytest.fixture(scope="module", params=[FCOS, V1, V2])
+@pytest.fixture(scope="module", params=[FCOS, V1, pytest.param(V2, marks=pytest.mark.slow)])
 def pair(request, tmp_path_factory):
     """torchvision's model and ours, made of its file by the tool; float64."""
     torch.manual_seed(0)

@@ -149,11 +149,12 @@ def folder_of(name):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
         {"mixup": 0.2, "cutmix": 1.0, "ema": 0.7, "workers": 1},
-        pytest.param({"optimizer": "adamw", "ema": 0.7, "norm": "gn", "amp": "bf16"}, marks=pytest.mark.slow),
+        {"optimizer": "adamw", "ema": 0.7, "norm": "gn", "amp": "bf16"},
     ],
 )
 def test_a_run_killed_five_times_ends_with_the_same_bits(recipe, tmp_path, settings):
