@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detector.commands.base import expanded, read_trained, run, split_words, trained_parser
+from detector.config.tasks import require_boxes
 from detector.inference.formats import EXPORTS
 
 EXAMPLE = """\
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def begin(args: argparse.Namespace, trained: str | None, opts: Sequence[str]) -> None:
     """Read the config, then export."""
     cfg, weight = read_trained(args, trained, opts)
+    require_boxes(cfg.MODEL.TASK, "detector export")
     from detector.tasks.export import export_run
 
     export_run(cfg, args.format, Path(args.output), weight, args.which or "newest", split=args.split)

@@ -98,6 +98,11 @@ def begin(args: argparse.Namespace, trained: str | None, source: str, opts: Sequ
         finished(predict_exported(path, source, output, args.threshold, opts, args.formats), source)
         return
     cfg, weight = read_trained(args, trained, opts)
+    if cfg.MODEL.TASK == "saliency":
+        from detector.tasks.saliency_predict import predict_maps
+
+        predict_maps(cfg, source, Path(args.output), args.threshold, weight, args.which or "newest", args.formats)
+        return
     predict(cfg, source, Path(args.output), args.threshold, weight, args.which or "newest", args.formats)
 
 

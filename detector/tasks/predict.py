@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from yacs.config import CfgNode
 
+from detector.config.tasks import require_boxes
 from detector.console import progress, show_log
 from detector.errors import MissingFileError, UserError
 from detector.files import output_folder, user_path
@@ -59,6 +60,7 @@ def load(path_or_run: str | Path, device: str = "auto", precision: str = "auto",
     from detector.tasks.trained import run_config
 
     cfg = run_config(path, ["MODEL.DEVICE", device])
+    require_boxes(cfg.MODEL.TASK, f"load({str(path)!r})")
     chosen = _precision(cfg, precision)
     if chosen != cfg.TEST.AMP:
         cfg.defrost()
