@@ -21,6 +21,7 @@ from detector.inference.export.facts import KEY, Facts, facts_text
 from detector.inference.export.whole import Network, Whole
 from detector.inference.formats import EXPORTS
 from detector.inference.prepare import merge_norms
+from detector.models.deform import use_sampling
 from detector.models.detector import Detector
 
 log = logging.getLogger("detector")
@@ -39,6 +40,7 @@ def export(model: Detector, facts: Facts, form: str, path: Path, split: bool = F
     """
     check_form(form, path)
     merge_norms(model.float().cpu())
+    use_sampling(model)
     if split:
         facts = msgspec.structs.replace(facts, outputs=names_of(model), strides=strides_of(model))
     onnx = _onnx(Network(model) if split else Whole(model), model, facts)
