@@ -22,6 +22,7 @@ from detector.inference.export.program import Tuple, program_bytes
 from detector.inference.export.whole import Network, Whole, rule_of
 from detector.inference.formats import EXPORTS
 from detector.inference.prepare import merge_norms
+from detector.models.deform import use_sampling
 from detector.models.detector import Detector
 
 log = logging.getLogger("detector")
@@ -43,6 +44,7 @@ def export(model: Detector, facts: Facts, form: str, path: Path, split: bool = F
     """
     check_form(form, path)
     merge_norms(model.float().cpu())
+    use_sampling(model)
     if split:
         facts = msgspec.structs.replace(
             facts, outputs=names_of(model), strides=strides_of(model), selection=rule_of(model.head)
