@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from detector.commands.base import expanded, run, show, tool_parser
 from detector.config import load_config
+from detector.config.tasks import require_boxes
 from detector.console import progress
 from detector.errors import FileAccessError
 from detector.files import user_path, write_atomic
@@ -154,6 +155,8 @@ def count_detectors(
     rows, norms = [], set()
     with progress(files, desc="count", unit="detector", leave=False) as bar:
         read = [load_config(file, overrides) for file in files]
+        for cfg in read:
+            require_boxes(cfg.MODEL.TASK, "detector info --config-file")
         configs = [resolve_model(cfg, CLASSES) for cfg in read]
         sizes = [size or largest_test_size(cfg) for cfg in configs]
         counted = [count_detector(configs[i], sizes[i]) for i, _ in enumerate(bar)]

@@ -43,6 +43,7 @@ RULES: dict[str, Rule] = {
     "OUTPUT_DIR": Rule("the name of a folder, . for the current one", bool),
     "SEED": _NATURAL,
     "LOG.PICTURES": _NATURAL,
+    "MODEL.TASK": _one_of("detection", "saliency"),
     "MODEL.NUM_CLASSES": _NATURAL,
     "MODEL.BACKBONE.NORM": _one_of("frozen_bn", "bn", "sync_bn", "gn"),
     "MODEL.BACKBONE.NORM_EPS": Rule("-1, or 0 or more and less than 1", lambda v: v == -1 or 0 <= v < 1),
@@ -118,6 +119,7 @@ RULES: dict[str, Rule] = {
     "MODEL.REFINEDET.SCORE_THRESH": _BELOW_ONE,
     "MODEL.REFINEDET.PRE_NMS_TOP_N": _COUNT,
     "MODEL.REFINEDET.NMS": _SHARE,
+    "MODEL.SALIENCY.WIDTH": _POSITIVE,
     "INPUT.MIN_SIZE_TRAIN": _POSITIVES,
     "INPUT.MIN_SIZE_RANGE_TRAIN": Rule(
         "[-1, -1], or two positive numbers, smaller first",

@@ -19,6 +19,7 @@ _C.LOG.PICTURES = 4  # with TENSORBOARD: pictures of each test set that show det
 
 # ---------------------------------------------------------------------------- model
 _C.MODEL = CfgNode()
+_C.MODEL.TASK = "detection"  # detection (boxes) | saliency (maps of salient objects: backbone and MODEL.SALIENCY)
 _C.MODEL.DEVICE = "auto"  # auto (cuda, else mps, else cpu) | cpu | cuda | cuda:1 | mps
 _C.MODEL.WEIGHT = ""  # "": random | imagenet: the backbone's own record | path or address of a file: weights only
 _C.MODEL.NUM_CLASSES = 80  # foreground classes, background is the head's own affair; 0: as many as the data have
@@ -136,6 +137,10 @@ _C.MODEL.REFINEDET.OBJECTNESS_THRESH = 0.01  # the ODM passes anchors by whose o
 _C.MODEL.REFINEDET.SCORE_THRESH = 0.01  # class score that a detection must exceed
 _C.MODEL.REFINEDET.PRE_NMS_TOP_N = 1000  # candidates a class and image that reach the NMS
 _C.MODEL.REFINEDET.NMS = 0.45  # IoU above which the lower score of one class is dropped
+
+_C.MODEL.SALIENCY = CfgNode()  # with MODEL.TASK saliency
+_C.MODEL.SALIENCY.NAME = "dss"  # any registered head of salient objects; dss: Hou et al. 2019
+_C.MODEL.SALIENCY.WIDTH = 1.0  # times the published channels of the branches of its side outputs
 
 # ---------------------------------------------------------------------------- input and data
 _C.INPUT = CfgNode()

@@ -62,7 +62,16 @@ def _has_no_crowds(cfg: CfgNode) -> bool:
     return len(entries) > 0 and all(entry.startswith(forms) and not entry.endswith(".json") for entry in entries)
 
 
+_BOXES = (
+    *("MODEL.NUM_CLASSES", "MODEL.NECK.", "MODEL.HEAD.", *(key for keys in _SECTIONS.values() for key in keys)),
+    *("DATASETS.ALLOW_OUTSIDE", "DATASETS.TRAIN_DIFFICULT", "DATASETS.CROWDS", "DATALOADER.FILTER_EMPTY_ANNOTATIONS"),
+    *("TEST.EVALUATOR", "TEST.DETECTIONS_PER_IMG", "TEST.BBOX_AUG."),
+)
+"""Keys that mean boxes, or how they are found."""
+
 _RULES = (
+    Idle(_BOXES, "MODEL.TASK", lambda cfg: cfg.MODEL.TASK == "saliency"),
+    Idle(("MODEL.SALIENCY.",), "MODEL.TASK", lambda cfg: cfg.MODEL.TASK == "detection"),
     *(
         Idle(keys, "MODEL.HEAD.NAME", lambda cfg, of=head: cfg.MODEL.HEAD.NAME in {*_SECTIONS} - {of})  # type: ignore[misc]
         for head, keys in _SECTIONS.items()

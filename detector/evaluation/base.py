@@ -33,8 +33,10 @@ class Found(NamedTuple):
 class Evaluator:
     """Gathers the detections of a data set's images; a subclass measures them against all its annotations.
 
-    Images that were never given to `add` count as images without detections.
+    Images that were never given to `add` count as images without detections. kept: what `save_results` writes.
     """
+
+    kept = "detections"
 
     def __init__(self, dataset: Indexed) -> None:
         """An evaluator without detections."""

@@ -13,6 +13,7 @@ import torch
 from yacs.config import CfgNode
 
 from detector.config import changed_keys, load_config
+from detector.config.tasks import require_boxes
 from detector.errors import FileAccessError, UserError, cut
 from detector.files import json_bytes, write_json
 from detector.models.build import build_detector, check_names
@@ -101,6 +102,7 @@ def make_arms(
     as `load_config` does, for two arms of one name, for parts that do not fit, and without a test set.
     """
     cfg = load_config(config, opts)
+    require_boxes(cfg.MODEL.TASK, "detector compare")
     if not cfg.DATASETS.TEST:
         raise UserError("DATASETS.TEST is empty, and a comparison needs a test set")
     base = cfg.MODEL

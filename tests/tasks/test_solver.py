@@ -144,3 +144,17 @@ def test_an_average_that_fits_is_silent():
     keys = ("SOLVER.MAX_ITER", "3000", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0")
     assert idle_schedule(solver(*keys, "SOLVER.EMA_DECAY", "0.999")) == []
     assert idle_schedule(solver(*keys, "SOLVER.EMA_DECAY", "0")) == []
+
+
+def test_modules_may_declare_factors_of_their_rates():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1)))
+    model[1].rate_factors = {"1": 0.1}
+    groups = build_optimizer(solver("SOLVER.BASE_LR", "0.5", "SOLVER.BIAS_LR_FACTOR", "2"), model).param_groups
+    own = {id(p): name for name, p in model.named_parameters()}
+    found = {own[id(p)]: (group["base_lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert len(groups) == 4
+    plain = {f"{name}.{kind}": value for name in ("0", "1.0") for kind, value in (("weight", 0.5), ("bias", 1.0))}
+    assert {name: rate for name, (rate, _) in found.items()} == pytest.approx(
+        {**plain, "1.1.weight": 0.05, "1.1.bias": 0.1}
+    )
+    assert {name for name, (_, decay) in found.items() if decay} == {"0.weight", "1.0.weight", "1.1.weight"}

@@ -1,5 +1,7 @@
 """What an exported file says of itself, so that it is enough to predict and to be evaluated with."""
 
+from typing import Any
+
 import msgspec
 
 from detector.errors import UserError
@@ -75,6 +77,9 @@ class Facts(msgspec.Struct, frozen=True):
     """Pixels per cell of the levels that stand in a row in each output of the network alone, fine to coarse."""
     int8: Int8 | None = None
     """Of a file whose network is computed in int8."""
+
+    selection: dict[str, Any] = {}
+    """By what `ops.arrays.select` makes detections of the outputs of the network alone; empty: only torch can."""
 
     @property
     def split(self) -> bool:

@@ -98,6 +98,9 @@ class Backbone(nn.Module):
         """
         self.require_stages(stages, 0)
 
+    def add_stem_level(self) -> None:
+        """Puts out the rectified stem too, as level c1 at stride 2, in a backbone that can; else nothing changes."""
+
     def require_stages(self, stages: Collection[int], number: int) -> None:
         """Raise ValueError unless all of `stages` are in 1..number, the stages whose blocks can be computed again."""
         if missing := sorted(stage for stage in stages if not 1 <= stage <= number):

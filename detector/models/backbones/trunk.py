@@ -212,12 +212,18 @@ class ResidualTrunk(Backbone):
         for number, stage in enumerate(self.stages(), start=1):
             stage.recomputed = number in stages
 
+    def add_stem_level(self) -> None:
+        """As Backbone's."""
+        convs = [module for module in self.conv1.modules() if isinstance(module, nn.Conv2d)]
+        self.levels = {"c1": Level(convs[-1].out_channels, 2), **self.levels}
+
     def forward(self, images: Tensor) -> Features:
-        """Images [N, 3, H, W] float -> c2..c5."""
-        x = self.maxpool(conv_norms(self.parts()[0], images).relu_())
-        features = {}
-        for name, stage in zip(self.levels, self.stages(), strict=True):
-            x = features[name] = stage(x)
+        """Images [N, 3, H, W] float -> c2..c5, and with `add_stem_level` c1."""
+        x = conv_norms(self.parts()[0], images).relu_()
+        features = {"c1": x} if "c1" in self.levels else {}
+        x = self.maxpool(x)
+        for number, stage in enumerate(self.stages(), start=2):
+            x = features[f"c{number}"] = stage(x)
         return features
 
 
