@@ -74,6 +74,7 @@ def files(monkeypatch):
         def save(self, path, facts, left_out=(), only=""):
             groups = [only] if only else [group for group in self.groups if group not in left_out]
             files[path] = sum(files["shifts"][group] for group in groups), facts
+            path.parent.mkdir(exist_ok=True)
             path.write_bytes(b"in int8")
             return 280
 
