@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from detector.config.tasks import require_boxes
 from detector.distributed import from_main, is_main
 from detector.engine.device import AMP
 from detector.errors import MissingFileError, UserError
@@ -116,6 +117,7 @@ def add_teacher(student: Detector, cfg: CfgNode, device: torch.device) -> tuple[
     name = cfg.DISTILL.TEACHER
     if not name:
         return student, {}
+    require_boxes(cfg.MODEL.TASK, "DISTILL.TEACHER")
     own = teacher_config(name)
     found = _found(own, user_path(name))
     state = torch.get_rng_state()
@@ -177,7 +179,9 @@ def teacher_config(name: str) -> CfgNode:
             )
         if path.is_dir() and newest_config(path) is None:
             raise UserError(f"{path} holds no checkpoint: name a run's folder, or a checkpoint")
-        return run_config(path)
+        found = run_config(path)
+        require_boxes(found.MODEL.TASK, f"a teacher ({path})")
+        return found
     except UserError as error:
         raise UserError(f"DISTILL.TEACHER: {error}") from None
 

@@ -222,7 +222,7 @@ def test_every_pass_moves_its_taps_by_what_it_sees():
 
 
 @ALL
-@pytest.mark.parametrize("width", [12, 2])  # of two columns torch convolves wrongly
+@pytest.mark.parametrize("width", [12, 2])
 def test_half_precision_is_near(name, width):
     made, x = block(name, Deformation((True,)), 0.1, stride=2).float(), maps(9, width).float()
     with torch.no_grad():

@@ -379,6 +379,14 @@ def test_what_is_no_teacher_is_refused_with_the_key(tiny, named, tmp_path):
             check_teacher(tiny("DISTILL.TEACHER", tmp_path / name))
 
 
+def test_only_detectors_of_boxes_teach_and_are_taught(tiny, named):
+    salient = ("MODEL.TASK", "saliency", "DATASETS.TRAIN", "saliency:x", "DATASETS.TEST", "()")
+    with pytest.raises(UserError, match=r"^DISTILL\.TEACHER: a teacher \(.*named\.pth\) is for detectors of boxes"):
+        check_teacher(tiny("DISTILL.TEACHER", named(*salient)))
+    with pytest.raises(UserError, match=r"^DISTILL\.TEACHER is for detectors of boxes"):
+        add_teacher(torch.nn.Identity(), tiny(*salient, "DISTILL.TEACHER", named()), torch.device("cpu"))
+
+
 def test_an_arm_of_a_comparison_may_have_a_teacher(named, data):
     path = named("MODEL.BACKBONE.NAME", "resnet18")
     opts = ["MODEL.NECK.OUT_CHANNELS", "64", *data]
