@@ -51,6 +51,18 @@ class Target(TypedDict):
     draw: int
 
 
+class MaskTarget(TypedDict):
+    """What is salient in one picture: mask [h, w] uint8, 1 there and 0 elsewhere, of the size before padding.
+
+    The other entries are those of a Target.
+    """
+
+    mask: Tensor
+    image_id: int | str
+    original: Size
+    draw: int
+
+
 class Detection(TypedDict):
     """The detections of one image, scores descending.
 

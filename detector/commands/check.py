@@ -10,6 +10,7 @@ import msgspec
 
 from detector.commands.base import add_config_file, run, show, tool_parser
 from detector.config import get_defaults, load_config
+from detector.config.tasks import require_boxes
 from detector.errors import UserError
 from detector.files import json_bytes, user_path
 from detector.plugins import load_plugins
@@ -67,6 +68,8 @@ def begin(args: argparse.Namespace) -> None:
     """Examine, write what is wished, print; ends the process with status 1 where an error was found."""
     load_plugins(args.imports)
     cfg = load_config(args.config_file, args.opts) if args.config_file else None
+    if cfg:
+        require_boxes(cfg.MODEL.TASK, "detector check")
     from detector.tasks.doctor import check_new, document, examine, fix, short_names
     from detector.tasks.doctor_text import text
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from detector.commands.base import expanded, run, show, tool_parser
 from detector.config import load_config
+from detector.config.tasks import require_boxes
 from detector.console import progress
 from detector.errors import FileAccessError
 from detector.files import user_path, write_atomic
@@ -48,6 +49,11 @@ OPEN = f"Where a config leaves MODEL.NUM_CLASSES to the data, {CLASSES} classes 
 IRESNET = (
     "The FLOPs that the iResNet authors publish (9.277 G for iresnet50) are another quantity: thop's operations (MACs, "
     "4 for each element that a batch norm puts out, global pooling) x 20/9."
+)
+BIG_LITTLE = (
+    "bL nets have alpha 2 and beta 4. For blresnext101_64x4d at 224x224 their authors publish 7.97 G; their network "
+    "has 7.142 G. The Res2Net article leaves width, alpha and beta of its bLRes2Net-50 open and publishes no weights: "
+    "blres2net50_26w_4s takes 26, 2 and 4."
 )
 
 
@@ -135,6 +141,7 @@ def count_backbones(
     notes = [DEFINITIONS, ACCURACY]
     notes += [FROZEN] * (norm == "frozen_bn")
     notes += [IRESNET] * any(entry.name.startswith("iresnet") for entry in entries)
+    notes += [BIG_LITTLE] * any(entry.name.startswith(("blres", "blseres")) for entry in entries)
     return rows, notes
 
 
@@ -148,6 +155,8 @@ def count_detectors(
     rows, norms = [], set()
     with progress(files, desc="count", unit="detector", leave=False) as bar:
         read = [load_config(file, overrides) for file in files]
+        for cfg in read:
+            require_boxes(cfg.MODEL.TASK, "detector info --config-file")
         configs = [resolve_model(cfg, CLASSES) for cfg in read]
         sizes = [size or largest_test_size(cfg) for cfg in configs]
         counted = [count_detector(configs[i], sizes[i]) for i, _ in enumerate(bar)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from detector.commands.base import add_config_file, run, show, split_words, tool_parser
 from detector.config import load_config
+from detector.config.tasks import require_boxes
 from detector.plugins import load_plugins
 
 EXAMPLE = "detector plan fcos/resnet50_1x --memory 8 SOLVER.IMS_PER_BATCH 4"
@@ -34,6 +35,7 @@ def begin(args: argparse.Namespace, file: str) -> None:
     """Load plugins and the config, then count."""
     load_plugins(args.imports)
     cfg = load_config(file, args.opts)
+    require_boxes(cfg.MODEL.TASK, "detector plan")
     from detector.tasks.plan import plan
 
     show(plan(cfg, args.memory))

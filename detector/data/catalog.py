@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from detector.data.entries import FORMS, VOC, YOLO, resolve, split_entry, split_there
+from detector.data.entries import FORMS, MASKS, VOC, YOLO, resolve, split_entry, split_there
 from detector.data.formats import voc, yolo
 from detector.data.formats.voc import ANNOTATIONS, CLASSES, LISTS, PICTURES
 from detector.data.hints import hint, other_layout
@@ -188,6 +188,11 @@ def check_inside(source: Source) -> None:
 
 
 def _find(entry: str, root: Path) -> Location | VocLocation | YoloLocation:
+    if entry.startswith(MASKS) and not entry.endswith(".json"):
+        raise UserError(
+            f"dataset {entry!r}: pictures with masks have no boxes: they are for `detector train`, `test` and "
+            "`predict` with MODEL.TASK saliency"
+        )
     if entry in DATASETS or split_entry(entry) is None or _is_there(entry, root):
         try:
             return DATASETS[entry](root)

@@ -8,6 +8,8 @@ from detector.files import user_path
 
 FORMS = "IMAGE_FOLDER:ANNOTATIONS.json, voc:FOLDER:SPLIT or yolo:FOLDER:SPLIT"
 VOC, YOLO = "voc:", "yolo:"
+MASKS = "saliency:"
+"""What entries of pictures with masks begin with, which are for MODEL.TASK saliency."""
 
 
 def split_entry(entry: str) -> tuple[str, str] | None:

@@ -90,19 +90,19 @@ def draw_scene(rng: np.random.Generator) -> tuple[np.ndarray, list[dict[str, Any
     """
     short, long = int(rng.integers(176, 201)), int(rng.integers(232, 265))
     height, width = (short, long) if rng.random() < 0.6 else (long, short)
-    canvas = _ground(rng, height, width)
+    canvas = ground(rng, height, width)
     owner = np.zeros((height, width), np.int32)
     areas = np.zeros(1, np.int64)
     records: list[dict[str, Any]] = []
     if rng.random() < _EMPTY:
-        return _finish(rng, canvas), records
+        return softened(rng, canvas), records
     if rng.random() < _CROWDED:
         _draw_crowd(rng, canvas, owner, records)
         areas = np.array([0, records[0]["area"]])
     for _ in range(rng.integers(3, 9)):
         form = list(FORMS)[rng.integers(len(FORMS))]
         side = math.exp(rng.uniform(math.log(_MIN_SIDE), math.log(_MAX_SIDE)))
-        mask = _mask(rng, FORMS[form][1], side)
+        mask = outlined(rng, FORMS[form][1], side)
         for _ in range(_PLACE_TRIES):
             top = int(rng.integers(0, height - mask.shape[0] + 1))
             left = int(rng.integers(0, width - mask.shape[1] + 1))
@@ -113,7 +113,7 @@ def draw_scene(rng: np.random.Generator) -> tuple[np.ndarray, list[dict[str, Any
                 number = len(areas)
                 owner[place][mask] = number
                 areas = np.append(areas, mask.sum())
-                _paint(rng, canvas[place], mask)
+                paint(rng, canvas[place], mask)
                 records.append({"category_id": FORMS[form][0], "iscrowd": 0})
                 break
     for number, record in enumerate(records, start=1):
@@ -121,7 +121,7 @@ def draw_scene(rng: np.random.Generator) -> tuple[np.ndarray, list[dict[str, Any
         top, left = int(rows.min()), int(columns.min())
         sides = [int(columns.max()) + 1 - left, int(rows.max()) + 1 - top]
         record.update(bbox=[left, top, *sides], area=len(rows))
-    return _finish(rng, canvas), records
+    return softened(rng, canvas), records
 
 
 def _draw_crowd(rng: np.random.Generator, canvas: np.ndarray, owner: np.ndarray, records: list[dict[str, Any]]) -> None:
@@ -129,16 +129,16 @@ def _draw_crowd(rng: np.random.Generator, canvas: np.ndarray, owner: np.ndarray,
     form = list(FORMS)[rng.integers(len(FORMS))]
     centre = rng.uniform(0.3, 0.7, 2) * owner.shape
     for _ in range(rng.integers(15, 30)):
-        mask = _mask(rng, FORMS[form][1], rng.uniform(11, 20))
+        mask = outlined(rng, FORMS[form][1], rng.uniform(11, 20))
         limits = np.array(owner.shape) - mask.shape
         top, left = np.clip(centre + rng.normal(0, 22, 2), 0, limits).astype(int)
         place = np.s_[top : top + mask.shape[0], left : left + mask.shape[1]]
         owner[place][mask] = _CROWD_ID
-        _paint(rng, canvas[place], mask)
+        paint(rng, canvas[place], mask)
     records.append({"category_id": FORMS[form][0], "iscrowd": 1, "area": int((owner == _CROWD_ID).sum())})
 
 
-def _mask(rng: np.random.Generator, outline: np.ndarray, side: float) -> np.ndarray:
+def outlined(rng: np.random.Generator, outline: np.ndarray, side: float) -> np.ndarray:
     """The form, turned and a little stretched, in its tight box of the given longer side; bool [h, w]."""
     angle = rng.uniform(-_TURN, _TURN)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -179,7 +179,7 @@ _TEXTURES: tuple[Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndar
 )
 
 
-def _paint(rng: np.random.Generator, patch: np.ndarray, mask: np.ndarray) -> None:
+def paint(rng: np.random.Generator, patch: np.ndarray, mask: np.ndarray) -> None:
     """Fills the mask in the patch, float32 [h, w, 3], with a texture in a colour that stands out from what is there."""
     ground = patch[mask].mean(0)
     colours = rng.uniform(20, 235, (8, 3))
@@ -191,7 +191,7 @@ def _paint(rng: np.random.Generator, patch: np.ndarray, mask: np.ndarray) -> Non
     patch[mask] = (colour + texture + noise)[mask]
 
 
-def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+def ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Soft clouds of colour, thin lines and specks; float32 [height, width, 3]."""
     base = rng.uniform(40, 215, 3)
     clouds = rng.normal(base, rng.uniform(5, 20), (int(rng.integers(3, 7)), int(rng.integers(3, 7)), 3))
@@ -204,7 +204,7 @@ def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return canvas
 
 
-def _finish(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
+def softened(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
     """Softened edges and sensor noise; uint8."""
     noise = rng.standard_normal(canvas.shape, np.float32) * np.float32(rng.uniform(1, 7))
     return np.clip(cv2.GaussianBlur(canvas, (3, 3), 0.6) + noise, 0, 255).astype(np.uint8)

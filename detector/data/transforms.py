@@ -13,11 +13,15 @@ MIN_SIDE = 0.01  # pixels; far above the rounding of float32 coordinates, far be
 
 
 class Sample(NamedTuple):
-    """What goes with a picture: boxes [M, 4] float32 xyxy, labels [M] int64, ignore [G, 4] float32 crowd regions."""
+    """What goes with a picture: boxes [M, 4] float32 xyxy, labels [M] int64, ignore [G, 4] float32 crowd regions.
+
+    mask: uint8 [H, W] of what is salient, None where that is not learned.
+    """
 
     boxes: np.ndarray
     labels: np.ndarray
     ignore: np.ndarray
+    mask: np.ndarray | None = None
 
 
 class Transform(Protocol):
@@ -99,7 +103,8 @@ class HorizontalFlip:
             return image, sample
         width = image.shape[1]
         boxes, ignore = (_mirror(boxes, width) for boxes in (sample.boxes, sample.ignore))
-        return cv2.flip(image, 1), sample._replace(boxes=boxes, ignore=ignore)
+        mask = None if sample.mask is None else cv2.flip(sample.mask, 1)
+        return cv2.flip(image, 1), sample._replace(boxes=boxes, ignore=ignore, mask=mask)
 
 
 def resized(size: Size, min_size: int, max_size: int) -> Size:
@@ -115,8 +120,11 @@ def resized(size: Size, min_size: int, max_size: int) -> Size:
 
 
 def resize(image: np.ndarray, sample: Sample, height: int, width: int, how: int) -> tuple[np.ndarray, Sample]:
-    """The picture and its boxes at another size; how: OpenCV's interpolation."""
+    """The picture and its boxes at another size; how: OpenCV's interpolation; of a mask the nearest pixels."""
     sample = rescale(sample, (image.shape[0], image.shape[1]), (height, width))
+    if sample.mask is not None:
+        mask = cv2.resize(sample.mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        sample = sample._replace(mask=mask)
     return cv2.resize(image, (width, height), interpolation=how), sample
 
 

@@ -53,6 +53,10 @@ VOC_MEASURES = {
 """Mean APs over the classes by VOC's matching: their IoU, and the recalls that the AP is taken from."""
 
 
+SALIENCY = ("max_f", "mae")
+"""The measures of salient objects that stand above a table."""
+
+
 def of_class(name: str) -> bool:
     """Whether a measure is that of one class."""
     return name.startswith(tuple(_COLUMNS))
@@ -60,7 +64,7 @@ def of_class(name: str) -> bool:
 
 def headline(metrics: Mapping[str, float], name: str, step: int | None) -> str:
     """The line above a table: "step 500 | shapes_val | AP 0.412 | AP50 0.634"; step: of the training, None unknown."""
-    chief = [key for key in ("AP", "AP50") if key in metrics] or [f"{VOC}AP", f"{VOC}AP50"]
+    chief = [key for key in ("AP", "AP50", *SALIENCY) if key in metrics] or [f"{VOC}AP", f"{VOC}AP50"]
     numbers = [f"{key} {_number(metrics[key]).strip()}" for key in chief if key in metrics]
     return " | ".join([*[f"step {step}"] * (step is not None), name, *numbers])
 

@@ -1,4 +1,7 @@
-"""Exported detectors at work in onnxruntime or OpenVINO, called as the detector itself is. On the CPU, in float32."""
+"""Exported detectors at work in onnxruntime, OpenVINO or torch, called as the detector itself is, on the CPU.
+
+They compute in float32, and what a file has in int8 in that; OpenVINO also in bf16, if asked.
+"""
 
 import logging
 import threading
@@ -10,18 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from detector.config import config_from_text
-from detector.data.transforms import Resize, Transform, Warp
+from detector.engine.device import gains_bf16
 from detector.errors import MissingFileError, UserError
 from detector.inference.export.facts import KEY, Facts, read_facts
+from detector.inference.export.program import read_program
 from detector.inference.export.whole import select_raw
 from detector.inference.export.write import INPUTS, needed
 from detector.inference.formats import EXPORTS, exported_form
 from detector.models.build import build_detector
 from detector.models.detector import check_input
 from detector.models.heads.base import Head
+from detector.ops import arrays
 from detector.structures import Detection, Size
 
 log = logging.getLogger("detector")
+
+HINTS = {"off": "f32", "bf16": "bf16"}
+"""Precision -> what OpenVINO calls it."""
 
 Arrays = Sequence[np.ndarray]
 
@@ -42,19 +50,13 @@ class ExportedDetector(nn.Module):
         super().__init__()
         self.graph, self.facts = graph, facts
         self.names, self.category_ids = list(facts.names), list(facts.category_ids)
-        self.head = head_of(facts) if facts.split else None
+        self.head = head_of(facts) if facts.split and not facts.selection else None
         self.register_buffer("mean", torch.zeros(1), persistent=False)  # tells where images go
-
-    @property
-    def transform(self) -> Transform:
-        """The resize of a picture before it is padded."""
-        size = self.facts.resize
-        return Warp(size.square) if size.square else Resize((size.short,), size.long)
 
     def forward(self, images: Tensor, sizes: list[Size]) -> list[Detection]:
         """As `Detector`: images [N, 3, H, W] uint8 RGB, padded right and bottom; sizes before padding."""
         check_input(images, sizes)
-        if self.head is not None:
+        if self.facts.split:
             return self.select(images, sizes)
         found = self.graph(np.ascontiguousarray(images.numpy()), np.array(sizes, np.int64))
         boxes, scores, labels, counts = (np.array(entry) for entry in found)  # their memory may be the runtime's
@@ -68,11 +70,20 @@ class ExportedDetector(nn.Module):
         ]
 
     def select(self, images: Tensor, sizes: list[Size]) -> list[Detection]:
-        """The detections of a split file: its head, which has no weights here, selects from what the network gives."""
+        """The detections of a split file, from what the network gives; of a head that NumPy does not know in torch.
+
+        Then the head, which has no weights here, selects.
+        """
         found = self.graph(np.ascontiguousarray(images.numpy()), np.array(sizes, np.int64))
         height, width = images.shape[2:]
+        if self.head is None:
+            return [
+                Detection(
+                    boxes=torch.from_numpy(boxes), labels=torch.from_numpy(labels), scores=torch.from_numpy(scores)
+                )
+                for boxes, scores, labels in arrays.select(self.facts.selection, found, (height, width), sizes)
+            ]
         grids: list[Size] = [(-(-height // stride), -(-width // stride)) for stride in self.facts.strides]
-        assert self.head is not None
         return select_raw(self.head, [torch.from_numpy(np.array(one)) for one in found], grids, sizes)
 
 
@@ -82,22 +93,48 @@ def head_of(facts: Facts) -> Head:
         return build_detector(config_from_text(facts.config, "the exported file's config")).head
 
 
-def load_exported(path: str | Path) -> ExportedDetector:
-    """The detector in a file that `detector export` wrote: FILE.onnx by onnxruntime, FILE.xml by OpenVINO.
+def load_exported(path: str | Path, precision: str = "off", *, say: bool = True) -> ExportedDetector:
+    """The detector in a file that `detector export` wrote: FILE.onnx by onnxruntime, FILE.xml by OpenVINO, FILE.pt2.
 
-    It takes as many threads as torch does. Raises ValueError or OSError naming a file that is none, and the package
-    that is missing.
+    It takes as many threads as torch does. precision: off, or of an OpenVINO file bf16; say: whether the log tells what
+    it is. Raises ValueError or OSError naming a file that is none, a precision that it cannot be computed in, and the
+    package that is missing.
     """
     path = Path(path)
     if not exported_form(path):
-        raise UserError(f"{path}: exported detectors are called {' or '.join(f'NAME{s}' for s in EXPORTS.values())}")
+        raise UserError(f"{path}: exported detectors are called {', '.join(f'NAME{s}' for s in EXPORTS.values())}")
     if not path.is_file():
         raise MissingFileError(f"{path}: there is no such file")
     if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
         raise MissingFileError(f"{path}: its weights, {path.with_suffix('.bin').name}, are not beside it")
-    graph, facts = (_onnxruntime if path.suffix.lower() == ".onnx" else _openvino)(path)
-    log.info("%s: %d classes, of %s", path, len(facts.names), facts.weight or "unknown weights")
+    check_precision(path, precision)
+    if (form := exported_form(path)) == "openvino":
+        graph, facts = _openvino(path, precision)
+    else:
+        graph, facts = {"onnx": _onnxruntime, "torch": _torch}[form](path)
+    if say:
+        kind = "in int8, " * (facts.int8 is not None)
+        log.info("%s: %d classes, %sof %s", path, len(facts.names), kind, facts.weight or "unknown weights")
     return ExportedDetector(graph, facts)
+
+
+def check_precision(path: Path, precision: str) -> None:
+    """Raise ValueError for a precision that a file, or this processor, is not computed in."""
+    if precision == "off":
+        return
+    if precision != "bf16" or exported_form(path) != "openvino":
+        also = "; an OpenVINO file can be computed in bf16" * (precision == "bf16")
+        raise UserError(f"precision {precision}: {path} is computed in what it was written in{also}; leave it out")
+    if not gains_bf16(torch.device("cpu")):
+        raise UserError(f"precision bf16: this processor has no instructions for it, so {path} would stay as it is")
+
+
+def auto_text(path: Path, facts: Facts) -> str:
+    """What the precision "auto" is for a file."""
+    if facts.int8 is not None:
+        return "int8, which the file was written in, and float32 where it selects"
+    faster = exported_form(path) == "openvino" and gains_bf16(torch.device("cpu"))
+    return "off (float32), as the file was written" + "; bf16 is faster here, and moves boxes" * faster
 
 
 def _onnxruntime(path: Path) -> tuple[Graph, Facts]:
@@ -120,11 +157,11 @@ def _onnxruntime(path: Path) -> tuple[Graph, Facts]:
     return run, facts
 
 
-def _openvino(path: Path) -> tuple[Graph, Facts]:
+def _openvino(path: Path, precision: str) -> tuple[Graph, Facts]:
     openvino = needed("openvino")
     core = openvino.Core()
     # By default bf16 where the processor has it, which moves edges by pixels.
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    settings = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     try:
         graph = core.read_model(str(path))
         compiled = core.compile_model(graph, "CPU", settings)
@@ -139,6 +176,18 @@ def _openvino(path: Path) -> tuple[Graph, Facts]:
             own.request = compiled.create_infer_request()
         found = own.request.infer(dict(zip(INPUTS, (images, sizes), strict=True)))
         return [found[name] for name in facts.outputs]
+
+    return run, facts
+
+
+def _torch(path: Path) -> tuple[Graph, Facts]:
+    program, notes = read_program(path)
+    facts = read_facts(notes.get(KEY), path)
+    if (program.inputs, len(program.outputs)) != (list(INPUTS), len(facts.outputs)):
+        raise UserError(f"{path} is no detector that `detector export` wrote: its graph has other inputs and outputs")
+
+    def run(images: np.ndarray, sizes: np.ndarray) -> Arrays:
+        return [one.numpy() for one in program(torch.from_numpy(images), torch.from_numpy(sizes))]
 
     return run, facts
 

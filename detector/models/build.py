@@ -5,9 +5,11 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from detector.config.tasks import BOXES, require_boxes
 from detector.errors import UnknownNameError, UserError
-from detector.models.backbones import BACKBONES, Pixels, build_backbone
+from detector.models.backbones import BACKBONES, Backbone, Pixels, build_backbone
 from detector.models.backbones.trunk import Stage
+from detector.models.deform import Deformation
 from detector.models.detector import Detector
 from detector.models.heads import HEADS, STANDARDS, Standard
 from detector.models.necks import NECK_KEYS, NECKS, NeckKeys
@@ -26,29 +28,45 @@ def build_detector(cfg: CfgNode) -> Detector:
     What the config leaves open follows the head, see `resolve_parts`. Weights are random.
     Raises KeyError with the nearest names for an unknown part, ValueError where a part and its keys do not fit.
     """
+    require_boxes(cfg.MODEL.TASK, "build_detector")
     cfg = resolve_parts(cfg)
     if cfg.MODEL.NUM_CLASSES == 0:
         raise UserError(
             "MODEL.NUM_CLASSES 0 takes the number of classes from the training data or from a checkpoint, and there is "
             "neither here: write MODEL.NUM_CLASSES with the number"
         )
-    node = cfg.MODEL.BACKBONE
-    if node.NORM_EPS >= 0 and node.NORM != "frozen_bn":
-        raise UserError(f"MODEL.BACKBONE.NORM_EPS {node.NORM_EPS} is for NORM frozen_bn; with {node.NORM} set it to -1")
-    eps = node.NORM_EPS if node.NORM_EPS >= 0 else None
-    backbone = build_backbone(node.NAME, node.NORM, eps, passes=node.PASSES, recomputed=node.CHECKPOINT_STAGES)
-    if node.NORM != "frozen_bn" and not has_norms(backbone):
-        log.warning("%s has no norms: MODEL.BACKBONE.NORM %s changes nothing in it", node.NAME, node.NORM)
-    if node.PASSES > 1 and all(len(stage) < 2 for stage in backbone.modules() if isinstance(stage, Stage)):
-        log.warning("%s has one block a stage, which is not repeated: MODEL.BACKBONE.PASSES %d changes nothing in it",
-                    node.NAME, node.PASSES)  # fmt: skip
-    backbone.freeze(node.FREEZE_CONV_BODY_AT)
+    backbone = configured_backbone(cfg)
     try:
         neck = NECKS[cfg.MODEL.NECK.NAME](cfg, backbone.levels)
         head = HEADS[cfg.MODEL.HEAD.NAME](cfg, neck.levels)
     except UserError as error:
         raise UserError(f"{error}{_own_neck(cfg)}") from error
     return Detector(backbone, neck, head, pixel_statistics(cfg), channels_last=cfg.MODEL.CHANNELS_LAST)
+
+
+def configured_backbone(cfg: CfgNode, *, stem: bool = False) -> Backbone:
+    """The backbone that MODEL.BACKBONE describes, its first parts frozen. stem: with the level c1, if it has one."""
+    node = cfg.MODEL.BACKBONE
+    if node.NORM_EPS >= 0 and node.NORM != "frozen_bn":
+        raise UserError(f"MODEL.BACKBONE.NORM_EPS {node.NORM_EPS} is for NORM frozen_bn; with {node.NORM} set it to -1")
+    eps = node.NORM_EPS if node.NORM_EPS >= 0 else None
+    backbone = build_backbone(node.NAME, node.NORM, eps, node.PASSES, node.CHECKPOINT_STAGES, deformation(node))
+    if node.NORM != "frozen_bn" and not has_norms(backbone):
+        log.warning("%s has no norms: MODEL.BACKBONE.NORM %s changes nothing in it", node.NAME, node.NORM)
+    if node.PASSES > 1 and all(len(stage) < 2 for stage in backbone.modules() if isinstance(stage, Stage)):
+        log.warning("%s has one block a stage, which is not repeated: MODEL.BACKBONE.PASSES %d changes nothing in it",
+                    node.NAME, node.PASSES)  # fmt: skip
+    backbone.freeze(node.FREEZE_CONV_BODY_AT)
+    if stem:
+        backbone.add_stem_level()
+    return backbone
+
+
+def deformation(node: CfgNode) -> Deformation | None:
+    """What MODEL.BACKBONE says of deformable stages; None: there are none."""
+    if not any(node.DEFORM_STAGES):
+        return None
+    return Deformation(node.DEFORM_STAGES, node.DEFORM_MODULATED, node.DEFORM_GROUPS, node.DEFORM_MASK_DOUBLED)
 
 
 def check_names(cfg: CfgNode) -> None:
@@ -60,12 +78,16 @@ def check_names(cfg: CfgNode) -> None:
         ("MODEL.HEAD.NAME", HEADS, node.HEAD.NAME),
     )
     for key, parts, name in names:
-        if parts is NECKS and name == AUTO["NAME"]:
-            continue
-        try:
-            _ = parts[name]
-        except UnknownNameError as error:
-            raise UnknownNameError(f"{key}: {error}; a plugin's part needs --import PACKAGE") from None
+        if parts is not NECKS or name != AUTO["NAME"]:
+            check_name(key, parts, name)
+
+
+def check_name(key: str, parts: Registry[Any], name: str) -> None:
+    """Raise KeyError naming key, name and the nearest ones for a name that is not in a registry."""
+    try:
+        _ = parts[name]
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{key}: {error}; a plugin's part needs --import PACKAGE") from None
 
 
 def resolve_parts(cfg: CfgNode) -> CfgNode:
@@ -74,6 +96,8 @@ def resolve_parts(cfg: CfgNode) -> CfgNode:
     Where another neck than the head's is named, that neck's own paper decides about the neck, and a warning says so.
     Returns a frozen copy, or the config itself if nothing is open. Raises KeyError for an unknown head or neck.
     """
+    if cfg.MODEL.TASK != BOXES:
+        return _with_divisibility(cfg, cfg.DATALOADER.SIZE_DIVISIBILITY or Standard().size_divisibility)
     node = cfg.MODEL.NECK
     is_open = [key for key, auto in AUTO.items() if node[key] == auto]
     if not is_open and cfg.DATALOADER.SIZE_DIVISIBILITY:
@@ -91,7 +115,17 @@ def resolve_parts(cfg: CfgNode) -> CfgNode:
     values = {"NAME": neck, **_values(_keys(neck, standard))}
     for key in is_open:
         resolved.MODEL.NECK[key] = values[key]
-    resolved.DATALOADER.SIZE_DIVISIBILITY = cfg.DATALOADER.SIZE_DIVISIBILITY or standard.size_divisibility
+    resolved.freeze()
+    return _with_divisibility(resolved, cfg.DATALOADER.SIZE_DIVISIBILITY or standard.size_divisibility)
+
+
+def _with_divisibility(cfg: CfgNode, pixels: int) -> CfgNode:
+    """A frozen copy with this DATALOADER.SIZE_DIVISIBILITY, or the config itself where it has it."""
+    if cfg.DATALOADER.SIZE_DIVISIBILITY == pixels:
+        return cfg
+    resolved = cfg.clone()
+    resolved.defrost()
+    resolved.DATALOADER.SIZE_DIVISIBILITY = pixels
     resolved.freeze()
     return resolved
 

@@ -21,7 +21,12 @@ log = logging.getLogger("detector")
 
 
 def best_by(cfg: CfgNode) -> str:
-    """The name of the measure: TEST.BEST_BY, else COCO's AP, or VOC's AP50 where TEST.EVALUATOR is voc alone."""
+    """The name of the measure: TEST.BEST_BY, else COCO's AP, or VOC's AP50 where TEST.EVALUATOR is voc alone.
+
+    Of salient objects it is max_f.
+    """
+    if cfg.MODEL.TASK == "saliency":
+        return cfg.TEST.BEST_BY or "max_f"
     return cfg.TEST.BEST_BY or (f"{VOC}AP50" if cfg.TEST.EVALUATOR == ("voc",) else "AP")
 
 

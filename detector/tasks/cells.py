@@ -13,9 +13,11 @@ import torch
 from yacs.config import CfgNode
 
 from detector.config import changed_keys, load_config
+from detector.config.tasks import require_boxes
 from detector.errors import FileAccessError, UserError, cut
 from detector.files import json_bytes, write_json
 from detector.models.build import build_detector, check_names
+from detector.tasks.distilled import check_teacher
 from detector.tasks.resolve import resolve_model, scale_to_batch, with_steps
 
 STATE = "comparison.json"
@@ -100,6 +102,7 @@ def make_arms(
     as `load_config` does, for two arms of one name, for parts that do not fit, and without a test set.
     """
     cfg = load_config(config, opts)
+    require_boxes(cfg.MODEL.TASK, "detector compare")
     if not cfg.DATASETS.TEST:
         raise UserError("DATASETS.TEST is empty, and a comparison needs a test set")
     base = cfg.MODEL
@@ -123,6 +126,7 @@ def _check_parts(arm: Arm) -> None:
     try:
         with torch.device("meta"):
             build_detector(resolve_model(arm.cfg, num_classes=1))
+        check_teacher(arm.cfg)
     except UserError as error:
         raise UserError(f"{arm.name}: {error}") from None
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from os.path import realpath
@@ -48,6 +48,7 @@ from detector.models.norm import check_batch
 from detector.structures import Batch
 from detector.tasks.best import best_by, carry_over, check_best_by, score
 from detector.tasks.compare import classes_to_resume, compare
+from detector.tasks.distilled import add_teacher, check_teacher, compare_teachers
 from detector.tasks.header import detection_farewell, detection_header
 from detector.tasks.measured import Subject, check_folder, save_measures, state_digest
 from detector.tasks.pictures import drawn
@@ -56,7 +57,7 @@ from detector.tasks.remedies import divergence_advice, remedies
 from detector.tasks.resolve import resolve, resolve_model
 from detector.tasks.several import divided, images_together, padded, to_device, unreached
 from detector.tasks.solver import build_optimizer, check_shares, idle_schedule, learning_rate_factor
-from detector.tasks.trained import find_trained, load_found, load_weights
+from detector.tasks.trained import Trained, find_trained, load_found, load_weights
 from detector.weights.checkpoint import BEST
 from detector.weights.read import WeightFile
 
@@ -92,6 +93,7 @@ class DetectionTask:
         """
         device = pick_device(cfg.MODEL.DEVICE)
         check_names(cfg)
+        check_teacher(cfg)
         if not auto_batch:
             check_shares(cfg.SOLVER)
         with first_here():
@@ -144,7 +146,11 @@ class DetectionTask:
             training=True,
         )
         model = prepare_for_inference(deepcopy(run.averaged), self.cfg.TEST.AMP)  # type: ignore[arg-type]
-        return evaluate(model, self.tests, self.cfg, run.folder, subject)
+        return self.evaluate(model, run.folder, subject)
+
+    def evaluate(self, model: Detector, folder: Path, subject: Subject) -> Metrics:
+        """The measures of a model that is prepared for prediction, which are filed."""
+        return evaluate(model, self.tests, self.cfg, folder, subject)
 
     def score(self, metrics: Mapping[str, Mapping[str, float]]) -> float:
         """The mean of the measure that TEST.BEST_BY names over the test sets."""
@@ -157,6 +163,41 @@ class DetectionTask:
     def weights(self, run: Run) -> dict[str, Any]:
         """The model and what the run says of it: enough to predict with."""
         return {"model": run.averaged.state_dict(), **run.facts}
+
+    @classmethod
+    def test(cls, cfg: CfgNode, device: torch.device, found: Trained) -> Metrics:
+        """Evaluate what was found on DATASETS.TEST. cfg: its config, with nothing left open but what data say."""
+        with first_here():
+            datasets = build_test_datasets(cfg, outputs=found.classes, origin=Origin(str(found.file.path)))
+            datasets = check_tests(datasets, cfg.DATALOADER.BROKEN)
+        classes = next(iter(datasets.values())).classes
+        cfg = resolve_model(cfg, len(classes))
+        check_memory(cfg, None, datasets.values())
+        model, names, _ = load_found(cfg, found, classes)
+        if augmentation := build_augmentation(cfg):
+            log.info("%s", augmentation.text())
+        folder = Path(cfg.OUTPUT_DIR)
+        return evaluate_found(
+            model, cfg, device, found, lambda *of: evaluate(of[0], datasets, cfg, folder, of[1], names)
+        )
+
+    def header(self, run: Run) -> str:
+        """What is about to be trained."""
+        return detection_header(self.cfg, run, self.device, self.train_set, self.tests)
+
+    def farewell(self, run: Run) -> str:
+        """What the training has left, and what to type next."""
+        early = run.step < self.cfg.SOLVER.MAX_ITER
+        return detection_farewell(run.folder, list(self.tests), self.cfg.SOLVER.PATIENCE if early else 0)
+
+
+def task_of(cfg: CfgNode) -> type[DetectionTask]:
+    """The task that MODEL.TASK names; the others build on that of detecting."""
+    if cfg.MODEL.TASK == "saliency":
+        from detector.tasks.saliency import SaliencyTask
+
+        return SaliencyTask
+    return DetectionTask
 
 
 def train(cfg: CfgNode, resume: bool = False, auto_batch: bool = False) -> Metrics:
@@ -176,18 +217,17 @@ def train(cfg: CfgNode, resume: bool = False, auto_batch: bool = False) -> Metri
             if auto_batch and resume and (before := batch_of_run(cfg, folder)) is not None:
                 cfg, auto_batch = before, False
             found = to_resume(folder, resume)
-            task = DetectionTask.from_config(cfg, auto_batch, found)
+            task = task_of(cfg).from_config(cfg, auto_batch, found)
             with explained(task.remedies):
                 run = start(task, folder, found)
         with beginning("no checkpoint was written"), held():
             make()
             if is_main():
                 save_config(task.cfg, folder / "config.yaml")
-            log.info("%s", detection_header(task.cfg, run, task.device, task.train_set, task.tests))
+            log.info("%s", task.header(run))
         metrics = loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
         with suppress(Stopped), held():  # all is done
-            early = run.step < task.cfg.SOLVER.MAX_ITER
-            log.info("%s", detection_farewell(folder, list(task.tests), task.cfg.SOLVER.PATIENCE if early else 0))
+            log.info("%s", task.farewell(run))
         return metrics
 
 
@@ -200,7 +240,8 @@ def start(task: DetectionTask, folder: Path, found: WeightFile | None = None) ->
         category_ids = found.content.get("category_ids") or category_ids
     torch.manual_seed(cfg.SEED)
     model = task.build().to(task.device)
-    facts = {"config": config_text(cfg), "classes": data.classes, "category_ids": category_ids}
+    called, taught = add_teacher(model, cfg, task.device)  # type: ignore[arg-type]
+    facts = {"config": config_text(cfg), "classes": data.classes, "category_ids": category_ids, **taught}
     run = Run(
         folder,
         model,
@@ -214,6 +255,7 @@ def start(task: DetectionTask, folder: Path, found: WeightFile | None = None) ->
         milestones=cfg.SOLVER.CHECKPOINT_MILESTONES,
     )
     if found:
+        compare_teachers(found, taught)
         run.restore(found)
         if run.step > cfg.SOLVER.MAX_ITER:
             raise UserError(f"{found.path} is at step {run.step}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}")
@@ -231,7 +273,7 @@ def start(task: DetectionTask, folder: Path, found: WeightFile | None = None) ->
     say_slow_precisions(task.device, {"SOLVER.AMP": cfg.SOLVER.AMP, **tested})
     images, ways = images_together(model.train(), cfg)
     few = check_batch(model, images, from_scratch=not cfg.MODEL.WEIGHT, ways=ways)
-    run.wrapped = wrap(model, unused=world_size() > 1 and bool(unreached(task.losses, model, cfg)))
+    run.wrapped = wrap(called, unused=world_size() > 1 and bool(unreached(task.losses, called, cfg)))
     for warning in filter(None, [few, *idle_schedule(cfg.SOLVER)]):
         log.warning("%s", warning)
     return run
@@ -255,7 +297,7 @@ def plan(cfg: CfgNode, tests: bool) -> Plan:
 
 
 def test(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") -> Metrics:  # noqa: PT028 - no test of pytest
-    """Evaluate a trained detector on DATASETS.TEST; files and prints what was found.
+    """Evaluate a trained model on DATASETS.TEST by its task's measures; files and prints what was found.
 
     weight, which: see `find_trained`. Raises ValueError or OSError that names the file, key and remedy.
     """
@@ -273,23 +315,24 @@ def _test(cfg: CfgNode, device: torch.device, weight: str | Path | None, which: 
     found = chosen or find_trained(cfg, path)
     cfg = found.resolve(cfg)
     check_folder(Path(cfg.OUTPUT_DIR))
-    with first_here():
-        datasets = build_test_datasets(cfg, outputs=found.classes, origin=Origin(str(found.file.path)))
-        datasets = check_tests(datasets, cfg.DATALOADER.BROKEN)
-    classes = next(iter(datasets.values())).classes
-    cfg = resolve_model(cfg, len(classes))
-    check_memory(cfg, None, datasets.values())
-    model, names, _ = load_found(cfg, found, classes)
+    return task_of(cfg).test(cfg, device, found)
+
+
+def evaluate_found(
+    model: Detector,
+    cfg: CfgNode,
+    device: torch.device,
+    found: Trained,
+    measures: Callable[[Detector, Subject], Metrics],
+) -> Metrics:
+    """What `measures` gives of a model that was found, made ready for prediction, and of what it is."""
     digest = state_digest(model.state_dict())
     say_slow_precisions(device, {"TEST.AMP": cfg.TEST.AMP})
-    if augmentation := build_augmentation(cfg):
-        log.info("%s", augmentation.text())
     file, folder = found.file, Path(cfg.OUTPUT_DIR)
     beside = not found.newest and realpath(file.path.parent) == realpath(folder)
     subject = Subject(str(file.path), digest, file.content.get("step"), found.newest, beside)
     with explained(remedies(cfg, training=False)):
-        model = prepare_for_inference(model.to(device), cfg.TEST.AMP)
-        return evaluate(model, datasets, cfg, folder, subject, names)
+        return measures(prepare_for_inference(model.to(device), cfg.TEST.AMP), subject)
 
 
 def evaluate(
@@ -299,15 +342,18 @@ def evaluate(
     folder: Path,
     subject: Subject,
     outputs: Sequence[str] = (),
+    find: Callable[..., list[Evaluator]] | None = None,
 ) -> Metrics:
     """Measure a model on every data set; what is found goes to `folder`, or to a folder each where there are several.
 
-    outputs: names of the model's classes; detections of those that stand for no class are left out.
+    outputs: names of the model's classes; detections of those that stand for no class are left out; find: another
+    task's `detect_on`.
     """
+    find = find or detect_on
     metrics = {}
     for name, dataset in datasets.items():
         start = time.perf_counter()
-        evaluators = detect_on(model, dataset, cfg, outputs)
+        evaluators = find(model, dataset, cfg, outputs)
         home = folder if len(datasets) == 1 else folder / name
         if is_main():
             metrics[name] = save_measures(home, evaluators, dataset, cfg, subject, time.perf_counter() - start)
@@ -324,7 +370,12 @@ def detect_on(model: Detector, dataset: CocoDetection, cfg: CfgNode, outputs: Se
         found = of_real_classes(detections, outputs, dataset.classes)
         for evaluator in evaluators:
             evaluator.add(found, targets)
+    merge(evaluators)
+    return evaluators
+
+
+def merge(evaluators: Sequence[Evaluator]) -> None:
+    """Give the first process's evaluators what those of all others were given."""
     others = gathered([evaluator.given for evaluator in evaluators])[1:]
     for i, evaluator in enumerate(evaluators):
         evaluator.merge(given[i] for given in others)
-    return evaluators

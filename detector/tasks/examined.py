@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from detector.config import get_defaults
+from detector.config.tasks import BOXES, require_boxes
 from detector.data.catalog import Source, distinct, load_dataset, name_of
 from detector.data.index import load_index
 from detector.data.packed import in_classes, lacking, shown
@@ -68,6 +69,8 @@ def examine_run(run: str | Path) -> Examined:
         raise MissingFileError(f"RUN {folder} holds no {' and no '.join(missing)}: `detector test {folder}` makes them")
     content = read_metrics(metrics)
     said = content[MEASURED]
+    task = said["config"].get("MODEL.TASK", BOXES) if isinstance(said.get("config"), dict) else BOXES
+    require_boxes(task, f"{folder}: to look into detections")
     source = as_measured(tested(said, metrics), content, metrics)
     found = read_results(results, source.index)
     check_measures(content, source, found, metrics)

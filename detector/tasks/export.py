@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from detector.config import config_from_text, config_text
+from detector.config import config_text
 from detector.console import show_log
 from detector.data.check import check_tests
 from detector.data.loader import build_test_datasets, check_memory
@@ -17,9 +17,10 @@ from detector.distributed import first_here, joined
 from detector.errors import MissingFileError, UserError
 from detector.inference.export.facts import Facts, Resizing
 from detector.inference.export.write import check_form, export
-from detector.inference.runtimes import load_exported
 from detector.models.build import check_names, pixel_statistics, resolve_parts
 from detector.tasks.detection import Metrics, evaluate
+from detector.tasks.exported import open_exported
+from detector.tasks.int8 import Wish, check_wish, export_int8
 from detector.tasks.measured import Subject, check_folder, state_digest
 from detector.tasks.thresholds import FILE, read_thresholds
 from detector.tasks.trained import find_trained, load_found
@@ -42,14 +43,18 @@ def export_run(
     which: str = "newest",
     *,
     split: bool = False,
+    int8: Wish | None = None,
 ) -> Facts:
     """Write the detector of a run as a file for another runtime; returns what is known of it.
 
-    form, output, split: as `inference.export.write.export` takes them; weight, which: as `find_trained`.
+    form, output, split: as `inference.export.write.export` takes them; weight, which: as `find_trained`; int8: that the
+    network is computed in it, and how, see `tasks.int8.export_int8`.
     Raises ValueError or OSError that names file, key and remedy.
     """
     check_form(form, output)
     check_names(cfg)
+    if int8 is not None:
+        check_wish(cfg, form, int8)
     found = find_trained(cfg, weight, which)
     if output.exists() and realpath(output) == realpath(found.file.path):
         raise UserError(f"--output {output} is the checkpoint itself")
@@ -58,6 +63,8 @@ def export_run(
     digest = state_digest(model.state_dict())
     step = found.file.content.get("step")
     facts = facts_of(cfg, names, category_ids, digest, found.file.path.name, step)
+    if int8 is not None:
+        return export_int8(model, facts, form, output, cfg, int8, split)
     written = export(model, facts, form, output, split)
     log.info(
         "%s: %.1f MB, up to %d detections an image; boxes in pixels of the resized image", output, written / 1e6,
@@ -112,11 +119,7 @@ def evaluate_exported(path: Path, opts: Sequence[str] = ()) -> Metrics:
     The numbers go beside those of the weights that it was made of, into the folder of the file or OUTPUT_DIR.
     """
     show_log()
-    model = load_exported(path)
-    fixed = ["OUTPUT_DIR", str(path.parent), "MODEL.DEVICE", "cpu", "TEST.AMP", "off"]
-    cfg = config_from_text(model.facts.config, str(path), [*fixed, *opts])
-    if cfg.TEST.AMP != "off" or cfg.MODEL.DEVICE not in ("cpu", "auto"):
-        raise UserError(f"{path} runs on the CPU in float32: leave out MODEL.DEVICE and TEST.AMP")
+    model, cfg = open_exported(path, opts)
     with joined(torch.device("cpu")):
         folder = Path(cfg.OUTPUT_DIR)
         check_folder(folder)

@@ -16,6 +16,7 @@ from detector.engine.run import Run
 from detector.tasks.best import best_by
 from detector.tasks.recipe import Recipe
 from detector.text import printable
+from detector.weights.address import shown
 
 NAMED = 5  # classes that are listed
 SETS = 3  # test sets that have a line each
@@ -37,14 +38,7 @@ def detection_header(
     shown = [("test", pictures_text(dataset)) for dataset in tests.values()]
     if len(shown) > SETS:
         shown = [("test", f"{len(shown)} sets: {', '.join(tests)}")]
-    periods = [f"a checkpoint every {solver.CHECKPOINT_PERIOD:,} steps"] if solver.CHECKPOINT_PERIOD else []
-    if tests:
-        every = f"every {solver.TEST_PERIOD:,} steps" if solver.TEST_PERIOD else "at the end"
-        periods.append(f"a test {every}")
-    if tests and 0 < solver.TEST_PERIOD < solver.MAX_ITER:
-        periods.append(f"the best by {printable(best_by(cfg))}")
-        if solver.PATIENCE:
-            periods.append(f"the end after {_many(solver.PATIENCE, 'test')} without a better one")
+    special = averaged_text(solver.EMA_DECAY) + stages_text(solver.STAGE_LR_FACTORS)
     repeats = repeats_of(cfg, train)
     epochs = solver.MAX_ITER * solver.IMS_PER_BATCH / (len(train) if repeats is None else repeats.draws)
     rows = [
@@ -55,42 +49,61 @@ def detection_header(
         ("train", pictures_text(train)),
         *(shown or [("test", "nothing")]),
         ("schedule", schedule_text(run.step, solver.MAX_ITER, solver.IMS_PER_BATCH, epochs, solver.ACCUM_ITERS)),
-        ("rate", f"{solver.OPTIMIZER} {solver.BASE_LR:g}, {_decay(solver)}{averaged_text(solver.EMA_DECAY)}"),
+        ("rate", f"{solver.OPTIMIZER} {solver.BASE_LR:g}, {decay_text(solver)}{special}"),
         ("workers", workers_text(cfg.DATALOADER.NUM_WORKERS)),
-        ("output", ": ".join([str(run.folder), *filter(None, [", ".join(periods)])])),
+        ("output", ": ".join([str(run.folder), *filter(None, [periods_text(cfg, bool(tests))])])),
     ]
     return block("training", rows)
 
 
 def classification_header(
-    recipe: Recipe, run: Run, device: torch.device, classes: Sequence[str], pictures: tuple[int, int], steps: int
+    recipe: Recipe, run: Run, device: torch.device, classes: Sequence[str], pictures: Sequence[int], steps: int
 ) -> str:
-    """Likewise for a pre-training. pictures: to train on and to evaluate; steps: of the whole training."""
+    """Likewise for a pre-training.
+
+    pictures: with labels to train on, to evaluate, and without labels to train on; steps: of the whole training.
+    """
     start = f"the weights of {recipe.weight}" if recipe.weight else "random weights"
+    special = averaged_text(recipe.ema) + stages_text(recipe.stage_lr_factors)
     warmup = f"warm-up over {recipe.warmup_epochs:g} epochs, then " if recipe.warmup_epochs else ""
     rows = [
         ("device", device_text(device, recipe.amp)),
         ("model", f"{recipe.backbone} ({recipe.norm}); from {start if run.source is None else run.source.name}"),
         ("parameters", parameters_text(run.model)),
         ("classes", classes_text(classes)),
+        *([("teacher", teacher_text(recipe))] if recipe.teacher else []),
         ("train", f"{pictures[0]:,} pictures of {Path(recipe.data) / 'train'}, crops of {recipe.crop} pixels"),
+        *([("", f"{pictures[2]:,} pictures without labels of {', '.join(recipe.unlabelled)}")] if pictures[2] else []),
         ("test", f"{pictures[1]:,} pictures of {Path(recipe.data) / 'val'}, after each epoch"),
         ("schedule", schedule_text(run.step, steps, recipe.batch_size, recipe.epochs)),
-        ("rate", f"{recipe.optimizer} {recipe.lr:g}, {warmup}a cosine to 0{averaged_text(recipe.ema)}"),
+        ("rate", f"{recipe.optimizer} {recipe.lr:g}, {warmup}a cosine to 0{special}"),
         ("workers", workers_text(recipe.workers)),
         ("output", str(run.folder)),
     ]
     return block("training", rows)
 
 
-def detection_farewell(folder: Path, tests: Sequence[str], patience: int = 0) -> str:
-    """The files that a training of a detector leaves, and what to type next. patience: what ended it, 0: its end."""
+def teacher_text(recipe: Recipe) -> str:
+    """Who teaches, and what the loss is made of."""
+    precision = _PRECISIONS[recipe.teacher_amp]
+    loss = f"{1 - recipe.labels:g} x {recipe.distill} at temperature {recipe.temperature:g}"
+    true = f", {recipe.labels:g} x the true labels" if recipe.labels else ", no labels"
+    return f"{recipe.teacher} of {shown(recipe.teacher_weight)}, {precision}; loss {loss}{true}"
+
+
+def detection_farewell(
+    folder: Path, tests: Sequence[str], patience: int = 0, results: str = "detections on the test set"
+) -> str:
+    """The files that a training of a detector leaves, and what to type next.
+
+    patience: what ended it, 0: its end; results: what results.json holds.
+    """
     homes = [""] if len(tests) == 1 else [f"{name}/" for name in tests]
     files = {
         "model_final.pth": f"weights and optimiser after the last step{', as patience ended' * bool(patience)}",
         "model_best.pth": "weights of the best test",
         **{f"{home}metrics.json": "measures" for home in homes},
-        **{f"{home}results.json": "detections on the test set" for home in homes},
+        **{f"{home}results.json": results for home in homes},
         "log.jsonl": "losses, rates and times",
         "tensorboard": f"the same as curves and pictures: tensorboard --logdir {shlex.quote(str(folder))}",
         "config.yaml": "the whole config",
@@ -150,6 +163,11 @@ def averaged_text(decay: float) -> str:
     return f"; weights averaged, decay {decay:g}" if decay else ""
 
 
+def stages_text(factors: Sequence[float]) -> str:
+    """That the stages of the backbone have rates of their own; "" where they have not."""
+    return f"; of the stages times {' '.join(f'{factor:g}' for factor in factors)}" if factors else ""
+
+
 def parameters_text(model: nn.Module) -> str:
     """Number of parameters, and how many of them are trained."""
     every = sum(parameter.numel() for parameter in model.parameters())
@@ -165,24 +183,40 @@ def classes_text(classes: Sequence[str]) -> str:
 
 def pictures_text(dataset: CocoDetection | JoinedDataset) -> str:
     """Name, pictures and boxes of a data set."""
-    return f"{printable(dataset.name)}: {_many(len(dataset), 'picture')}, {_many(dataset.num_boxes, 'box', 'es')}"
+    return f"{printable(dataset.name)}: {many(len(dataset), 'picture')}, {many(dataset.num_boxes, 'box', 'es')}"
 
 
 def schedule_text(step: int, steps: int, batch: int, epochs: float, accumulate: int = 1) -> str:
     """Steps, pictures a step, how they are shared, and how often every picture is seen."""
-    shared = [_many(world_size(), "process", "es")] * (world_size() > 1) + [f"{accumulate} turns"] * (accumulate > 1)
+    shared = [many(world_size(), "process", "es")] * (world_size() > 1) + [f"{accumulate} turns"] * (accumulate > 1)
     begun = f", from step {step:,}" if step else ""
     times = f"{epochs:.3g}"
     parts = f" in {' and '.join(shared)}" if shared else ""
-    return f"{_many(steps, 'step')} of {_many(batch, 'picture')}{parts}{begun}: {times} epoch{'s' * (times != '1')}"
+    return f"{many(steps, 'step')} of {many(batch, 'picture')}{parts}{begun}: {times} epoch{'s' * (times != '1')}"
 
 
-def _many(number: int, what: str, ending: str = "s") -> str:
+def periods_text(cfg: CfgNode, tests: bool) -> str:
+    """How often there is a checkpoint and, where there are data to test on, a test, and what these decide."""
+    solver = cfg.SOLVER
+    periods = [f"a checkpoint every {solver.CHECKPOINT_PERIOD:,} steps"] if solver.CHECKPOINT_PERIOD else []
+    if tests:
+        every = f"every {solver.TEST_PERIOD:,} steps" if solver.TEST_PERIOD else "at the end"
+        periods.append(f"a test {every}")
+    if tests and 0 < solver.TEST_PERIOD < solver.MAX_ITER:
+        periods.append(f"the best by {printable(best_by(cfg))}")
+        if solver.PATIENCE:
+            periods.append(f"the end after {many(solver.PATIENCE, 'test')} without a better one")
+    return ", ".join(periods)
+
+
+def many(number: int, what: str, ending: str = "s") -> str:
+    """A number of things, "2 steps"; ending: of the plural."""
     return f"{number:,} {what}{ending * (number != 1)}"
 
 
-def _decay(solver: CfgNode) -> str:
-    warmup = f"warm-up over {_many(solver.WARMUP_ITERS, 'step')}, then " if solver.WARMUP_ITERS else ""
+def decay_text(solver: CfgNode) -> str:
+    """What becomes of the rate."""
+    warmup = f"warm-up over {many(solver.WARMUP_ITERS, 'step')}, then " if solver.WARMUP_ITERS else ""
     if solver.SCHEDULE == "cosine":
         return f"{warmup}a cosine to 0"
     steps = [f"{step:,}" for step in solver.STEPS if step < solver.MAX_ITER]

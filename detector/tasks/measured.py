@@ -93,7 +93,8 @@ def save_measures(
     }
     write_json(folder / f"metrics{suffix}.json", {**metrics, MEASURED: said})
     log.info("%s\n%s", headline(metrics, dataset.name, subject.step), summary_text(metrics))
-    log.info("numbers -> %s, detections -> %s", folder / f"metrics{suffix}.json", folder / f"results{suffix}.json")
+    places = folder / f"metrics{suffix}.json", evaluators[0].kept, folder / f"results{suffix}.json"
+    log.info("numbers -> %s, %s -> %s", *places)
     return metrics
 
 

@@ -64,7 +64,8 @@ def unreached(losses: Callable[[nn.Module, Batch], dict[str, Tensor]], model: nn
         original=(side, side),
         draw=1,
     )
-    batch = Batch(torch.zeros(2, 3, side, side, dtype=torch.uint8), [(side, side)] * 2, [target] * 2)
+    both = {**target, "mask": torch.zeros(side, side, dtype=torch.uint8)}  # whatever the task
+    batch = Batch(torch.zeros(2, 3, side, side, dtype=torch.uint8), [(side, side)] * 2, [both] * 2)  # type: ignore[list-item]
     torch.stack(list(losses(model, batch).values())).sum().backward()
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     found = [name for name, parameter in trained if parameter.grad is None]

@@ -3,14 +3,16 @@
 import math
 from bisect import bisect_right
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import nn
 from yacs.config import CfgNode
 
 from detector.distributed import world_size
-from detector.engine.optim import make_optimizer
+from detector.engine.optim import by_stage, make_optimizer
 from detector.errors import UserError
+from detector.models.backbones import Backbone
 
 _LAST_DECAY = 8 / 9  # of a training, where the usual schedules have their last step: 80000 of 90000
 
@@ -18,19 +20,38 @@ _LAST_DECAY = 8 / 9  # of a training, where the usual schedules have their last 
 def build_optimizer(solver: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """SGD or AdamW over two groups: weights, and biases with their own rate factor and decay.
 
-    Each group's "base_lr" is the rate that `set_learning_rate` multiplies.
+    Each group's "base_lr" is the rate that `set_learning_rate` multiplies. What the model's modules declare as their
+    `rate_factors` has two further groups for each factor. With STAGE_LR_FACTORS each is split as `by_stage` says, and
+    the model is a detector: all but its backbone is the head.
     """
-    weights: list[nn.Parameter] = []
-    biases: list[nn.Parameter] = []
+    factors = rate_factors(model)
+    parts: dict[float, tuple[list[nn.Parameter], list[nn.Parameter]]] = {1.0: ([], [])}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
+            weights, biases = parts.setdefault(factors.get(name, 1.0), ([], []))
             (biases if name.endswith("bias") else weights).append(parameter)
-    bias_lr = solver.BASE_LR * solver.BIAS_LR_FACTOR
-    groups = [
-        {"params": weights, "lr": solver.BASE_LR, "base_lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY},
-        {"params": biases, "lr": bias_lr, "base_lr": bias_lr, "weight_decay": solver.WEIGHT_DECAY_BIAS},
-    ]
+    groups = []
+    for factor, (weights, biases) in parts.items():
+        rate = factor * solver.BASE_LR
+        bias_rate = rate * solver.BIAS_LR_FACTOR
+        groups += [
+            {"params": weights, "lr": rate, "base_lr": rate, "weight_decay": solver.WEIGHT_DECAY},
+            {"params": biases, "lr": bias_rate, "base_lr": bias_rate, "weight_decay": solver.WEIGHT_DECAY_BIAS},
+        ]
+    if solver.STAGE_LR_FACTORS:
+        backbone = cast("Backbone", model.backbone)
+        groups = by_stage(groups, backbone.parts(), solver.STAGE_LR_FACTORS)
     return make_optimizer(solver.OPTIMIZER, groups, solver.MOMENTUM)
+
+
+def rate_factors(model: nn.Module) -> dict[str, float]:
+    """Parameter -> factor of its rate, where a module around it declares one for it in `rate_factors`, by its name."""
+    found: dict[str, float] = {}
+    for place, module in model.named_modules():
+        for name, factor in getattr(module, "rate_factors", {}).items():
+            home = f"{place}.{name}." if place else f"{name}."
+            found |= {own: factor for own, _ in model.named_parameters() if own.startswith(home)}
+    return found
 
 
 def check_shares(solver: CfgNode) -> None:

@@ -134,16 +134,20 @@ def started_from(folder: Path, backbone: str, path: Path) -> bool:
 
 
 def load_found(
-    cfg: CfgNode, found: Trained, classes: Sequence[str] | None = None
+    cfg: CfgNode,
+    found: Trained,
+    classes: Sequence[str] | None = None,
+    build: Callable[[CfgNode], Detector] = build_detector,
 ) -> tuple[Detector, list[str], list[int]]:
     """The detector that was found, in eval mode and under its own keys.
 
-    classes: names of the data's classes, for a checkpoint that says none of its own. Returns the model, the names of
-    its classes and their category ids; a checkpoint without them numbers its classes from 0.
+    classes: names of the data's classes, for a checkpoint that says none of its own; build: makes the model of a task.
+    Returns the model, the names of its classes and their category ids; a checkpoint without them numbers its classes
+    from 0.
     """
     path, facts = found.file.path, found.file.content
     log.info("weights of %s", path)
-    model = build_detector(cfg)
+    model = build(cfg)
     load_detector(model, found.file, classes)
     numbers = list(range(cfg.MODEL.NUM_CLASSES))
     names = list(facts.get("classes") or classes or map(str, numbers))

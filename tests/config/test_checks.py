@@ -40,6 +40,13 @@ def test_the_list_of_milestones_is_empty_by_default_and_takes_steps():
         load_config(None, [key, "10.5"])
 
 
+@pytest.mark.parametrize("text", ["(False, True, True, True)", "[false, on, yes, True]", "False, True, True, True"])
+def test_stages_are_chosen_by_words_of_truth(text, tmp_path):
+    (tmp_path / "a.yaml").write_text(f"MODEL: {{BACKBONE: {{DEFORM_STAGES: '{text}'}}}}")
+    for cfg in (load_config(None, ["MODEL.BACKBONE.DEFORM_STAGES", text]), load_config(tmp_path / "a.yaml")):
+        assert cfg.MODEL.BACKBONE.DEFORM_STAGES == (False, True, True, True)
+
+
 def test_pixel_statistics_go_together():
     with pytest.raises(ValueError, match=r"INPUT\.PIXEL_MEAN and INPUT\.PIXEL_STD go together"):
         load_config(None, ["INPUT.PIXEL_MEAN", "[1, 2, 3]"])
@@ -77,12 +84,18 @@ def test_pixel_statistics_go_together():
         ("INPUT.MIN_SIZE_RANGE_TRAIN", "[800, 600]", "smaller first"),
         ("INPUT.MIN_SIZE_RANGE_TRAIN", "[800]", "two positive numbers"),
         ("MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "6", "allowed: 0 to 5"),
+        ("SOLVER.STAGE_LR_FACTORS", "(0.1, 0.2, 0.3, 0.4)", "allowed: () or five or six positive numbers"),
+        ("SOLVER.STAGE_LR_FACTORS", "(0.1, 0.2, 0.3, 0.4, 0.0)", "allowed: () or five or six positive numbers"),
         (
             "MODEL.BACKBONE.CHECKPOINT_STAGES",
             "(0, 1)",
             "[0, 1] is not allowed; allowed: numbers from 1 to 4",
         ),
         ("MODEL.BACKBONE.CHECKPOINT_STAGES", "[2, 2]", "allowed: numbers from 1 to 4, each once"),
+        ("MODEL.BACKBONE.DEFORM_STAGES", "(True, True)", "allowed: four of True and False"),
+        ("MODEL.BACKBONE.DEFORM_STAGES", "True", "allowed: four of True and False"),
+        ("MODEL.BACKBONE.DEFORM_STAGES", "[2, 3, 4, 5]", "expected a list of True and False, got '[2, 3, 4, 5]'"),
+        ("MODEL.BACKBONE.DEFORM_GROUPS", "0", "allowed: 1 or more"),
         ("MODEL.BACKBONE.CHECKPOINT_STAGES", "1.5", "expected a list of integers, got '1.5'"),
         ("INPUT.AUGMENTATION", "none", "allowed: flip | ssd"),
         ("INPUT.SQUARE_SIZE", "-1", "allowed: 0 or more"),
@@ -91,6 +104,11 @@ def test_pixel_statistics_go_together():
         ("SOLVER.CHECKPOINT_MILESTONES", "0", "allowed: positive numbers that rise"),
         ("SOLVER.PATIENCE", "-1", "allowed: 0 or more"),
         ("SOLVER.EMA_DECAY", "1", "allowed: 0 or more and less than 1"),
+        ("DISTILL.METHOD", "kd", "'kd' is not allowed; allowed: pkd | cwd"),
+        ("DISTILL.LEVELS", "[p3, p3]", "allowed: names of levels, each once, or () for auto"),
+        ("DISTILL.LEVELS", "3", "expected a list of names, got '3'"),
+        ("DISTILL.WEIGHT", "-2", "allowed: 0 or more, or -1 for auto"),
+        ("DISTILL.TEMPERATURE", "0", "allowed: more than 0"),
         ("TEST.EVALUATOR", "[auto, voc]", "allowed: auto, or coco, voc or both"),
         ("TEST.BBOX_AUG.SCALES", "[600, 0]", "allowed: positive numbers, each once"),
         ("TEST.BBOX_AUG.SCALES", "[600, 600]", "allowed: positive numbers, each once"),

@@ -160,3 +160,12 @@ def layer_values(layer):
 def test_no_schedule_stands_in_two_files():
     solver = [line for p in FILES for line in p.read_text().splitlines() if line.startswith("SOLVER:") and "{" in line]
     assert len(solver) == len(set(solver))
+
+
+def test_a_distilled_backbone_has_rates_of_its_own():
+    cfg = load_config(ROOT / "configs/faster_rcnn/res2net50_vd_26w_4s_1x.yaml")
+    assert cfg.SOLVER.STAGE_LR_FACTORS == (0.05, 0.05, 0.05, 0.1, 0.15)
+    assert (cfg.MODEL.BACKBONE.NAME, cfg.MODEL.WEIGHT) == ("res2net50_vd_26w_4s", "imagenet")
+    plain = load_config(ROOT / "configs/faster_rcnn/res2net50_v1b_26w_4s_1x.yaml")
+    same = {key for key, value in flat(plain).items() if flat(cfg)[key] != value}
+    assert same == {"SOLVER.STAGE_LR_FACTORS", "MODEL.BACKBONE.NAME", "OUTPUT_DIR"}

@@ -67,14 +67,14 @@ def test_there_are_empty_images_crowds_overlaps_and_both_formats(index):
 
 def test_boxes_are_tight_around_what_is_visible(monkeypatch):
     """Without noise and texture each object has one colour: its pixels span its box."""
-    monkeypatch.setattr(shapes, "_ground", lambda rng, height, width: np.zeros((height, width, 3), np.float32))
-    monkeypatch.setattr(shapes, "_finish", lambda rng, canvas: canvas)
+    monkeypatch.setattr(shapes, "ground", lambda rng, height, width: np.zeros((height, width, 3), np.float32))
+    monkeypatch.setattr(shapes, "softened", lambda rng, canvas: canvas)
     painted = iter(range(1, 1000))
 
     def paint(rng, patch, mask):
         patch[mask] = next(painted)
 
-    monkeypatch.setattr(shapes, "_paint", paint)
+    monkeypatch.setattr(shapes, "paint", paint)
     monkeypatch.setattr(shapes, "_CROWDED", 0.0)
     for seed in range(8):
         canvas, records = shapes.draw_scene(np.random.default_rng(seed))

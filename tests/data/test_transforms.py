@@ -132,3 +132,16 @@ def test_impossible_settings_are_refused(cfg):
     cfg.INPUT.MIN_SIZE_RANGE_TRAIN = (50, 40)
     with pytest.raises(ValueError, match="at least 1 pixel"):
         build_transforms(cfg, train=True)
+
+
+def test_masks_are_scaled_by_the_nearest_pixel_and_mirrored():
+    mask = np.zeros((4, 6), np.uint8)
+    mask[1:3, 0:2] = 1
+    start = sample([])._replace(mask=mask)
+    _, doubled = Resize((8,), 99)(noise(4, 6), start, RNG)
+    assert np.array_equal(doubled.mask, mask.repeat(2, 0).repeat(2, 1))
+    _, halved = Resize((2,), 99)(noise(8, 12), start._replace(mask=doubled.mask.repeat(1, 0)), RNG)
+    assert halved.mask.tolist() == [[1, 0, 0], [0, 0, 0]]  # the pixels at rows 2 and 6, columns 2, 6 and 10
+    _, mirrored = Compose([HorizontalFlip(1.0)])(noise(4, 6), start, RNG)
+    assert np.array_equal(mirrored.mask, mask[:, ::-1])
+    assert Compose([HorizontalFlip(1.0)])(noise(4, 6), sample([]), RNG)[1].mask is None

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import msgspec
 import torch
@@ -18,14 +19,19 @@ from torch.export import Dim, ExportedProgram
 from detector.errors import FileAccessError, MissingPackageError, UserError
 from detector.files import write_atomic
 from detector.inference.export.facts import KEY, Facts, facts_text
-from detector.inference.export.whole import Network, Whole
+from detector.inference.export.program import Tuple, program_bytes
+from detector.inference.export.whole import Network, Whole, rule_of
 from detector.inference.formats import EXPORTS
 from detector.inference.prepare import merge_norms
+from detector.models.deform import use_sampling
 from detector.models.detector import Detector
 
 log = logging.getLogger("detector")
 
 INPUTS = ("images", "sizes")
+
+PACKAGES = {"onnx": ("onnx", "onnxscript"), "openvino": ("onnx", "onnxscript", "openvino"), "torch": ()}
+"""What writing a format takes."""
 
 LARGEST = 2**31 - 2**20  # bytes of an ONNX file: protocol buffers hold no more
 
@@ -39,31 +45,39 @@ def export(model: Detector, facts: Facts, form: str, path: Path, split: bool = F
     """
     check_form(form, path)
     merge_norms(model.float().cpu())
+    use_sampling(model)
     if split:
-        facts = msgspec.structs.replace(facts, outputs=names_of(model), strides=strides_of(model))
-    onnx = _onnx(Network(model) if split else Whole(model), model, facts)
+        facts = msgspec.structs.replace(
+            facts, outputs=names_of(model), strides=strides_of(model), selection=rule_of(model.head)
+        )
+    graph = Network(model) if split else Whole(model)
+    if form == "torch":
+        program = graph_of(Tuple(graph), _coarsest(model))
+        with quiet():
+            return save_onnx(path, program_bytes(program, {KEY: facts_text(facts)}))
+    onnx = _onnx(graph, model, facts)
     if form == "onnx":
-        return _write(path, onnx)
+        return save_onnx(path, onnx)
     return _write_openvino(path, onnx, facts)
 
 
 def check_form(form: str, path: Path) -> None:
     """Raise ValueError for what `export` cannot do with a format and a file, and for packages that it lacks."""
     if form not in EXPORTS:
-        raise UserError(f"--format {form}: write {' or '.join(EXPORTS)}")
+        raise UserError(f"--format {form}: write {', '.join(EXPORTS)}")
     if path.suffix.lower() != EXPORTS[form]:
         raise UserError(f"--output {path}: a file of --format {form} is called NAME{EXPORTS[form]}")
-    for name in ("onnx", "onnxscript", *(["openvino"] if form == "openvino" else [])):
+    for name in PACKAGES[form]:
         needed(name)
 
 
-def needed(package: str) -> ModuleType:
-    """A package of the extra [export]. Raises MissingPackageError that says how to get it."""
+def needed(package: str, extra: str = "export") -> ModuleType:
+    """A package of an extra, [export] or [int8]. Raises MissingPackageError that says how to get it."""
     try:
         return import_module(package)
     except ImportError as error:
         raise MissingPackageError(
-            f"the Python package {package} is needed and cannot be imported ({error}): pip install 'residet[export]'"
+            f"the Python package {package} is needed and cannot be imported ({error}): pip install 'residet[{extra}]'"
         ) from None
 
 
@@ -109,9 +123,13 @@ def strides_of(model: Detector) -> list[int]:
     return list(model.head.strides.values())  # type: ignore[union-attr, operator]
 
 
+def _coarsest(model: Detector) -> int:
+    return max(level.stride for level in model.neck.levels.values())
+
+
 def _onnx(graph: nn.Module, model: Detector, facts: Facts) -> bytes:
     """An ONNX file with everything inside."""
-    made = onnx_of(graph_of(graph, max(level.stride for level in model.neck.levels.values())), facts.outputs)
+    made = onnx_of(graph_of(graph, _coarsest(model)), facts.outputs)
     proto = made.model_proto
     proto.metadata_props.add(key=KEY, value=facts_text(facts))
     if (size := proto.ByteSize()) > LARGEST:
@@ -135,7 +153,8 @@ def onnx_of(program: ExportedProgram, outputs: Sequence[str]) -> torch.onnx.ONNX
     return made
 
 
-def _write(path: Path, content: bytes) -> int:
+def save_onnx(path: Path, content: bytes) -> int:
+    """One file, whole. Returns bytes written."""
     try:
         write_atomic(path, content)
     except OSError as error:
@@ -144,9 +163,12 @@ def _write(path: Path, content: bytes) -> int:
 
 
 def _write_openvino(path: Path, onnx: bytes, facts: Facts) -> int:
-    """FILE.xml and FILE.bin, in float32: OpenVINO would halve the weights unless told."""
+    return save_openvino(path, needed("openvino").Core().read_model(model=io.BytesIO(onnx)), facts)
+
+
+def save_openvino(path: Path, graph: Any, facts: Facts) -> int:  # noqa: ANN401 - its package may be missing
+    """FILE.xml and FILE.bin, in float32: OpenVINO would halve the weights unless told. Returns bytes written."""
     openvino = needed("openvino")
-    graph = openvino.Core().read_model(model=io.BytesIO(onnx))
     graph.set_rt_info(facts_text(facts), [KEY])
     aside = path.with_name(f".{path.stem[:50]}.{secrets.token_hex(8)}.xml")
     try:

@@ -153,8 +153,12 @@ class DLA60(Backbone):
         fc = nn.Conv2d(CHANNELS[-1], num_classes, 1)
         return nn.Sequential(OrderedDict(avgpool=nn.AdaptiveAvgPool2d(1), fc=fc, flatten=nn.Flatten()))
 
+    def add_stem_level(self) -> None:
+        """As Backbone's: c1 is level1."""
+        self.levels = {"c1": Level(CHANNELS[1], 2), **self.levels}
+
     def forward(self, images: Tensor) -> Features:
-        """Images [N, 3, H, W] float -> c2..c5.
+        """Images [N, 3, H, W] float -> c2..c5, and with `add_stem_level` c1.
 
         The images are padded with zeros, right and bottom, to a multiple of 32, as pooling and convolution round odd
         sides differently; so are the levels: c2 has ceil(H / 32) * 8 rows.
@@ -162,9 +166,9 @@ class DLA60(Backbone):
         below, right = (-side % 32 for side in images.shape[-2:])
         x = F.pad(images, (0, right, 0, below)) if below or right else images
         x = self.level1(self.level0(self.base_layer(x)))
-        features = {}
-        for i, name in enumerate(self.levels, start=2):
-            x = features[name] = getattr(self, f"level{i}")(x)
+        features = {"c1": x} if "c1" in self.levels else {}
+        for i in range(2, 2 + len(DEPTHS)):
+            x = features[f"c{i}"] = getattr(self, f"level{i}")(x)
         return features
 
 

@@ -64,14 +64,18 @@ class VGG16(Backbone):
         self.require_stages(stages, len(BLOCKS) - 1)
         self.recomputed = tuple(stages)
 
+    def add_stem_level(self) -> None:
+        """As Backbone's: c1 is the rectified conv2_2."""
+        self.levels = {"c1": Level(BLOCKS[1][0], 2), **self.levels}
+
     def forward(self, images: Tensor) -> Features:
-        """Images [N, 3, H, W] float -> c2..c5."""
+        """Images [N, 3, H, W] float -> c2..c5, and with `add_stem_level` c1."""
         x, ends = images, []
         for number in range(len(BLOCKS)):
             x = self._run(number, partial(self._convolve, number), x)
             ends.append(x)
         fc7 = self._run(len(BLOCKS) - 1, self._classify, x)
-        return dict(zip(self.levels, (*ends[2:], fc7), strict=True))
+        return dict(zip(self.levels, (*ends[-len(self.levels) + 1 :], fc7), strict=True))
 
     def _run(self, stage: int, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return recompute(function, self.parts()[stage], x) if stage in self.recomputed else function(x)
