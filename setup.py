@@ -46,6 +46,7 @@ setup(
         "timm": ["timm>=1.0"],
         "safetensors": ["safetensors>=0.4"],
         "export": ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20", "openvino>=2025.0"],
+        "int8": ["nncf>=2.18"],  # beside [export]; it brings scikit-learn and more, and only OpenVINO's int8 needs it
         "peers": ["ultralytics>=8.3"],  # AGPL: only a test asks it to read what we write
     },
 )

@@ -83,7 +83,7 @@ class Evaluator:
 
     def results(self) -> list[dict[str, Any]]:
         """The detections in COCO's results format, with the ids of the annotation file and exactly these numbers."""
-        index, found = self._index, self._stacked()
+        index, found = self._index, self.stacked()
         image_ids = index.image_ids[found.image].tolist()
         category_ids = np.array(index.category_ids)[found.labels].tolist()
         rows = zip(image_ids, category_ids, found.xywh.tolist(), found.scores.tolist(), strict=True)
@@ -112,7 +112,7 @@ class Evaluator:
         xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
         return Found(np.full(len(scores), position), xywh, labels, scores)
 
-    def _stacked(self) -> Found:
+    def stacked(self) -> Found:
         """All detections, in the order of the images in the annotation file."""
         empty = Found(np.empty(0, np.int64), np.empty((0, 4)), np.empty(0, np.int64), np.empty(0))
         given = [self._given[position] for position in sorted(self._given)]

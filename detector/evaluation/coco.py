@@ -30,7 +30,7 @@ class CocoEvaluator(Evaluator):
 
     def matching(self) -> Matching:
         """What became of every detection and every object."""
-        return match_with(self._index, self._stacked())
+        return match_with(self._index, self.stacked())
 
 
 def image_ranks(index: PackedIndex) -> np.ndarray:

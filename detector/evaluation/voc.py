@@ -66,7 +66,7 @@ class VocEvaluator(Evaluator):
 
     def _match(self) -> _Matched:
         """All detections, equal scores in the order of the images, with their objects."""
-        found = self._stacked()
+        found = self.stacked()
         found = Found(*(part[np.argsort(found.image, kind="stable")] for part in found))
         iou, rows = np.zeros(len(found.scores)), np.full(len(found.scores), -1)
         ends = np.searchsorted(found.image, np.arange(len(self._index) + 1))

@@ -82,11 +82,11 @@ def head_of(facts: Facts) -> Head:
         return build_detector(config_from_text(facts.config, "the exported file's config")).head
 
 
-def load_exported(path: str | Path) -> ExportedDetector:
+def load_exported(path: str | Path, *, say: bool = True) -> ExportedDetector:
     """The detector in a file that `detector export` wrote: FILE.onnx by onnxruntime, FILE.xml by OpenVINO.
 
-    It takes as many threads as torch does. Raises ValueError or OSError naming a file that is none, and the package
-    that is missing.
+    It takes as many threads as torch does; say: whether the log tells what it is. Raises ValueError or OSError naming a
+    file that is none, and the package that is missing.
     """
     path = Path(path)
     if not exported_form(path):
@@ -96,7 +96,9 @@ def load_exported(path: str | Path) -> ExportedDetector:
     if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
         raise MissingFileError(f"{path}: its weights, {path.with_suffix('.bin').name}, are not beside it")
     graph, facts = (_onnxruntime if path.suffix.lower() == ".onnx" else _openvino)(path)
-    log.info("%s: %d classes, of %s", path, len(facts.names), facts.weight or "unknown weights")
+    if say:
+        kind = "in int8, " * (facts.int8 is not None)
+        log.info("%s: %d classes, %sof %s", path, len(facts.names), kind, facts.weight or "unknown weights")
     return ExportedDetector(graph, facts)
 
 

@@ -20,6 +20,7 @@ from detector.inference.export.write import check_form, export
 from detector.inference.runtimes import load_exported
 from detector.models.build import check_names, pixel_statistics, resolve_parts
 from detector.tasks.detection import Metrics, evaluate
+from detector.tasks.int8 import Wish, check_wish, export_int8
 from detector.tasks.measured import Subject, check_folder, state_digest
 from detector.tasks.thresholds import FILE, read_thresholds
 from detector.tasks.trained import find_trained, load_found
@@ -42,14 +43,18 @@ def export_run(
     which: str = "newest",
     *,
     split: bool = False,
+    int8: Wish | None = None,
 ) -> Facts:
     """Write the detector of a run as a file for another runtime; returns what is known of it.
 
-    form, output, split: as `inference.export.write.export` takes them; weight, which: as `find_trained`.
+    form, output, split: as `inference.export.write.export` takes them; weight, which: as `find_trained`; int8: that the
+    network is computed in it, and how, see `tasks.int8.export_int8`.
     Raises ValueError or OSError that names file, key and remedy.
     """
     check_form(form, output)
     check_names(cfg)
+    if int8 is not None:
+        check_wish(cfg, form, int8)
     found = find_trained(cfg, weight, which)
     if output.exists() and realpath(output) == realpath(found.file.path):
         raise UserError(f"--output {output} is the checkpoint itself")
@@ -58,6 +63,8 @@ def export_run(
     digest = state_digest(model.state_dict())
     step = found.file.content.get("step")
     facts = facts_of(cfg, names, category_ids, digest, found.file.path.name, step)
+    if int8 is not None:
+        return export_int8(model, facts, form, output, cfg, int8, split)
     written = export(model, facts, form, output, split)
     log.info(
         "%s: %.1f MB, up to %d detections an image; boxes in pixels of the resized image", output, written / 1e6,

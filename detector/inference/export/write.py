@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import msgspec
 import torch
@@ -43,7 +44,7 @@ def export(model: Detector, facts: Facts, form: str, path: Path, split: bool = F
         facts = msgspec.structs.replace(facts, outputs=names_of(model), strides=strides_of(model))
     onnx = _onnx(Network(model) if split else Whole(model), model, facts)
     if form == "onnx":
-        return _write(path, onnx)
+        return save_onnx(path, onnx)
     return _write_openvino(path, onnx, facts)
 
 
@@ -57,13 +58,13 @@ def check_form(form: str, path: Path) -> None:
         needed(name)
 
 
-def needed(package: str) -> ModuleType:
-    """A package of the extra [export]. Raises MissingPackageError that says how to get it."""
+def needed(package: str, extra: str = "export") -> ModuleType:
+    """A package of an extra, [export] or [int8]. Raises MissingPackageError that says how to get it."""
     try:
         return import_module(package)
     except ImportError as error:
         raise MissingPackageError(
-            f"the Python package {package} is needed and cannot be imported ({error}): pip install 'residet[export]'"
+            f"the Python package {package} is needed and cannot be imported ({error}): pip install 'residet[{extra}]'"
         ) from None
 
 
@@ -135,7 +136,8 @@ def onnx_of(program: ExportedProgram, outputs: Sequence[str]) -> torch.onnx.ONNX
     return made
 
 
-def _write(path: Path, content: bytes) -> int:
+def save_onnx(path: Path, content: bytes) -> int:
+    """One file, whole. Returns bytes written."""
     try:
         write_atomic(path, content)
     except OSError as error:
@@ -144,9 +146,12 @@ def _write(path: Path, content: bytes) -> int:
 
 
 def _write_openvino(path: Path, onnx: bytes, facts: Facts) -> int:
-    """FILE.xml and FILE.bin, in float32: OpenVINO would halve the weights unless told."""
+    return save_openvino(path, needed("openvino").Core().read_model(model=io.BytesIO(onnx)), facts)
+
+
+def save_openvino(path: Path, graph: Any, facts: Facts) -> int:  # noqa: ANN401 - its package may be missing
+    """FILE.xml and FILE.bin, in float32: OpenVINO would halve the weights unless told. Returns bytes written."""
     openvino = needed("openvino")
-    graph = openvino.Core().read_model(model=io.BytesIO(onnx))
     graph.set_rt_info(facts_text(facts), [KEY])
     aside = path.with_name(f".{path.stem[:50]}.{secrets.token_hex(8)}.xml")
     try:
