@@ -19,7 +19,7 @@ from peers import build_peer, clock, convert_peer, counted, prepared_peer
 
 from detector.config import config_from_text, config_text
 from detector.engine.device import autocast, peak_memory_mb
-from detector.inference.export.write import INPUTS, export
+from detector.inference.export.write import INPUTS, export, needed, quiet, save_openvino
 from detector.inference.prepare import prepare_for_inference
 from detector.inference.runtimes import Arrays, Graph, load_exported
 from detector.models.build import build_detector
@@ -242,34 +242,28 @@ def prepare(contest: Contest, names: list[str]) -> None:
     ]
     for name in [name for name in wanted if not contest.file(name).exists()]:
         path, started = contest.file(name), time.perf_counter()
-        form = "openvino" if path.suffix == ".xml" else "onnx"
+        source = contest.file("split.onnx" if name.startswith("split") else "fp32.onnx")
         if name.startswith("theirs"):
             export_peer(contest, path)
-        elif name.startswith("int8"):
-            from detector.inference.export.int8 import QUANTISERS
-
-            source = contest.file("fp32.onnx")
-            if not source.exists():
-                export(ours(contest), facts, "onnx", source)
-            QUANTISERS[form](source, pictures).save(path, facts)
         else:
-            export(ours(contest), facts, form, path, split=name.startswith("split"))
+            if not source.exists():
+                export(ours(contest), facts, "onnx", source, split=source.name.endswith("split.onnx"))
+            written = load_exported(source, say=False).facts
+            if name.startswith("int8"):
+                from detector.inference.export.int8 import QUANTISERS
+
+                QUANTISERS["openvino" if path.suffix == ".xml" else "onnx"](source, pictures).save(path, written)
+            elif path.suffix == ".xml":
+                save_openvino(path, needed("openvino").Core().read_model(str(source)), written)
         print(f"  {path.name}: written in {time.perf_counter() - started:.0f} s", file=sys.stderr)
 
 
 def export_peer(contest: Contest, path: Path) -> None:
-    """Torchvision's detector by torch.onnx.export."""
-    from detector.inference.export.write import quiet
-
+    """Torchvision's detector as its own tests export it: the newer exporter cannot (torch 2.14)."""
     theirs = build_peer(contest.head, *contest.size)
     theirs.load_state_dict(torch.load(contest.file("theirs.pth"), weights_only=True))
-    image = torch.rand(3, *contest.size)
     with torch.no_grad(), quiet():
-        try:
-            torch.onnx.export(theirs.eval(), ([image],), str(path), dynamo=True, verbose=False, external_data=False)
-        except Exception as error:
-            print(f"  torchvision's {contest.head} by dynamo=True: {type(error).__name__}", file=sys.stderr)
-            torch.onnx.export(theirs.eval(), ([image],), str(path), dynamo=False, opset_version=17)
+        torch.onnx.export(theirs.eval(), ([torch.rand(3, *contest.size)],), str(path), dynamo=False, opset_version=17)
 
 
 class Process:
