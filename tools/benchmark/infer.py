@@ -126,7 +126,8 @@ def size_of(contest: Contest, name: str) -> str:
     if not FORMS[name].file:
         return ""
     path = contest.file(FORMS[name].file)
-    return f"{sum(one.stat().st_size for one in {path, path.with_suffix('.bin')} if one.exists()) / 1e6:.1f}"
+    parts = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    return f"{sum(part.stat().st_size for part in parts) / 1e6:.1f}"
 
 
 def moved(reference: Detection, other: Detection) -> str:
