@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torchvision.ops  # noqa: F401 - registers its operators
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,7 +19,8 @@ MIN_SIDE = 32
 """Pixels: the coarsest stride of the backbones; below it a level would have no cell of its own."""
 
 _ATEN = torch.ops.aten
-_LAYERS = {_ATEN.convolution, _ATEN.mm, _ATEN.addmm, _ATEN.bmm, _ATEN.baddbmm}
+_DEFORM = torch.ops.torchvision.deform_conv2d
+_LAYERS = {_ATEN.convolution, _ATEN.mm, _ATEN.addmm, _ATEN.bmm, _ATEN.baddbmm, _DEFORM}
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,9 @@ class Counts:
     """What a network costs for one input.
 
     params: its parameters, whether they train and are used or not; an affine that is held in buffers (frozen_bn) has
-    none. macs: multiply-adds of convolutions and linear layers (matrix products); biases, norms, pooling and sums of
-    feature maps are left out. activations: output elements of the same layers. Radosavovic et al. 2020, sec. 4.
-    A layer that runs several times counts as often in the latter two.
+    none. macs: multiply-adds of convolutions and linear layers (matrix products); biases, norms, pooling, sums of
+    feature maps and the reading between cells of deformable convolutions are left out. activations: output elements of
+    the same layers. Radosavovic et al. 2020, sec. 4. A layer that runs several times counts as often in the latter two.
     """
 
     params: int
@@ -58,6 +60,11 @@ class _Activations(TorchDispatchMode):
         return out
 
 
+def _deform_flops(x: torch.Size, weight: torch.Size, *rest: Any, out_shape: torch.Size, **named: Any) -> int:  # noqa: ANN401
+    """Of a deformable convolution: those of a plain one."""
+    return 2 * out_shape.numel() * weight[1:].numel()
+
+
 @torch.no_grad()
 def count(module: nn.Module, *inputs: Any, method: str = "forward") -> tuple[Counts, Any]:  # noqa: ANN401
     """Counts of one call in evaluation mode, and what the call returned, e.g. as input of the next part.
@@ -65,7 +72,8 @@ def count(module: nn.Module, *inputs: Any, method: str = "forward") -> tuple[Cou
     inputs: arguments of the call, tensors on the device of `module` (meta is enough); method: which one is called.
     """
     module.eval()
-    with FlopCounterMode(display=False) as flops, _Activations() as activations:
+    counter = FlopCounterMode(display=False, custom_mapping={_DEFORM: _deform_flops})
+    with counter as flops, _Activations() as activations:
         outputs = getattr(module, method)(*inputs)
     params = sum(p.numel() for p in module.parameters())
     return Counts(params, flops.get_total_flops() // 2, activations.total), outputs

@@ -35,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     add_int8(parser)
     args = parser.parse_intermixed_args(argv)
-    if unmet := [
-        flag for flag in INT8 if getattr(args, flag.removeprefix("--")) not in (None, False) and not args.int8
-    ]:
-        parser.error(f"{unmet[0]} is for --int8")
+    given = {flag: getattr(args, flag.removeprefix("--")) for flag in INT8}
+    for flag, value in given.items():
+        if value is not None and value is not False and not args.int8:
+            parser.error(f"{flag} is for --int8")
     words, opts = split_words(parser, args.words, [] if args.config_file else ["RUN"])
     run(lambda: begin(args, next(iter(words), None), opts))
 

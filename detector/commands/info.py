@@ -49,6 +49,11 @@ IRESNET = (
     "The FLOPs that the iResNet authors publish (9.277 G for iresnet50) are another quantity: thop's operations (MACs, "
     "4 for each element that a batch norm puts out, global pooling) x 20/9."
 )
+BIG_LITTLE = (
+    "bL nets have alpha 2 and beta 4. For blresnext101_64x4d at 224x224 their authors publish 7.97 G; their network "
+    "has 7.142 G. The Res2Net article leaves width, alpha and beta of its bLRes2Net-50 open and publishes no weights: "
+    "blres2net50_26w_4s takes 26, 2 and 4."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -135,6 +140,7 @@ def count_backbones(
     notes = [DEFINITIONS, ACCURACY]
     notes += [FROZEN] * (norm == "frozen_bn")
     notes += [IRESNET] * any(entry.name.startswith("iresnet") for entry in entries)
+    notes += [BIG_LITTLE] * any(entry.name.startswith(("blres", "blseres")) for entry in entries)
     return rows, notes
 
 

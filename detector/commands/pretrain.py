@@ -1,4 +1,7 @@
-"""Train a backbone's classification network on a folder of pictures; weights.pth is a MODEL.WEIGHT for the detector."""
+"""Train a backbone's classification network on a folder of pictures; weights.pth is a MODEL.WEIGHT for the detector.
+
+With --teacher it learns the classes that another network sees in the same pictures: distillation.
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -6,7 +9,13 @@ from collections.abc import Sequence
 from detector.commands.base import AMP, CLASSIFIER_FLAGS, add_workers, run, tool_parser
 from detector.plugins import load_plugins
 
-EXAMPLE = "detector pretrain --backbone skresnet50 --data imagenet --output output/classifier_skresnet50 --amp bf16"
+EXAMPLE = """\
+detector pretrain --backbone skresnet50 --data imagenet --output output/classifier_skresnet50 --amp bf16
+detector pretrain --backbone resnet18 --data imagenet --output output/taught_resnet18 --teacher res2net200_vd_26w_4s \\
+  --teacher-weight imagenet --distill jeffreys"""
+
+DISTILL = ("kl", "jeffreys", "soft_ce")
+"""The names of `detector.ops.soft_targets.DISTILL`, which needs torch."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,9 +66,45 @@ def build_parser() -> argparse.ArgumentParser:
         "--checkpoint-stages", type=_numbers, default=(), metavar="1,2,..",
         help="stages, 1 to 4, whose activations the backward pass computes again: less memory, more time",
     )  # fmt: skip
+    add(
+        "--stage-lr-factors", type=_factors, default=(), metavar="X,X,..",
+        help="times the rate: five numbers, of the stem and the four stages, or six with the classifier",
+    )  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     add("--tensorboard", action="store_true", help='write for TensorBoard too; needs pip install "residet[log]"')
+    _add_teacher(parser)
     return parser
+
+
+def _add_teacher(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("a student of a teacher").add_argument
+    add("--teacher", default="", metavar="NAME", help="a registered backbone that teaches: frozen, never trained")
+    add(
+        "--teacher-weight", default="", metavar="FILE",
+        help="its classification network: imagenet (published), a path or an address; weights.pth or a checkpoint of a "
+        "pre-training will do. It has to have the classes of --data",
+    )  # fmt: skip
+    add(
+        "--distill", default="", choices=DISTILL,
+        help="the loss, with probabilities t of the teacher and s of the student. kl: KL(t || s); soft_ce: the cross "
+        "entropy of s against t, whose gradient is the same; jeffreys: (KL(t || s) + KL(s || t)) / 2, half of "
+        "Jeffreys' divergence, which is SSLD's loss. Means over the pictures, times the square of --temperature",
+    )  # fmt: skip
+    add("--temperature", type=float, default=1.0, metavar="T", help="the logits of both are divided by it")
+    add(
+        "--labels", type=float, default=0.0, metavar="SHARE",
+        help="of the cross entropy of the true labels in the loss, the rest is the teacher's; 0: labels are not used",
+    )  # fmt: skip
+    add(
+        "--unlabelled", nargs="+", default=(), metavar="FOLDER",
+        help="further pictures to train on, in any depth; their folders are no classes, and only the teacher's part of "
+        "the loss counts for them",
+    )  # fmt: skip
+    add("--teacher-amp", default="off", choices=AMP, help="precision of the teacher, whatever --amp is")
+
+
+def _factors(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.split(",")))
 
 
 def _numbers(text: str) -> tuple[int, ...]:

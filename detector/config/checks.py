@@ -48,6 +48,8 @@ RULES: dict[str, Rule] = {
     "MODEL.BACKBONE.NORM_EPS": Rule("-1, or 0 or more and less than 1", lambda v: v == -1 or 0 <= v < 1),
     "MODEL.BACKBONE.FREEZE_CONV_BODY_AT": _between(0, 5),
     "MODEL.BACKBONE.PASSES": _NATURAL,
+    "MODEL.BACKBONE.DEFORM_STAGES": Rule("four of True and False, for layer1 to layer4", lambda v: len(v) == 4),
+    "MODEL.BACKBONE.DEFORM_GROUPS": _COUNT,
     "MODEL.BACKBONE.CHECKPOINT_STAGES": Rule(
         "numbers from 1 to 4, each once, or () for none", lambda v: {*v} <= {1, 2, 3, 4} and len({*v}) == len(v)
     ),
@@ -144,6 +146,9 @@ RULES: dict[str, Rule] = {
     "SOLVER.OPTIMIZER": _one_of("sgd", "adamw"),
     "SOLVER.BASE_LR": _POSITIVE,
     "SOLVER.BIAS_LR_FACTOR": _NATURAL,
+    "SOLVER.STAGE_LR_FACTORS": Rule(
+        "() or five or six positive numbers", lambda v: len(v) in (0, 5, 6) and min(v, default=1) > 0
+    ),
     "SOLVER.MOMENTUM": _BELOW_ONE,
     "SOLVER.WEIGHT_DECAY": _NATURAL,
     "SOLVER.WEIGHT_DECAY_BIAS": _NATURAL,
@@ -161,10 +166,14 @@ RULES: dict[str, Rule] = {
     "SOLVER.CHECKPOINT_MILESTONES": _RISING,
     "SOLVER.TEST_PERIOD": _NATURAL,
     "SOLVER.PATIENCE": _NATURAL,
+    "DISTILL.METHOD": _one_of("pkd", "cwd"),
+    "DISTILL.LEVELS": Rule("names of levels, each once, or () for auto", lambda v: len(set(v)) == len(v)),
+    "DISTILL.WEIGHT": Rule("0 or more, or -1 for auto", lambda v: v == -1 or v >= 0),
+    "DISTILL.TEMPERATURE": _POSITIVE,
     "TEST.EVALUATOR": Rule("auto, or coco, voc or both", lambda v: sorted(v) in _EVALUATORS),
     "TEST.IMS_PER_BATCH": _COUNT,
     "TEST.DETECTIONS_PER_IMG": _COUNT,
-    "TEST.AMP": _PRECISION,
+    "TEST.AMP": _one_of("off", "bf16", "fp16", "auto"),
     "TEST.BBOX_AUG.SCALES": Rule(
         "positive numbers, each once, or () for none", lambda v: min(v, default=1) > 0 and len({*v}) == len(v)
     ),

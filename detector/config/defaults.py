@@ -30,6 +30,13 @@ _C.MODEL.BACKBONE.NORM = "frozen_bn"  # frozen_bn | bn | sync_bn | gn
 _C.MODEL.BACKBONE.NORM_EPS = -1.0  # frozen_bn only: added to its variance; -1: what the weight record says
 _C.MODEL.BACKBONE.FREEZE_CONV_BODY_AT = 2  # parts without gradient: 0 none, 1 stem, 2 stem and layer1, .. 5 all
 _C.MODEL.BACKBONE.PASSES = 0  # how often each stage runs (SReResNet: 2); 0: as the entry itself has it
+_C.MODEL.BACKBONE.DEFORM_STAGES = (False, False, False, False)  # layer1 to layer4 (res2 to res5): whether their 3x3
+#                                           convolutions are deformable: they learn where they look, from zero offsets
+_C.MODEL.BACKBONE.DEFORM_MODULATED = True  # they weigh it by masks, too (Zhu et al. 2019); False: offsets alone
+_C.MODEL.BACKBONE.DEFORM_GROUPS = 1  # groups of channels, each with offsets and masks of its own; ResNeSt's results: 2
+_C.MODEL.BACKBONE.DEFORM_MASK_DOUBLED = False  # False: a mask is a sigmoid, so that a new convolution counts half;
+#                                           weights of detectron2 and mmdetection need that. True: twice a sigmoid, so
+#                                           that a network with new offsets computes what it does without any
 _C.MODEL.BACKBONE.CHECKPOINT_STAGES = ()  # stages, 1 to 4 (layer1 to layer4), of whose activations only a few are
 #                                           kept; the backward pass computes the others again: less memory, more time
 
@@ -174,6 +181,8 @@ _C.SOLVER.EPOCHS = 0  # times that every image is seen; above 0 it counts instea
 _C.SOLVER.OPTIMIZER = "sgd"  # sgd | adamw
 _C.SOLVER.BASE_LR = 0.01  # learning rate of weights
 _C.SOLVER.BIAS_LR_FACTOR = 2.0  # times BASE_LR: learning rate of biases
+_C.SOLVER.STAGE_LR_FACTORS = ()  # times the rates: of the stem and of layer1 to layer4, and as a sixth, where it is
+#                                  there, of neck and head; SSLD's weights want 0.05, 0.05, 0.05, 0.1, 0.15; (): all 1
 _C.SOLVER.MOMENTUM = 0.9  # sgd only
 _C.SOLVER.WEIGHT_DECAY = 0.0001  # of weights
 _C.SOLVER.WEIGHT_DECAY_BIAS = 0.0  # of biases
@@ -193,13 +202,20 @@ _C.SOLVER.CHECKPOINT_MILESTONES = ()  # steps, with EPOCHS too, whose checkpoint
 _C.SOLVER.TEST_PERIOD = 0  # steps between evaluations; 0: only at the end, with EPOCHS after each of them
 _C.SOLVER.PATIENCE = 0  # evaluations in a row without a better one (TEST.BEST_BY) that end the training; 0: none do
 
+_C.DISTILL = CfgNode()  # a training whose neck learns that of a trained detector too: docs/distil.md
+_C.DISTILL.TEACHER = ""  # folder of a run, of which the newest checkpoint counts, or a checkpoint; "": none
+_C.DISTILL.METHOD = "pkd"  # pkd: channels standardised, Cao et al. 2022 | cwd: as distributions, Shu et al. 2021
+_C.DISTILL.LEVELS = ()  # levels of the neck: [p3, p4, p5]; (): the finest that both have, four for pkd, five for cwd
+_C.DISTILL.WEIGHT = -1.0  # of the loss; -1: as published, pkd 6 where both heads are faster_rcnn, else 10, cwd 10
+_C.DISTILL.TEMPERATURE = 1.0  # cwd only: what maps are divided by before the softmax
+
 _C.TEST = CfgNode()
 _C.TEST.EVALUATOR = ("auto",)  # coco, voc, or both; auto: coco, and for data in VOC's layout both
 _C.TEST.BEST_BY = ""  # measure, its mean over the test sets, that the best checkpoint has the highest of: AP50, APs,
 #                       AP/person, VOC/AP50, ..; "": AP, and VOC/AP50 where TEST.EVALUATOR is voc alone
 _C.TEST.IMS_PER_BATCH = 8  # images a forward pass
 _C.TEST.DETECTIONS_PER_IMG = 100  # detections kept an image, over all classes
-_C.TEST.AMP = "off"  # precision of evaluation and prediction: off (float32) | bf16 | fp16
+_C.TEST.AMP = "off"  # precision of evaluation and prediction: off (float32) | bf16 | fp16 | auto, by the device
 _C.TEST.BBOX_AUG = CfgNode()  # test-time augmentation, of every evaluation and prediction: views, detected one by one
 _C.TEST.BBOX_AUG.ENABLED = False
 _C.TEST.BBOX_AUG.H_FLIP = False  # pictures of INPUT's size are also seen mirrored left and right
@@ -213,7 +229,7 @@ _C.TEST.BBOX_AUG.MERGE_IOU = -1.0  # IoU above which boxes are the same; -1: nms
 
 
 DEFAULTS = _C  # `declare` adds the keys of plugins
-LISTS_OF_NAMES = ("MODEL.NECK.SOURCES",)  # of the lists that are empty by default; the others hold numbers
+LISTS_OF_NAMES = ("MODEL.NECK.SOURCES", "DISTILL.LEVELS")  # of the lists empty by default; the others hold numbers
 LISTS_OF_INTEGERS = (  # likewise
     "MODEL.BACKBONE.CHECKPOINT_STAGES",
     "SOLVER.CHECKPOINT_MILESTONES",

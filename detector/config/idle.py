@@ -75,6 +75,16 @@ _RULES = (
         lambda cfg: _neck(cfg) == "refinedet_sources" and cfg.MODEL.NECK.EXTRA_LEVELS == "none",
     ),
     Idle(("MODEL.BACKBONE.CHECKPOINT_STAGES",), "MODEL.BACKBONE.FREEZE_CONV_BODY_AT", _checkpoints_frozen_stages),
+    Idle(
+        tuple(f"MODEL.BACKBONE.DEFORM_{key}" for key in ("MODULATED", "GROUPS", "MASK_DOUBLED")),
+        "MODEL.BACKBONE.DEFORM_STAGES",
+        lambda cfg: not any(cfg.MODEL.BACKBONE.DEFORM_STAGES),
+    ),
+    Idle(
+        ("MODEL.BACKBONE.DEFORM_MASK_DOUBLED",),
+        "MODEL.BACKBONE.DEFORM_MODULATED",
+        lambda cfg: not cfg.MODEL.BACKBONE.DEFORM_MODULATED,
+    ),
     Idle(("MODEL.FCOS.NORM",), "MODEL.FCOS.NUM_CONVS", lambda cfg: _fcos(cfg) and cfg.MODEL.FCOS.NUM_CONVS == 0),
     Idle(
         ("MODEL.ROI_HEADS.FG_IOU_THRESHOLD", "MODEL.ROI_HEADS.BG_IOU_THRESHOLD"),
@@ -126,6 +136,11 @@ _RULES = (
     ),
     Idle(("DATASETS.CROWDS",), "data without crowds", _has_no_crowds),
     Idle(("DATALOADER.TIMEOUT",), "DATALOADER.NUM_WORKERS", lambda cfg: cfg.DATALOADER.NUM_WORKERS == 0),
+    Idle(
+        ("SOLVER.STAGE_LR_FACTORS",),
+        "MODEL.BACKBONE.FREEZE_CONV_BODY_AT",
+        lambda cfg: cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT == 5 and len(cfg.SOLVER.STAGE_LR_FACTORS) == 5,
+    ),
     Idle(("SOLVER.MOMENTUM",), "SOLVER.OPTIMIZER", lambda cfg: cfg.SOLVER.OPTIMIZER == "adamw"),
     Idle(("SOLVER.STEPS", "SOLVER.GAMMA"), "SOLVER.SCHEDULE", lambda cfg: cfg.SOLVER.SCHEDULE == "cosine"),
     Idle(("SOLVER.GAMMA",), "SOLVER.STEPS", lambda cfg: cfg.SOLVER.STEPS == ()),
@@ -139,6 +154,12 @@ _RULES = (
         "SOLVER.CHECKPOINT_PERIOD",
         lambda cfg: cfg.SOLVER.CHECKPOINT_PERIOD == 0,
     ),
+    Idle(
+        ("DISTILL.METHOD", "DISTILL.LEVELS", "DISTILL.WEIGHT", "DISTILL.TEMPERATURE"),
+        "no DISTILL.TEACHER",
+        lambda cfg: cfg.DISTILL.TEACHER == "",
+    ),
+    Idle(("DISTILL.TEMPERATURE",), "DISTILL.METHOD", lambda cfg: cfg.DISTILL.METHOD != "cwd"),
     Idle(
         tuple(f"TEST.BBOX_AUG.{key}" for key in ("H_FLIP", "SCALES", "MAX_SIZE", "SCALE_H_FLIP", "MERGE", "MERGE_IOU")),
         "TEST.BBOX_AUG.ENABLED",

@@ -17,7 +17,12 @@ _MAX_LITERAL = 100_000  # characters of a list: more than a file of nothing but 
 _MAX_KEY = 200  # characters of an unknown key in a message
 _INT64 = 2**63
 _EXPECTED = {bool: "True or False", int: "an integer", float: "a number", str: "text"}
-_EXPECTED_LIST = {int: "a list of integers", float: "a list of numbers", str: "a list of names"}
+_EXPECTED_LIST = {
+    bool: "a list of True and False",
+    int: "a list of integers",
+    float: "a list of numbers",
+    str: "a list of names",
+}
 
 
 def sections_of(known: Mapping[str, Any]) -> set[str]:

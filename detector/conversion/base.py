@@ -81,6 +81,13 @@ def background_last(state: State) -> State:
     return state
 
 
+def block_counts(state: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """How many blocks layer1 to layer4 of "backbone.*" have."""
+    return tuple(
+        len({key.split(".")[2] for key in state if key.startswith(f"backbone.layer{i}.")}) for i in range(1, 5)
+    )
+
+
 def backbone_name(state: Mapping[str, Tensor], path: Path, *, caffe: bool = False) -> str:
     """The registered ResNet that the tensors "backbone.*" are of; caffe: with the stride in the 1x1 where it can be.
 
@@ -89,9 +96,7 @@ def backbone_name(state: Mapping[str, Tensor], path: Path, *, caffe: bool = Fals
     first = state.get("backbone.layer1.0.conv2.weight")
     if first is None or "backbone.conv1.weight" not in state:
         raise UserError(f"{path}: its backbone is no ResNet of four stages, so it has no counterpart here")
-    depths = tuple(
-        len({key.split(".")[2] for key in state if key.startswith(f"backbone.layer{i}.")}) for i in range(1, 5)
-    )
+    depths = block_counts(state)
     bottleneck = "backbone.layer1.0.conv3.weight" in state
     groups = len(first) // first.shape[1]
     name = RESNETS.get((bottleneck, depths, groups, len(first)))

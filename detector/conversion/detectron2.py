@@ -1,16 +1,24 @@
-"""detectron2: Faster R-CNN and Cascade R-CNN with an FPN; the box part of Mask R-CNN."""
+"""detectron2: Faster R-CNN and Cascade R-CNN with an FPN; the box part of Mask R-CNN.
 
+Also of chongruo/detectron2-ResNeSt, whose backbones are ResNeSts.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from detector.conversion.base import (
     SOURCES,
     Converted,
     backbone_name,
+    block_counts,
     norm_name,
     set_aside,
     two_stage_config,
     used_categories,
 )
+from detector.errors import UserError
 from detector.weights.read import State, read_file
 from detector.weights.record import RGB_UNIT, Pixels
 from detector.weights.rename import renamed
@@ -33,6 +41,26 @@ RULES = (
     (r"^(head\.box_heads\.\d\.)cls_score\.", r"\1cls_logits."),
     (r"^(head\.box_heads\.\d\.)bbox_pred\.", r"\1deltas."),
 )
+
+DEEP = (
+    # the stem of three convolutions, and a shortcut whose first layer, a pooling, has no tensors
+    (r"^backbone\.conv1_1\.norm\.", "backbone.conv1.1."),
+    (r"^backbone\.conv1_1\.", "backbone.conv1.0."),
+    (r"^backbone\.conv1_2\.norm\.", "backbone.conv1.4."),
+    (r"^backbone\.conv1_2\.", "backbone.conv1.3."),
+    (r"^backbone\.conv1_3\.norm\.", "backbone.bn1."),
+    (r"^backbone\.conv1_3\.", "backbone.conv1.6."),
+    (r"^(backbone\..*downsample)\.1\.", r"\1.2."),
+    (r"^(backbone\..*downsample)\.0\.", r"\1.1."),
+)
+
+RESNESTS = {
+    # blocks of each stage, channels of the first convolution
+    ((3, 4, 6, 3), 32): "resnest50",
+    ((3, 4, 23, 3), 64): "resnest101",
+    ((3, 24, 36, 3), 64): "resnest200",
+    ((3, 30, 48, 8), 64): "resnest269",
+}
 
 CONVENTIONS: dict[str, object] = {
     "MODEL.RPN.SMOOTH_L1_BETA": 0.0,
@@ -65,10 +93,17 @@ def convert_detectron2(path: Path) -> Converted:
     pixels = _pixels(state)
     state, dropped = set_aside(state, r"pixel_(mean|std)$|roi_heads\.(mask|keypoint)_")
     state = _layers_in_a_row(renamed(state, RULES))
+    nest = "backbone.layer1.0.conv2.conv.weight" in state
+    state = renamed(state, DEEP) if nest else _dense_offsets(state)
     norm = norm_name(state, "backbone.", "frozen_bn")
     config = {
         **two_stage_config(state, path),
-        "MODEL.BACKBONE.NAME": backbone_name(state, path, caffe=pixels is None or pixels.order == "bgr"),
+        "MODEL.BACKBONE.NAME": (
+            _resnest_name(state, path)
+            if nest
+            else backbone_name(state, path, caffe=pixels is None or pixels.order == "bgr")
+        ),
+        **_deformation(state),
         "MODEL.BACKBONE.NORM": norm,
         **({"MODEL.BACKBONE.NORM_EPS": 1e-5} if norm == "frozen_bn" else {}),
         **CONVENTIONS,
@@ -80,6 +115,50 @@ def convert_detectron2(path: Path) -> Converted:
     categories = used_categories() if config["MODEL.NUM_CLASSES"] == 80 else {}
     notes = [STRIDE] if str(config["MODEL.BACKBONE.NAME"]).endswith("_caffe") else []
     return Converted(state, config, pixels, categories, anchors + dropped, notes)
+
+
+def _resnest_name(state: Mapping[str, Tensor], path: Path) -> str:
+    """Raises ValueError naming the file for a network that is none of the registered ones."""
+    found = block_counts(state), len(state.get("backbone.conv1.0.weight", ()))
+    wide, narrow = state["backbone.layer1.0.conv2.conv.weight"].shape[:2]
+    if found not in RESNESTS or wide != 2 * 64 or narrow != 64 // 2:
+        raise UserError(
+            f"{path}: a ResNeSt of {found[0]} blocks and {found[1]} channels in the stem has no counterpart here; "
+            f"there are {', '.join(RESNESTS.values())}, with two splits of one group"
+        )
+    return RESNESTS[found]
+
+
+def _deformation(state: Mapping[str, Tensor]) -> dict[str, object]:
+    """The keys of deformable stages; {} without any."""
+    biases = [state.get(f"backbone.layer{i}.0.conv2_offset.bias") for i in range(1, 5)]
+    channels = {len(bias) for bias in biases if bias is not None}
+    if not channels:
+        return {}
+    # 27 for each group with masks, 18 without: of 3 groups without, which no width here has, it would be both.
+    modulated = max(channels) % 27 == 0
+    return {
+        "MODEL.BACKBONE.DEFORM_STAGES": tuple(bias is not None for bias in biases),
+        "MODEL.BACKBONE.DEFORM_MODULATED": modulated,
+        "MODEL.BACKBONE.DEFORM_GROUPS": max(channels) // (27 if modulated else 18),
+        "MODEL.BACKBONE.DEFORM_MASK_DOUBLED": False,
+    }
+
+
+def _dense_offsets(state: State) -> State:
+    """Offsets of a ResNet that the ResNeSt authors' version convolves in groups -> over all channels, as detectron2's.
+
+    A filter of a group has zeros for the channels of others.
+    """
+    for key in [key for key in state if key.endswith(".conv2_offset.weight")]:
+        grouped, conv1 = state[key], state[key.replace("conv2_offset", "conv1")]
+        width, groups = grouped.shape[1], len(conv1) // grouped.shape[1]
+        rows = len(grouped) // groups
+        dense = grouped.new_zeros(len(grouped), len(conv1), *grouped.shape[2:])
+        for i, part in enumerate(grouped.split(rows)):
+            dense[i * rows : (i + 1) * rows, i * width : (i + 1) * width] = part
+        state[key] = dense
+    return state
 
 
 def _pixels(state: State) -> Pixels | None:

@@ -1,7 +1,8 @@
 """Pictures in one folder per class, as ImageNet is kept: their labels, their crops, their batches."""
 
+import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,11 +22,14 @@ from detector.errors import MissingFileError, UserError
 
 MAX_RATIO = 100  # long side to short side, whose resizing would fill the memory beyond
 MIN_CROP = 32  # pixels; the stride of the coarsest level, below which it would have no cell
+UNLABELLED = -1  # the label of a picture that has none
 INTERPOLATIONS = {"bilinear": v2.InterpolationMode.BILINEAR, "bicubic": v2.InterpolationMode.BICUBIC}
+
+log = logging.getLogger("detector")
 
 
 class LabelledImages(NamedTuple):
-    """A batch. images uint8 [N, 3, S, S] RGB, channels_last in memory; labels [N] int64 in 0..C-1."""
+    """A batch. images uint8 [N, 3, S, S] RGB, channels_last in memory; labels [N] int64 in 0..C-1, or UNLABELLED."""
 
     images: Tensor
     labels: Tensor
@@ -36,12 +40,15 @@ class ImageFolder(Dataset):
 
     Labels are the places of the class folders in the order of their names, as in torchvision.datasets.ImageFolder;
     links are followed, files that are no pictures by their suffix are passed over. transform: PIL image -> PIL image of
-    one size; under a Draw its chance depends on seed, step and slot alone.
+    one size; under a Draw its chance depends on seed, step and slot alone. unlabelled: folders of further pictures, in
+    any depth and without classes, which follow; their label is UNLABELLED.
     Raises OSError when there is no such folder; ValueError when it has no class folders, one of them holds no picture,
     or a picture cannot be decoded, always naming folder or file.
     """
 
-    def __init__(self, root: str | Path, transform: v2.Transform, seed: int = 0) -> None:
+    def __init__(
+        self, root: str | Path, transform: v2.Transform, seed: int = 0, unlabelled: Sequence[str | Path] = ()
+    ) -> None:
         self.root = Path(root)
         self.transform = transform
         self.seed = seed
@@ -57,16 +64,24 @@ class ImageFolder(Dataset):
                 )
             names += found
             counts.append(len(found))
+        self.num_labelled = len(names)
+        self.homes = [self.root, *map(Path, unlabelled)]
+        for folder in self.homes[1:]:
+            found = find_unlabelled(folder)
+            names += found
+            counts.append(len(found))
         # Arrays, since every worker would in time copy the pages of a million Python objects.
         self.names = np.array(names)
-        self.labels = np.repeat(np.arange(len(counts)), counts)
+        places = np.arange(len(counts)) - len(self.classes)  # 0, 1, .. for the folders without classes
+        self.labels = np.repeat(np.where(places < 0, np.arange(len(counts)), UNLABELLED), counts)
+        self.home = np.repeat((places + 1).clip(0), counts)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def path(self, item: int) -> Path:
         """The file of a picture."""
-        return self.root / os.fsdecode(self.names[item])
+        return self.homes[self.home[item]] / os.fsdecode(self.names[item])
 
     def __getitem__(self, key: int | Draw) -> tuple[np.ndarray, int]:
         if isinstance(key, Draw):
@@ -183,9 +198,12 @@ def find_classes(root: Path) -> list[str]:
     return classes
 
 
-def open_train_and_val(data: Path, crop: int, seed: int) -> tuple[ImageFolder, ImageFolder]:
+def open_train_and_val(
+    data: Path, crop: int, seed: int, unlabelled: Sequence[str | Path] = ()
+) -> tuple[ImageFolder, ImageFolder]:
     """The pictures of data/train, cropped at random, and of data/val, cropped in the middle; crop x crop pixels.
 
+    unlabelled: folders whose pictures, in any depth, join those of data/train without a label.
     Raises OSError or ValueError naming folder and remedy when one is missing, they have not the same classes, or there
     is nothing to tell apart.
     """
@@ -196,10 +214,15 @@ def open_train_and_val(data: Path, crop: int, seed: int) -> tuple[ImageFolder, I
                 "pictures per class"
             )
     val_set = ImageFolder(data / "val", eval_transform(crop, default_resize(crop)))
-    train_set = ImageFolder(data / "train", train_transform(crop), seed)
+    train_set = ImageFolder(data / "train", train_transform(crop), seed, unlabelled)
     check_same_folders(train_set, val_set)
     if len(train_set.classes) < 2:
         raise UserError(f"{data / 'train'} has a single class folder; there is nothing to tell apart")
+    held = Path(os.path.realpath(data / "val"))
+    for folder in unlabelled:
+        other = Path(os.path.realpath(folder))
+        if held.is_relative_to(other) or other.is_relative_to(held):
+            log.warning("--unlabelled %s shares pictures with %s, which measure the training", folder, data / "val")
     return train_set, val_set
 
 
@@ -243,6 +266,29 @@ def _find_pictures(root: Path, name: str) -> list[bytes]:
         for file in sorted(files)
         if file.lower().endswith(IMG_EXTENSIONS)
     ]
+
+
+def find_unlabelled(root: Path) -> list[bytes]:
+    """The pictures of a folder in any depth, relative to it and sorted; hidden files and folders are passed over.
+
+    Links are followed, each folder once. Raises OSError or ValueError when there is no such folder, or no picture.
+    """
+    if not root.is_dir():
+        raise MissingFileError(f"--unlabelled {root}: there is no such folder; name one that holds pictures")
+    found, seen = list[bytes](), set[str]()
+    for folder, inner, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        inner[:] = [] if real in seen else sorted(name for name in inner if not name.startswith("."))
+        if real not in seen:
+            found += [
+                os.fsencode(os.path.relpath(os.path.join(folder, file), root))
+                for file in files
+                if file.lower().endswith(IMG_EXTENSIONS) and not file.startswith(".")
+            ]
+        seen.add(real)
+    if not found:
+        raise UserError(f"--unlabelled {root}: this folder holds no picture ({', '.join(IMG_EXTENSIONS)})")
+    return sorted(found)
 
 
 class _Caught(Dataset):

@@ -16,6 +16,9 @@ log = logging.getLogger("detector")
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+AUTO = "auto"
+"""The precision that is chosen by the device, see `chosen_precision`."""
+
 BF16_SINCE = (8, 0)
 """The compute capability from which CUDA cards have bf16."""
 
@@ -134,8 +137,27 @@ def gains_bf16(device: torch.device) -> bool:
     return has.get("architecture") == "x86_64" and any(has.get(name) for name in CPU_INSTRUCTIONS["bf16"])
 
 
+def chosen_precision(device: torch.device, precision: str) -> str:
+    """What "auto" stands for on a device: bf16 where it has instructions for it, else off; others are themselves."""
+    if precision != AUTO:
+        return precision
+    return "bf16" if gains_bf16(device) else "off"
+
+
+def chosen_text(device: torch.device) -> str:
+    """What "auto" chooses on a device, and why."""
+    if gains_bf16(device):
+        return f"bf16, as {device} has instructions for it; off is float32"
+    return f"off (float32): {device} is not known to gain by bf16"
+
+
 def say_slow_precisions(device: torch.device, precisions: Mapping[str, str]) -> None:
-    """Warn, once for each, of precisions that gain no time. precisions: by the key, or flag, that asks for them."""
+    """Warn, once for each, of precisions that gain no time, and say what "auto" chooses.
+
+    precisions: by the key, or flag, that asks for them.
+    """
+    for key in (key for key, value in precisions.items() if value == AUTO):
+        log.info("%s auto: %s", key, chosen_text(device))
     for precision in sorted({*precisions.values()}):
         if text := slow_precision(device, precision):
             keys = ", ".join(f"{key} {precision}" for key, value in precisions.items() if value == precision)
@@ -143,8 +165,8 @@ def say_slow_precisions(device: torch.device, precisions: Mapping[str, str]) -> 
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Context of the precision that SOLVER.AMP or TEST.AMP names: "off", "bf16" or "fp16"."""
-    dtype = AMP[precision]
+    """Context of the precision that SOLVER.AMP or TEST.AMP names: "off", "bf16" or "fp16"; or "auto"."""
+    dtype = AMP[chosen_precision(device, precision)]
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from detector.engine.device import AMP
+from detector.engine.device import AMP, chosen_precision
 from detector.models.detector import Detector
 from detector.models.heads.box_head import BoxHead
 from detector.models.norm import fold_norms
@@ -21,7 +21,7 @@ def prepare_for_inference(model: Detector, precision: str = "off") -> Detector:
     for module in model.modules():
         if isinstance(module, BoxHead):
             module.prepare()
-    if dtype := AMP[precision]:
+    if dtype := AMP[chosen_precision(model.mean.device, precision)]:
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.to(dtype)

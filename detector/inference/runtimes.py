@@ -1,4 +1,7 @@
-"""Exported detectors at work in onnxruntime or OpenVINO, called as the detector itself is. On the CPU, in float32."""
+"""Exported detectors at work in onnxruntime or OpenVINO, called as the detector itself is, on the CPU.
+
+They compute in float32, and what a file has in int8 in that; OpenVINO also in bf16, if asked.
+"""
 
 import logging
 import threading
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 
 from detector.config import config_from_text
 from detector.data.transforms import Resize, Transform, Warp
+from detector.engine.device import gains_bf16
 from detector.errors import MissingFileError, UserError
 from detector.inference.export.facts import KEY, Facts, read_facts
 from detector.inference.export.whole import select_raw
@@ -22,6 +26,9 @@ from detector.models.heads.base import Head
 from detector.structures import Detection, Size
 
 log = logging.getLogger("detector")
+
+HINTS = {"off": "f32", "bf16": "bf16"}
+"""Precision -> what OpenVINO calls it."""
 
 Arrays = Sequence[np.ndarray]
 
@@ -82,11 +89,12 @@ def head_of(facts: Facts) -> Head:
         return build_detector(config_from_text(facts.config, "the exported file's config")).head
 
 
-def load_exported(path: str | Path, *, say: bool = True) -> ExportedDetector:
+def load_exported(path: str | Path, precision: str = "off", *, say: bool = True) -> ExportedDetector:
     """The detector in a file that `detector export` wrote: FILE.onnx by onnxruntime, FILE.xml by OpenVINO.
 
-    It takes as many threads as torch does; say: whether the log tells what it is. Raises ValueError or OSError naming a
-    file that is none, and the package that is missing.
+    It takes as many threads as torch does. precision: off, or of an OpenVINO file bf16; say: whether the log tells what
+    it is. Raises ValueError or OSError naming a file that is none, a precision that it cannot be computed in, and the
+    package that is missing.
     """
     path = Path(path)
     if not exported_form(path):
@@ -95,11 +103,31 @@ def load_exported(path: str | Path, *, say: bool = True) -> ExportedDetector:
         raise MissingFileError(f"{path}: there is no such file")
     if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
         raise MissingFileError(f"{path}: its weights, {path.with_suffix('.bin').name}, are not beside it")
-    graph, facts = (_onnxruntime if path.suffix.lower() == ".onnx" else _openvino)(path)
+    check_precision(path, precision)
+    graph, facts = _onnxruntime(path) if path.suffix.lower() == ".onnx" else _openvino(path, precision)
     if say:
         kind = "in int8, " * (facts.int8 is not None)
         log.info("%s: %d classes, %sof %s", path, len(facts.names), kind, facts.weight or "unknown weights")
     return ExportedDetector(graph, facts)
+
+
+def check_precision(path: Path, precision: str) -> None:
+    """Raise ValueError for a precision that a file, or this processor, is not computed in."""
+    if precision == "off":
+        return
+    if precision != "bf16" or exported_form(path) != "openvino":
+        also = "; an OpenVINO file can be computed in bf16" * (precision == "bf16")
+        raise UserError(f"precision {precision}: {path} is computed in what it was written in{also}; leave it out")
+    if not gains_bf16(torch.device("cpu")):
+        raise UserError(f"precision bf16: this processor has no instructions for it, so {path} would stay as it is")
+
+
+def auto_text(path: Path, facts: Facts) -> str:
+    """What the precision "auto" is for a file."""
+    if facts.int8 is not None:
+        return "int8, which the file was written in, and float32 where it selects"
+    faster = exported_form(path) == "openvino" and gains_bf16(torch.device("cpu"))
+    return "off (float32), as the file was written" + "; bf16 is faster here, and moves boxes" * faster
 
 
 def _onnxruntime(path: Path) -> tuple[Graph, Facts]:
@@ -122,11 +150,11 @@ def _onnxruntime(path: Path) -> tuple[Graph, Facts]:
     return run, facts
 
 
-def _openvino(path: Path) -> tuple[Graph, Facts]:
+def _openvino(path: Path, precision: str) -> tuple[Graph, Facts]:
     openvino = needed("openvino")
     core = openvino.Core()
     # By default bf16 where the processor has it, which moves edges by pixels.
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    settings = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     try:
         graph = core.read_model(str(path))
         compiled = core.compile_model(graph, "CPU", settings)

@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 from detector.errors import UnknownNameError, UserError
 from detector.models.backbones import BACKBONES, Pixels, build_backbone
 from detector.models.backbones.trunk import Stage
+from detector.models.deform import Deformation
 from detector.models.detector import Detector
 from detector.models.heads import HEADS, STANDARDS, Standard
 from detector.models.necks import NECK_KEYS, NECKS, NeckKeys
@@ -36,7 +37,7 @@ def build_detector(cfg: CfgNode) -> Detector:
     if node.NORM_EPS >= 0 and node.NORM != "frozen_bn":
         raise UserError(f"MODEL.BACKBONE.NORM_EPS {node.NORM_EPS} is for NORM frozen_bn; with {node.NORM} set it to -1")
     eps = node.NORM_EPS if node.NORM_EPS >= 0 else None
-    backbone = build_backbone(node.NAME, node.NORM, eps, passes=node.PASSES, recomputed=node.CHECKPOINT_STAGES)
+    backbone = build_backbone(node.NAME, node.NORM, eps, node.PASSES, node.CHECKPOINT_STAGES, deformation(node))
     if node.NORM != "frozen_bn" and not has_norms(backbone):
         log.warning("%s has no norms: MODEL.BACKBONE.NORM %s changes nothing in it", node.NAME, node.NORM)
     if node.PASSES > 1 and all(len(stage) < 2 for stage in backbone.modules() if isinstance(stage, Stage)):
@@ -49,6 +50,13 @@ def build_detector(cfg: CfgNode) -> Detector:
     except UserError as error:
         raise UserError(f"{error}{_own_neck(cfg)}") from error
     return Detector(backbone, neck, head, pixel_statistics(cfg), channels_last=cfg.MODEL.CHANNELS_LAST)
+
+
+def deformation(node: CfgNode) -> Deformation | None:
+    """What MODEL.BACKBONE says of deformable stages; None: there are none."""
+    if not any(node.DEFORM_STAGES):
+        return None
+    return Deformation(node.DEFORM_STAGES, node.DEFORM_MODULATED, node.DEFORM_GROUPS, node.DEFORM_MASK_DOUBLED)
 
 
 def check_names(cfg: CfgNode) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from detector.models.backbones import Backbone, Pixels
 from detector.models.heads.base import Head
 from detector.models.necks.base import Neck
-from detector.structures import Detection, Size, Target, Whole
+from detector.structures import Detection, Features, Size, Target, Whole
 
 
 class Detector(nn.Module):
@@ -45,9 +45,19 @@ class Detector(nn.Module):
         """
         if not torch.compiler.is_compiling():  # the shapes of a graph are checked when it is made
             check_input(images, sizes, targets)
-        features = self.neck(self.backbone(self.normalize(images, sizes)))
+        features = self.features(images, sizes)
         if targets is None:
             return self.head.predict(features, sizes)
+        return self.losses(features, sizes, targets, whole)
+
+    def features(self, images: Tensor, sizes: list[Size]) -> Features:
+        """What the neck makes of images, as `forward` takes them: the levels that the head sees."""
+        return self.neck(self.backbone(self.normalize(images, sizes)))
+
+    def losses(
+        self, features: Features, sizes: list[Size], targets: list[Target], whole: Whole | None = None
+    ) -> dict[str, Tensor]:
+        """The head's losses on the levels that `features` gives; the other arguments as `forward` takes them."""
         if whole is not None and whole.normalisers is None:
             whole.normalisers = self.head.normalisers(features, whole.targets, whole.parts)
         given = () if whole is None or whole.normalisers is None else (whole.normalisers,)

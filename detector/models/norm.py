@@ -13,6 +13,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from detector.distributed import sum_with_gradient, world_size
 from detector.errors import UserError
+from detector.models.deform import DeformConv2d
 from detector.models.narrow import convolve, is_narrow
 from detector.models.winograd import convolve_2d
 from detector.weights.record import EPS
@@ -42,12 +43,12 @@ _recorded: list[tuple[Convolution, nn.Module]] | None = None
 """Where `conv_norm` notes what it is called with, while `fold_norms` looks on."""
 
 
-def conv_norm(conv: Convolution, norm: nn.Module, x: Tensor) -> Tensor:
+def conv_norm(conv: Convolution, norm: nn.Module, x: Tensor, *shifts: Tensor) -> Tensor:
     """norm(conv(x)). A norm that measures nothing is folded into the filters where the maps are large against them.
 
     That is a frozen norm, and a batch norm in evaluation mode. It saves a pass over the output, and keeping the
     convolution's own output for the backward pass. Modules with hooks, transposed convolutions, and convolutions with
-    more than zero padding and a weight, run one after the other.
+    more than zero padding and a weight, run one after the other. shifts: what a deformable convolution is told.
     """
     if _recorded is not None:
         _recorded.append((conv, norm))
@@ -57,7 +58,10 @@ def conv_norm(conv: Convolution, norm: nn.Module, x: Tensor) -> Tensor:
     hooked = conv._forward_hooks or conv._forward_pre_hooks or norm._forward_hooks or norm._forward_pre_hooks
     other = conv.bias is not None or conv.padding_mode != "zeros"
     few = cells < FOLD_FROM * conv.weight[0].numel()
-    if not measures_nothing(norm) or hooked or other or few or is_narrow(conv, x):
+    apart = not measures_nothing(norm) or hooked or other or few
+    if isinstance(conv, DeformConv2d):
+        return norm(conv(x, *shifts)) if apart else conv.convolve(x, *folded(conv, norm), *shifts)  # type: ignore[arg-type]
+    if apart or is_narrow(conv, x):
         return norm(convolve(conv, x))
     weight, shift = folded(conv, norm)  # type: ignore[arg-type]
     return convolve_2d(x, weight, shift, conv)

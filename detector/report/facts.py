@@ -11,6 +11,7 @@ from detector.analysis.counts import count_detector, largest_test_size
 from detector.analysis.filters import convolutions, layer_correlation
 from detector.errors import UserError
 from detector.models.backbones import BACKBONES, build_backbone, load_backbone
+from detector.models.build import deformation
 from detector.weights.checkpoint import newest_checkpoint
 
 PROBE = 64
@@ -41,7 +42,7 @@ def correlation(cfg: CfgNode, home: Path) -> float | None:
     if file is None:
         return None
     node = cfg.MODEL.BACKBONE
-    backbone = build_backbone(node.NAME, node.NORM, passes=node.PASSES)
+    backbone = build_backbone(node.NAME, node.NORM, passes=node.PASSES, deformation=deformation(node))
     load_backbone(backbone, BACKBONES[node.NAME].weights, file)
     found = convolutions(backbone, torch.zeros(1, 3, PROBE, PROBE))
     means = [layer_correlation(name, conv).mean for name, conv in found.items()]

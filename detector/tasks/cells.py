@@ -16,6 +16,7 @@ from detector.config import changed_keys, load_config
 from detector.errors import FileAccessError, UserError, cut
 from detector.files import json_bytes, write_json
 from detector.models.build import build_detector, check_names
+from detector.tasks.distilled import check_teacher
 from detector.tasks.resolve import resolve_model, scale_to_batch, with_steps
 
 STATE = "comparison.json"
@@ -123,6 +124,7 @@ def _check_parts(arm: Arm) -> None:
     try:
         with torch.device("meta"):
             build_detector(resolve_model(arm.cfg, num_classes=1))
+        check_teacher(arm.cfg)
     except UserError as error:
         raise UserError(f"{arm.name}: {error}") from None
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from detector.console import show_log
 from detector.data.capacity import check_shared_memory
 from detector.data.image_folder import (
+    UNLABELLED,
     FolderLoader,
     ImageFolder,
     LabelledImages,
@@ -37,6 +38,7 @@ from detector.engine.trouble import Remedies
 from detector.errors import UserError
 from detector.models.backbones import BACKBONES, Classifier, build_backbone, find_weights
 from detector.tasks.accuracy import PixelInput, evaluate
+from detector.tasks.classifier_teacher import Teacher, load_teacher
 from detector.tasks.classifier_weights import check_classes, export_state, load_start
 from detector.tasks.header import classification_farewell, classification_header
 from detector.tasks.recipe import Recipe, build_mix, parameter_groups, rate_factor
@@ -48,19 +50,41 @@ log = logging.getLogger("detector")
 
 WEIGHTS, BEST = "weights.pth", "weights_best.pth"
 
-ESSENTIAL = ("backbone", "passes", "norm", "optimizer", "batch_size", "images")
-"""Settings without which a checkpoint's tensors, or its place in the data, mean nothing."""
+TAUGHT_BY = "teacher_sha256"
+"""The setting of a run that is the digest of its teacher's tensors, "" without one."""
 
-FREE = ("data", "output", "weight", "workers", "checkpoint_steps", "checkpoint_stages", "device", "tensorboard")
+ESSENTIAL = ("backbone", "passes", "norm", "optimizer", "batch_size", "images", "teacher", TAUGHT_BY)
+"""Settings without which a checkpoint's tensors, its place in the data, or what it has learned, mean nothing."""
+
+SWITCHES = ("ema", "stage_lr_factors")
+"""Settings of which a checkpoint holds more tensors, or the same in other groups, where they are not 0 or ()."""
+
+FREE = (
+    *("data", "unlabelled", "output", "weight", "teacher_weight"),
+    *("workers", "checkpoint_steps", "checkpoint_stages", "device", "tensorboard"),
+)
 """Settings that may change in a run without changing its result."""
+
+DEFAULTS = {field.name: field.default for field in fields(Recipe)}
+"""What a setting was in checkpoints of before it was there."""
 
 
 class ClassificationTask:
-    """How a batch of pictures becomes a cross entropy, and a network its accuracy on the pictures of val/."""
+    """How a batch of pictures becomes a loss, and a network its accuracy on the pictures of val/.
+
+    teacher: whose classes a student learns; without, the loss is the cross entropy of the true ones.
+    """
 
     advice = "Lower --lr, lengthen --warmup-epochs or write --amp off"
 
-    def __init__(self, recipe: Recipe, device: torch.device, train_set: ImageFolder, val_set: ImageFolder) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        device: torch.device,
+        train_set: ImageFolder,
+        val_set: ImageFolder,
+        teacher: Teacher | None = None,
+    ) -> None:
         self.recipe, self.device, self.train_set, self.val_set = recipe, device, train_set, val_set
         self.remedies = Remedies(
             f"--amp bf16, or fp16 on older cards (now {recipe.amp}); a smaller --batch-size (now {recipe.batch_size}); "
@@ -69,7 +93,9 @@ class ClassificationTask:
         )
         self.pinned = device.type == "cuda"
         self.prepare = PixelInput(BACKBONES[recipe.backbone].weights.pixels, device)
-        self.mix = build_mix(recipe, len(train_set.classes))
+        self.teacher, self.num_classes = teacher, len(train_set.classes)
+        # A teacher may see pictures without a label, which have a place of their own behind all classes.
+        self.mix = build_mix(recipe, self.num_classes + (teacher is not None))
         self.tests = eval_loader(val_set, recipe.batch_size, recipe.workers, self.pinned)
 
     def batches(self, start: int, stop: int) -> FolderLoader:
@@ -83,17 +109,24 @@ class ClassificationTask:
         return [LabelledImages(*(x[m::number] for x in batch)) for m in range(number)] if number > 1 else [batch]
 
     def losses(self, model: nn.Module, batch: LabelledImages) -> dict[str, Tensor]:
-        """The cross entropy of the pictures, mixed and smoothed as the recipe says.
+        """The cross entropy of the pictures, mixed and smoothed as the recipe says; or what `Teacher.losses` gives.
 
         Of several processes each mixes its own pictures.
         """
         labels = batch.labels.to(self.device, non_blocking=True)
-        images, labels = self.mix(self.prepare(batch.images), labels)
-        logits = model(images)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+        images = batch.images.to(self.device, non_blocking=True)
+        if self.teacher is None:
+            images, labels = self.mix(self.prepare(images), labels)
+            loss = F.cross_entropy(model(images).float(), labels, label_smoothing=self.recipe.label_smoothing)
+            losses = {"loss": loss}
+        else:  # both see the same mixed pictures, in the pixels of their own weights
+            labels = labels.where(labels != UNLABELLED, self.num_classes)
+            images, labels = self.mix(images.float(), labels)
+            losses = self.teacher.losses(model(self.prepare(images)).float(), images, labels)
         if world_size() > 1:  # whose numbers of pictures may differ by one
-            loss = loss * len(labels) / mean_over(loss.new_full((), len(labels)))
-        return {"loss": loss}
+            number = images.new_full((), len(images), dtype=torch.float32)
+            losses = {name: loss * number / mean_over(number) for name, loss in losses.items()}
+        return losses
 
     def names(self, batch: LabelledImages) -> list[str]:
         """Nothing: batches carry no names."""
@@ -141,7 +174,7 @@ def train_classifier(recipe: Recipe, resume: bool = False) -> dict[str, float]:
         per_epoch = -(-len(train_set) // recipe.batch_size)
         with beginning("no checkpoint was written"), held():
             make()
-            pictures = len(train_set), len(task.val_set)
+            pictures = train_set.num_labelled, len(task.val_set), len(train_set) - train_set.num_labelled
             steps = recipe.epochs * per_epoch
             log.info("%s", classification_header(recipe, run, task.device, train_set.classes, pictures, steps))
         metrics = loop.train(run, task, plan(recipe, per_epoch))
@@ -164,12 +197,14 @@ def prepare(recipe: Recipe, folder: Path, resume: bool) -> tuple[ClassificationT
             f"--batch-size {recipe.batch_size} are the pictures of a whole step, which {world_size()} processes share: "
             f"write --batch-size {world_size()} or more"
         )
-    train_set, val_set = open_train_and_val(Path(recipe.data), recipe.crop, recipe.seed)
+    train_set, val_set = open_train_and_val(Path(recipe.data), recipe.crop, recipe.seed, recipe.unlabelled)
     check_one_batch(train_set, recipe.batch_size)
     # a training keeps its batches while it evaluates
     check_shared_memory(recipe.workers, 2 * recipe.batch_size * 3 * recipe.crop**2, key="--workers")
-    say_slow_precisions(device, {"--amp": recipe.amp})
-    task = ClassificationTask(recipe, device, train_set, val_set)
+    taught = {"--teacher-amp": recipe.teacher_amp} if recipe.teacher else {}
+    say_slow_precisions(device, {"--amp": recipe.amp, **taught})
+    teacher = load_teacher(recipe, device, train_set) if recipe.teacher else None
+    task = ClassificationTask(recipe, device, train_set, val_set, teacher)
     return task, start(task, folder, resume)
 
 
@@ -212,7 +247,8 @@ def start(task: ClassificationTask, folder: Path, resume: bool = False) -> Run:
             file = read_file(find_weights(recipe.backbone, recipe.weight))
         load_start(backbone, model, entry.weights, file, recipe.norm, classes)
     model.to(task.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    settings = {**asdict(recipe), "images": len(task.train_set)}
+    digest = task.teacher.digest if task.teacher else ""
+    settings = {**asdict(recipe), "images": len(task.train_set), TAUGHT_BY: digest}
     run = Run(
         folder,
         model,
@@ -227,7 +263,7 @@ def start(task: ClassificationTask, folder: Path, resume: bool = False) -> Run:
         final="",
         kept=BEST,
         keep=1,
-        header={"settings": {**settings, "weight": shown(recipe.weight)}},
+        header={"settings": settings | {name: shown(settings[name]) for name in ("weight", "teacher_weight")}},
         text="".join(f"{name}: {value}\n" for name, value in settings.items()),
     )
     if found:
@@ -246,13 +282,18 @@ def start(task: ClassificationTask, folder: Path, resume: bool = False) -> Run:
 
 def compare(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Say which settings differ from a checkpoint's; raise ValueError where its tensors then mean nothing."""
+    was = {**DEFAULTS, TAUGHT_BY: "", **was}
     changed = [k for k, value in now.items() if was.get(k, value) != value and k not in FREE]
     for name in changed:
         old, new = was[name], now[name]
-        if name in ESSENTIAL or (name == "ema" and 0 in (old, new)):
-            raise UserError(
-                f"{path} was trained with {name.replace('_', '-')} {old}, this run has {new}: resume with {old}, "
-                "or choose another OUTPUT_DIR to start anew"
-            )
+        if name in ESSENTIAL or (name in SWITCHES and not (old and new)):
+            shown_old, shown_new = ("none" if value == "" else value for value in (old, new))
+            what = f"{name.replace('_', '-')} {shown_old}, this run has {shown_new}: resume with {shown_old}"
+            if name == TAUGHT_BY:
+                what = (
+                    f"a teacher whose tensors have the SHA-256 {old[:16]}.., this run's have {new[:16]}..: resume with "
+                    "the --teacher-weight of before"
+                )
+            raise UserError(f"{path} was trained with {what}, or choose another OUTPUT_DIR to start anew")
     for name in changed:
         log.warning("%s was trained with %s %s; it goes on with %s", path, name, was[name], now[name])

@@ -20,7 +20,7 @@ from detector.weights.read import WeightFile
 
 log = logging.getLogger("detector")
 
-STOPS, SWITCH, SAID, SILENT = "stops", "stops from or to 0, else said", "said", "silent"
+STOPS, SWITCH, SAID, SILENT = "stops", "stops from or to 0 or (), else said", "said", "silent"
 
 RULES = {
     "": SAID,
@@ -31,6 +31,7 @@ RULES = {
     "MODEL.BACKBONE.CHECKPOINT_STAGES": SILENT,
     "SOLVER.OPTIMIZER": STOPS,
     "SOLVER.EMA_DECAY": SWITCH,
+    "SOLVER.STAGE_LR_FACTORS": SWITCH,  # () is an optimiser of two groups, any others of two for each stage
     "OUTPUT_DIR": SILENT,
     "DATALOADER.NUM_WORKERS": SILENT,
     "DATALOADER.TIMEOUT": SILENT,
@@ -54,7 +55,7 @@ class Change(NamedTuple):
     def rule(self) -> str:
         """What becomes of a resume with this change: STOPS, SAID or SILENT."""
         rule = rule_of(self.key)
-        return rule if rule != SWITCH else STOPS if 0 in (self.was, self.now) else SAID
+        return rule if rule != SWITCH else SAID if self.was and self.now else STOPS
 
 
 def rule_of(key: str) -> str:

@@ -48,6 +48,7 @@ from detector.models.norm import check_batch
 from detector.structures import Batch
 from detector.tasks.best import best_by, carry_over, check_best_by, score
 from detector.tasks.compare import classes_to_resume, compare
+from detector.tasks.distilled import add_teacher, check_teacher, compare_teachers
 from detector.tasks.header import detection_farewell, detection_header
 from detector.tasks.measured import Subject, check_folder, save_measures, state_digest
 from detector.tasks.pictures import drawn
@@ -92,6 +93,7 @@ class DetectionTask:
         """
         device = pick_device(cfg.MODEL.DEVICE)
         check_names(cfg)
+        check_teacher(cfg)
         if not auto_batch:
             check_shares(cfg.SOLVER)
         with first_here():
@@ -200,7 +202,8 @@ def start(task: DetectionTask, folder: Path, found: WeightFile | None = None) ->
         category_ids = found.content.get("category_ids") or category_ids
     torch.manual_seed(cfg.SEED)
     model = task.build().to(task.device)
-    facts = {"config": config_text(cfg), "classes": data.classes, "category_ids": category_ids}
+    called, taught = add_teacher(model, cfg, task.device)  # type: ignore[arg-type]
+    facts = {"config": config_text(cfg), "classes": data.classes, "category_ids": category_ids, **taught}
     run = Run(
         folder,
         model,
@@ -214,6 +217,7 @@ def start(task: DetectionTask, folder: Path, found: WeightFile | None = None) ->
         milestones=cfg.SOLVER.CHECKPOINT_MILESTONES,
     )
     if found:
+        compare_teachers(found, taught)
         run.restore(found)
         if run.step > cfg.SOLVER.MAX_ITER:
             raise UserError(f"{found.path} is at step {run.step}, beyond SOLVER.MAX_ITER {cfg.SOLVER.MAX_ITER}")
@@ -231,7 +235,7 @@ def start(task: DetectionTask, folder: Path, found: WeightFile | None = None) ->
     say_slow_precisions(task.device, {"SOLVER.AMP": cfg.SOLVER.AMP, **tested})
     images, ways = images_together(model.train(), cfg)
     few = check_batch(model, images, from_scratch=not cfg.MODEL.WEIGHT, ways=ways)
-    run.wrapped = wrap(model, unused=world_size() > 1 and bool(unreached(task.losses, model, cfg)))
+    run.wrapped = wrap(called, unused=world_size() > 1 and bool(unreached(task.losses, called, cfg)))
     for warning in filter(None, [few, *idle_schedule(cfg.SOLVER)]):
         log.warning("%s", warning)
     return run

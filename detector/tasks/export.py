@@ -17,7 +17,7 @@ from detector.distributed import first_here, joined
 from detector.errors import MissingFileError, UserError
 from detector.inference.export.facts import Facts, Resizing
 from detector.inference.export.write import check_form, export
-from detector.inference.runtimes import load_exported
+from detector.inference.runtimes import auto_text, load_exported
 from detector.models.build import check_names, pixel_statistics, resolve_parts
 from detector.tasks.detection import Metrics, evaluate
 from detector.tasks.int8 import Wish, check_wish, export_int8
@@ -122,8 +122,14 @@ def evaluate_exported(path: Path, opts: Sequence[str] = ()) -> Metrics:
     model = load_exported(path)
     fixed = ["OUTPUT_DIR", str(path.parent), "MODEL.DEVICE", "cpu", "TEST.AMP", "off"]
     cfg = config_from_text(model.facts.config, str(path), [*fixed, *opts])
-    if cfg.TEST.AMP != "off" or cfg.MODEL.DEVICE not in ("cpu", "auto"):
-        raise UserError(f"{path} runs on the CPU in float32: leave out MODEL.DEVICE and TEST.AMP")
+    if cfg.MODEL.DEVICE not in ("cpu", "auto"):
+        raise UserError(f"{path} runs on the CPU: leave out MODEL.DEVICE {cfg.MODEL.DEVICE}")
+    if cfg.TEST.AMP == "auto":
+        log.info("TEST.AMP %s", auto_text(path, model.facts))
+        cfg.defrost()
+        cfg.TEST.AMP = "off"
+    elif cfg.TEST.AMP != "off":
+        model = load_exported(path, cfg.TEST.AMP, say=False)
     with joined(torch.device("cpu")):
         folder = Path(cfg.OUTPUT_DIR)
         check_folder(folder)

@@ -17,6 +17,7 @@ from detector.engine.device import autocast
 from detector.errors import UserError
 from detector.models.build import build_detector
 from detector.structures import Size, Target
+from detector.tasks.distilled import counted
 from detector.tasks.solver import build_optimizer
 
 BOXES = 8
@@ -27,6 +28,7 @@ PARTS = {
     "gradients": "gradients",
     "optimiser": "state of the optimiser",
     "average": "average of the weights",
+    "teacher": "the teacher",
     "buckets": "gradients on their way to other processes",
     "images": "images",
     "backbone": "activations of the backbone",
@@ -71,8 +73,11 @@ class Footprint:
         self._fake = FakeTensorMode()
         with torch.device("meta"):
             self._model = build_detector(cfg).train()
+            self._called, self._teacher = counted(self._model, cfg)
         with self._fake:
             fake_tensors(self._model)
+            if self._teacher is not None:
+                fake_tensors(self._teacher)
             tensors = [*self._model.parameters(), *self._model.buffers()]
             self._average = [torch.empty_like(x) for x in tensors] if cfg.SOLVER.EMA_DECAY else []
             self._optimizer = build_optimizer(cfg.SOLVER, self._model)
@@ -135,7 +140,7 @@ class Footprint:
             ledger.restart()
             with self._watched(ledger):
                 with autocast(torch.device("cpu"), step.precision):
-                    losses = model(pictures, [step.size] * images, targets)
+                    losses = self._called(pictures, [step.size] * images, targets)
                 total = torch.stack([loss.float() for loss in losses.values()]).sum()
                 del losses
                 ledger.part = "backward"
@@ -154,6 +159,9 @@ class Footprint:
                     ledger.note(value, "optimiser")
         for tensor in self._average:
             ledger.note(tensor, "average")
+        if self._teacher is not None:
+            for tensor in [*self._teacher.parameters(), *self._teacher.buffers()]:
+                ledger.note(tensor, "teacher")
         ledger.part = "gradients"
         if several:
             self._fill_gradients()
@@ -167,6 +175,8 @@ class Footprint:
         model, before = self._model, list[str]()
         inner = [x for child in model.head.children() for x in (child.children() if _is_list(child) else [child])]
         names = {model.backbone: "backbone", model.neck: "neck", **dict.fromkeys([model.head, *inner], "head")}
+        if self._teacher is not None:
+            names |= dict.fromkeys([self._teacher.backbone, self._teacher.neck], "teacher")
 
         def enter(module: nn.Module, inputs: object) -> None:
             before.append(ledger.part)

@@ -16,6 +16,7 @@ from detector.engine.run import Run
 from detector.tasks.best import best_by
 from detector.tasks.recipe import Recipe
 from detector.text import printable
+from detector.weights.address import shown
 
 NAMED = 5  # classes that are listed
 SETS = 3  # test sets that have a line each
@@ -45,6 +46,7 @@ def detection_header(
         periods.append(f"the best by {printable(best_by(cfg))}")
         if solver.PATIENCE:
             periods.append(f"the end after {_many(solver.PATIENCE, 'test')} without a better one")
+    special = averaged_text(solver.EMA_DECAY) + stages_text(solver.STAGE_LR_FACTORS)
     repeats = repeats_of(cfg, train)
     epochs = solver.MAX_ITER * solver.IMS_PER_BATCH / (len(train) if repeats is None else repeats.draws)
     rows = [
@@ -55,7 +57,7 @@ def detection_header(
         ("train", pictures_text(train)),
         *(shown or [("test", "nothing")]),
         ("schedule", schedule_text(run.step, solver.MAX_ITER, solver.IMS_PER_BATCH, epochs, solver.ACCUM_ITERS)),
-        ("rate", f"{solver.OPTIMIZER} {solver.BASE_LR:g}, {_decay(solver)}{averaged_text(solver.EMA_DECAY)}"),
+        ("rate", f"{solver.OPTIMIZER} {solver.BASE_LR:g}, {_decay(solver)}{special}"),
         ("workers", workers_text(cfg.DATALOADER.NUM_WORKERS)),
         ("output", ": ".join([str(run.folder), *filter(None, [", ".join(periods)])])),
     ]
@@ -63,24 +65,38 @@ def detection_header(
 
 
 def classification_header(
-    recipe: Recipe, run: Run, device: torch.device, classes: Sequence[str], pictures: tuple[int, int], steps: int
+    recipe: Recipe, run: Run, device: torch.device, classes: Sequence[str], pictures: Sequence[int], steps: int
 ) -> str:
-    """Likewise for a pre-training. pictures: to train on and to evaluate; steps: of the whole training."""
+    """Likewise for a pre-training.
+
+    pictures: with labels to train on, to evaluate, and without labels to train on; steps: of the whole training.
+    """
     start = f"the weights of {recipe.weight}" if recipe.weight else "random weights"
+    special = averaged_text(recipe.ema) + stages_text(recipe.stage_lr_factors)
     warmup = f"warm-up over {recipe.warmup_epochs:g} epochs, then " if recipe.warmup_epochs else ""
     rows = [
         ("device", device_text(device, recipe.amp)),
         ("model", f"{recipe.backbone} ({recipe.norm}); from {start if run.source is None else run.source.name}"),
         ("parameters", parameters_text(run.model)),
         ("classes", classes_text(classes)),
+        *([("teacher", teacher_text(recipe))] if recipe.teacher else []),
         ("train", f"{pictures[0]:,} pictures of {Path(recipe.data) / 'train'}, crops of {recipe.crop} pixels"),
+        *([("", f"{pictures[2]:,} pictures without labels of {', '.join(recipe.unlabelled)}")] if pictures[2] else []),
         ("test", f"{pictures[1]:,} pictures of {Path(recipe.data) / 'val'}, after each epoch"),
         ("schedule", schedule_text(run.step, steps, recipe.batch_size, recipe.epochs)),
-        ("rate", f"{recipe.optimizer} {recipe.lr:g}, {warmup}a cosine to 0{averaged_text(recipe.ema)}"),
+        ("rate", f"{recipe.optimizer} {recipe.lr:g}, {warmup}a cosine to 0{special}"),
         ("workers", workers_text(recipe.workers)),
         ("output", str(run.folder)),
     ]
     return block("training", rows)
+
+
+def teacher_text(recipe: Recipe) -> str:
+    """Who teaches, and what the loss is made of."""
+    precision = _PRECISIONS[recipe.teacher_amp]
+    loss = f"{1 - recipe.labels:g} x {recipe.distill} at temperature {recipe.temperature:g}"
+    true = f", {recipe.labels:g} x the true labels" if recipe.labels else ", no labels"
+    return f"{recipe.teacher} of {shown(recipe.teacher_weight)}, {precision}; loss {loss}{true}"
 
 
 def detection_farewell(folder: Path, tests: Sequence[str], patience: int = 0) -> str:
@@ -148,6 +164,11 @@ def device_text(device: torch.device, precision: str) -> str:
 def averaged_text(decay: float) -> str:
     """That weights are averaged; "" where they are not."""
     return f"; weights averaged, decay {decay:g}" if decay else ""
+
+
+def stages_text(factors: Sequence[float]) -> str:
+    """That the stages of the backbone have rates of their own; "" where they have not."""
+    return f"; of the stages times {' '.join(f'{factor:g}' for factor in factors)}" if factors else ""
 
 
 def parameters_text(model: nn.Module) -> str:

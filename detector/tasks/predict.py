@@ -40,8 +40,9 @@ def load(path_or_run: str | Path, device: str = "auto", precision: str = "auto",
     `detector export` wrote; its config is in it. device: as MODEL.DEVICE: auto (cuda, else mps, else cpu), cpu, cuda,
     cuda:1, mps. precision: off (float32), bf16 or fp16; auto: the TEST.AMP of the config unless that is off, else bf16
     where the processor or card has instructions for it, which the log says. runtime: torch, and for an exported file
-    onnxruntime or openvino, on the CPU in float32; auto: what fits the file. Plugins that are installed are loaded
-    first.
+    onnxruntime or openvino, on the CPU; auto: what fits the file. An exported file is computed as it was written, auto
+    is off for it; of an OpenVINO file bf16 is obeyed too, where the processor has it. Plugins that are installed are
+    loaded first.
     Raises ValueError or OSError naming the file, and what to do, where there is no detector or no such device.
     """
     show_log()
@@ -72,10 +73,12 @@ def _load_exported(path: Path, device: str, precision: str) -> "Predictor":
     from detector.inference.predictor import Predictor, TorchNetwork
     from detector.tasks import export
 
-    if device not in (AUTO, "cpu") or precision not in (AUTO, "off"):
-        raise UserError(f"{path} runs on the CPU in float32: leave out device and precision")
-    model = export.load_exported(path)
+    if device not in (AUTO, "cpu"):
+        raise UserError(f"{path} runs on the CPU: leave out device {device}")
+    model = export.load_exported(path, "off" if precision == AUTO else precision)
     facts = model.facts
+    if precision == AUTO:
+        log.info("precision %s", export.auto_text(path, facts))
     data = config_from_text(facts.config, str(path)).DATASETS
     network = TorchNetwork(model, facts.names, facts.category_ids, [model.transform], facts.resize.divisibility)
 
@@ -92,21 +95,18 @@ def _load_exported(path: Path, device: str, precision: str) -> "Predictor":
 
 def _precision(cfg: CfgNode, wanted: str) -> str:
     """The precision that "auto" stands for; says which."""
-    from detector.engine.device import AMP, gains_bf16, pick_device
+    from detector.engine.device import AMP, chosen_precision, chosen_text, pick_device
 
     if wanted != AUTO:
         if wanted not in AMP:
             raise UserError(f"precision {wanted!r}: write auto, {', '.join(AMP)}")
         return wanted
-    if cfg.TEST.AMP != "off":
+    if cfg.TEST.AMP not in ("off", AUTO):
         log.info("precision %s, by the TEST.AMP of the config", cfg.TEST.AMP)
         return cfg.TEST.AMP
     device = pick_device(cfg.MODEL.DEVICE)
-    if gains_bf16(device):
-        log.info('precision bf16, as %s has instructions for it; precision="off" is float32', device)
-        return "bf16"
-    log.info("precision off (float32): %s is not known to gain by bf16", device)
-    return "off"
+    log.info("precision %s", chosen_text(device))
+    return chosen_precision(device, AUTO)
 
 
 def build_predictor(

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from detector.engine.device import AMP
+from detector.engine.optim import STAGES, by_stage
 from detector.errors import UserError
+from detector.models.backbones import Classifier
+from detector.ops.soft_targets import DISTILL
 
 BASE = {"sgd": (0.1, 1e-4), "adamw": (1e-3, 0.05)}
 """Optimiser -> its usual learning rate for 256 images a step, and its usual weight decay."""
@@ -30,6 +33,10 @@ class Recipe:
     without a better top-1 that end it, 0 is none; passes: how often stages run, 0 as registered; checkpoint_steps:
     between checkpoints inside an epoch, 0 is none; checkpoint_stages: whose activations are computed again in the
     backward pass; tensorboard: whether OUTPUT/tensorboard is written.
+    teacher: the backbone that teaches, "" is none; teacher_weight: its weights; distill, temperature: see
+    `soft_target_loss`; labels: share of the true labels' cross entropy in the loss, the rest is the teacher's;
+    teacher_amp: its precision; unlabelled: folders of further pictures without classes; stage_lr_factors: see
+    `by_stage`.
     Raises ValueError naming a flag that is wrong.
     """
 
@@ -59,19 +66,29 @@ class Recipe:
     checkpoint_stages: tuple[int, ...] = ()
     device: str = "auto"
     tensorboard: bool = False
+    teacher: str = ""
+    teacher_weight: str = ""
+    distill: str = ""
+    temperature: float = 1.0
+    labels: float = 0.0
+    teacher_amp: str = "off"
+    unlabelled: tuple[str, ...] = ()
+    stage_lr_factors: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         self.data, self.output = os.path.expanduser(self.data), os.path.expanduser(self.output)
+        self.unlabelled = tuple(map(os.path.expanduser, self.unlabelled))
         for name in ("epochs", "batch_size"):
             self._require(name, getattr(self, name) >= 1, "1 or more")
         self._require("optimizer", self.optimizer in BASE, f"one of {', '.join(BASE)}")
-        self._require("amp", self.amp in AMP, f"one of {', '.join(AMP)}")
+        for name in ("amp", "teacher_amp"):
+            self._require(name, getattr(self, name) in AMP, f"one of {', '.join(AMP)}")
         rate, decay = BASE[self.optimizer]
         self.lr = rate * self.batch_size / 256 if self.lr is None else self.lr
         self.weight_decay = decay if self.weight_decay is None else self.weight_decay
         self.warmup_epochs = min(5.0, self.epochs / 10) if self.warmup_epochs is None else self.warmup_epochs
         self._require("lr", 0 < self.lr < math.inf, "above 0")
-        for name in ("label_smoothing", "momentum", "ema"):
+        for name in ("label_smoothing", "momentum", "ema", "labels"):
             self._require(name, 0 <= getattr(self, name) < 1, "0 or more and below 1")
         for name in ("weight_decay", "mixup", "cutmix", "patience", "workers", "seed", "passes", "checkpoint_steps"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "0 or more")
@@ -79,23 +96,42 @@ class Recipe:
         self._require(
             "warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"0 or more, below --epochs {self.epochs}"
         )
+        self._require("temperature", 0 < self.temperature < math.inf, "above 0")
+        self._require(
+            "stage_lr_factors",
+            len(self.stage_lr_factors) in (0, STAGES, STAGES + 1)
+            and all(0 < x < math.inf for x in self.stage_lr_factors),
+            "five numbers above 0, of the stem and the four stages, or six with the classifier",
+        )
+        self._check_teacher()
+
+    def _check_teacher(self) -> None:
+        if not self.teacher:
+            lone = {name: getattr(self, name) for name in ("teacher_weight", "distill", "labels", "unlabelled")}
+            for name in (name for name, value in lone.items() if value):
+                raise UserError(f"--{name.replace('_', '-')} is for a student: write --teacher NAME, or leave it out")
+            return
+        if not self.teacher_weight:
+            raise UserError(f"--teacher {self.teacher} needs its weights: write --teacher-weight FILE, or imagenet")
+        self._require("distill", self.distill in DISTILL, f"one of {', '.join(DISTILL)}")
 
     def _require(self, name: str, holds: bool, must: str) -> None:
         if not holds:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be {must}")
 
 
-def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+def parameter_groups(model: Classifier, recipe: Recipe) -> list[dict[str, Any]]:
     """Weights of convolutions and linear layers with weight decay; norms and biases, which are vectors, without.
 
-    He et al. 2019, sec. 3.1. "base_lr" is what `set_learning_rate` multiplies.
+    He et al. 2019, sec. 3.1. "base_lr" is what `set_learning_rate` multiplies; rates of the stages as `by_stage` says.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return [{**group, "lr": recipe.lr, "base_lr": recipe.lr} for group in groups]
+    groups = [{**group, "lr": recipe.lr, "base_lr": recipe.lr} for group in groups]
+    return by_stage(groups, model.backbone.parts(), recipe.stage_lr_factors) if recipe.stage_lr_factors else groups
 
 
 def rate_factor(step: int, steps: int, warmup: int) -> float:

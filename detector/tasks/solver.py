@@ -3,14 +3,16 @@
 import math
 from bisect import bisect_right
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import nn
 from yacs.config import CfgNode
 
 from detector.distributed import world_size
-from detector.engine.optim import make_optimizer
+from detector.engine.optim import by_stage, make_optimizer
 from detector.errors import UserError
+from detector.models.backbones import Backbone
 
 _LAST_DECAY = 8 / 9  # of a training, where the usual schedules have their last step: 80000 of 90000
 
@@ -18,7 +20,8 @@ _LAST_DECAY = 8 / 9  # of a training, where the usual schedules have their last 
 def build_optimizer(solver: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """SGD or AdamW over two groups: weights, and biases with their own rate factor and decay.
 
-    Each group's "base_lr" is the rate that `set_learning_rate` multiplies.
+    Each group's "base_lr" is the rate that `set_learning_rate` multiplies. With STAGE_LR_FACTORS each is split as
+    `by_stage` says, and the model is a detector: all but its backbone is the head.
     """
     weights: list[nn.Parameter] = []
     biases: list[nn.Parameter] = []
@@ -30,6 +33,9 @@ def build_optimizer(solver: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         {"params": weights, "lr": solver.BASE_LR, "base_lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY},
         {"params": biases, "lr": bias_lr, "base_lr": bias_lr, "weight_decay": solver.WEIGHT_DECAY_BIAS},
     ]
+    if solver.STAGE_LR_FACTORS:
+        backbone = cast("Backbone", model.backbone)
+        groups = by_stage(groups, backbone.parts(), solver.STAGE_LR_FACTORS)
     return make_optimizer(solver.OPTIMIZER, groups, solver.MOMENTUM)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from detector.errors import UserError
 from detector.structures import ClassRows
 from detector.text import printable
+from detector.weights.offsets import is_offset, new_offsets, with_own_offsets
 from detector.weights.read import State, WeightFile
 from detector.weights.record import Weights
 from detector.weights.rename import translate, unwrapped
@@ -132,6 +133,11 @@ def _remedy(module: nn.Module, report: Report) -> str:
             "set MODEL.BACKBONE.NORM to frozen_bn, bn or sync_bn, or MODEL.WEIGHT to ''."
         )
     keys = [*report.missing, *report.unexpected, *report.wrong_shape]
+    if all(is_offset(key.partition(" ")[0]) for key in keys):
+        return (
+            "All but the offsets fits: set MODEL.BACKBONE.DEFORM_STAGES, DEFORM_MODULATED and DEFORM_GROUPS to what "
+            "the file was trained with."
+        )
     if hasattr(module, "head") and not any(key.startswith("backbone.") for key in keys):
         return "The backbone fits, neck or head do not: take MODEL.NECK and the head's keys of the file's own config."
     return "Set MODEL.BACKBONE.NAME to the network that the file was made for, or MODEL.WEIGHT to a file of this one."
@@ -141,14 +147,17 @@ def load_backbone(backbone: nn.Module, weights: Weights, file: WeightFile) -> Re
     """Loads a weight file into a backbone (or its Classifier) by the rules of its weight record.
 
     Accepts the published file, a file of our own, and detector checkpoints, ours or maskrcnn-benchmark's, whose other
-    keys are reported as dropped; also what wrappers named, and the log says so. Raises ValueError as `unwrapped`,
+    keys are reported as dropped; also what wrappers named, and the log says so. Offsets of deformable stages may have
+    mmdetection's names; they stay new where the file has none, and the log says so. Raises ValueError as `unwrapped`,
     `translate` and `load_state` do.
     """
     own = backbone.state_dict()
     state, aside, off = _own_names(file, weights, own)
     _say_prefixes(file, off)
     drop = tuple(prefix for prefix in weights.drop if not any(key.startswith(prefix) for key in own))
-    report = load_state(backbone, state, drop=drop, optional=weights.optional, source=str(file.path))
+    state = with_own_offsets(state, own)
+    optional = weights.optional + _left_new(file, state, own)
+    report = load_state(backbone, state, drop=drop, optional=optional, source=str(file.path))
     report.dropped = sorted([*aside, *report.dropped])
     return report
 
@@ -179,6 +188,17 @@ def _say_prefixes(file: WeightFile, off: Sequence[str]) -> None:
         log.info("%s: its keys are taken without the prefix %s that a wrapper left", file.path, " and ".join(off))
 
 
+def _left_new(file: WeightFile, state: State, own: Iterable[str]) -> tuple[str, ...]:
+    """The offsets that a file of a plain network does not have, which the log says."""
+    new = new_offsets(state, own)
+    if new:
+        log.info(
+            "%s is of a network without deformable stages: the offsets of %d convolutions start at zero, where "
+            "MODEL.BACKBONE.DEFORM_MASK_DOUBLED says what a mask is", file.path, len(new) // 2,
+        )  # fmt: skip
+    return new
+
+
 # ---------------------------------------------------------------------------- detectors
 
 
@@ -198,6 +218,7 @@ def load_detector(
 
     fine_tune: it is trained further, on `classes`. Where the file names its classes, only the outputs whose names agree
     are kept, at the places they have now; where it does not and has another number of them, the classifier is dropped.
+    Offsets of deformable stages stay new where the file has none.
     The log says what became of which class. Without fine_tune, classes are those of the data that it is to detect.
     Raises ValueError naming the file and what does not fit; without fine_tune so is another number of classes.
     """
@@ -229,7 +250,8 @@ def load_detector(
         what = _numbers(state, own, rows, counted[0]) if counted else "class outputs of another width"
         log.warning("%s has %s: its classifier is dropped and starts anew", file.path, what)
     drop = tuple(f"head.{name}." for name in layers) if dropped else ()
-    report = load_state(model, state, drop=drop, source=str(file.path))
+    optional = _left_new(file, state, own) if fine_tune else ()
+    report = load_state(model, state, drop=drop, optional=optional, source=str(file.path))
     report.dropped = sorted([*aside, *report.dropped])
     say_report(file.path, report)
 

@@ -1,6 +1,7 @@
 """Bytes of tensors by part, with hand-worked numbers."""
 
 import torch
+from torchvision.ops import deform_conv2d
 
 from detector.analysis.memory import Ledger
 
@@ -52,3 +53,11 @@ def test_what_autograd_keeps_is_counted_until_it_goes():
         del total
         assert ledger.total == 4000
         assert x.grad is not None
+
+
+def test_the_columns_of_a_deformable_convolution_count():
+    x, offsets = torch.zeros(34, 4, 5, 6), torch.zeros(34, 18, 3, 2)
+    with Ledger() as ledger:
+        deform_conv2d(x, offsets, torch.zeros(7, 4, 3, 3), stride=(2, 3), padding=(1, 1))
+    # 17 images at a time, as 34 are more than 32; beside them the output, the filters, a mask and a bias of nothing
+    assert ledger.peak == 4 * (17 * 4 * 9 * 3 * 2 + 34 * 7 * 3 * 2 + 34 + 7 + 7 * 4 * 9)

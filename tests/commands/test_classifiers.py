@@ -19,6 +19,7 @@ from detector.commands import classify, pretrain
 from detector.data.image_folder import INTERPOLATIONS
 from detector.engine.device import AMP
 from detector.models.backbones import BACKBONES, build_classifier
+from detector.ops.soft_targets import DISTILL
 from detector.tasks.accuracy import measure_accuracy
 from detector.tasks.classification import train_classifier
 from detector.tasks.recipe import BASE, Recipe
@@ -255,6 +256,8 @@ def test_choices_are_what_there_is():
         ("detector pretrain", "norm"): ("bn", "gn", "frozen_bn"),
         ("detector pretrain", "optimizer"): tuple(BASE),
         ("detector pretrain", "amp"): tuple(AMP),
+        ("detector pretrain", "distill"): DISTILL,
+        ("detector pretrain", "teacher_amp"): tuple(AMP),
         ("detector classify", "norm"): ("frozen_bn", "bn", "gn"),
         ("detector classify", "interpolation"): tuple(INTERPOLATIONS),
         ("detector classify", "amp"): tuple(AMP),

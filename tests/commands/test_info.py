@@ -142,6 +142,13 @@ def test_the_iresnet_footnote(printed):
     assert "x 20/9" in printed("resnet50", "iresnet50")
 
 
+def test_the_footnote_of_big_little_nets(printed):
+    text = " ".join(printed("resnet10", "blres2net50_26w_4s").split())
+    assert "blres2net50_26w_4s takes 26, 2 and 4" in text
+    assert "For blresnext101_64x4d at 224x224 their authors publish 7.97 G" in text
+    assert "alpha" not in printed("resnet10")
+
+
 def test_a_detector_by_part(printed):
     rows = read_csv(printed("--config-file", FCOS, "--format", "csv", "MODEL.BACKBONE.NAME", "resnet18"))
     assert [(row["part"], row["name"]) for row in rows] == [

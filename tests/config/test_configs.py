@@ -211,3 +211,12 @@ def test_every_key_is_read_by_some_source_file():
     found = {read for p in sources for read in reads(ast.parse(p.read_text(encoding="utf-8"))) if read}
     unread = [key for key in flat(get_defaults()) if not any(("." + key).endswith("." + read) for read in found)]
     assert not unread, f"no source file under detector/ reads {', '.join(unread)}"
+
+
+def test_a_distilled_backbone_has_rates_of_its_own():
+    cfg = load_config(ROOT / "configs/faster_rcnn/res2net50_vd_26w_4s_1x.yaml")
+    assert cfg.SOLVER.STAGE_LR_FACTORS == (0.05, 0.05, 0.05, 0.1, 0.15)
+    assert (cfg.MODEL.BACKBONE.NAME, cfg.MODEL.WEIGHT) == ("res2net50_vd_26w_4s", "imagenet")
+    plain = load_config(ROOT / "configs/faster_rcnn/res2net50_v1b_26w_4s_1x.yaml")
+    same = {key for key, value in flat(plain).items() if flat(cfg)[key] != value}
+    assert same == {"SOLVER.STAGE_LR_FACTORS", "MODEL.BACKBONE.NAME", "OUTPUT_DIR"}

@@ -45,6 +45,11 @@ def lines(caplog, path, *opts):
         (["SOLVER.STEPS", "()", "SOLVER.GAMMA", "0.1"], "SOLVER.GAMMA", "SOLVER.STEPS []"),
         (["SOLVER.OPTIMIZER", "adamw", "SOLVER.MOMENTUM", "0.9"], "SOLVER.MOMENTUM", "SOLVER.OPTIMIZER adamw"),
         (
+            ["MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "5", "SOLVER.STAGE_LR_FACTORS", "(1, 1, 1, 1, 2)"],
+            "SOLVER.STAGE_LR_FACTORS",
+            "MODEL.BACKBONE.FREEZE_CONV_BODY_AT 5",
+        ),
+        (
             ["SOLVER.WARMUP_ITERS", "0", "SOLVER.WARMUP_METHOD", "linear"],
             "SOLVER.WARMUP_METHOD",
             "SOLVER.WARMUP_ITERS 0",
@@ -83,6 +88,10 @@ def lines(caplog, path, *opts):
             "TEST.BBOX_AUG.MAX_SIZE",
             "INPUT.SQUARE_SIZE 320",
         ),
+        (["DISTILL.WEIGHT", "3"], "DISTILL.WEIGHT", "no DISTILL.TEACHER"),
+        (["DISTILL.METHOD", "cwd"], "DISTILL.METHOD", "no DISTILL.TEACHER"),
+        (["DISTILL.LEVELS", "[p3]"], "DISTILL.LEVELS", "no DISTILL.TEACHER"),
+        (["DISTILL.TEACHER", "x", "DISTILL.TEMPERATURE", "2"], "DISTILL.TEMPERATURE", "DISTILL.METHOD pkd"),
         (["LOG.PICTURES", "2"], "LOG.PICTURES", "LOG.TENSORBOARD False"),
         (
             ["MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "3", "MODEL.BACKBONE.CHECKPOINT_STAGES", "(2, 1)"],

@@ -127,7 +127,7 @@ def test_what_faster_rcnn_shares_with_a_published_file_stays(tmp_path):
         ("MODEL.RETINANET.OCTAVE", "2.0", "delete"),
         ("MODEL.RESNETS.STRIDE_IN_1X1", "False", "does not end in _caffe"),
         ("MODEL.RESNETS.NUM_GROUPS", "32", "resnext50_32x4d"),
-        ("MODEL.RESNETS.STAGE_WITH_DCN", "(False, True, True, True)", "deformable"),
+        ("MODEL.RESNETS.STAGE_WITH_DCN", "(False, True, True, True)", "MODEL.BACKBONE.DEFORM_STAGES"),
         ("MODEL.RESNETS", "", "MODEL.BACKBONE.NAME"),
         ("MODEL.FCOS.NUM_CLASSES", "81", "MODEL.NUM_CLASSES, without the background"),
         ("MODEL.FCOS.FPN_STRIDES", ["8"], "follows from the levels"),

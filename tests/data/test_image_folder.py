@@ -8,6 +8,7 @@ from PIL import Image
 from torchvision import transforms as v1
 
 from detector.data.image_folder import (
+    UNLABELLED,
     ImageFolder,
     check_same_folders,
     default_resize,
@@ -229,3 +230,40 @@ def test_pictures_longer_than_any_are_refused(tmp_path):
         read_picture(tmp_path / "line.png")
     Image.new("RGB", (20, 2000)).save(tmp_path / "pole.png")
     assert read_picture(tmp_path / "pole.png").size == (20, 2000)
+
+
+def test_folders_without_classes_join_in_any_depth(folder, tmp_path, caplog):
+    """Two of them, of which one holds links to itself and to another folder, hidden files, and files of other kinds."""
+    for i, name in enumerate(("a/deep/er/1.png", "0.jpg", "b/2.PNG")):
+        picture(tmp_path / "more" / name, 40 + i, 50, seed=20 + i)
+    picture(tmp_path / "last" / "x.png", seed=30)
+    (tmp_path / "more" / "._0.jpg").write_text("of another file system")
+    (tmp_path / "more" / "notes.txt").write_text("no picture")
+    os.symlink(tmp_path / "more", tmp_path / "more" / "b" / "again")
+    joined = ImageFolder(folder, eval_transform(32, 36), 0, [tmp_path / "more", str(tmp_path / "last")])
+    alone = ImageFolder(folder, eval_transform(32, 36))
+    assert (len(joined), joined.num_labelled, joined.classes) == (12, 8, alone.classes)
+    assert joined.labels.tolist() == [*alone.labels.tolist(), *[UNLABELLED] * 4]
+    assert [joined.path(i) for i in range(8)] == [alone.path(i) for i in range(8)]
+    more = [tmp_path / "more" / name for name in ("0.jpg", "a/deep/er/1.png", "b/2.PNG")]
+    assert [joined.path(i) for i in range(8, 12)] == [*more, tmp_path / "last" / "x.png"]
+    pixels, label = joined[9]
+    assert label == UNLABELLED
+    assert np.array_equal(pixels, np.asarray(eval_transform(32, 36)(read_picture(more[1]))))
+
+
+def test_unlabelled_folders_have_to_hold_pictures_and_better_not_those_of_val(folder, tmp_path, caplog):
+    with pytest.raises(FileNotFoundError, match=r"--unlabelled .*nowhere: there is no such folder"):
+        ImageFolder(folder, eval_transform(32, 36), 0, [tmp_path / "nowhere"])
+    (tmp_path / "bare" / "inner").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"--unlabelled .*bare: this folder holds no picture"):
+        ImageFolder(folder, eval_transform(32, 36), 0, [tmp_path / "bare"])
+    for part in ("train", "val"):
+        os.symlink(folder, tmp_path / "bare" / part)
+    open_train_and_val(tmp_path / "bare", 32, 0, [folder / "cat" / "inner"])  # a part of both
+    assert caplog.text.count("shares pictures with") == 1
+    caplog.clear()
+    picture(tmp_path / "apart" / "1.png")
+    train_set, val_set = open_train_and_val(tmp_path / "bare", 32, 0, [tmp_path / "apart"])
+    assert (len(train_set), len(val_set)) == (9, 8)
+    assert not caplog.text

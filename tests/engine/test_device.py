@@ -7,7 +7,9 @@ from helpers import environment
 
 from detector.engine import device as module
 from detector.engine.device import (
+    autocast,
     check_kernels,
+    chosen_precision,
     gains_bf16,
     peak_memory_mb,
     pick_device,
@@ -148,3 +150,18 @@ def test_slow_precisions_are_said_once_with_the_keys_that_ask_for_them(monkeypat
     say_slow_precisions(cpu, {"SOLVER.AMP": "off", "TEST.AMP": "bf16"})
     say_slow_precisions(cpu, {"--amp": "off"})
     assert caplog.messages == ["SOLVER.AMP fp16, TEST.AMP fp16: fp16 is slow", "TEST.AMP bf16: bf16 is slow"]
+
+
+@pytest.mark.parametrize(("has", "precision"), [(True, "bf16"), (False, "off")])
+def test_auto_is_what_the_device_gains_by(has, precision, monkeypatch, caplog):
+    caplog.set_level("INFO", "detector")
+    told = {"architecture": "x86_64", "avx512_bf16": has}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    cpu = torch.device("cpu")
+    assert [chosen_precision(cpu, one) for one in ("auto", "off", "fp16")] == [precision, "off", "fp16"]
+    with autocast(cpu, "auto"):
+        made = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert made.dtype == (torch.bfloat16 if has else torch.float32)
+    say_slow_precisions(cpu, {"TEST.AMP": "auto"})
+    (text,) = caplog.messages
+    assert text.startswith(f"TEST.AMP auto: {precision}")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from detector.engine.optim import make_optimizer
+from detector.engine.optim import by_stage, make_optimizer, set_learning_rate
 
 
 def groups(dtype: torch.dtype = torch.float32) -> list[dict]:
@@ -68,3 +68,27 @@ def test_a_first_step_that_the_scaler_skips_leaves_no_momentum():
     after = [p for group in ours.param_groups for p in group["params"]]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert all(not ours.state[p]["momentum_buffer"].any() for p in after)
+
+
+@pytest.mark.parametrize("factors", [(0.1, 0.2, 0.3, 0.4, 0.5), (0.1, 0.2, 0.3, 0.4, 0.5, 3.0)])
+def test_every_part_of_a_backbone_has_its_own_rate_and_the_head_comes_first(factors):
+    layers = [nn.Conv2d(1, 1, 1) for _ in range(6)]
+    parts = [[layers[0], nn.ReLU()], *([layer] for layer in layers[1:5])]
+    weights, biases = ([getattr(layer, name) for layer in layers] for name in ("weight", "bias"))
+    weights.remove(layers[2].weight)  # frozen: of a part without groups of its own
+    biases.remove(layers[2].bias)
+    groups = [
+        {"params": weights, "lr": 0.1, "base_lr": 0.1, "weight_decay": 0.01},
+        {"params": biases, "lr": 0.2, "base_lr": 0.2, "weight_decay": 0.0},
+    ]
+    optimizer = make_optimizer("sgd", by_stage(groups, parts, factors), 0.9)
+    head = factors[5] if len(factors) == 6 else 1
+    assert set_learning_rate(optimizer, 0.5) == pytest.approx(0.05 * head)
+    whole = [*factors[:5], head]
+    found = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    assert len(found) == 10
+    for i, layer in enumerate(layers):
+        if i != 2:
+            one, other = found[id(layer.weight)], found[id(layer.bias)]
+            assert [one["lr"], other["lr"]] == pytest.approx([0.05 * whole[i], 0.1 * whole[i]])
+            assert (one["weight_decay"], other["weight_decay"]) == (0.01, 0.0)

@@ -98,6 +98,13 @@ def test_layers_are_rounded_once():
         assert abs(a["scores"].max() - b["scores"].max()) < 0.05
 
 
+@pytest.mark.parametrize(("has", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_rounds_where_the_processor_gains(has, dtype, monkeypatch):
+    monkeypatch.setattr("detector.engine.device.gains_bf16", lambda device: has)
+    model = prepare_for_inference(trained("fcos", "resnet10", "frozen_bn").float(), "auto")
+    assert model.backbone.conv1.weight.dtype == dtype
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_wide_convolutions_by_winograd_find_the_same(head):
     opts = ["MODEL.HEAD.NAME", head, "MODEL.BACKBONE.NAME", "resnet18", "MODEL.BACKBONE.NORM", "frozen_bn", *OPTS]

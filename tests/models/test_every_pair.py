@@ -19,9 +19,9 @@ FAMILIES = [
     *("iresnet18", "iresgroup50", "iresgroupfix50", "resgroup50", "resgroupfix50", "resstage50"),
     *("res2net50_14w_8s", "res2net50_v1b_26w_4s", "res2next50", "se_res2net50_26w_4s", "res2net_dla60"),
     *("res2next_dla60", "resnest50", "resnest50_fast_1s1x64d", "seresnet50", "seresnext50_32x4d", "skresnet50"),
-    "vgg16_bn",
+    *("blresnet50", "vgg16_bn"),
 ]  # fmt: skip
-WITH_STAGES = [name for name in FAMILIES if not name.endswith("dla60") and not name.startswith("vgg")]
+WITH_STAGES = [name for name in FAMILIES if not name.endswith("dla60") and not name.startswith(("vgg", "bl"))]
 
 
 def two_images():
@@ -68,6 +68,17 @@ def test_a_cascade_trains_and_predicts(backbone):
 @pytest.mark.parametrize("backbone", WITH_STAGES)
 def test_two_passes_train_and_predict(backbone):
     check_trains_and_predicts("fcos", backbone, "MODEL.BACKBONE.PASSES", "2")
+
+
+DEFORMABLE = [name for name in WITH_STAGES if name != "skresnet50"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("backbone", DEFORMABLE)
+def test_deformable_stages_train_and_predict(head, backbone):
+    opts = ("MODEL.BACKBONE.DEFORM_STAGES", "(False, True, True, True)", "MODEL.BACKBONE.DEFORM_GROUPS", "2")
+    check_trains_and_predicts(head, backbone, *opts, "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM", "64")
 
 
 @pytest.mark.parametrize("norm", ["bn", "sync_bn", "gn"])
@@ -117,6 +128,8 @@ def test_every_pair_is_built_with_the_strides_it_declares(name, monkeypatch):
     def build(head):
         return build_detector(load_config(ROOT / f"configs/base/{head}.yaml", ["MODEL.BACKBONE.NAME", name]))
 
+    for initialise in ("kaiming_normal_", "kaiming_uniform_", "normal_"):  # of no values
+        monkeypatch.setattr(torch.nn.init, initialise, lambda tensor, *given, **named: tensor)
     with torch.device("meta"):
         backbone = build("fcos").backbone
         features = backbone(torch.empty(1, 3, 256, 320))

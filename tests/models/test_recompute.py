@@ -65,6 +65,7 @@ def assert_same_bits(plain, again):
 OFTEN = [*((name, "frozen_bn") for name in FAMILIES), ("vgg16_bn", "gn"), ("res2net_dla60", "gn"), ("iresnet18", "gn")]
 OFTEN += [(name, "bn") for name in ("resnet10", "iresnet18", "res2net_dla60", "resnest50", "skresnet50", "vgg16_bn")]
 RARELY = [(name, norm) for norm in ("gn", "bn") for name in FAMILIES if (name, norm) not in OFTEN]
+RARELY += [("blresnet101", norm) for norm in ("frozen_bn", "gn", "bn")]
 
 
 @pytest.mark.parametrize(("name", "norm"), [*OFTEN, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in RARELY)])

@@ -38,6 +38,7 @@ STOPPING = [
     ("MODEL.FCOS.NORM_REG_TARGETS", "False", "True"),
     ("SOLVER.OPTIMIZER", "sgd", "adamw"),
     ("SOLVER.EMA_DECAY", "0.0", "0.9"),
+    ("SOLVER.STAGE_LR_FACTORS", "'[]'", "'[0.1, 0.1, 0.1, 0.1, 0.1]'"),
 ]
 
 
@@ -59,6 +60,14 @@ def test_an_average_that_ends_stops_and_another_decay_is_said(caplog):
         compare(averaged, resolved(), CLASSES, 5)
     compare(averaged, resolved("SOLVER.EMA_DECAY", 0.99), CLASSES, 5)
     assert caplog.messages == [f"resumed with other settings than {PATH} had: SOLVER.EMA_DECAY 0.9 -> 0.99"]
+
+
+def test_rates_of_stages_that_end_stop_and_others_are_said(caplog):
+    factors = ("SOLVER.STAGE_LR_FACTORS", "[0.1, 0.1, 0.1, 0.1, 0.5]")
+    with pytest.raises(UserError, match=r"SOLVER\.STAGE_LR_FACTORS '\[0\.1, 0\.1, 0\.1, 0\.1, 0\.5\]' -> '\[\]'"):
+        compare(checkpoint(*factors), resolved(), CLASSES, 5)
+    compare(checkpoint(*factors), resolved(factors[0], "[0.1, 0.1, 0.1, 0.1, 0.2, 2]"), CLASSES, 5)
+    assert len(caplog.messages) == 1
 
 
 def test_all_that_stops_is_in_one_message():
@@ -114,7 +123,10 @@ def test_every_key_has_a_rule_and_every_rule_a_key():
     keys = [*flat(get_defaults()), "LOG.TENSORBOARD"]
     found = {key: rule_of(key) for key in keys}
     assert {found[key] for key in keys} == {STOPS, SWITCH, SAID, SILENT}
-    assert [key for key in keys if found[key] == SWITCH] == ["SOLVER.EMA_DECAY"]
+    assert [key for key in keys if found[key] == SWITCH] == [
+        "SOLVER.STAGE_LR_FACTORS",
+        "SOLVER.EMA_DECAY",
+    ]
     assert {key for key, rule in found.items() if rule == STOPS and not key.startswith("MODEL.")} == {
         "SOLVER.OPTIMIZER"
     }

@@ -22,9 +22,9 @@ from detector.config import config_text
 from detector.inference.export import Network, Whole
 from detector.inference.export.facts import facts_text
 from detector.inference.export.write import names_of, strides_of
-from detector.inference.runtimes import ExportedDetector
+from detector.inference.runtimes import ExportedDetector, check_precision
 from detector.models.build import build_detector, resolve_parts
-from detector.tasks.export import export_run
+from detector.tasks.export import evaluate_exported, export_run
 from detector.tasks.measured import state_digest
 from detector.tasks.predict import load
 from detector.tasks.trained import load_trained, run_config
@@ -55,7 +55,8 @@ def files(monkeypatch):
         path.write_bytes(b"a graph")
         return 7
 
-    def read(path):
+    def read(path, precision="off", *, say=True):
+        check_precision(Path(path), precision)
         model, facts = files[Path(path)]
         made = Network(model) if facts.split else Whole(model)
 
@@ -121,7 +122,11 @@ def test_its_measures_are_those_of_the_run(flags, trained, files, tmp_path):
     [
         (["--which", "best"], "holds its weights, so leave out --which best"),
         (["MODEL.WEIGHT", "x.pth"], "holds its weights, so leave out MODEL.WEIGHT"),
-        (["TEST.AMP", "bf16"], "runs on the CPU in float32: leave out MODEL.DEVICE and TEST.AMP"),
+        (
+            ["TEST.AMP", "bf16"],
+            "a.onnx is computed in what it was written in; an OpenVINO file can be computed in bf16",
+        ),
+        (["MODEL.DEVICE", "cuda"], "a.onnx runs on the CPU: leave out MODEL.DEVICE cuda"),
         (["DATASETS.TEST", "()"], "DATASETS.TEST"),
     ],
 )
@@ -130,6 +135,15 @@ def test_what_a_file_cannot_be_told(words, message, trained, files, tmp_path):
     with pytest.raises(SystemExit) as stop:
         test_command.main([str(tmp_path / "a.onnx"), *words])
     assert message in str(stop.value.code)
+
+
+def test_auto_is_what_a_file_was_written_in(trained, files, tmp_path, caplog):
+    caplog.set_level("INFO", "detector")
+    export_run(trained, "onnx", tmp_path / "a.onnx", tmp_path / "out")
+    evaluate_exported(tmp_path / "a.onnx", ["TEST.AMP", "auto"])
+    load(tmp_path / "a.onnx")
+    for key in ("TEST.AMP", "precision"):
+        assert f"{key} off (float32), as the file was written" in caplog.messages
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -51,6 +51,14 @@ def real_peak(cfg, step):
     return ledger.peak
 
 
+@pytest.mark.slow
+def test_it_counts_what_deformable_stages_hold():
+    opts = ("MODEL.BACKBONE.DEFORM_STAGES", "(False, True, True, True)", "SOLVER.AMP", "bf16")
+    cfg, step = config("fcos", "resnet10", *opts), Step(2, SIZE, precision="bf16")
+    found = Footprint(cfg).peak(step).total
+    assert found == pytest.approx(real_peak(cfg, step), rel=0.02)
+
+
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize(
     "backbone", ["resnet10", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnest50", "vgg16_bn"))]

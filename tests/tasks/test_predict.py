@@ -73,7 +73,7 @@ def test_the_precision_is_chosen_by_config_or_machine(run, pictures, caplog, mon
     has = {"architecture": "x86_64", "avx512_bf16": True}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
     assert load(run).network.precision == "bf16"
-    assert 'precision bf16, as cpu has instructions for it; precision="off" is float32' in caplog.messages
+    assert "precision bf16, as cpu has instructions for it; off is float32" in caplog.messages
     assert next(load(run)(pictures[0], 0.1)).scores.dtype == np.float32
     has["avx512_bf16"] = False
     assert load(run).network.precision == "off"
@@ -96,8 +96,10 @@ def test_what_cannot_be_loaded_is_said(run, tmp_path):
     with pytest.raises(UserError, match=r"runtime 'torch': .*model\.ONNX is for onnxruntime"):
         load(tmp_path / "model.ONNX", runtime="torch")
     (tmp_path / "model.onnx").touch()
-    with pytest.raises(UserError, match="runs on the CPU in float32: leave out device and precision"):
+    with pytest.raises(UserError, match=r"precision bf16: .*model\.onnx is computed in what it was written in; an Op"):
         load(tmp_path / "model.onnx", precision="bf16")
+    with pytest.raises(UserError, match=r"model\.onnx runs on the CPU: leave out device cuda"):
+        load(tmp_path / "model.onnx", device="cuda")
     with pytest.raises(
         MissingFileError, match=r"gone: there is no such folder or checkpoint; name output/NAME or FILE"
     ):

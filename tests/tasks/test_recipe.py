@@ -16,8 +16,8 @@ def recipe(**more):
 
 def test_home_is_expanded(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    found = Recipe("resnet10", "~/data", "~/out")
-    assert (found.data, found.output) == ("/home/me/data", "/home/me/out")
+    found = Recipe("resnet10", "~/data", "~/out", teacher="b", teacher_weight="w", distill="kl", unlabelled=["~/more"])
+    assert (found.data, found.output, found.unlabelled) == ("/home/me/data", "/home/me/out", ("/home/me/more",))
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,20 @@ def test_home_is_expanded(monkeypatch):
         ({"checkpoint_stages": (1, 5)}, "--checkpoint-stages is (1, 5); it must be numbers from 1 to 4"),
         ({"optimizer": "adam"}, "--optimizer is adam; it must be one of sgd, adamw"),
         ({"amp": "fp8"}, "--amp is fp8; it must be one of off, bf16, fp16"),
+        ({"teacher_amp": "fp8"}, "--teacher-amp is fp8"),
+        ({"stage_lr_factors": (0.1, 0.2)}, "--stage-lr-factors is (0.1, 0.2); it must be five numbers above 0"),
+        ({"stage_lr_factors": (0.1, 0.2, 0.3, 0.4, 0.0)}, "--stage-lr-factors is (0.1, 0.2, 0.3, 0.4, 0.0)"),
+        ({"temperature": 0.0}, "--temperature is 0.0; it must be above 0"),
+        ({"labels": 1.0}, "--labels is 1.0; it must be 0 or more and below 1"),
+        ({"teacher": "resnet18"}, "--teacher resnet18 needs its weights: write --teacher-weight FILE, or imagenet"),
+        (
+            {"teacher": "resnet18", "teacher_weight": "imagenet"},
+            "--distill is ; it must be one of kl, jeffreys, soft_ce",
+        ),
+        ({"teacher_weight": "imagenet"}, "--teacher-weight is for a student: write --teacher NAME, or leave it out"),
+        ({"distill": "kl"}, "--distill is for a student"),
+        ({"labels": 0.5}, "--labels is for a student"),
+        ({"unlabelled": ("more",)}, "--unlabelled is for a student"),
     ],
 )
 def test_nonsense_is_refused(settings, match):
@@ -136,3 +150,17 @@ def test_without_mixing_batches_stay_as_they_are():
     got = build_mix(recipe(), 2)(images, labels)
     assert got[0] is images
     assert got[1] is labels
+
+
+@pytest.mark.parametrize("factors", [(0.1, 0.1, 0.2, 0.2, 0.3), (0.1, 0.1, 0.2, 0.2, 0.3, 2.0)])
+def test_stages_of_a_classifier_have_their_own_rates(factors):
+    model = build_classifier("resnet10", 3)
+    groups = parameter_groups(model, recipe(lr=0.5, stage_lr_factors=factors))
+    names = ("conv1 bn1", "layer1", "layer2", "layer3", "layer4", "fc")
+    want = {name: factor for some, factor in zip(names, (*factors, 1.0)) for name in some.split()}
+    rates = {id(p): (group["lr"], group["base_lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    for name, p in model.named_parameters():
+        rate = 0.5 * want[name.split(".")[0]]
+        assert rates[id(p)] == pytest.approx((rate, rate, 1e-4 if p.ndim > 1 else 0)), name
+    assert len(rates) == len(list(model.parameters()))
+    assert groups[0]["lr"] == 0.5 * want["fc"]

@@ -7,6 +7,7 @@ from torch import nn
 
 from detector.config import load_config
 from detector.engine.optim import set_learning_rate
+from detector.models.build import build_detector
 from detector.tasks.solver import build_optimizer, idle_schedule, learning_rate_factor
 
 
@@ -56,6 +57,26 @@ def test_biases_have_their_own_rate_and_decay(optimizer):
     assert biases["lr"] == pytest.approx(0.15)
     assert [group.get("momentum") for group in built.param_groups] == ([0.7, 0.7] if optimizer == "sgd" else [None] * 2)
     assert isinstance(built, torch.optim.SGD if optimizer == "sgd" else torch.optim.AdamW)
+
+
+def test_stages_of_a_detector_have_their_own_rates():
+    """SSLD's for detection: the neck and the head are not of the backbone, and biases keep twice the rate."""
+    words = ["MODEL.BACKBONE.NAME", "resnet10", "MODEL.BACKBONE.NORM", "bn", "MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "1"]
+    cfg = load_config(
+        None, [*words, "SOLVER.STAGE_LR_FACTORS", "0.05, 0.05, 0.05, 0.1, 0.15", "SOLVER.BASE_LR", "0.02"]
+    )
+    with torch.device("meta"):
+        model = build_detector(cfg)
+    optimizer = build_optimizer(cfg.SOLVER, model)
+    assert set_learning_rate(optimizer, 1.0) == 0.02
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    factors = {"conv1": 0.05, "bn1": 0.05, "layer1": 0.05, "layer2": 0.05, "layer3": 0.1, "layer4": 0.15}
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert len(trained) == len(rates)
+    assert not any(name.startswith("backbone.conv1") for name in trained)
+    for name, parameter in trained.items():
+        factor = factors[name.split(".")[1]] if name.startswith("backbone.") else 1
+        assert rates[id(parameter)] == pytest.approx(0.02 * factor * (2 if name.endswith("bias") else 1)), name
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from detector.files import user_path, write_atomic
 
 if TYPE_CHECKING:
     from detector.models.backbones import Backbone, Pixels
+    from detector.models.deform import Deformation
     from detector.weights.read import WeightFile
 
 log = logging.getLogger("detector")
@@ -104,8 +105,8 @@ def open_network(text: str) -> Network:
     if weight != PUBLISHED and not is_address(weight) and not user_path(weight).is_file():
         raise UserError(f"{text}: there is no file {weight!r}; write {name}=FILE, {name}={RANDOM} or {name} alone")
     file = read_file(find_weights(name, weight))
-    norm, passes = recorded(file)
-    backbone = build_backbone(name, norm, passes=passes)
+    norm, passes, rule = recorded(file)
+    backbone = build_backbone(name, norm, passes=passes, deformation=rule)
     report = load_backbone(backbone, entry.weights, file)
     log.info("%s: %d tensors of %s, %d left out", text, len(report.loaded), file.path, len(report.dropped))
     return Network(
@@ -115,22 +116,23 @@ def open_network(text: str) -> Network:
     )
 
 
-def recorded(file: "WeightFile") -> tuple[str, int]:
-    """Norm and passes of the network that a weight file was trained with, as `build_backbone` takes them.
+def recorded(file: "WeightFile") -> tuple[str, int, "Deformation | None"]:
+    """Norm, passes and deformation of the network that a file was trained with, as `build_backbone` takes them.
 
-    A detector's checkpoint says so in its config, a file of the pre-training beside its tensors; frozen_bn and 0 for
-    any other.
+    A detector's checkpoint says so in its config, a file of the pre-training beside its tensors; frozen_bn, 0 and none
+    for any other.
     """
+    from detector.models.build import deformation
     from detector.tasks.classifier_weights import read_facts
 
     if facts := read_facts(file):
         # batch norms of the pre-training are written for frozen_bn to read
-        return "gn" if facts["norm"] == "gn" else "frozen_bn", facts["passes"]
+        return "gn" if facts["norm"] == "gn" else "frozen_bn", facts["passes"], None
     config = file.content.get("config")
     if not isinstance(config, str):
-        return "frozen_bn", 0
+        return "frozen_bn", 0, None
     node = config_from_text(config, str(file.path)).MODEL.BACKBONE
-    return node.NORM, node.PASSES
+    return node.NORM, node.PASSES, deformation(node)
 
 
 def correlation(networks: Sequence[Network], args: argparse.Namespace) -> None:

@@ -16,6 +16,9 @@ LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 BETWEEN = ("Add", "AveragePool", "Concat", "GlobalAveragePool", "MaxPool", "Relu", "Resize")
 """Operators that stand between layers, and are quantised there so that nothing is turned to float32 and back."""
 
+COMPUTED = ("Add", "Concat")
+"""Those of them that join what is computed."""
+
 FEATURES = ("backbone", "neck")
 """The parts of a detector of which all is the network; a head also selects, by operators of the same kinds."""
 
@@ -27,11 +30,15 @@ def groups_of(proto: "ModelProto") -> dict[str, str]:
     layers and in none of their groups is in that of its part, "backbone" or "neck".
     """
     weights = {one.name for one in proto.graph.initializer}
+    fixed = weights | {name for node in proto.graph.node if node.op_type == "Constant" for name in node.output}
     found = {}
     for node in proto.graph.node:
         parts = module_of(node)
         layer = node.op_type in LAYERS and len(node.input) > 1 and node.input[1] in weights
-        if parts and (layer or (node.op_type in BETWEEN and parts[0] in FEATURES)):
+        between = node.op_type in BETWEEN and parts[:1] and parts[0] in FEATURES
+        if node.op_type in COMPUTED and any(name in fixed for name in node.input):
+            between = False  # arithmetic with a constant, as in the length of a vector
+        if parts and (layer or between):
             found[node.name] = group_of(parts)
     return found
 

@@ -1,5 +1,6 @@
 """Backbones by name: importing this package registers every family."""
 
+from detector.models.backbones import biglittle as biglittle
 from detector.models.backbones import dla as dla
 from detector.models.backbones import iresnet as iresnet
 from detector.models.backbones import res2net as res2net

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 from torch import Tensor, nn
 
 from detector.errors import UserError
+from detector.models.deform import Deformation
 from detector.models.norm import Norm, norm_factory
 from detector.registry import Registry
 from detector.structures import Features, Level
@@ -18,6 +19,12 @@ B = TypeVar("B", bound="Backbone")
 Builder = TypeVar("Builder", bound="Callable[[Norm], Backbone]")
 
 PARTS = 5
+
+DEFORMABLE = (
+    "a ResNet, ResNeXt, SReResNet, SE-ResNet, iResNet or its relatives, a Res2Net or Res2NeXt that is no DLA, or a "
+    "ResNeSt (resnet50, res2net101_v1b_26w_4s, resnest50, ..)"
+)
+"""The networks whose stages can be deformed, in words."""
 
 
 class Backbone(nn.Module):
@@ -71,6 +78,16 @@ class Backbone(nn.Module):
         """Runs every stage `passes` times. Raises ValueError in a backbone that has no stages to repeat."""
         raise UserError(
             f"{type(self).__name__} has no stages to repeat {passes} times; set MODEL.BACKBONE.PASSES to 0 for it"
+        )
+
+    def set_deformable(self, rule: Deformation) -> None:
+        """Makes the 3x3 convolutions of some stages deformable, in place and once, before weights are loaded.
+
+        Raises ValueError in a backbone that cannot, and for groups that do not divide its channels.
+        """
+        raise UserError(
+            f"the stages of this {type(self).__name__} cannot be deformed: set MODEL.BACKBONE.DEFORM_STAGES to "
+            f"{[False] * 4} for it, or MODEL.BACKBONE.NAME to {DEFORMABLE}"
         )
 
     def set_recomputed(self, stages: Collection[int]) -> None:
@@ -131,13 +148,15 @@ def build_backbone(
     norm_eps: float | None = None,
     passes: int = 0,
     recomputed: Collection[int] = (),
+    deformation: Deformation | None = None,
 ) -> Backbone:
     """A registered backbone with random weights.
 
     norm_eps: of frozen_bn; None takes it from the weight record. passes: how often each stage runs; 0 is as registered.
-    recomputed: numbers of the stages whose activations are computed again in the backward pass.
+    recomputed: numbers of the stages whose activations are computed again in the backward pass. deformation: of some
+    stages; None: of none.
     Raises KeyError for an unknown name; ValueError for an unknown norm, for a norm_eps with another norm, and for
-    passes or stages that the backbone does not have.
+    passes or stages that the backbone does not have or that it cannot deform.
     """
     entry = BACKBONES[name]
     if norm_eps is None:
@@ -145,6 +164,8 @@ def build_backbone(
     elif norm != "frozen_bn":
         raise UserError(f"norm_eps is for frozen_bn only; {norm} always has {EPS}, so leave it out")
     backbone = entry.build(norm_factory(norm, norm_eps))
+    if deformation:
+        backbone.set_deformable(deformation)
     if passes:
         backbone.set_passes(passes)
     if recomputed:
@@ -164,9 +185,14 @@ class Classifier(nn.Module):
             for name, child in module.named_children():
                 self.add_module(name, child)
 
+    @property
+    def backbone(self) -> Backbone:
+        """What the children are of."""
+        return self._stack[0]
+
     def features(self, images: Tensor) -> Features:
         """Feature maps of all levels of the backbone."""
-        return self._stack[0](images)
+        return self.backbone(images)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [N, 3, H, W] -> logits [N, num_classes]."""

@@ -7,6 +7,7 @@ from torchvision.ops import SqueezeExcitation
 from detector.models.backbones.base import register_backbone
 from detector.models.backbones.senet import REDUCTION
 from detector.models.backbones.trunk import Place, ResidualBlock, ResidualTrunk, avg_shortcut, deep_stem
+from detector.models.deform import Deformation, DeformConv2d
 from detector.models.norm import Norm, conv_norm
 from detector.weights.record import Weights
 
@@ -20,6 +21,7 @@ class Res2Bottleneck(ResidualBlock):
 
     expansion = 4
     last = 3
+    deformable = True
 
     def __init__(
         self,
@@ -65,6 +67,11 @@ class Res2Bottleneck(ResidualBlock):
             carried = part + results[-1] if results and self.pool is None else part
             results.append(conv_norm(conv, norm, carried).relu_())  # type: ignore[arg-type]
         return torch.cat([*results, rest if self.pool is None else self.pool(rest)], dim=1)
+
+    def deform(self, rule: Deformation) -> None:
+        """The 3x3 of every split, each with offsets of its own, as in Res2Net/mmdetection."""
+        for i, conv in enumerate(self.convs):
+            self.convs[i] = DeformConv2d(conv, rule, own_offsets=True)  # type: ignore[arg-type]
 
     def body(self, x: Tensor) -> Tensor:
         """The residual, up to the sum."""
@@ -176,13 +183,33 @@ def se_res2net50_26w_4s(norm: Norm) -> ResidualTrunk:
     return ResidualTrunk(Res2Bottleneck, (3, 4, 6, 3), norm=norm, squeeze=True)
 
 
-SSLD = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/Res2Net200_vd_26w_4s_ssld_pretrained.pdparams"
+SSLD = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/Res2Net{}_vd_26w_4s_ssld_pretrained.pdparams"
 
 
-@register_backbone(
-    "res2net200_vd_26w_4s",
-    Weights((SSLD,), rename=PADDLE, transposed=("out.weight",), licence="Apache-2.0", top1=85.13, top5=97.42),
-)
+def _ssld(layers: int, top1: float, top5: float) -> Weights:
+    """The record of PaddlePaddle's weights that a teacher taught. Cui et al. 2021. No digest is published."""
+    url = SSLD.format(layers)
+    return Weights((url,), rename=PADDLE, transposed=("out.weight",), licence="Apache-2.0", top1=top1, top5=top5)
+
+
+def _vd(depths: tuple[int, ...], norm: Norm) -> ResidualTrunk:
+    """By PaddlePaddle's rules, which are not v1b's: blocks go by their stride, and pooling excludes padding."""
+    return _v1b(depths, norm, by_stride=True, count_padding=False)
+
+
+@register_backbone("res2net50_vd_26w_4s", _ssld(50, 83.1, 96.6))
+def res2net50_vd_26w_4s(norm: Norm) -> ResidualTrunk:
+    """Res2Net-50-vd of PaddlePaddle."""
+    return _vd((3, 4, 6, 3), norm)
+
+
+@register_backbone("res2net101_vd_26w_4s", _ssld(101, 83.9, 97.1))
+def res2net101_vd_26w_4s(norm: Norm) -> ResidualTrunk:
+    """Res2Net-101-vd of PaddlePaddle."""
+    return _vd((3, 4, 23, 3), norm)
+
+
+@register_backbone("res2net200_vd_26w_4s", _ssld(200, 85.13, 97.42))
 def res2net200_vd_26w_4s(norm: Norm) -> ResidualTrunk:
-    """Res2Net-200-vd of PaddlePaddle, not v1b deepened: its blocks go by their stride, its pooling excludes padding."""
-    return _v1b((3, 12, 48, 3), norm, by_stride=True, count_padding=False)
+    """Res2Net-200-vd of PaddlePaddle."""
+    return _vd((3, 12, 48, 3), norm)

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from detector.models.backbones.base import register_backbone
 from detector.models.backbones.trunk import Place, ResidualBlock, ResidualTrunk, avg_shortcut, deep_stem
+from detector.models.deform import Deformation, DeformConv2d, offset_conv
+from detector.models.narrow import convolve
 from detector.models.norm import Norm, conv_norm, pooled_norm
 from detector.weights.record import Weights
 
@@ -28,9 +30,9 @@ class SplitAttention(nn.Module):
         self.bn1 = pooled_norm(norm, hidden)
         self.fc2 = nn.Conv2d(hidden, wide, 1, groups=cardinality)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps [N, channels, H, W] to the same shape."""
-        x = conv_norm(self.conv, self.bn0, x).relu_()
+    def forward(self, x: Tensor, *shifts: Tensor) -> Tensor:
+        """Maps [N, channels, H, W] to the same shape; shifts: what a deformable convolution is told."""
+        x = conv_norm(self.conv, self.bn0, x, *shifts).relu_()
         splits = x.chunk(self.radix, dim=1)
         # Pooling each split and summing the means equals pooling the sum, without a pass over the maps for the sum.
         pooled = x.mean((2, 3), keepdim=True).unflatten(1, (self.radix, -1)).sum(1)
@@ -57,6 +59,7 @@ class SplitBottleneck(ResidualBlock):
 
     expansion = 4
     last = 3
+    deformable = True
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class SplitBottleneck(ResidualBlock):
         self.conv1 = nn.Conv2d(channels, inner, 1, bias=False)
         self.bn1 = norm(inner)
         self.conv2 = SplitAttention(inner, norm, radix, cardinality)
+        self.conv2_offset: nn.Conv2d | None = None  # of a deformable conv2.conv
         self.pool = nn.AvgPool2d(3, stride, 1) if stride > 1 else nn.Identity()
         self.conv3 = nn.Conv2d(inner, width * self.expansion, 1, bias=False)
         self.bn3 = norm(width * self.expansion)
@@ -89,7 +93,15 @@ class SplitBottleneck(ResidualBlock):
     def branch(self, x: Tensor) -> Tensor:
         """What the last convolution gets."""
         x = conv_norm(self.conv1, self.bn1, x).relu_()
-        return self.conv2(self.pool(x)) if self.pool_first else self.pool(self.conv2(x))
+        x = self.pool(x) if self.pool_first else x
+        shifts = () if self.conv2_offset is None else (convolve(self.conv2_offset, x),)
+        x = self.conv2(x, *shifts)
+        return x if self.pool_first else self.pool(x)
+
+    def deform(self, rule: Deformation) -> None:
+        """The convolution into splits, as in the authors' detectors, whose offsets are convolved in groups as well."""
+        self.conv2_offset = offset_conv(self.conv2.conv, rule, groups=rule.groups)
+        self.conv2.conv = DeformConv2d(self.conv2.conv, rule)
 
 
 def _release(name: str, digest: str, top1: float, crop: int = 224) -> Weights:

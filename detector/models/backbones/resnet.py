@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from detector.models.backbones.base import register_backbone
 from detector.models.backbones.trunk import Place, ResidualBlock, ResidualTrunk
+from detector.models.deform import Deformation, DeformConv2d, offset_conv
+from detector.models.narrow import convolve
 from detector.models.norm import Norm, conv_norm
 from detector.weights.record import BGR_255, Weights
 
@@ -15,6 +17,7 @@ class BasicBlock(ResidualBlock):
 
     expansion = 1
     last = 2
+    deformable = True
 
     def __init__(
         self, channels: int, width: int, stride: int, shortcut: nn.Module | None, norm: Norm, place: Place
@@ -30,12 +33,17 @@ class BasicBlock(ResidualBlock):
         """What the last convolution gets."""
         return conv_norm(self.conv1, self.bn1, x).relu_()
 
+    def deform(self, rule: Deformation) -> None:
+        """The second 3x3. No detector with such blocks is published: detectron2 and mmdetection refuse them."""
+        self.conv2 = DeformConv2d(self.conv2, rule, own_offsets=True)
+
 
 class Bottleneck(ResidualBlock):
     """1x1, 3x3, 1x1 convolutions. He et al. 2016, fig. 5 right."""
 
     expansion = 4
     last = 3
+    deformable = True
 
     def __init__(
         self,
@@ -60,6 +68,7 @@ class Bottleneck(ResidualBlock):
         self.conv1 = nn.Conv2d(channels, inner, 1, first, bias=False)
         self.bn1 = norm(inner)
         self.conv2 = nn.Conv2d(inner, inner, 3, second, 1, groups=groups, bias=False)
+        self.conv2_offset: nn.Conv2d | None = None  # of a deformable conv2
         self.bn2 = norm(inner)
         self.conv3 = nn.Conv2d(inner, width * self.expansion, 1, bias=False)
         self.bn3 = norm(width * self.expansion)
@@ -67,7 +76,13 @@ class Bottleneck(ResidualBlock):
     def branch(self, x: Tensor) -> Tensor:
         """What the last convolution gets."""
         x = conv_norm(self.conv1, self.bn1, x).relu_()
-        return conv_norm(self.conv2, self.bn2, x).relu_()
+        shifts = () if self.conv2_offset is None else (convolve(self.conv2_offset, x),)
+        return conv_norm(self.conv2, self.bn2, x, *shifts).relu_()
+
+    def deform(self, rule: Deformation) -> None:
+        """The 3x3, as in detectron2."""
+        self.conv2_offset = offset_conv(self.conv2, rule)
+        self.conv2 = DeformConv2d(self.conv2, rule)
 
 
 def _torchvision(name: str, digest: str, top1: float, top5: float) -> Weights:

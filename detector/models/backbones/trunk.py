@@ -10,6 +10,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from detector.errors import UserError
 from detector.models.backbones.base import Backbone
+from detector.models.deform import Deformation
 from detector.models.norm import ConvNorm, Norm, conv_norm, conv_norms
 from detector.models.recompute import recompute
 from detector.structures import Features, Level
@@ -67,8 +68,12 @@ class ResidualBlock(nn.Module):
     """Output channels per width."""
     last: ClassVar[int]
     """Number of the last convolution and of its norm: 3 for conv3 and bn3."""
+    deformable: ClassVar[bool] = False
+    """Whether `deform` is defined."""
     norm_of_sum = ""
     """Name of a norm that stands behind the sum, not in the branch; most blocks have none."""
+    rectified = True
+    """Whether the sum is rectified: not where another sum comes first."""
 
     def __init__(
         self, channels: int, width: int, stride: int, shortcut: nn.Module | None, norm: Norm, place: Place
@@ -84,6 +89,10 @@ class ResidualBlock(nn.Module):
         """What the last convolution gets."""
         raise NotImplementedError
 
+    def deform(self, rule: Deformation) -> None:
+        """Puts deformable convolutions in the place of the 3x3 ones, under the names of published detectors."""
+        raise NotImplementedError
+
     def body(self, x: Tensor) -> Tensor:
         """The residual, up to the sum: a new tensor [N, width * expansion, H / stride, W / stride]."""
         return conv_norm(getattr(self, f"conv{self.last}"), getattr(self, f"bn{self.last}"), self.branch(x))
@@ -91,14 +100,14 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps x [N, channels, H, W] to [N, width * expansion, H / stride, W / stride]."""
         skip = x if self.downsample is None else self.downsample(x)
-        return self.body(x).add_(skip).relu_()
+        total = self.body(x).add_(skip)
+        return total.relu_() if self.rectified else total
 
 
 class Stage(nn.Sequential):
     """Residual blocks in a row, run `passes` times, the first block in the first pass only: it changes the shape.
 
-    recomputed: whether of n runs of blocks only the inputs of about sqrt(n) pieces are kept for the backward pass: more
-    pieces have more inputs, and fewer ones more to compute again at a time. Chen et al. 2016, sec. 4.1.
+    recomputed: as of `run_blocks`.
     """
 
     def __init__(self, blocks: Iterable[nn.Module], passes: int = 1) -> None:
@@ -109,14 +118,22 @@ class Stage(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """The last block's output in the last pass."""
         blocks = list(self)
-        runs = blocks + blocks[1:] * (self.passes - 1)
-        if not self.recomputed:
-            return _through(runs, x)
-        length = round(len(runs) ** 0.5)
-        for start in range(0, len(runs), length):
-            piece = runs[start : start + length]
-            x = recompute(partial(_through, piece), piece, x)
-        return x
+        return run_blocks(blocks + blocks[1:] * (self.passes - 1), x, self.recomputed)
+
+
+def run_blocks(runs: Sequence[nn.Module], x: Tensor, recomputed: bool) -> Tensor:
+    """The last output of modules that run one after the other.
+
+    recomputed: whether of n runs only the inputs of about sqrt(n) pieces are kept for the backward pass: more pieces
+    have more inputs, and fewer ones more to compute again at a time. Chen et al. 2016, sec. 4.1.
+    """
+    if not recomputed:
+        return _through(runs, x)
+    length = round(len(runs) ** 0.5)
+    for start in range(0, len(runs), length):
+        piece = runs[start : start + length]
+        x = recompute(partial(_through, piece), piece, x)
+    return x
 
 
 def _through(blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
@@ -177,6 +194,17 @@ class ResidualTrunk(Backbone):
             raise UserError(f"MODEL.BACKBONE.PASSES is {passes}; it must be 1 or more, or 0 for the backbone's own")
         for stage in self.stages():
             stage.passes = passes
+
+    def set_deformable(self, rule: Deformation) -> None:
+        """As Backbone's. A stage that runs several times moves its taps in each pass by what it sees then."""
+        stages = self.stages()
+        if not all(getattr(block, "deformable", False) for stage in stages for block in stage):
+            super().set_deformable(rule)
+        if len(rule.stages) != len(stages):
+            raise UserError(f"MODEL.BACKBONE.DEFORM_STAGES has {len(rule.stages)} values, for {len(stages)} stages")
+        for stage in (stage for stage, chosen in zip(stages, rule.stages, strict=True) if chosen):
+            for block in stage:
+                block.deform(rule)  # type: ignore[operator]
 
     def set_recomputed(self, stages: Collection[int]) -> None:
         """As Backbone's."""

@@ -15,7 +15,7 @@ from detector.inference.runtimes import load_exported
 from detector.structures import Target
 from detector.tasks.export import facts_of
 
-BACKBONES = ("sreresnet50", "iresnet50", "res2net50_26w_4s", "resnest50", "resnet50")
+BACKBONES = ("sreresnet50", "iresnet50", "res2net50_26w_4s", "resnest50", "resnet50", "blresnet50")
 HEADS = {"fcos": ("fcos", []), "refinedet": ("refinedet", []), "cascade": ("faster_rcnn", CASCADE)}
 
 BOX, SCORE = 0.05, 1e-4

@@ -13,6 +13,10 @@ from helpers.trunks import images, private_cache, randomised, tiny  # noqa: F401
 from torch import Tensor
 
 FOLDER = SHARED / "golden"
+SLOW = {"blresnet50"}  # whose modules are all in blseresnext50_32x4d
+FILES = {
+    path.stem: path for folder in ("backbones", "backbones_biglittle") for path in (FOLDER / folder).glob("*.json")
+}
 
 
 class Golden:
@@ -54,11 +58,11 @@ def golden() -> Callable[[str], Golden]:
     spec = importlib.util.spec_from_file_location("golden_fill", FOLDER / "fill.py")
     fill = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fill)
-    return lambda name: Golden(fill, json.loads((FOLDER / "backbones" / f"{name}.json").read_text()))
+    return lambda name: Golden(fill, json.loads(FILES[name].read_text()))
 
 
 def pytest_generate_tests(metafunc) -> None:
     """`golden_name`: every golden file that is there."""
     if "golden_name" in metafunc.fixturenames:
-        names = sorted(path.stem for path in (FOLDER / "backbones").glob("*.json"))
+        names = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in sorted(FILES)]
         metafunc.parametrize("golden_name", names or ["none"])

@@ -13,7 +13,7 @@ from detector.models.backbones import (
     load_backbone,
 )
 from detector.models.backbones.dla import UNUSED
-from detector.models.backbones.res2net import Res2Bottleneck, _v1b
+from detector.models.backbones.res2net import Res2Bottleneck, _vd
 from detector.models.backbones.trunk import Place
 from detector.models.norm import norm_factory
 from detector.weights.load import load_state
@@ -76,18 +76,34 @@ def test_paddle_blocks_go_by_stride_and_leave_padding_out():
     )
 
 
-def test_the_ssld_net_is_paddles():
+VD = {50: [3, 4, 6, 3], 101: [3, 4, 23, 3], 200: [3, 12, 48, 3]}
+
+
+@pytest.mark.parametrize("layers", VD)
+def test_the_ssld_nets_are_paddles(layers):
     with torch.device("meta"):
-        net, v1b = build_backbone("res2net200_vd_26w_4s", "bn"), build_backbone("res2net50_v1b_26w_4s", "bn")
-    assert [len(stage) for stage in net.stages()] == [3, 12, 48, 3]
+        net, v1b = (build_backbone(name, "bn") for name in (f"res2net{layers}_vd_26w_4s", "res2net50_v1b_26w_4s"))
+    assert [len(stage) for stage in net.stages()] == VD[layers]
     assert [stage[0].pool is None for stage in net.stages()] == [True, False, False, False]
     assert [stage[0].pool is None for stage in v1b.stages()] == [False] * 4
     assert all(stage[0].pool.count_include_pad is False for stage in net.stages()[1:])
     assert all(stage[0].pool.count_include_pad is True for stage in v1b.stages())
+    assert all(block.pool is None for stage in net.stages() for block in list(stage)[1:])
 
 
-def paddle_key(key):
-    """Our key -> PaddlePaddle's, by a table: the inverse of the rules in the weight record."""
+@pytest.mark.parametrize("layers", VD)
+def test_the_ssld_records_name_paddles_files(layers):
+    weights = BACKBONES[f"res2net{layers}_vd_26w_4s"].weights
+    place = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph"
+    assert weights.urls == (f"{place}/Res2Net{layers}_vd_26w_4s_ssld_pretrained.pdparams",)
+    assert (weights.top1, weights.top5) == {50: (83.1, 96.6), 101: (83.9, 97.1), 200: (85.13, 97.42)}[layers]
+
+
+def paddle_key(key, layers=200):
+    """Our key -> PaddlePaddle's, by a table: the inverse of the rules in the weight record.
+
+    The blocks of stage 3 bear letters in the net of 50 layers, in the others a number behind the first one's letter.
+    """
     what = {"running_mean": "_mean", "running_var": "_variance"}
     *place, last = key.split(".")
     last = what.get(last, last)
@@ -98,7 +114,7 @@ def paddle_key(key):
         return f"{stem['.'.join(place)]}.{last}"
     stage, index, *rest = place
     i = int(stage.removeprefix("layer")) - 1
-    letter = f"b{index}" if i == 2 and index != "0" else chr(97 + int(index))
+    letter = f"b{index}" if layers > 50 and i == 2 and index != "0" else chr(97 + int(index))
     parts = {"conv1": "conv0._conv", "bn1": "conv0._batch_norm", "conv3": "conv2._conv", "bn3": "conv2._batch_norm",
              "downsample.1": "short._conv", "downsample.2": "short._batch_norm"}  # fmt: skip
     if rest[0] in ("convs", "bns"):
@@ -107,34 +123,91 @@ def paddle_key(key):
     return f"bb_{i}_{index}.{parts['.'.join(rest)]}.{last}"
 
 
-def test_paddles_names_become_ours():
+EXAMPLES = {
+    50: ("bb_2_5.res4f_branch2b_3._batch_norm._variance", "bb_1_3.res3d_branch2b_1._conv.weight"),
+    101: ("bb_2_22.res4b22_branch2b_3._batch_norm._variance", "bb_1_3.res3d_branch2b_1._conv.weight"),
+    200: ("bb_2_47.res4b47_branch2b_3._batch_norm._variance", "bb_1_11.res3l_branch2b_1._conv.weight"),
+}
+
+
+@pytest.mark.parametrize("layers", VD)
+def test_paddles_names_become_ours(layers):
+    name = f"res2net{layers}_vd_26w_4s"
     with torch.device("meta"):
-        own = [key for key in build_classifier("res2net200_vd_26w_4s").state_dict() if "num_batches" not in key]
-    published = {paddle_key(key): torch.zeros(0) for key in own}
-    assert "bb_2_47.res4b47_branch2b_3._batch_norm._variance" in published
-    assert "bb_1_11.res3l_branch2b_1._conv.weight" in published
-    assert list(renamed(published, BACKBONES["res2net200_vd_26w_4s"].weights.rename)) == own
+        own = [key for key in build_classifier(name).state_dict() if "num_batches" not in key]
+    published = {paddle_key(key, layers): torch.zeros(0) for key in own}
+    assert set(EXAMPLES[layers]) <= set(published)
+    assert list(renamed(published, BACKBONES[name].weights.rename)) == own
 
 
-def test_paddle_file_loads(tmp_path):
+def test_a_paddle_file_loads(tmp_path):
     """A file of a shallow net of the same make: arrays, a table of names, a linear weight [in, out]."""
 
     def build():
-        return _v1b((1, 2, 3, 1), norm_factory("bn"), by_stride=True, count_padding=False)
+        return _vd((1, 2, 3, 1), norm_factory("bn"))
 
     torch.manual_seed(0)
     state = {k: v for k, v in Classifier(build(), 7).state_dict().items() if not k.endswith("num_batches_tracked")}
-    arrays = {paddle_key(key): (value.T if key == "fc.weight" else value).numpy() for key, value in state.items()}
-    path = tmp_path / "Res2Net200_vd_26w_4s_ssld_pretrained.pdparams"
+    arrays = {paddle_key(k, 50): (v.T if k == "fc.weight" else v).numpy() for k, v in state.items()}
+    path = tmp_path / "Res2Net50_vd_26w_4s_ssld_pretrained.pdparams"
     names = {key: f"linear_{i}.w_0" for i, key in enumerate(arrays)}
     path.write_bytes(pickle.dumps({**arrays, "StructuredToParameterName@@": names}, protocol=4))
-    weights = BACKBONES["res2net200_vd_26w_4s"].weights
+    weights = BACKBONES["res2net50_vd_26w_4s"].weights
     classifier, backbone = Classifier(build(), 7), build()
     load_backbone(classifier, weights, read_file(path))
     assert load_backbone(backbone, weights, read_file(path)).dropped == ["fc.bias", "fc.weight"]
     for key, value in state.items():
         assert torch.equal(classifier.state_dict()[key], value), key
         assert key.startswith("fc.") or torch.equal(backbone.state_dict()[key], value), key
+
+
+class PaddleBlock(torch.nn.Module):
+    """PaddlePaddle's bottleneck and its shortcut, written down again from their description; channels by the name."""
+
+    def __init__(self, channels, out, stride, first, inner):
+        super().__init__()
+
+        def unit(i, o, side, step=1):
+            return torch.nn.Sequential(
+                torch.nn.Conv2d(i, o, side, step, side // 2, bias=False), torch.nn.BatchNorm2d(o)
+            )
+
+        self.stride, part = stride, inner // 4
+        self.enter, self.leave = unit(channels, inner, 1), unit(inner, out, 1)
+        self.scales = torch.nn.ModuleList(unit(part, part, 3, stride) for _ in range(3))
+        self.short = unit(channels, out, 1) if first else None
+
+    def forward(self, x):
+        pool = torch.nn.functional.avg_pool2d
+        parts = self.enter(x).relu().chunk(4, 1)
+        outs = []
+        for part, scale in zip(parts, self.scales):
+            outs.append(scale(part + outs[-1] if outs and self.stride == 1 else part).relu())
+        last = parts[3] if self.stride == 1 else pool(parts[3], 3, self.stride, 1, count_include_pad=False)
+        y = self.leave(torch.cat([*outs, last], 1))
+        if self.short is not None and self.stride == 2:
+            x = pool(x, 2, 2, ceil_mode=True, count_include_pad=False)
+        return (y + (x if self.short is None else self.short(x))).relu()
+
+
+@pytest.mark.parametrize("size", [(40, 56), (37, 51)])
+@torch.no_grad()
+def test_the_vd_trunk_computes_what_its_description_says(randomised, size):
+    """The stem of three convolutions and stages of 2, 1, 2 and 1 blocks, odd sides included, in float64."""
+    net = randomised(_vd((2, 1, 2, 1), norm_factory("bn"))).double().eval()
+    state, x = net.state_dict(), torch.randn(2, 3, *size, dtype=torch.float64)
+    want, width = net.maxpool(net.bn1(net.conv1(x)).relu()), 64
+    for i, depth in enumerate((2, 1, 2, 1)):
+        for j in range(depth):
+            block = PaddleBlock(width, 256 * 2**i, 2 if i and not j else 1, j == 0, 104 * 2**i).double().eval()
+            names = {"enter.0": "conv1", "enter.1": "bn1", "leave.0": "conv3", "leave.1": "bn3"}
+            names |= {"short.0": "downsample.1", "short.1": "downsample.2"}
+            names |= {f"scales.{k}.{m}": f"{('convs', 'bns')[m]}.{k}" for k in range(3) for m in range(2)}
+            keys = {key: f"layer{i + 1}.{j}.{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}"
+                    for key in block.state_dict()}  # fmt: skip
+            block.load_state_dict({key: state[ours] for key, ours in keys.items()})
+            want, width = block(want), 256 * 2**i
+    torch.testing.assert_close(net(x)["c5"], want, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", TIMM)
@@ -191,6 +264,6 @@ def test_dla_pads_its_input(randomised):
 
 
 def test_res2net_licences_are_non_commercial_but_paddles():
-    for name in (*TIMM, "res2net200_vd_26w_4s"):
+    for name in (*TIMM, *(f"res2net{layers}_vd_26w_4s" for layers in VD)):
         licence = BACKBONES[name].weights.licence
         assert licence == ("Apache-2.0" if name.endswith("vd_26w_4s") else "CC BY-NC-SA 4.0 (non-commercial)")

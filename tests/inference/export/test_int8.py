@@ -1,0 +1,96 @@
+"""Graphs in int8: ranges from pictures, and what becomes of the nodes that are not chosen."""
+
+import numpy as np
+import pytest
+
+from detector.inference.export.int8 import QUANTISERS, OnnxQuantiser, ranges_of
+from detector.inference.export.layers import SCOPES
+from detector.inference.formats import EXPORTS
+
+
+def scoped(onnx, kind, inputs, outputs, *scopes, **attributes):
+    node = onnx.helper.make_node(kind, inputs, outputs, name=f"node_{outputs[0]}", **attributes)
+    node.metadata_props.add(key=SCOPES, value=repr(["", *scopes, outputs[0]]))
+    return node
+
+
+@pytest.fixture
+def graph(tmp_path):
+    """An ONNX graph with two layers, a tensor that is empty in some pictures, and a selection; and its file."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    rng = np.random.default_rng(0)
+    weights = {"one": rng.normal(size=(4, 3, 3, 3)), "two": rng.normal(size=(5, 4, 1, 1))}
+    nodes = [
+        scoped(onnx, "Cast", ["images"], ["x"], to=kinds.FLOAT),
+        scoped(onnx, "Conv", ["x", "one"], ["a"], "model.backbone", "model.backbone.conv1", pads=[1] * 4),
+        scoped(onnx, "Relu", ["a"], ["b"], "model.backbone"),
+        scoped(onnx, "Conv", ["b", "two"], ["c"], "model.head", "model.head.cls_logits"),
+        scoped(onnx, "Exp", ["c"], ["d"], "model.head"),
+        scoped(onnx, "Add", ["d", "d"], ["e"]),
+        scoped(onnx, "Cast", ["sizes"], ["f"], to=kinds.FLOAT),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("images", kinds.UINT8, ["N", 3, "H", "W"]),
+        helper.make_tensor_value_info("sizes", kinds.INT64, ["N", 2]),
+    ]
+    outputs = [helper.make_tensor_value_info(name, kinds.FLOAT, None) for name in ("e", "f")]
+    known = [helper.make_tensor_value_info(name, kinds.FLOAT, None) for name in "xabcd"]
+    initial = [onnx.numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
+    made = helper.make_graph(nodes, "g", inputs, outputs, initial, value_info=known)
+    proto = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(proto, str(tmp_path / "a.onnx"))
+    return proto, tmp_path / "a.onnx"
+
+
+def inputs(value):
+    return np.full((1, 3, 4, 4), value, np.uint8), np.array([[4, 4]])
+
+
+def test_ranges_are_the_mean_of_each_pictures_extremes_and_hold_zero(graph):
+    proto, _ = graph
+    found = ranges_of(proto, {"node_a", "node_b"}, [inputs(10), inputs(30)])
+    assert set(found) == {"x", "a", "b"}  # no weights, and nothing of other nodes
+    assert [float(end) for end in found["x"]] == [0, 20]
+    assert found["b"][0] == 0
+    assert found["a"][0] < 0 < found["a"][1] == found["b"][1]
+    images, _ = inputs(10)
+    nothing = ranges_of(proto, {"node_f"}, [(images, np.zeros((0, 2), np.int64)), (images, np.array([[-6, 8]]))])
+    assert [float(end) for end in nothing["f"]] == [-3, 4]
+
+
+@pytest.mark.parametrize(
+    ("left_out", "only", "in_int8"),
+    [((), "", {"one", "two"}), (["head.cls_logits"], "", {"one"}), ((), "head.cls_logits", {"two"})],
+)
+def test_only_the_chosen_layers_are_in_int8(left_out, only, in_int8, graph, tmp_path, monkeypatch):
+    import onnx
+    import onnxruntime
+
+    _, source = graph
+    monkeypatch.setattr("detector.inference.export.int8.facts_text", lambda facts: f"said {facts}")
+    quantiser = OnnxQuantiser(source, [inputs(10), inputs(200)])
+    assert quantiser.groups == ["backbone.conv1", "head.cls_logits"]
+    written = quantiser.save(tmp_path / "b.onnx", "that", left_out, only)
+    assert written == (tmp_path / "b.onnx").stat().st_size
+    made = onnx.load(str(tmp_path / "b.onnx"))
+    assert {entry.key: entry.value for entry in made.metadata_props}["detector"] == "said that"
+    kinds = {one.name: one.data_type for one in made.graph.initializer}
+    assert {name for name in ("one", "two") if name not in kinds} == in_int8
+    assert all(kinds[f"{name}_quantized"] == onnx.TensorProto.INT8 for name in in_int8)
+    rounded = {name for node in made.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    assert not any(name in rounded for node in made.graph.node if node.op_type == "Add" for name in node.input)
+    for name in ("one", "two"):  # a scale for each channel
+        if name in in_int8:
+            scale = next(one for one in made.graph.initializer if one.name == f"{name}_scale")
+            assert list(scale.dims) == [{"one": 4, "two": 5}[name]]
+    session = onnxruntime.InferenceSession(str(tmp_path / "b.onnx"), providers=["CPUExecutionProvider"])
+    images, sizes = inputs(100)
+    assert session.run(["e"], {"images": images, "sizes": sizes})[0].shape == (1, 5, 4, 4)
+    again = quantiser.save(tmp_path / "c.onnx", "that", left_out, only)  # the graph itself is untouched
+    assert again == written
+
+
+def test_the_formats_are_those_of_files():
+    assert {*QUANTISERS} <= {*EXPORTS}

@@ -1,0 +1,102 @@
+"""Exported files are computed in float32 unless asked, whatever a runtime's own default is."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+import torch
+from helpers.exporting import small
+
+from detector.errors import UserError
+from detector.inference.export.facts import Facts, Int8, facts_text
+from detector.inference.runtimes import auto_text, check_precision, load_exported
+from detector.tasks.export import facts_of
+
+INT8 = Int8(5, ["a"], [], 0.0, [], 0.5, 0.3)
+
+
+@pytest.fixture
+def bf16(monkeypatch):
+    """bf16(True): whether the processor has instructions for it."""
+
+    def has(value):
+        told = {"architecture": "x86_64", "avx512_bf16": value}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+
+    return has
+
+
+@pytest.fixture
+def facts() -> Facts:
+    return facts_of(small("fcos")[1], ["a", "b", "c"], [3, 7, 9], "", "model.pth", None)
+
+
+@pytest.fixture
+def compiled(facts, tmp_path, monkeypatch):
+    """The settings that a stand-in for OpenVINO compiles a file with, whose path is among them."""
+    settings = {"path": tmp_path / "a.xml"}
+    for name in ("a.xml", "a.bin"):
+        (tmp_path / name).write_bytes(b"a graph")
+    ports = [[SimpleNamespace(any_name=name) for name in names] for names in (("images", "sizes"), facts.outputs)]
+
+    class Core:
+        def read_model(self, path):
+            said = SimpleNamespace(astype=lambda kind: facts_text(facts))
+            return SimpleNamespace(has_rt_info=lambda path: True, get_rt_info=lambda path: said)
+
+        def compile_model(self, graph, device, given):
+            settings.update(given, device=device)
+            return SimpleNamespace(inputs=ports[0], outputs=ports[1])
+
+    monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Core=Core))
+    return settings
+
+
+def test_openvino_is_float32_unless_asked(compiled, bf16):
+    bf16(True)
+    load_exported(compiled["path"])
+    assert (compiled["device"], compiled["INFERENCE_PRECISION_HINT"]) == ("CPU", "f32")
+    load_exported(compiled["path"], "bf16")
+    assert compiled["INFERENCE_PRECISION_HINT"] == "bf16"
+
+
+def test_what_a_file_is_not_computed_in_is_refused(compiled, bf16):
+    bf16(False)
+    with pytest.raises(
+        UserError, match=r"precision bf16: this processor has no instructions for it, so .*a\.xml would"
+    ):
+        load_exported(compiled["path"], "bf16")
+    bf16(True)
+    with pytest.raises(UserError, match=r"precision fp16: .*a\.xml is computed in what it was written in; leave it"):
+        load_exported(compiled["path"], "fp16")
+    with pytest.raises(UserError, match=r"precision bf16: a\.onnx is computed in what .*; an OpenVINO file can be"):
+        check_precision(Path("a.onnx"), "bf16")
+    check_precision(Path("a.onnx"), "off")
+    assert "device" not in compiled
+
+
+def test_what_auto_is_for_a_file(facts, bf16):
+    bf16(True)
+    faster = "off (float32), as the file was written; bf16 is faster here, and moves boxes"
+    assert auto_text(Path("a.xml"), facts) == faster
+    assert auto_text(Path("a.onnx"), facts) == "off (float32), as the file was written"
+    bf16(False)
+    assert auto_text(Path("a.xml"), facts) == "off (float32), as the file was written"
+    assert auto_text(Path("a.xml"), msgspec.structs.replace(facts, int8=INT8)).startswith("int8, which the file was")
+
+
+def test_a_file_in_int8_says_so(compiled, facts, caplog, monkeypatch):
+    caplog.set_level("INFO", "detector")
+    load_exported(compiled["path"])
+    assert caplog.messages == [f"{compiled['path']}: 3 classes, of model.pth"]
+    caplog.clear()
+    load_exported(compiled["path"], say=False)
+    assert not caplog.messages
+    other = facts_text(msgspec.structs.replace(facts, int8=INT8))
+    monkeypatch.setattr(
+        "detector.inference.runtimes.read_facts", lambda text, path: msgspec.json.decode(other, type=Facts)
+    )
+    load_exported(compiled["path"])
+    assert caplog.messages == [f"{compiled['path']}: 3 classes, in int8, of model.pth"]
