@@ -19,9 +19,9 @@ from peers import build_peer, clock, convert_peer, counted, prepared_peer
 
 from detector.config import config_from_text, config_text
 from detector.engine.device import autocast, peak_memory_mb
-from detector.inference.export.write import INPUTS, export, needed, quiet, save_openvino
+from detector.inference.export.write import export, needed, quiet, save_openvino
 from detector.inference.prepare import prepare_for_inference
-from detector.inference.runtimes import Arrays, Graph, load_exported
+from detector.inference.runtimes import load_exported
 from detector.models.build import build_detector
 from detector.models.detector import Detector
 from detector.structures import Detection, Size
@@ -112,29 +112,11 @@ def ours(contest: Contest) -> Detector:
 
 def file_run(contest: Contest, name: str, precision: str = "off") -> Run:
     """An exported file, called as `detector.load` calls it."""
-    image, model = contest.image(), load_exported(contest.file(name))
-    if precision != "off":
-        model.graph = openvino_graph(contest.file(name), contest.threads, precision)
+    image, model = contest.image(), load_exported(contest.file(name), precision)
 
     def run() -> Detection:
         with torch.inference_mode():
             return model(image, [contest.size])[0]
-
-    return run
-
-
-def openvino_graph(path: Path, threads: int, precision: str) -> Graph:
-    """The graph of a file in another precision than float32."""
-    import openvino
-
-    core = openvino.Core()
-    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
-    compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
-    request = compiled.create_infer_request()
-
-    def run(images: np.ndarray, sizes: np.ndarray) -> Arrays:
-        found = request.infer(dict(zip(INPUTS, (images, sizes), strict=True)))
-        return [found[output] for output in compiled.outputs]
 
     return run
 
