@@ -23,10 +23,61 @@ def test_shares_are_of_the_same_round():
     assert peers.share(seconds, "ours", "theirs") == "0.750 (0.50..1.00)"
 
 
+def test_the_fastest_form_of_a_precision_is_held_against_the_goal(capsys):
+    infer = pytest.importorskip("infer")
+    infer.print_goals(
+        "fcos",
+        {
+            "torchvision fp32": [10.0, 20.0, 10.0], "torchvision best": [5.0, 5.0, 5.0], "ours fp32": [7.0, 14.0, 7.0],
+            "openvino fp32": [6.0, 12.0, 6.0], "ours best": [4.0, 4.0, 4.0],
+        },
+    )  # fmt: skip
+    assert capsys.readouterr().out.splitlines() == [
+        "  fp32, openvino fp32: 0.600 (0.60..0.60) of torchvision fp32's time: goal 0.66 reached",
+        "  fp32, ours fp32: 0.700 (0.70..0.70) of torchvision fp32's time",
+        "  bf16, ours best: 0.800 (0.80..0.80) of torchvision best's time: goal 0.60 missed",
+    ]
+
+
+def test_forms_are_left_out_where_they_cannot_run(monkeypatch):
+    runtimes = pytest.importorskip("infer_runtimes")
+    monkeypatch.setattr(runtimes.importlib.util, "find_spec", lambda name: None if name == "mayaku" else name)
+    names = runtimes.available("fcos", torch.device("cpu"), False)
+    assert "openvino int8" in names
+    assert "onnx split" in names
+    assert not {"mayaku fp32", "ours compiled"} & set(names)
+    assert "onnx split" not in runtimes.available("faster_rcnn", torch.device("cpu"), True)
+    assert "ours compiled" in runtimes.available("faster_rcnn", torch.device("cpu"), True)
+    assert {name.split()[0] for name in runtimes.available("fcos", torch.device("cuda"), False)} == {
+        "torchvision", "ours",
+    }  # fmt: skip
+
+
+def test_an_openvino_file_is_as_large_as_graph_and_weights(tmp_path):
+    infer = pytest.importorskip("infer")
+    for name, size in (("fp32.onnx", 4), ("fp32.xml", 1), ("fp32.bin", 2)):
+        (tmp_path / f"fcos_{name}").write_bytes(b"0" * size * 10**6)
+    contest = infer.Contest("fcos", tmp_path, (480, 640), torch.device("cpu"), 1)
+    assert [infer.size_of(contest, name) for name in ("openvino bf16", "onnx fp32", "ours fp32")] == ["3.0", "4.0", ""]
+
+
+def test_what_goes_wrong_in_a_process_is_told(tmp_path, monkeypatch):
+    infer = pytest.importorskip("infer")
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    contest = infer.Contest("fcos", tmp_path, (96, 128), torch.device("cpu"), 1)
+    answers = []
+    pipe = type("Pipe", (), {"send": lambda self, said: answers.append(said)})()
+    sys.modules["infer_runtimes"].work(pipe, "torchvision fp32", contest)
+    assert answers == [f"FileNotFoundError: [Errno 2] No such file or directory: '{tmp_path}/fcos_theirs.pth'"]
+
+
+ONLY = {"infer": ["--only", "torchvision fp32", "torchvision best", "ours fp32", "ours best"], "train": []}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("tool", ["infer", "train"])
 def test_both_run_from_end_to_end(tool, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [tool, "--size", "96", "128", "--rounds", "2", "--device", "cpu"])
+    monkeypatch.setattr(sys, "argv", [tool, "--size", "96", "128", "--rounds", "2", "--device", "cpu", *ONLY[tool]])
     __import__(tool).main()
     lines = capsys.readouterr().out.splitlines()
     assert sum("fp32 to fp32:" in line for line in lines) == 2

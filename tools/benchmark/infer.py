@@ -1,165 +1,145 @@
-"""Seconds an image of our FCOS and Faster R-CNN against torchvision's: the same weights and images, in turns.
+"""Seconds an image of our FCOS and Faster R-CNN against torchvision's: the same weights and image, in turns.
 
-Three comparisons: float32 to float32; torchvision as most run it (float32) to our best; torchvision at its best (bf16
-autocast, channels_last) to our best (the same with norms merged into convolutions and layers rounded once). Then what
-each step from our slowest form to our fastest gives, and how far the detections move.
+Ours in torch, onnxruntime and OpenVINO, in float32, bf16 and int8, against torchvision in float32, as most run it, and
+at its best (bf16 autocast, channels_last); beside them torchvision's ONNX export and mayaku's Faster R-CNN. Each has a
+process of its own. Then what the steps to our fastest form in torch give, and how far the detections move.
 """
 
 import argparse
 import statistics
-from collections.abc import Callable
-from copy import deepcopy
-from typing import cast
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
-from peers import PAIRS, build_pair, clock, matmul_rate, share, take_turns
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
-from torchvision.ops import box_iou, roi_align
+from infer_runtimes import FORMS, Contest, Process, available, ours, prepare
+from infer_steps import print_steps
+from peers import PAIRS, matmul_rate, share
+from torchvision.ops import box_iou
+from tqdm import tqdm
 
-from detector.engine.device import autocast, peak_memory_mb
-from detector.inference.prepare import prepare_for_inference
-from detector.models.detector import Detector
-from detector.models.heads.faster_rcnn import FasterRCNN
-from detector.ops.boxes import decode_deltas
 from detector.structures import Detection
 
+GOALS = {
+    ("fcos", "fp32"): ("torchvision fp32", 0.66),
+    ("fcos", "bf16"): ("torchvision best", 0.60),
+    ("fcos", "int8"): ("torchvision best", 0.44),
+    ("faster_rcnn", "fp32"): ("torchvision fp32", 0.55),
+    ("faster_rcnn", "bf16"): ("torchvision best", 0.34),
+    ("faster_rcnn", "int8"): ("torchvision best", 0.27),
+}
+"""Head and precision of our fastest form: whose time it is measured by, and the share of it that it may take."""
 
-def main() -> None:
-    """`[--heads fcos faster_rcnn] [--size 480 640] [--rounds 9] [--compile]`."""
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`[--heads HEAD ...] [--size H W] [--rounds N] [--only FORM ...] [--files FOLDER] [--no-steps] [--compile]`."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--heads", nargs="+", choices=("fcos", "faster_rcnn"), default=("fcos", "faster_rcnn"))
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"), help="of the image")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", nargs="+", choices=tuple(FORMS), help="some forms instead of all that can be run")
+    parser.add_argument("--files", type=Path, help="folder for the exported files, which are used again")
+    parser.add_argument("--prepare", action="store_true", help="only write the files")
+    parser.add_argument("--no-steps", action="store_true", help="without the steps in torch")
     parser.add_argument(
         "--compile", action="store_true", help="also with the backbone by torch.compile (half a minute)"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_args()
-    device = torch.device(args.device)
-    height, width = args.size
-    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, 1 x 3 x {height} x {width}")
-    for head in args.heads:
-        with torch.inference_mode():
-            compare(head, args.size, args.rounds, device, args.compile)
+    args = parser.parse_args(argv)
+    device, (height, width) = torch.device(args.device), args.size
+    threads = torch.get_num_threads()
+    print(f"torch {torch.__version__}, {device}, {threads} threads, 1 x 3 x {height} x {width}", flush=True)
+    with TemporaryDirectory() as folder:
+        for head in args.heads:
+            contest = Contest(head, args.files or Path(folder), (height, width), device, threads)
+            contest.folder.mkdir(parents=True, exist_ok=True)
+            names = [name for name in available(head, device, args.compile) if args.only is None or name in args.only]
+            prepare(contest, names)
+            if args.prepare:
+                continue
+            compare(contest, names, args.rounds)
+            if not args.no_steps:
+                model = ours(contest).to(device)
+                print_steps(head, model, contest.image(), contest.size, args.rounds, device)
 
 
-def compare(head: str, size: tuple[int, int], rounds: int, device: torch.device, compiled: bool) -> None:
-    """Print everything about one head."""
-    with torch.inference_mode(False):
-        theirs, ours = build_pair(head, *size, device)
-    theirs.eval(), ours.eval()
-    image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8, device=device)
-    floats = [image[0].float() / 255]
-    theirs_best = deepcopy(theirs).to(memory_format=torch.channels_last)
-    best, folded = prepare_for_inference(deepcopy(ours), "bf16"), prepare_for_inference(deepcopy(ours))
-
-    def predict(model: nn.Module, precision: str = "off") -> Callable[[], list[Detection]]:
-        def run() -> list[Detection]:
-            with autocast(device, precision):
-                return model(image, [size]) if isinstance(model, Detector) else model(floats)
-
-        return run
-
-    runs = {
-        "torchvision fp32": predict(theirs),
-        "ours fp32": predict(folded),
-        "torchvision best": predict(theirs_best, "bf16"),
-        "ours best": predict(best, "bf16"),
-    }
-    pairs: tuple[tuple[str, str, str], ...] = PAIRS
-    if compiled:
-        fast = deepcopy(best)
-        fast.backbone = torch.compile(fast.backbone, options={"freezing": True})  # type: ignore[assignment]
-        runs["ours compiled"] = predict(fast, "bf16")
-        pairs = (*PAIRS, ("ours compiled", "torchvision best", "best with a compiled backbone to best"))
-    found = {name: run()[0] for name, run in runs.items()}
-    print(f"\n{head}: detections " + ", ".join(f"{name} {len(one['scores'])}" for name, one in found.items()))
-    for name in (name for name in runs if name != "ours fp32"):
-        print(f"  {name} to ours fp32: {moved(found['ours fp32'], found[name], shifted(head, name))}")
-    seconds = take_turns(runs, rounds, device)
-    macs = {name: counted(run) for name, run in runs.items() if name != "ours compiled"}
-    macs["ours compiled"] = macs["ours best"]
+def compare(contest: Contest, names: Sequence[str], rounds: int) -> None:
+    """Print everything about one head but the steps."""
+    processes = start(contest, names)
+    seconds: dict[str, list[float]] = {name: [] for name in processes}
+    for i in tqdm(range(rounds), unit="round", leave=False):
+        for name in list(processes) if i % 2 else list(processes)[::-1]:
+            seconds[name].append(processes[name].turn())
+    peaks = {name: process.end() for name, process in processes.items()}
+    found = {name: process.found for name, process in processes.items()}
+    print(
+        f"\n{contest.head}: " + ", ".join(f"{name} {len(one['scores'])}" for name, one in found.items()) + " detections"
+    )
+    rates = {kind: matmul_rate(kind, contest.device) for kind in (torch.float32, torch.bfloat16)}
+    print("                        seconds   MiB peak   MB file")
     for name, spent in seconds.items():
-        rate = matmul_rate(torch.float32 if name.endswith("fp32") else torch.bfloat16, device)
-        middle = statistics.median(spent)
-        print(
-            f"  {name:<18}{middle:8.4f} s   {macs[name] / rate / middle:6.1%} of the arithmetic limit "
-            f"({macs[name] / 1e9:.1f} GMAC)"
-        )
-    for mine, other, words in pairs:
-        print(f"  {words}: {share(seconds, mine, other)} of torchvision's time")
-    merged = prepare_for_inference(deepcopy(ours).double()).float()  # Winograd's is for float32 alone
-    plain = deepcopy(ours).to(memory_format=torch.contiguous_format)
-    plain.memory_format = torch.contiguous_format
-    steps = {
-        "contiguous": predict(plain),
-        "channels_last": predict(ours),
-        "norms merged": predict(merged),
-        "and Winograd": predict(folded),
-        "bf16 autocast": predict(ours, "bf16"),
-        "and merged, rounded": predict(best, "bf16"),
-    }
-    by_step = take_turns(steps, rounds, device)
-    print("  " + ", ".join(f"{name} {statistics.median(times):.4f} s" for name, times in by_step.items()))
-    print("  " + (proposal_tricks if head == "faster_rcnn" else threshold_trick)(ours, image, size, device))
-    print(f"  peak memory of the process {peak_memory_mb(device):.0f} MiB")
+        middle, macs = statistics.median(spent), processes[name].macs
+        line = f"  {name:<20}{middle:9.4f}{peaks[name]:11.0f}{size_of(contest, name):>10}"
+        if macs:
+            rate = rates[torch.float32 if name.endswith("fp32") else torch.bfloat16]
+            line += f"   {macs / rate / middle:6.1%} of the arithmetic limit ({macs / 1e9:.1f} GMAC)"
+        print(line)
+    if "ours fp32" in found:
+        for name in (name for name in found if name != "ours fp32"):
+            print(f"  {name} to ours fp32: {moved(found['ours fp32'], found[name])}")
+    for mine, other, words in PAIRS:
+        if mine in seconds and other in seconds:
+            print(f"  {words}: {share(seconds, mine, other)} of torchvision's time")
+    for peer in ("mayaku fp32", "mayaku bf16", "torchvision onnx"):
+        other = "torchvision best" if peer == "mayaku bf16" else "torchvision fp32"
+        if peer in seconds and other in seconds:
+            print(f"  {peer}: {share(seconds, peer, other)} of {other}'s time")
+    print_goals(contest.head, seconds)
 
 
-def counted(run: Callable[[], object]) -> float:
-    """Multiply-adds of convolutions and matrix products."""
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops() / 2
+def start(contest: Contest, names: Sequence[str]) -> dict[str, Process]:
+    """The contestants, one after the other; those that cannot run are told."""
+    processes = {}
+    for name in tqdm(names, unit="form", leave=False):
+        try:
+            processes[name] = Process(name, contest)
+        except RuntimeError as error:
+            print(f"  {name}: not run, {error}")
+    return processes
 
 
-def shifted(head: str, name: str) -> int:
-    """How much higher a peer's labels are: torchvision's Faster R-CNN counts the background as 0."""
-    return int(head == "faster_rcnn" and name.startswith("torchvision"))
+def print_goals(head: str, seconds: Mapping[str, list[float]]) -> None:
+    """Our fastest form in each precision as a share of torchvision's time, and its goal."""
+    for (which, precision), (peer, goal) in GOALS.items():
+        forms = [name for name in seconds if FORMS[name].precision == precision]
+        if which != head or peer not in seconds or not forms:
+            continue
+        for name in sorted(forms, key=lambda one: statistics.median(seconds[one])):
+            part = share(seconds, name, peer)
+            first = name == min(forms, key=lambda one: statistics.median(seconds[one]))
+            verdict = f": goal {goal:.2f} {'reached' if float(part.split()[0]) <= goal else 'missed'}" if first else ""
+            print(f"  {precision}, {name}: {part} of {peer}'s time{verdict}")
 
 
-def moved(reference: Detection, other: Detection, shift: int) -> str:
+def size_of(contest: Contest, name: str) -> str:
+    """MB of a form's file, its weights included."""
+    if not FORMS[name].file:
+        return ""
+    path = contest.file(FORMS[name].file)
+    parts = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    return f"{sum(part.stat().st_size for part in parts) / 1e6:.1f}"
+
+
+def moved(reference: Detection, other: Detection) -> str:
     """How the detections of the reference are found again: share, IoU, difference of the scores."""
+    if not len(reference["scores"]) or not len(other["scores"]):
+        return "no detections"
     iou = box_iou(reference["boxes"].float(), other["boxes"].float())
-    iou = iou * (reference["labels"][:, None] == other["labels"][None] - shift)
+    iou = iou * (reference["labels"][:, None] == other["labels"][None])
     best, place = iou.max(1)
     again = best > 0.5
     change = (reference["scores"] - other["scores"][place])[again].abs()
     return f"{again.float().mean():.0%} found again, IoU {best[again].mean():.4f}, scores differ by {change.mean():.1e}"
-
-
-def proposal_tricks(model: Detector, image: Tensor, size: tuple[int, int], device: torch.device) -> str:
-    """What pooling by rows and decoding after the selection give."""
-    head = cast(FasterRCNN, model.head)
-    features = model.neck(model.backbone(model.normalize(image, [size])))
-    boxes = head.rpn.predict(features, [size]).boxes[0]
-    which = torch.zeros(len(boxes), dtype=torch.int64, device=device)
-    finest, stride = next(iter(features.values())), next(iter(head.pooler.strides.values()))
-    rois = torch.cat([which[:, None].float(), boxes], dim=1)
-    anchors, (_, deltas) = torch.cat(head.rpn.anchors(features)), head.rpn(features)
-    every = torch.cat(deltas, dim=1)[0]
-    chosen = min(len(every), 5 * head.rpn.pre_nms_top_n["test"])
-    runs = {
-        "RoIAlign as rows": lambda: head.pooler(features, boxes, which),
-        "torchvision's": lambda: roi_align(finest, rois, 7, 1 / stride, 2, False),
-        "decoding the best anchors": lambda: decode_deltas(anchors[:chosen], every[:chosen]),
-        "all anchors": lambda: decode_deltas(anchors, every),
-    }
-    return ", ".join(
-        f"{name} {statistics.median(clock(run, device) for _ in range(5)):.4f} s" for name, run in runs.items()
-    )
-
-
-def threshold_trick(model: Detector, image: Tensor, size: tuple[int, int], device: torch.device) -> str:
-    """What comparing logits before the sigmoid gives."""
-    _, logits, _, _ = model.head(model.neck(model.backbone(model.normalize(image, [size]))))
-    runs = {
-        "threshold on logits": lambda: [(x > -2.94).nonzero() for x in logits],
-        "on sigmoids": lambda: [(x.sigmoid() > 0.05).nonzero() for x in logits],
-    }
-    return ", ".join(
-        f"{name} {statistics.median(clock(run, device) for _ in range(5)):.4f} s" for name, run in runs.items()
-    )
 
 
 if __name__ == "__main__":

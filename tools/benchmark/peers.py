@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 from detector.conversion import convert
 from detector.models.build import build_detector
@@ -39,18 +42,29 @@ def build_pair(head: str, height: int, width: int, device: torch.device) -> tupl
 
     Stem and first stage are frozen in both. torchvision resizes to height x width, which the images already have.
     """
+    theirs = prepared_peer(head, height, width, device)
+    return theirs, convert_peer(theirs)[0].to(device)
+
+
+def prepared_peer(head: str, height: int, width: int, device: torch.device) -> nn.Module:
+    """The `head` of torchvision with random weights that find something."""
     torch.manual_seed(0)
     theirs = build_peer(head, height, width).to(device)
     image = torch.rand(3, height, width).to(device)
     damp(theirs)
     lively(theirs, lambda: theirs([image]))
+    return theirs
+
+
+def convert_peer(theirs: nn.Module) -> tuple[Detector, CfgNode]:
+    """Ours with the weights of torchvision's, and its config."""
     with tempfile.TemporaryDirectory() as folder:
         torch.save(theirs.state_dict(), Path(folder) / "theirs.pth")
         opts = ["MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "2"]
         cfg = convert("torchvision", Path(folder) / "theirs.pth", Path(folder) / "ours.pth", opts=opts)
         ours = build_detector(cfg)
         load_weights(ours, cfg)
-    return theirs, ours.to(device)
+    return ours, cfg
 
 
 def build_peer(head: str, height: int, width: int) -> nn.Module:
@@ -137,9 +151,24 @@ def share(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> str:
 
 
 def matmul_rate(dtype: torch.dtype, device: torch.device, side: int = 3072) -> float:
-    """Multiply-adds a second of a large matrix product: what the arithmetic can do at most."""
+    """Multiply-adds a second of a large matrix product or convolution: what the arithmetic can do at most.
+
+    Of both the faster one: in float32 on AMD's processors torch computes products at half of the speed of convolutions.
+    """
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return side**3 / statistics.median(clock(lambda: a @ b, device) for _ in range(7))
+    x = torch.randn(1, 512, 64, 64, device=device).to(dtype, memory_format=torch.channels_last)
+    filters = torch.randn(512, 512, 3, 3, device=device).to(dtype, memory_format=torch.channels_last)
+    with torch.no_grad():
+        product = statistics.median(clock(lambda: a @ b, device) for _ in range(7))
+        convolution = statistics.median(clock(lambda: conv2d(x, filters, padding=1), device) for _ in range(7))
+    return max(side**3 / product, filters.numel() * x[0, 0].numel() / convolution)
+
+
+def counted(run: Callable[[], object]) -> float:
+    """Multiply-adds of convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() / 2
 
 
 def random_target(size: tuple[int, int], device: torch.device) -> Target:

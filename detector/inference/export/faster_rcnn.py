@@ -31,7 +31,8 @@ def select_faster_rcnn(head: FasterRCNN, features: Features, sizes: Tensor) -> P
     for k, box_head in enumerate(head.box_heads):
         if k:
             boxes = torch.minimum(decode_deltas(boxes, deltas[:, 0], head.weights[k - 1]).clamp(min=0), limits)
-        logits, deltas = box_head(pool(head.pooler, features, boxes, image.clamp(max=number - 1)))
+        regions, row = pool(head.pooler, features, boxes, image.clamp(max=number - 1))
+        logits, deltas = (output[row] for output in box_head(regions))
         scores = scores + logits.softmax(-1) / len(head.box_heads)
     certain = (scores[:, :-1] > head.score_thresh) & (image < number)[:, None]
     region, label = certain.nonzero(as_tuple=True)
@@ -63,16 +64,21 @@ def propose(rpn: RPN, features: Features, sizes: Tensor) -> Flat:
     return suppress_flat(found, sizes.shape[0], len(levels), rpn.nms_thresh, rpn.post_nms_top_n["test"])
 
 
-def pool(pooler: Pooler, features: Features, boxes: Tensor, image: Tensor) -> Tensor:
-    """As `Pooler`: of each level the boxes that belong to it, and one of no area, as no runtime likes none."""
-    count = boxes.shape[0]
+def pool(pooler: Pooler, features: Features, boxes: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    """As `Pooler`: the regions of each level in a row, and the row of each box.
+
+    Behind those of a level stands one of no area, as no runtime likes none. The rows are put in the order of the boxes
+    when the box head has made them small: a region is large to move.
+    """
     level = map_levels(boxes, pooler.lowest, pooler.lowest + len(pooler.strides) - 1) - pooler.lowest
     regions_of = torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)
-    shape = (count + 1, features[next(iter(pooler.strides))].shape[1], pooler.resolution, pooler.resolution)
-    regions = boxes.new_zeros(shape)
+    regions = []
     for i, (name, stride) in enumerate(pooler.strides.items()):
-        rows = (level == i).nonzero()[:, 0]
-        part = torch.cat([regions_of[rows], boxes.new_zeros(1, 5)])
-        found = roi_align(features[name], part, pooler.resolution, 1 / stride, pooler.sampling_ratio, pooler.aligned)
-        regions = regions.index_put((torch.cat([rows, rows.new_zeros(1) + count]),), found)
-    return regions[:count]
+        part = torch.cat([regions_of[(level == i).nonzero()[:, 0]], boxes.new_zeros(1, 5)])
+        regions.append(
+            roi_align(features[name], part, pooler.resolution, 1 / stride, pooler.sampling_ratio, pooler.aligned)
+        )
+    owners = (level[:, None] == torch.arange(len(regions), device=level.device)).to(torch.int64)
+    counts = owners.sum(0) + 1
+    first = counts.cumsum(0) - counts
+    return torch.cat(regions), first[level] + owners.cumsum(0).gather(1, level[:, None])[:, 0] - 1
