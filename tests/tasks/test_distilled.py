@@ -114,6 +114,7 @@ def test_the_first_step_has_the_loss_written_out_beside_the_heads_own(tiny, teac
     assert any(" distill " in message for message in caplog.messages)
 
 
+@pytest.mark.slow
 def test_method_levels_weight_and_temperature_are_those_of_the_keys(tiny, teacher):
     path = teacher()
     batch = batch_of(tiny(*ONE))
@@ -180,6 +181,7 @@ def test_a_student_that_equals_its_teacher_has_nothing_to_learn(tiny, teacher):
         assert abs(called(*batch)["loss_distill"].item()) < 1e-6
 
 
+@pytest.mark.slow
 def test_each_has_a_precision_of_its_own(tiny, teacher):
     """The student's autocast does not reach the teacher, nor the teacher's the student."""
     batch = batch_of(tiny(*ONE))
@@ -313,6 +315,7 @@ def test_what_is_told_of_another_teacher():
     compare_teachers(WeightFile(Path("model.pth"), {}, {}), {})
 
 
+@pytest.mark.slow
 def test_a_runs_folder_teaches_by_its_newest_checkpoint_and_its_average(tiny, teacher, tmp_path):
     content, folder = read(teacher()), tmp_path / "run"
     folder.mkdir()
