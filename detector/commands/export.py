@@ -1,4 +1,4 @@
-"""Write a trained detector as one file for onnxruntime or OpenVINO, selection and pixel statistics included."""
+"""Write a trained detector as one file for onnxruntime, OpenVINO or torch, selection and pixel statistics included."""
 
 import argparse
 from collections.abc import Sequence
@@ -15,8 +15,9 @@ detector export --config-file tv.yaml --format openvino --output tv.xml MODEL.WE
 NOTES = """
 The file takes uint8 pictures [N, 3, H, W], RGB, padded right and bottom, and their sizes [N, 2] (height, width); it
 gives boxes [N, D, 4] in their pixels, scores [N, D], labels [N, D] and counts [N], any N, H and W. It holds names, ids,
-sizes, thresholds and the config as JSON; `detector test FILE` evaluates it. OpenVINO writes FILE.xml and FILE.bin.
-Needs `pip install 'residet[export]'`."""
+sizes, thresholds and the config as JSON; `detector test FILE` evaluates it, `detector predict FILE SOURCE` uses it.
+OpenVINO writes FILE.xml and FILE.bin; torch FILE.pt2, for a process that has torch but not this package. All but the
+last need `pip install 'residet[export]'`."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -25,11 +26,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--format", choices=tuple(EXPORTS), default="onnx", help="of the file")
     parser.add_argument(
         "--output", type=expanded, required=True, metavar="FILE",
-        help="FILE.onnx or, for openvino, FILE.xml; what is there is replaced",
+        help="FILE.onnx; for openvino FILE.xml, for torch FILE.pt2; what is there is replaced",
     )  # fmt: skip
     parser.add_argument(
         "--split", action="store_true",
-        help="the network alone, in front of the selection (fcos and refinedet); `detector test` selects in torch",
+        help="the network alone, in front of the selection (fcos and refinedet), which needs NumPy alone",
     )  # fmt: skip
     args = parser.parse_intermixed_args(argv)
     words, opts = split_words(parser, args.words, [] if args.config_file else ["RUN"])

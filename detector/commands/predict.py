@@ -4,19 +4,34 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from yacs.config import CfgNode
 
-from detector.commands.base import expanded, read_trained, run, score_or_auto, split_words, trained_parser
+from detector.commands.base import (
+    expanded,
+    exported_path,
+    read_trained,
+    run,
+    score_or_auto,
+    split_words,
+    trained_parser,
+)
 from detector.errors import UserError
-from detector.inference.formats import FORMATS
+from detector.inference.formats import FORMATS, exported_form
+from detector.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from detector.tasks.predict import Summary
 
 EXAMPLE = """\
 detector predict output/quickstart photos --output pictures --threshold auto
+detector predict model.onnx photos
 detector predict --config-file tv.yaml --input film.mp4 --format video csv MODEL.WEIGHT tv.pth"""
 
 
 NOTES = """
+RUN may also be a file of `detector export` (.onnx, .xml, .pt2), which has its thresholds in it.
 SOURCE is a picture, a folder (with all folders and links in it), a glob, a text file that lists pictures, a video, the
 number of a camera, a data set as DATASETS.TEST names it (its truth is drawn in dashes), or - for a list on standard
 input. FOLDER gets detections.json and, for photos/inner/a.png of a SOURCE photos, the picture inner/a.jpg; where two
@@ -74,7 +89,14 @@ def formats_of(text: str) -> list[str]:
 
 
 def begin(args: argparse.Namespace, trained: str | None, source: str, opts: Sequence[str]) -> None:
-    """Read the config, then predict."""
+    """Read the config, then predict; an exported file by its own runtime."""
+    if trained is not None and exported_form(trained):
+        from detector.tasks.predict import predict_exported
+
+        load_plugins(args.imports)
+        path, output = exported_path(trained, args.which, opts), Path(args.output)
+        finished(predict_exported(path, source, output, args.threshold, opts, args.formats), source)
+        return
     cfg, weight = read_trained(args, trained, opts)
     if cfg.MODEL.TASK == "saliency":
         from detector.tasks.saliency_predict import predict_maps
@@ -99,7 +121,11 @@ def predict(
     """
     from detector.tasks.predict import predict as looked_at
 
-    summary = looked_at(cfg, source, output, threshold, weight, which, formats)
+    return finished(looked_at(cfg, source, output, threshold, weight, which, formats), source)
+
+
+def finished(summary: "Summary", source: str) -> list[dict[str, object]]:
+    """What detections.json holds. Raises ValueError where a picture could not be read."""
     if summary.failed:
         total = summary.failed + summary.read
         raise UserError(f"{source}: {summary.failed} of {total} images could not be read; each is named above")

@@ -5,7 +5,7 @@ from pathlib import PurePath
 FORMATS = ("pictures", "video", "coco", "json", "csv", "yolo", "voc")
 """The words of `detector predict --format`."""
 
-EXPORTS = {"onnx": ".onnx", "openvino": ".xml"}
+EXPORTS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 """The words of `detector export --format`, and how the names of these files end."""
 
 

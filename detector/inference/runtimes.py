@@ -1,4 +1,4 @@
-"""Exported detectors at work in onnxruntime or OpenVINO, called as the detector itself is. On the CPU, in float32."""
+"""Exported detectors at work in onnxruntime, OpenVINO or torch, called as a detector is. On the CPU, in float32."""
 
 import logging
 import threading
@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from detector.config import config_from_text
-from detector.data.transforms import Resize, Transform, Warp
 from detector.errors import MissingFileError, UserError
 from detector.inference.export.facts import KEY, Facts, read_facts
+from detector.inference.export.program import read_program
 from detector.inference.export.whole import select_raw
 from detector.inference.export.write import INPUTS, needed
 from detector.inference.formats import EXPORTS, exported_form
 from detector.models.build import build_detector
 from detector.models.detector import check_input
 from detector.models.heads.base import Head
+from detector.ops import arrays
 from detector.structures import Detection, Size
 
 log = logging.getLogger("detector")
@@ -42,19 +43,13 @@ class ExportedDetector(nn.Module):
         super().__init__()
         self.graph, self.facts = graph, facts
         self.names, self.category_ids = list(facts.names), list(facts.category_ids)
-        self.head = head_of(facts) if facts.split else None
+        self.head = head_of(facts) if facts.split and not facts.selection else None
         self.register_buffer("mean", torch.zeros(1), persistent=False)  # tells where images go
-
-    @property
-    def transform(self) -> Transform:
-        """The resize of a picture before it is padded."""
-        size = self.facts.resize
-        return Warp(size.square) if size.square else Resize((size.short,), size.long)
 
     def forward(self, images: Tensor, sizes: list[Size]) -> list[Detection]:
         """As `Detector`: images [N, 3, H, W] uint8 RGB, padded right and bottom; sizes before padding."""
         check_input(images, sizes)
-        if self.head is not None:
+        if self.facts.split:
             return self.select(images, sizes)
         found = self.graph(np.ascontiguousarray(images.numpy()), np.array(sizes, np.int64))
         boxes, scores, labels, counts = (np.array(entry) for entry in found)  # their memory may be the runtime's
@@ -68,11 +63,20 @@ class ExportedDetector(nn.Module):
         ]
 
     def select(self, images: Tensor, sizes: list[Size]) -> list[Detection]:
-        """The detections of a split file: its head, which has no weights here, selects from what the network gives."""
+        """The detections of a split file, from what the network gives; of a head that NumPy does not know in torch.
+
+        Then the head, which has no weights here, selects.
+        """
         found = self.graph(np.ascontiguousarray(images.numpy()), np.array(sizes, np.int64))
         height, width = images.shape[2:]
+        if self.head is None:
+            return [
+                Detection(
+                    boxes=torch.from_numpy(boxes), labels=torch.from_numpy(labels), scores=torch.from_numpy(scores)
+                )
+                for boxes, scores, labels in arrays.select(self.facts.selection, found, (height, width), sizes)
+            ]
         grids: list[Size] = [(-(-height // stride), -(-width // stride)) for stride in self.facts.strides]
-        assert self.head is not None
         return select_raw(self.head, [torch.from_numpy(np.array(one)) for one in found], grids, sizes)
 
 
@@ -83,19 +87,19 @@ def head_of(facts: Facts) -> Head:
 
 
 def load_exported(path: str | Path) -> ExportedDetector:
-    """The detector in a file that `detector export` wrote: FILE.onnx by onnxruntime, FILE.xml by OpenVINO.
+    """The detector in a file that `detector export` wrote: FILE.onnx by onnxruntime, FILE.xml by OpenVINO, FILE.pt2.
 
     It takes as many threads as torch does. Raises ValueError or OSError naming a file that is none, and the package
     that is missing.
     """
     path = Path(path)
     if not exported_form(path):
-        raise UserError(f"{path}: exported detectors are called {' or '.join(f'NAME{s}' for s in EXPORTS.values())}")
+        raise UserError(f"{path}: exported detectors are called {', '.join(f'NAME{s}' for s in EXPORTS.values())}")
     if not path.is_file():
         raise MissingFileError(f"{path}: there is no such file")
     if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
         raise MissingFileError(f"{path}: its weights, {path.with_suffix('.bin').name}, are not beside it")
-    graph, facts = (_onnxruntime if path.suffix.lower() == ".onnx" else _openvino)(path)
+    graph, facts = {"onnx": _onnxruntime, "openvino": _openvino, "torch": _torch}[exported_form(path)](path)
     log.info("%s: %d classes, of %s", path, len(facts.names), facts.weight or "unknown weights")
     return ExportedDetector(graph, facts)
 
@@ -139,6 +143,18 @@ def _openvino(path: Path) -> tuple[Graph, Facts]:
             own.request = compiled.create_infer_request()
         found = own.request.infer(dict(zip(INPUTS, (images, sizes), strict=True)))
         return [found[name] for name in facts.outputs]
+
+    return run, facts
+
+
+def _torch(path: Path) -> tuple[Graph, Facts]:
+    program, notes = read_program(path)
+    facts = read_facts(notes.get(KEY), path)
+    if (program.inputs, len(program.outputs)) != (list(INPUTS), len(facts.outputs)):
+        raise UserError(f"{path} is no detector that `detector export` wrote: its graph has other inputs and outputs")
+
+    def run(images: np.ndarray, sizes: np.ndarray) -> Arrays:
+        return [one.numpy() for one in program(torch.from_numpy(images), torch.from_numpy(sizes))]
 
     return run, facts
 

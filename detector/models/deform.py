@@ -65,6 +65,16 @@ class DeformConv2d(nn.Conv2d):
         return compute(x, weight, bias, offsets, masks, self.stride, self.padding, self.dilation)  # type: ignore[arg-type]
 
 
+def use_sampling(model: nn.Module) -> None:
+    """Let deformable convolutions be computed by operators that every runtime has, in place; for what is exported.
+
+    ONNX's own one, DeformConv, is no operator of OpenVINO nor of older versions of onnxruntime, and no quicker there.
+    """
+    for module in model.modules():
+        if isinstance(module, DeformConv2d):
+            module.by_sampling = True
+
+
 def offset_conv(conv: nn.Conv2d, rule: Deformation, groups: int = 1) -> nn.Conv2d:
     """The convolution that says how the taps of another one move; it starts at zero, so that none does.
 

@@ -202,9 +202,10 @@ def lesson_of(cfg: CfgNode, student: Detector, own: CfgNode, teacher: Detector) 
         ways = [f"DISTILL.LEVELS [{', '.join(alike)}]"] * bool(alike)
         if isinstance(student.neck, FPN):  # whose channels are free to choose
             ways.insert(0, f"MODEL.NECK.OUT_CHANNELS {theirs[unlike[0]].channels}")
+        differ = ", ".join(f"{name} {ours[name].channels} and {theirs[name].channels}" for name in unlike)
         raise UserError(
-            f"DISTILL.TEACHER {node.TEACHER}: {', '.join(unlike)} {_are(unlike)} of other channels, and neither method "
-            f"translates them: {told}; write {' or '.join(ways) or 'another teacher'}"
+            f"DISTILL.TEACHER {node.TEACHER}: student and teacher have other channels, and no method translates them: "
+            f"{differ}; write {' or '.join(ways) or 'another teacher'}"
         )
     in_stages = cfg.MODEL.HEAD.NAME == own.MODEL.HEAD.NAME == "faster_rcnn"
     weight = node.WEIGHT if node.WEIGHT != -1 else 6.0 if node.METHOD == "pkd" and in_stages else 10.0

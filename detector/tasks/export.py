@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from detector.config import config_from_text, config_text
+from detector.config import config_text
 from detector.console import show_log
 from detector.data.check import check_tests
 from detector.data.loader import build_test_datasets, check_memory
@@ -17,9 +17,9 @@ from detector.distributed import first_here, joined
 from detector.errors import MissingFileError, UserError
 from detector.inference.export.facts import Facts, Resizing
 from detector.inference.export.write import check_form, export
-from detector.inference.runtimes import load_exported
 from detector.models.build import check_names, pixel_statistics, resolve_parts
 from detector.tasks.detection import Metrics, evaluate
+from detector.tasks.exported import open_exported
 from detector.tasks.measured import Subject, check_folder, state_digest
 from detector.tasks.thresholds import FILE, read_thresholds
 from detector.tasks.trained import find_trained, load_found
@@ -112,11 +112,7 @@ def evaluate_exported(path: Path, opts: Sequence[str] = ()) -> Metrics:
     The numbers go beside those of the weights that it was made of, into the folder of the file or OUTPUT_DIR.
     """
     show_log()
-    model = load_exported(path)
-    fixed = ["OUTPUT_DIR", str(path.parent), "MODEL.DEVICE", "cpu", "TEST.AMP", "off"]
-    cfg = config_from_text(model.facts.config, str(path), [*fixed, *opts])
-    if cfg.TEST.AMP != "off" or cfg.MODEL.DEVICE not in ("cpu", "auto"):
-        raise UserError(f"{path} runs on the CPU in float32: leave out MODEL.DEVICE and TEST.AMP")
+    model, cfg = open_exported(path, opts)
     with joined(torch.device("cpu")):
         folder = Path(cfg.OUTPUT_DIR)
         check_folder(folder)

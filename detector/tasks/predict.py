@@ -18,6 +18,7 @@ from detector.inference import drawn
 from detector.inference.formats import FORMATS, exported_form
 from detector.inference.sources import Input, Picture, open_source
 from detector.plugins import load_plugins
+from detector.tasks.exported import exported_predictor, open_exported
 
 if TYPE_CHECKING:  # a mistake in a source is told before torch is imported
     from detector.data.convert import Form
@@ -30,7 +31,7 @@ log = logging.getLogger("detector")
 
 AUTO = "auto"
 
-RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 """What runs the files of `formats.EXPORTS`."""
 
 
@@ -41,19 +42,20 @@ def load(path_or_run: str | Path, device: str = "auto", precision: str = "auto",
     `detector export` wrote; its config is in it. device: as MODEL.DEVICE: auto (cuda, else mps, else cpu), cpu, cuda,
     cuda:1, mps. precision: off (float32), bf16 or fp16; auto: the TEST.AMP of the config unless that is off, else bf16
     where the processor or card has instructions for it, which the log says. runtime: torch, and for an exported file
-    onnxruntime or openvino, on the CPU in float32; auto: what fits the file. Plugins that are installed are loaded
-    first.
+    onnxruntime, openvino or torch, on the CPU in float32; auto: what fits the file. Plugins that are
+    installed are loaded first.
     Raises ValueError or OSError naming the file, and what to do, where there is no detector or no such device.
     """
     show_log()
     path = user_path(path_or_run)
-    fitting = RUNTIMES.get(exported_form(path), "torch")
+    form = exported_form(path)
+    fitting = RUNTIMES.get(form, "torch")
     if runtime not in (AUTO, fitting):
         raise UserError(f"runtime {runtime!r}: {path} is for {fitting}; leave runtime out")
     if not path.exists():
         raise MissingFileError(f"{path}: there is no such folder or checkpoint; name output/NAME or FILE.pth")
     load_plugins([])
-    if fitting != "torch":
+    if form:
         return _load_exported(path, device, precision)
     from detector.tasks.trained import run_config
 
@@ -70,26 +72,9 @@ def load(path_or_run: str | Path, device: str = "auto", precision: str = "auto",
 
 def _load_exported(path: Path, device: str, precision: str) -> "Predictor":
     """The predictor of a file that `detector export` wrote."""
-    from detector.config import config_from_text
-    from detector.inference.predictor import Predictor, TorchNetwork
-    from detector.tasks import export
-
     if device not in (AUTO, "cpu") or precision not in (AUTO, "off"):
         raise UserError(f"{path} runs on the CPU in float32: leave out device and precision")
-    model = export.load_exported(path)
-    facts = model.facts
-    data = config_from_text(facts.config, str(path)).DATASETS
-    network = TorchNetwork(model, facts.names, facts.category_ids, [model.transform], facts.resize.divisibility)
-
-    def thresholds() -> Sequence[float]:
-        if facts.thresholds is None:
-            raise UserError(
-                f'threshold="auto": {path} has no thresholds; `detector analyze pr RUN` finds them, and a new '
-                "`detector export` writes them into the file"
-            )
-        return facts.thresholds
-
-    return Predictor(network, thresholds, data.ROOT, data.ALLOW_OUTSIDE)
+    return exported_predictor(*open_exported(path), path)
 
 
 def _precision(cfg: CfgNode, wanted: str) -> str:
@@ -207,6 +192,39 @@ def predict(
     Raises ValueError, before anything is done, where a file would be overwritten that no prediction wrote, where a
     format does not fit the source, and where there are no such thresholds; at the end where no picture could be read.
     """
+
+    def build() -> "tuple[Predictor, Thresholds | None]":
+        from detector.tasks.thresholds import read_thresholds
+
+        own = read_thresholds(cfg.OUTPUT_DIR) if isinstance(threshold, str) else None
+        check, given = (own.check, lambda: own) if own else (None, None)
+        return build_predictor(cfg, weight, which, check, given), own
+
+    return _look(cfg, source, output, threshold, formats, build)
+
+
+def predict_exported(
+    path: Path,
+    source: str,
+    output: Path,
+    threshold: float | str,
+    opts: Sequence[str] = (),
+    formats: Sequence[str] = (),
+) -> Summary:
+    """`predict` by a file that `detector export` wrote, which has config and thresholds; opts: KEY VALUE overrides."""
+    model, cfg = open_exported(path, opts)
+    return _look(cfg, source, output, threshold, formats, lambda: (exported_predictor(model, cfg, path), None))
+
+
+def _look(
+    cfg: CfgNode,
+    source: str,
+    output: Path,
+    threshold: float | str,
+    formats: Sequence[str],
+    build: "Callable[[], tuple[Predictor, Thresholds | None]]",
+) -> Summary:
+    """build: gives the predictor, once nothing else is wrong, and the thresholds of its run, if it has them."""
     if threshold != AUTO and (isinstance(threshold, str) or not 0 <= threshold <= 1):
         raise UserError(f"--threshold {threshold}: scores lie in 0..1")
     opened = open_source(source, root=cfg.DATASETS.ROOT, outside=cfg.DATASETS.ALLOW_OUTSIDE, output=output)
@@ -215,7 +233,7 @@ def predict(
         pictures = [] if opened.moving else list(opened.pictures)
         names = _drawn_names(pictures) if "pictures" in formats else {}
         drawn.check_targets(output, dict(_targets(output, opened, formats, names)), _files(opened, pictures))
-        return _predict(cfg, opened, pictures, output, threshold, weight, which, formats, names)
+        return _predict(cfg, opened, pictures, output, threshold, formats, names, build)
     finally:
         opened.close()
 
@@ -226,19 +244,19 @@ def _predict(
     pictures: list[Picture],
     output: Path,
     threshold: float | str,
-    weight: str | Path | None,
-    which: str,
     formats: Sequence[str],
     names: dict[int | str, Path],
+    build: "Callable[[], tuple[Predictor, Thresholds | None]]",
 ) -> Summary:
     from detector.inference import listings
     from detector.structures import real_outputs
-    from detector.tasks.thresholds import read_thresholds
 
     data_sets = [listings.DataSet(output, form, *_below(pictures)) for form in _data_forms(formats)]
-    own = read_thresholds(cfg.OUTPUT_DIR) if isinstance(threshold, str) else None
-    predictor = build_predictor(cfg, weight, which, own.check if own else None, None if own is None else lambda: own)
-    lowest = predictor.lowest(threshold)
+    predictor, own = build()
+    try:
+        lowest = predictor.lowest(threshold)
+    except UserError as error:
+        raise type(error)(str(error).replace('threshold="auto"', "--threshold auto")) from None
     if own:
         log.info("--threshold auto: %s", own.text(predictor.names, lowest, real_outputs(predictor.names, ())))
     output_folder(output)

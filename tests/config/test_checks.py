@@ -40,6 +40,13 @@ def test_the_list_of_milestones_is_empty_by_default_and_takes_steps():
         load_config(None, [key, "10.5"])
 
 
+@pytest.mark.parametrize("text", ["(False, True, True, True)", "[false, on, yes, True]", "False, True, True, True"])
+def test_stages_are_chosen_by_words_of_truth(text, tmp_path):
+    (tmp_path / "a.yaml").write_text(f"MODEL: {{BACKBONE: {{DEFORM_STAGES: '{text}'}}}}")
+    for cfg in (load_config(None, ["MODEL.BACKBONE.DEFORM_STAGES", text]), load_config(tmp_path / "a.yaml")):
+        assert cfg.MODEL.BACKBONE.DEFORM_STAGES == (False, True, True, True)
+
+
 def test_pixel_statistics_go_together():
     with pytest.raises(ValueError, match=r"INPUT\.PIXEL_MEAN and INPUT\.PIXEL_STD go together"):
         load_config(None, ["INPUT.PIXEL_MEAN", "[1, 2, 3]"])
@@ -85,6 +92,10 @@ def test_pixel_statistics_go_together():
             "[0, 1] is not allowed; allowed: numbers from 1 to 4",
         ),
         ("MODEL.BACKBONE.CHECKPOINT_STAGES", "[2, 2]", "allowed: numbers from 1 to 4, each once"),
+        ("MODEL.BACKBONE.DEFORM_STAGES", "(True, True)", "allowed: four of True and False"),
+        ("MODEL.BACKBONE.DEFORM_STAGES", "True", "allowed: four of True and False"),
+        ("MODEL.BACKBONE.DEFORM_STAGES", "[2, 3, 4, 5]", "expected a list of True and False, got '[2, 3, 4, 5]'"),
+        ("MODEL.BACKBONE.DEFORM_GROUPS", "0", "allowed: 1 or more"),
         ("MODEL.BACKBONE.CHECKPOINT_STAGES", "1.5", "expected a list of integers, got '1.5'"),
         ("INPUT.AUGMENTATION", "none", "allowed: flip | ssd"),
         ("INPUT.SQUARE_SIZE", "-1", "allowed: 0 or more"),

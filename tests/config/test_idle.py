@@ -9,6 +9,7 @@ from detector.config.defaults import flat
 from detector.config.idle import NECK_OF_HEAD, idle_keys
 from detector.models.heads import STANDARDS
 
+DEFORMED = ("MODEL.BACKBONE.DEFORM_STAGES", "(False, True, True, True)")
 AUGMENTED = ("TEST.BBOX_AUG.ENABLED", "True", "TEST.BBOX_AUG.H_FLIP", "True")
 
 
@@ -24,6 +25,19 @@ def lines(caplog, path, *opts):
     [
         (["MODEL.HEAD.NAME", "faster_rcnn", "MODEL.FCOS.NUM_CONVS", "4"], "MODEL.FCOS.NUM_CONVS", "MODEL.HEAD.NAME"),
         (["MODEL.RPN.NMS_THRESH", "0.7"], "MODEL.RPN.NMS_THRESH", "MODEL.HEAD.NAME fcos"),
+        *(
+            ([key, value], key, "MODEL.BACKBONE.DEFORM_STAGES [False, False, False, False]")
+            for key, value in (
+                ("MODEL.BACKBONE.DEFORM_MODULATED", "True"),
+                ("MODEL.BACKBONE.DEFORM_GROUPS", "2"),
+                ("MODEL.BACKBONE.DEFORM_MASK_DOUBLED", "True"),
+            )
+        ),
+        (
+            [*DEFORMED, "MODEL.BACKBONE.DEFORM_MODULATED", "False", "MODEL.BACKBONE.DEFORM_MASK_DOUBLED", "True"],
+            "MODEL.BACKBONE.DEFORM_MASK_DOUBLED",
+            "MODEL.BACKBONE.DEFORM_MODULATED False",
+        ),
         (["MODEL.ROI_HEADS.NMS", "0.5"], "MODEL.ROI_HEADS.NMS", "MODEL.HEAD.NAME fcos"),
         (["MODEL.ROI_BOX_HEAD.NUM_FC", "2"], "MODEL.ROI_BOX_HEAD.NUM_FC", "MODEL.HEAD.NAME fcos"),
         (["MODEL.CLS_AGNOSTIC_BBOX_REG", "False"], "MODEL.CLS_AGNOSTIC_BBOX_REG", "MODEL.HEAD.NAME fcos"),

@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from helpers.ranks import torchrun
 from helpers.runs import read, records, same_bits
 from torch.nn import functional as F
+from torchvision.ops import FrozenBatchNorm2d
 from torchvision.transforms import v2
 
 from detector.data.image_folder import UNLABELLED, LabelledImages
@@ -70,7 +72,7 @@ def recipe(data, tmp_path):
     return build
 
 
-@pytest.mark.parametrize("mixing", [{"mixup": 0.4}, {"cutmix": 1.0}])
+@pytest.mark.parametrize("mixing", [{"mixup": 0.4}, pytest.param({"cutmix": 1.0}, marks=pytest.mark.slow)])
 def test_teacher_and_student_see_the_same_pictures_in_their_own_pixels(recipe, tmp_path, caffe, mixing):
     """The teacher is a BGR network without a divisor, the student an RGB one; the loss is put together by hand."""
     theirs = write_teacher(tmp_path / "teacher.pth", backbone="caffe")
@@ -128,7 +130,7 @@ def test_a_picture_without_a_label_counts_for_the_teacher_alone(recipe, tmp_path
     assert same_bits(plain.model.state_dict(), model.state_dict())
 
 
-@pytest.mark.parametrize(("amp", "teacher_amp"), [("bf16", "off"), ("off", "bf16")])
+@pytest.mark.parametrize(("amp", "teacher_amp"), [("bf16", "off"), pytest.param("off", "bf16", marks=pytest.mark.slow)])
 def test_the_teacher_computes_in_its_own_precision(recipe, tmp_path, amp, teacher_amp):
     write_teacher(tmp_path / "teacher.pth")
     task, run = prepare(recipe(amp=amp, teacher_amp=teacher_amp), tmp_path / "out", resume=False)
@@ -197,10 +199,11 @@ def test_a_checkpoint_of_a_pre_training_teaches_as_its_average_predicts(recipe, 
     images = torch.rand(2, 3, 32, 32) * 255
     with torch.no_grad():
         want = model(PixelInput(BGR_255, torch.device("cpu"))(images))
-    for name in ("model_0000002.pth", "weights.pth"):
+    for name, eps in (("model_0000002.pth", 1e-5), ("weights.pth", 0.0)):
         taught = recipe(teacher="caffe", teacher_weight=str(tmp_path / "out" / name))
         task, _ = prepare(taught, tmp_path / "next", resume=False)
         torch.testing.assert_close(task.teacher.logits(images), want, rtol=1e-4, atol=1e-5)
+        assert {m.eps for m in task.teacher.model.modules() if isinstance(m, FrozenBatchNorm2d)} <= {eps}
 
 
 def test_a_teacher_that_does_not_fit_is_said_with_its_own_flags(recipe, tmp_path):
@@ -225,3 +228,20 @@ def test_a_teacher_that_does_not_fit_is_said_with_its_own_flags(recipe, tmp_path
     torch.save(bare, tmp_path / "teacher.pth")
     assert "holds a backbone without classifier" in answer()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_are_taught_as_one(recipe, data, tmp_path):
+    """Steps of 3 pictures, of 2 and 1; some of them without a label. Without norms that measure a batch."""
+    write_teacher(tmp_path / "teacher.pth")
+    more = str(data / "more")
+    want = train_classifier(recipe(norm="gn", labels=0.5, distill="soft_ce", unlabelled=(more,)))
+    words = ["--backbone", "resnet10", "--data", data, "--output", tmp_path / "two", "--epochs", 2, "--batch-size", 3]
+    words += ["--crop", 32, "--lr", 0.01, "--workers", 0, "--device", "cpu", "--norm", "gn", "--labels", 0.5]
+    words += ["--teacher", "resnet10", "--teacher-weight", tmp_path / "teacher.pth", "--distill", "soft_ce"]
+    ran = torchrun(2, "-m", "detector", "pretrain", *map(str, words), "--unlabelled", more)
+    assert ran.returncode == 0, ran.stderr
+    one, two = (read(tmp_path / name / "weights.pth") for name in ("out", "two"))
+    assert two["metrics"] == pytest.approx(want, rel=1e-4)
+    for name, tensor in one["model"].items():
+        torch.testing.assert_close(two["model"][name], tensor, rtol=1e-4, atol=1e-5)

@@ -17,14 +17,20 @@ from helpers import ROOT
 from torch import nn
 
 from detector.commands import export as export_command
+from detector.commands import predict as predict_command
 from detector.commands import test as test_command
 from detector.config import config_text
+from detector.inference import runtimes
 from detector.inference.export import Network, Whole
 from detector.inference.export.facts import facts_text
-from detector.inference.export.write import names_of, strides_of
+from detector.inference.export.whole import rule_of
+from detector.inference.export.write import PACKAGES, names_of, strides_of
+from detector.inference.formats import EXPORTS
 from detector.inference.runtimes import ExportedDetector
 from detector.models.build import build_detector, resolve_parts
+from detector.ops import arrays
 from detector.tasks.export import export_run
+from detector.tasks.exported import exported_predictor, open_exported
 from detector.tasks.measured import state_digest
 from detector.tasks.predict import load
 from detector.tasks.trained import load_trained, run_config
@@ -50,7 +56,9 @@ def files(monkeypatch):
 
     def write(model, facts, form, path, split=False):
         if split:
-            facts = msgspec.structs.replace(facts, outputs=names_of(model), strides=strides_of(model))
+            facts = msgspec.structs.replace(
+                facts, outputs=names_of(model), strides=strides_of(model), selection=rule_of(model.head)
+            )
         files[path] = model, facts
         path.write_bytes(b"a graph")
         return 7
@@ -67,7 +75,7 @@ def files(monkeypatch):
 
     monkeypatch.setattr("detector.tasks.export.check_form", lambda form, path: None)
     monkeypatch.setattr("detector.tasks.export.export", write)
-    monkeypatch.setattr("detector.tasks.export.load_exported", read)
+    monkeypatch.setattr("detector.inference.runtimes.load_exported", read)
     return files
 
 
@@ -122,6 +130,10 @@ def test_its_measures_are_those_of_the_run(flags, trained, files, tmp_path):
         (["--which", "best"], "holds its weights, so leave out --which best"),
         (["MODEL.WEIGHT", "x.pth"], "holds its weights, so leave out MODEL.WEIGHT"),
         (["TEST.AMP", "bf16"], "runs on the CPU in float32: leave out MODEL.DEVICE and TEST.AMP"),
+        (
+            ["MODEL.FCOS.NMS_TH", "0.5"],
+            "is what its MODEL.FCOS.NMS_TH made of it: leave that out, or export the run anew",
+        ),
         (["DATASETS.TEST", "()"], "DATASETS.TEST"),
     ],
 )
@@ -168,9 +180,66 @@ def test_pictures_are_prepared_and_found_as_by_the_run(trained, files, tmp_path)
     assert run_config(tmp_path / "out").MODEL.FCOS.PRIOR_PROB == 0.3
 
 
+@pytest.mark.parametrize("flags", [[], ["--split"]])
+def test_predict_finds_what_it_finds_by_the_run(flags, trained, files, tmp_path):
+    """By the commands, with the thresholds of the run, which are in the file."""
+    run, file = tmp_path / "out", tmp_path / "files" / "a.onnx"
+    file.parent.mkdir()
+    model, _, _ = load_trained(trained, run)
+    one = {"f1": 1.0, "precision": 1.0, "recall": 1.0, "objects": 1, "detections": 1}
+    said = {"version": 1, "iou": 0.5, "digest": state_digest(model.state_dict()), "weight": "", "step": 6, "data": ""}
+    classes = {"light": {"threshold": 0.45, **one}}
+    (run / "thresholds.json").write_text(json.dumps({**said, "images": 1, "other": 0.4, "classes": classes}))
+    export_command.main([str(run), "--output", str(file), *flags])
+    rows = []
+    for name in (run, file):
+        output = tmp_path / f"seen_{name.name}"
+        words = [str(name), str(tmp_path / "val"), "--threshold", "auto", "--format", "json", "--output", str(output)]
+        predict_command.main(words)
+        rows.append(json.loads((output / "detections.json").read_bytes()))
+    mine, wanted = ([one for row in some for one in row["detections"]] for some in rows)
+    assert {one["threshold"] for one in mine} == {0.4, 0.45}
+    assert len(mine) == len(wanted) > 10
+    for one, other in zip(mine, wanted, strict=True):
+        assert (one["class"], one["category_id"]) == (other["class"], other["category_id"])
+        assert [*one["box"], one["score"]] == pytest.approx([*other["box"], other["score"]], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--threshold", "auto"],
+            "error: --threshold auto: FILE has no thresholds; `detector analyze pr RUN` finds them",
+        ),
+        (["--which", "best"], "holds its weights, so leave out --which best"),
+        (["TEST.AMP", "bf16"], "runs on the CPU in float32"),
+        (["MODEL.NUM_CLASSES", "3"], "is what its MODEL.NUM_CLASSES made of it"),
+    ],
+)
+def test_what_predict_cannot_do_with_a_file(words, message, trained, files, tmp_path):
+    file = tmp_path / "a.onnx"
+    export_run(trained, "onnx", file, tmp_path / "out")
+    with pytest.raises(SystemExit) as stop:
+        predict_command.main([str(file), str(tmp_path / "val"), "--output", str(tmp_path / "seen"), *words])
+    assert message.replace("FILE", str(file)) in str(stop.value.code)
+    assert not (tmp_path / "seen").exists()
+
+
+def test_sizes_and_views_are_those_of_the_config(trained, files, tmp_path):
+    """Also with overrides, and as the run has them."""
+    cfg = trained.clone()
+    cfg.merge_from_list(["TEST.BBOX_AUG.ENABLED", True, "TEST.BBOX_AUG.SCALES", (48,)])
+    export_run(cfg, "onnx", tmp_path / "a.onnx", tmp_path / "out")
+    network = load(tmp_path / "a.onnx").network
+    assert [one.shape for one in network.prepare(np.zeros((100, 150, 3), np.uint8))] == [(64, 96, 3), (48, 72, 3)]
+    opened = exported_predictor(*open_exported(tmp_path / "a.onnx", ["INPUT.MIN_SIZE_TEST", "32"]), tmp_path / "a.onnx")
+    assert opened.network.prepare(np.zeros((100, 150, 3), np.uint8))[0].shape == (32, 48, 3)
+
+
 def script_of_the_docs():
     text = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    _, code = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)  # the first is torch's
     return code
 
 
@@ -195,16 +264,17 @@ def picture(path, height, width):
     return pixels
 
 
-@pytest.mark.parametrize(("height", "width", "square"), [(64, 96, 0), (130, 200, 0), (201, 40, 0), (70, 50, 96)])
-def test_the_script_of_the_docs(height, width, square, trained, files, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("height", "width", "square", "split"),
+    [(64, 96, 0, False), (130, 200, 0, False), (201, 40, 0, True), (70, 50, 96, False), (64, 96, 0, True)],
+)
+def test_the_script_of_the_docs(height, width, square, split, trained, files, tmp_path, monkeypatch, capsys):
     """With a stand-in for onnxruntime, which gets what the detector itself would."""
     cfg = trained.clone()
     cfg.defrost()
     cfg.INPUT.SQUARE_SIZE = square
-    export_run(cfg, "onnx", tmp_path / "a.onnx", tmp_path / "out")
-    from detector.tasks import export
-
-    model, pixels = export.load_exported(tmp_path / "a.onnx"), picture(tmp_path / "a.npy", height, width)
+    export_run(cfg, "onnx", tmp_path / "a.onnx", tmp_path / "out", split=split)
+    model, pixels = runtimes.load_exported(tmp_path / "a.onnx"), picture(tmp_path / "a.npy", height, width)
     network = load(tmp_path / "a.onnx").network
     got = {}
 
@@ -221,6 +291,7 @@ def test_the_script_of_the_docs(height, width, square, trained, files, tmp_path,
             return model.graph(inputs["images"], inputs["sizes"])
 
     monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
+    monkeypatch.setitem(sys.modules, "arrays", arrays)
     monkeypatch.setattr(sys, "argv", ["boxes.py", str(tmp_path / "a.onnx"), str(tmp_path / "a.npy")])
     code = script_of_the_docs()
     assert set(re.findall(r"^import (.*)$", code, re.MULTILINE)) == {"json, sys", "numpy as np, onnxruntime"}
@@ -243,18 +314,30 @@ def test_the_script_of_the_docs(height, width, square, trained, files, tmp_path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["onnx", "openvino"])
-def test_a_real_file_measures_the_same(form, trained, tmp_path):
-    for name in ("onnx", "onnxscript", {"onnx": "onnxruntime"}.get(form, form)):
+@pytest.mark.parametrize(
+    ("form", "flags"), [("onnx", []), ("openvino", []), ("torch", []), ("onnx", ["--split"]), ("openvino", ["--split"])]
+)
+def test_a_real_file_measures_the_same(form, flags, trained, tmp_path):
+    for name in (*PACKAGES[form], {"onnx": "onnxruntime"}.get(form, form)):
         pytest.importorskip(name)
-    file = tmp_path / "files" / {"onnx": "a.onnx", "openvino": "a.xml"}[form]
-    export_command.main([str(tmp_path / "out"), "--format", form, "--output", str(file)])
+    file = tmp_path / "files" / f"a{EXPORTS[form]}"
+    export_command.main([str(tmp_path / "out"), "--format", form, "--output", str(file), *flags])
     test_command.main([str(tmp_path / "out")])
     test_command.main([str(file)])
     mine = measures(tmp_path / "files" / "metrics_a.json")
     assert mine == pytest.approx(measures(tmp_path / "out" / "metrics.json"), abs=1e-4)
+    seen = []
+    for name in (tmp_path / "out", file):
+        output = tmp_path / f"seen_{name.name}"
+        predict_command.main([str(name), str(tmp_path / "val"), "--format", "json", "--output", str(output)])
+        seen += [
+            one["score"] for row in json.loads((output / "detections.json").read_bytes()) for one in row["detections"]
+        ]
+    assert seen[: len(seen) // 2] == pytest.approx(seen[len(seen) // 2 :], abs=1e-4)
+    assert len(seen) > 10
     if form == "onnx":
         pixels = picture(tmp_path / "a.npy", 64, 96)
+        (tmp_path / "arrays.py").write_bytes(Path(arrays.__file__).read_bytes())
         words = [sys.executable, "-c", script_of_the_docs(), str(file), str(tmp_path / "a.npy")]
         said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
         assert said.returncode == 0, said.stderr

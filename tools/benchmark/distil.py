@@ -29,6 +29,7 @@ log = logging.getLogger("detector")
 SIDE = 48  # pixels of a picture
 CROP = 32
 KEPT = 10  # one picture in so many keeps its label
+TESTED = 25  # pictures of each class to test on
 
 Grid = np.ndarray
 TEXTURES: dict[str, Callable[[Grid, Grid], Grid]] = {
@@ -112,7 +113,7 @@ def draw_data(root: Path, pictures: int) -> None:
             write(root / "few" / "train" / name / f"{i}.png", content)
             for j in range(KEPT):
                 write(root / "tenth" / "train" / name / f"{i}_{j}.png", content)
-        for i in range(25):
+        for i in range(TESTED):
             content = draw(texture, rng)
             for split in ("all", "tenth", "few"):
                 write(root / split / "val" / name / f"{i}.png", content)

@@ -1,5 +1,7 @@
 """What an exported file says of itself, so that it is enough to predict and to be evaluated with."""
 
+from typing import Any
+
 import msgspec
 
 from detector.errors import UserError
@@ -36,6 +38,9 @@ class Facts(msgspec.Struct, frozen=True):
     """Names of what the graph gives; others are those of the network alone, of which a selection has to follow."""
     strides: list[int] = []
     """Pixels per cell of the levels that stand in a row in each output of the network alone, fine to coarse."""
+
+    selection: dict[str, Any] = {}
+    """By what `ops.arrays.select` makes detections of the outputs of the network alone; empty: only torch can."""
 
     @property
     def split(self) -> bool:

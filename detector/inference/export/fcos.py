@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detector.inference.export.whole import raw, select, select_raw
+from detector.inference.export.whole import raw, rule_of, select, select_raw
 from detector.models.heads.fcos import FCOS
 from detector.ops.boxes import distances_to_boxes
 from detector.ops.flat import Flat, Padded, limits_of, padded, suppress_flat
@@ -78,3 +78,19 @@ def select_raw_fcos(head: FCOS, outputs: Sequence[Tensor], grids: list[Size], si
     cells = [height * width for height, width in grids]
     logits, distances, centerness = (list(output.split(cells, dim=1)) for output in outputs)
     return head.decode(head.points(maps), logits, distances, centerness, sizes)
+
+
+@rule_of.register
+def rule_of_fcos(head: FCOS) -> dict[str, Any]:
+    """What `ops.arrays.of_fcos` reads."""
+    return {
+        "kind": "fcos",
+        "strides": list(head.strides.values()),
+        "offset": head.point_offset,
+        "padded_strides": head.padded_strides,
+        "threshold": head.inference_th,
+        "joint": head.th_with_centerness,
+        "candidates": head.pre_nms_top_n,
+        "nms": head.nms_th,
+        "limit": head.detections_per_img,
+    }

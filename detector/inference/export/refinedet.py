@@ -1,13 +1,15 @@
 """RefineDet's selection of all images at once, and that from the outputs of its layers alone."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detector.inference.export.whole import raw, select, select_raw
+from detector.inference.export.whole import raw, rule_of, select, select_raw
 from detector.models.heads.refinedet import MIN_SIDE, Outputs, RefineDet
+from detector.ops.anchors import anchor_cells
 from detector.ops.boxes import decode_deltas
 from detector.ops.flat import Flat, Padded, limits_of, padded, suppress_flat
 from detector.structures import Detection, Features, Size
@@ -52,3 +54,24 @@ def select_raw_refinedet(
     anchors = head.anchors(maps)
     images = zip(*outputs, sizes, strict=True)
     return [head.decode(anchors, Outputs(*output), size) for *output, size in images]
+
+
+@rule_of.register
+def rule_of_refinedet(head: RefineDet) -> dict[str, Any]:
+    """What `ops.arrays.of_refinedet` reads."""
+    strides = list(head.strides.values())
+    return {
+        "kind": "refinedet",
+        "strides": strides,
+        "cells": [
+            (anchor_cells([head.anchor_scale * stride], head.aspect_ratios) + stride / 2).tolist() for stride in strides
+        ],
+        "clipped": head.clip_anchors,
+        "weights": list(head.weights),
+        "objectness": head.objectness_thresh,
+        "threshold": head.score_thresh,
+        "candidates": head.pre_nms_top_n,
+        "nms": head.nms,
+        "limit": head.detections_per_img,
+        "side": MIN_SIDE,
+    }

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import singledispatch
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,12 @@ def raw(head: Head, features: Features) -> NamedTuple:
 def select_raw(head: Head, outputs: Sequence[Tensor], grids: list[Size], sizes: list[Size]) -> list[Detection]:
     """What `head.predict` finds, from the tensors of `raw`; grids: height and width of each level's maps, in cells."""
     raise NotImplementedError
+
+
+@singledispatch
+def rule_of(head: Head) -> dict[str, Any]:
+    """By what `ops.arrays.select` selects as the head does, as JSON has it; empty where it cannot: then torch does."""
+    return {}
 
 
 class Network(nn.Module):

@@ -18,14 +18,19 @@ from torch.export import Dim, ExportedProgram
 from detector.errors import FileAccessError, MissingPackageError, UserError
 from detector.files import write_atomic
 from detector.inference.export.facts import KEY, Facts, facts_text
-from detector.inference.export.whole import Network, Whole
+from detector.inference.export.program import Tuple, program_bytes
+from detector.inference.export.whole import Network, Whole, rule_of
 from detector.inference.formats import EXPORTS
 from detector.inference.prepare import merge_norms
+from detector.models.deform import use_sampling
 from detector.models.detector import Detector
 
 log = logging.getLogger("detector")
 
 INPUTS = ("images", "sizes")
+
+PACKAGES = {"onnx": ("onnx", "onnxscript"), "openvino": ("onnx", "onnxscript", "openvino"), "torch": ()}
+"""What writing a format takes."""
 
 LARGEST = 2**31 - 2**20  # bytes of an ONNX file: protocol buffers hold no more
 
@@ -39,9 +44,17 @@ def export(model: Detector, facts: Facts, form: str, path: Path, split: bool = F
     """
     check_form(form, path)
     merge_norms(model.float().cpu())
+    use_sampling(model)
     if split:
-        facts = msgspec.structs.replace(facts, outputs=names_of(model), strides=strides_of(model))
-    onnx = _onnx(Network(model) if split else Whole(model), model, facts)
+        facts = msgspec.structs.replace(
+            facts, outputs=names_of(model), strides=strides_of(model), selection=rule_of(model.head)
+        )
+    graph = Network(model) if split else Whole(model)
+    if form == "torch":
+        program = graph_of(Tuple(graph), _coarsest(model))
+        with quiet():
+            return _write(path, program_bytes(program, {KEY: facts_text(facts)}))
+    onnx = _onnx(graph, model, facts)
     if form == "onnx":
         return _write(path, onnx)
     return _write_openvino(path, onnx, facts)
@@ -50,10 +63,10 @@ def export(model: Detector, facts: Facts, form: str, path: Path, split: bool = F
 def check_form(form: str, path: Path) -> None:
     """Raise ValueError for what `export` cannot do with a format and a file, and for packages that it lacks."""
     if form not in EXPORTS:
-        raise UserError(f"--format {form}: write {' or '.join(EXPORTS)}")
+        raise UserError(f"--format {form}: write {', '.join(EXPORTS)}")
     if path.suffix.lower() != EXPORTS[form]:
         raise UserError(f"--output {path}: a file of --format {form} is called NAME{EXPORTS[form]}")
-    for name in ("onnx", "onnxscript", *(["openvino"] if form == "openvino" else [])):
+    for name in PACKAGES[form]:
         needed(name)
 
 
@@ -109,9 +122,13 @@ def strides_of(model: Detector) -> list[int]:
     return list(model.head.strides.values())  # type: ignore[union-attr, operator]
 
 
+def _coarsest(model: Detector) -> int:
+    return max(level.stride for level in model.neck.levels.values())
+
+
 def _onnx(graph: nn.Module, model: Detector, facts: Facts) -> bytes:
     """An ONNX file with everything inside."""
-    made = onnx_of(graph_of(graph, max(level.stride for level in model.neck.levels.values())), facts.outputs)
+    made = onnx_of(graph_of(graph, _coarsest(model)), facts.outputs)
     proto = made.model_proto
     proto.metadata_props.add(key=KEY, value=facts_text(facts))
     if (size := proto.ByteSize()) > LARGEST:

@@ -8,16 +8,23 @@ from helpers.exporting import CASCADE, assert_same, pictures, small
 from torch import nn
 
 from detector.errors import MissingFileError, MissingPackageError, UserError
+from detector.inference.export import Network, Whole
 from detector.inference.export.facts import read_facts
 from detector.inference.export.fcos import best_pairs
-from detector.inference.export.write import check_form, export, graph_of, needed, onnx_of
-from detector.inference.formats import exported_form
+from detector.inference.export.write import PACKAGES, check_form, export, graph_of, needed, onnx_of
+from detector.inference.formats import EXPORTS, exported_form
 from detector.inference.runtimes import load_exported
 from detector.models.detector import Detector
 from detector.ops.flat import Flat, padded, suppress_flat
 from detector.tasks.export import facts_of
 
 CASES = ((1, 128, 192), (3, 160, 129), (2, 97, 256))
+
+
+def skip_without(form):
+    """Skip where a package is missing that writes or runs a format."""
+    for name in (*PACKAGES[form], {"onnx": "onnxruntime"}.get(form, form)):
+        pytest.importorskip(name)
 
 
 def facts(cfg):
@@ -102,18 +109,17 @@ KINDS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["onnx", "openvino"])
+@pytest.mark.parametrize("form", EXPORTS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_finds_what_the_detector_finds(kind, form, tmp_path):
-    for name in ("onnx", "onnxscript", {"onnx": "onnxruntime"}.get(form, form)):
-        pytest.importorskip(name)
+    skip_without(form)
     head, opts = KINDS[kind]
     model, cfg = small(head, *opts)
     state = {key: value.clone() for key, value in model.state_dict().items()}
-    path = tmp_path / {"onnx": "a.onnx", "openvino": "a.xml"}[form]
+    path = tmp_path / f"a{EXPORTS[form]}"
     written = export(model, facts(cfg), form, path)
     assert written == sum(file.stat().st_size for file in tmp_path.iterdir())
-    assert len(list(tmp_path.iterdir())) == {"onnx": 1, "openvino": 2}[form]
+    assert len(list(tmp_path.iterdir())) == (2 if form == "openvino" else 1)
     original, _ = small(head, *opts)
     original.load_state_dict(state)
     other = assert_finds_the_same(path, original)
@@ -121,14 +127,15 @@ def test_a_file_finds_what_the_detector_finds(kind, form, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("head", "form"), [("fcos", "onnx"), ("refinedet", "onnx"), ("refinedet", "openvino")])
+@pytest.mark.parametrize(
+    ("head", "form"), [("fcos", "onnx"), ("refinedet", "onnx"), ("refinedet", "openvino"), ("fcos", "torch")]
+)
 def test_a_split_file_finds_what_the_detector_finds(head, form, tmp_path):
-    for name in ("onnx", "onnxscript", {"onnx": "onnxruntime"}.get(form, form)):
-        pytest.importorskip(name)
+    skip_without(form)
     model, cfg = small(head)
     original, _ = small(head)
     original.load_state_dict(model.state_dict())
-    path = tmp_path / {"onnx": "a.onnx", "openvino": "a.xml"}[form]
+    path = tmp_path / f"a{EXPORTS[form]}"
     export(model, facts(cfg), form, path, split=True)
     other = assert_finds_the_same(path, original)
     assert other.facts.split
@@ -136,20 +143,39 @@ def test_a_split_file_finds_what_the_detector_finds(head, form, tmp_path):
 
 
 @pytest.mark.slow
-def test_repeated_stages_keep_one_copy_of_their_weights(tmp_path):
-    for name in ("onnx", "onnxscript"):
-        pytest.importorskip(name)
+@pytest.mark.parametrize("form", EXPORTS)
+def test_repeated_stages_keep_one_copy_of_their_weights(form, tmp_path):
+    skip_without(form)
     sizes = []
     for backbone in ("resnet50", "sreresnet50"):
         model, cfg = small("fcos", backbone=backbone)
-        sizes.append(export(model, facts(cfg), "onnx", tmp_path / f"{backbone}.onnx"))
+        path = tmp_path / f"{backbone}{EXPORTS[form]}"
+        sizes.append(export(model, facts(cfg), form, path))
+        assert sizes[-1] == sum(file.stat().st_size for file in tmp_path.glob(f"{backbone}.*"))
+    assert sizes[0] > 90e6
     assert sizes[1] < 1.03 * sizes[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", [False, True])
+def test_torch_itself_runs_a_file(split, tmp_path):
+    """As a process without this package would, by `torch.export.load` and torchvision."""
+    model, cfg = small("refinedet")
+    export(model, facts(cfg), "torch", tmp_path / "a.pt2", split=split)
+    images, sizes = pictures(2, 320, 256)
+    extra = {"detector": ""}
+    program = torch.export.load(tmp_path / "a.pt2", extra_files=extra)
+    assert read_facts(extra["detector"], "a.pt2").names == ["a", "b", "é"]
+    with torch.no_grad():
+        got = program.module()(images, torch.tensor(sizes))
+        want = (Network if split else Whole)(model)(images, torch.tensor(sizes))
+    assert all(torch.equal(one, other) for one, other in zip(got, want, strict=True))
 
 
 def test_mistakes_are_named(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"a\.pt: a file of --format onnx is called NAME\.onnx"):
         check_form("onnx", tmp_path / "a.pt")
-    with pytest.raises(UserError, match=r"--format int8: write onnx or openvino"):
+    with pytest.raises(UserError, match=r"--format int8: write onnx, openvino, torch$"):
         check_form("int8", tmp_path / "a.onnx")
     with pytest.raises(MissingPackageError, match=r"package no_such_thing is needed .*pip install 'residet\[export\]'"):
         needed("no_such_thing")
@@ -158,18 +184,21 @@ def test_mistakes_are_named(tmp_path, monkeypatch):
     (tmp_path / "c.xml").write_text("<net/>")
     with pytest.raises(MissingFileError, match=r"its weights, c\.bin, are not beside it"):
         load_exported(tmp_path / "c.xml")
-    with pytest.raises(UserError, match=r"exported detectors are called NAME\.onnx or NAME\.xml"):
+    with pytest.raises(UserError, match=r"exported detectors are called NAME\.onnx, NAME\.xml, NAME\.pt2"):
         load_exported(tmp_path / "d.pth")
+    with pytest.raises(UserError, match=r"a\.onnx: a file of --format torch is called NAME\.pt2"):
+        check_form("torch", tmp_path / "a.onnx")
     assert exported_form("A.ONNX") == "onnx"
+    assert exported_form("a.pt2") == "torch"
     assert exported_form("a.pth") == ""
 
 
-@pytest.mark.parametrize(("name", "package"), [("a.onnx", "onnxruntime"), ("a.xml", "openvino")])
+@pytest.mark.parametrize(("name", "package"), [("a.onnx", "onnxruntime"), ("a.xml", "openvino"), ("a.pt2", "torch")])
 def test_a_damaged_file_is_named(name, package, tmp_path):
     pytest.importorskip(package)
     (tmp_path / name).write_bytes(b"no graph at all")
     (tmp_path / "a.bin").write_bytes(b"")
-    with pytest.raises(UserError, match=f"{name} cannot be read as an"):
+    with pytest.raises(UserError, match=f"{name} cannot be read as a"):
         load_exported(tmp_path / name)
 
 

@@ -1,0 +1,131 @@
+"""What NumPy selects is what the heads select in torch."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers import environment
+
+from detector.inference.export.whole import rule_of, select_raw
+from detector.models.heads.fcos import FCOS
+from detector.models.heads.refinedet import RefineDet
+from detector.ops.arrays import best, select, sigmoid, softmax, suppress
+from detector.ops.select import keep_best
+from detector.structures import Level
+
+STRIDES = (8, 16, 32)
+CLASSES = 5
+LEVELS = {f"p{i + 3}": Level(64, stride) for i, stride in enumerate(STRIDES)}
+
+
+def crowd(rng, number, classes, ties):
+    """Overlapping boxes; with ties many scores are equal."""
+    corner = rng.random((number, 2)) * 100
+    boxes = np.concatenate([corner, corner + 5 + rng.random((number, 2)) * 60], axis=1).astype(np.float32)
+    scores = rng.random(number).astype(np.float32)
+    return boxes, np.round(scores, 1) if ties else scores, rng.integers(0, classes, number)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.0, 0.999])
+@pytest.mark.parametrize("ties", [False, True])
+def test_suppression(ties, threshold):
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        number, classes, limit = int(rng.integers(0, 150)), int(rng.integers(1, 8)), int(rng.integers(1, 120))
+        boxes, scores, labels = crowd(rng, number, classes, ties)
+        want = keep_best(*(torch.from_numpy(x) for x in (boxes, scores, labels)), threshold, limit)
+        assert suppress(boxes, scores, labels, threshold, limit).tolist() == want.tolist()
+
+
+def test_boxes_without_area_stay():
+    """Their overlap is none, 0 / 0, as in torch; equal boxes of two classes stay too."""
+    boxes = np.array([[5, 5, 5, 5]] * 3 + [[0, 0, 9, 9]] * 3, np.float32)
+    scores, labels = np.array([1, 2, 3, 4, 5, 6], np.float32), np.array([0, 0, 0, 0, 1, 0])
+    kept = suppress(boxes, scores, labels, 0.5, 10).tolist()
+    assert kept == [5, 4, 2, 1, 0]
+    assert kept == keep_best(*(torch.from_numpy(x) for x in (boxes, scores, labels)), 0.5, 10).tolist()
+
+
+@pytest.mark.parametrize("number", [0, 1, 4, 5, 6, 50])
+def test_best(number):
+    scores = np.random.default_rng(0).random(number).astype(np.float32)
+    assert best(scores, 5).tolist() == np.argsort(-scores)[:5].tolist()
+
+
+def outputs_of(kind, number, places, spread, seed):
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(*shape):
+        return torch.randn(number, places, *shape, generator=generator)
+
+    if kind == "fcos":
+        return [noise(CLASSES) * spread - 3, noise(4).exp() * 20, noise()]
+    return [noise(2) * spread, noise(4), noise(CLASSES + 1) * spread, noise(4)]
+
+
+def head_of(kind, **options):
+    with torch.device("meta"):
+        if kind == "fcos":
+            return FCOS(LEVELS, CLASSES, num_convs=1, sizes_of_interest=(64, 128), **options)
+        return RefineDet(LEVELS, CLASSES, **options)
+
+
+CASES = {
+    "fcos": ("fcos", {}, 1.5),
+    "fcos few": ("fcos", {"pre_nms_top_n": 7, "detections_per_img": 9}, 1.5),
+    "fcos joint": ("fcos", {"th_with_centerness": True, "inference_th": 0.3, "nms_th": 0.4}, 1.5),
+    "fcos other points": ("fcos", {"padded_strides": True, "point_offset": 0.0}, 1.5),
+    "fcos all": ("fcos", {"inference_th": 0.0}, 1.0),
+    "fcos nothing": ("fcos", {"inference_th": 0.9999}, 1.0),
+    "refinedet": ("refinedet", {}, 2.0),
+    "refinedet few": ("refinedet", {"pre_nms_top_n": 3, "detections_per_img": 9}, 2.0),
+    "refinedet clipped": ("refinedet", {"clip_anchors": True, "anchor_scale": 30.0}, 2.0),
+    "refinedet ratios": ("refinedet", {"aspect_ratios": (1.0, 3.0), "objectness_thresh": 0.6, "nms": 0.3}, 2.0),
+    "refinedet nothing": ("refinedet", {"score_thresh": 0.9999}, 1.0),
+    "refinedet surely nothing": ("refinedet", {"objectness_thresh": 1.1}, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_selection(name):
+    kind, options, spread = CASES[name]
+    head = head_of(kind, **options)
+    for seed in range(6):
+        height, width = ((64, 96), (70, 41), (33, 130))[seed % 3]
+        grids = [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
+        places = sum(h * w for h, w in grids) * (1 if kind == "fcos" else len(head.aspect_ratios))
+        sizes = [(height, width), (height - 9, width - 20), (1, 1)][: 1 + seed % 3]
+        outputs = outputs_of(kind, len(sizes), places, spread, seed)
+        wanted = select_raw(head, outputs, grids, sizes)
+        got = select(rule_of(head), [x.numpy() for x in outputs], (height, width), sizes)
+        assert len(got) == len(sizes)
+        for (boxes, scores, labels), want in zip(got, wanted, strict=True):
+            assert (boxes.dtype, scores.dtype, labels.dtype) == (np.float32, np.float32, np.int64)
+            np.testing.assert_allclose(scores, want["scores"], rtol=1e-5, atol=1e-7)
+            np.testing.assert_array_equal(labels, want["labels"])
+            np.testing.assert_allclose(boxes, want["boxes"], rtol=1e-4, atol=1e-3)
+        number = sum(len(want["scores"]) for want in wanted)
+        assert number == 0 if "nothing" in name else number > 0
+
+
+def test_any_number_is_a_score():
+    x = np.array([-1000, -100, 0, 100, 1000], np.float32)
+    np.testing.assert_allclose(sigmoid(x), torch.from_numpy(x).sigmoid(), atol=1e-7)
+    np.testing.assert_allclose(softmax(x[None]), torch.from_numpy(x[None]).softmax(-1), atol=1e-7)
+
+
+def test_an_unknown_kind_is_named():
+    with pytest.raises(ValueError, match=r"kind 'other' is unknown; known: fcos, refinedet"):
+        select({"kind": "other", "strides": [8]}, [], (8, 8), [])
+
+
+def test_it_needs_numpy_alone():
+    code = (
+        "import sys\nfor name in ('torch', 'torchvision', 'cv2', 'yacs', 'msgspec'): sys.modules[name] = None\n"
+        "from detector.ops.arrays import suppress\nimport numpy as np\n"
+        "print(suppress(np.array([[0, 0, 1, 1.]]), np.ones(1), np.zeros(1, int), 0.5, 1))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert said.stdout == "[0]\n", said.stderr
