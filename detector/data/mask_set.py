@@ -147,6 +147,8 @@ def _check_keys(cfg: CfgNode) -> None:
         raise UserError(
             f"INPUT.AUGMENTATION {cfg.INPUT.AUGMENTATION} crops by boxes, and MODEL.TASK saliency has none: write flip"
         )
+    if cfg.DISTILL.TEACHER:
+        raise UserError("DISTILL.TEACHER teaches a detector of boxes, and MODEL.TASK saliency has none: write ''")
     if cfg.DATALOADER.REPEAT_THRESHOLD:
         raise UserError("DATALOADER.REPEAT_THRESHOLD is about classes, and MODEL.TASK saliency has none: write 0")
 

@@ -103,7 +103,9 @@ def test_a_file_that_goes_bad_meanwhile_is_named_with_its_record(cfg, tmp_path):
         dataset[3]
 
 
-@pytest.mark.parametrize("opts", [("INPUT.AUGMENTATION", "ssd"), ("DATALOADER.REPEAT_THRESHOLD", "0.1")])
+@pytest.mark.parametrize(
+    "opts", [("INPUT.AUGMENTATION", "ssd"), ("DATALOADER.REPEAT_THRESHOLD", "0.1"), ("DISTILL.TEACHER", "run")]
+)
 def test_keys_of_boxes_that_would_change_the_training_are_refused(cfg, opts):
     with pytest.raises(UserError, match=f"{opts[0]}.*MODEL.TASK saliency has none: write"):
         build_mask_train(cfg(*opts))
