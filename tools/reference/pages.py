@@ -138,10 +138,14 @@ def parts_page() -> str:
     from detector.models.heads import HEADS
     from detector.models.heads.base import STANDARDS
     from detector.models.necks import NECKS
+    from detector.models.saliency import SALIENCY
 
     lines = [MADE, "# Necks, heads, data sets, configs", "", "## Heads", "", "Values of `MODEL.HEAD.NAME`.", ""]
     lines += ["| head | its neck | what it is |", "|---|---|---|"]
     lines += [f"| `{name}` | `{STANDARDS[name].neck}` | {cell(about(HEADS[name]))} |" for name in sorted(HEADS)]
+    lines += ["", "## Heads of salient objects", "", "Values of `MODEL.SALIENCY.NAME`, with `MODEL.TASK saliency`.", ""]
+    lines += ["| head | what it is |", "|---|---|"]
+    lines += [f"| `{name}` | {cell(about(SALIENCY[name]))} |" for name in sorted(SALIENCY)]
     lines += ["", "## Necks", "", "Values of `MODEL.NECK.NAME`.", "", "| neck | what it is |", "|---|---|"]
     lines += [f"| `{name}` | {cell(about(NECKS[name]))} |" for name in sorted(NECKS)]
     lines += ["", "## Data sets", "", "Entries of `DATASETS.TRAIN` and `DATASETS.TEST`.", ""]
