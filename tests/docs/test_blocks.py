@@ -21,7 +21,6 @@ ELSEWHERE = (
     r"python3(\.10)? -m venv \.venv.*",
     r"\.venv-test/bin/python -m pytest -m slow",
     r"pip install -e .*",
-    r"PYTHONPATH=\. detector train --import my_package .*",
 )
 NEEDS = (  # what a marked block may need
     *("a download", "COCO", "ImageNet", "saliency data", "several GPUs", "a server", "minutes", "hours"),

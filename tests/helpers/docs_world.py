@@ -13,7 +13,7 @@ from detector.data.shapes import generate_shapes
 from helpers import ROOT
 
 # Data by the name that pages use: where it is, and the words of `detector convert-data` that make it of shapes.
-SPLITS = ("shapes_train", "shapes_val", "shapes_val")  # train, val, test
+SPLITS = ("shapes_train", "shapes_val", ".more/val:.more/annotations/val.json")  # train, val, test
 DATA = {
     "photos": ("photos", [*SPLITS[:2], "yolo"], []),
     "birds": ("birds", [*SPLITS, "voc"], []),
@@ -21,13 +21,18 @@ DATA = {
     "cards": ("cards", [*SPLITS[:2], "coco"], []),
     "bccd": ("datasets/bccd", [*SPLITS[1:], "voc"], ["--split", "trainval", "--split", "test"]),
 }
-TESTS = {"photos": "yolo:photos:val", "cells": "voc:cells:test"}  # where a run of this name is tested; else on birds
+RUNS = {  # what a run of this name is trained and tested on; any other one on the birds
+    "quickstart": ("shapes_train", "shapes_val"),
+    "photos": ("yolo:photos:train", "yolo:photos:val"),
+    "cells": ("voc:cells:trainval", "voc:cells:test"),
+}
 SHORT = "MODEL.DEVICE cpu SOLVER.MAX_ITER 3 SOLVER.WARMUP_ITERS 1 DATALOADER.NUM_WORKERS 0"
 SHORTER = {  # what is added to the words of a verb, so that a long command takes seconds
     "train": SHORT,
     "compare --config-file": SHORT,
+    "compare --import my_head --config-file": SHORT,
 }
-READS = re.compile(r"^(?:test|predict|export|card|analyze \w+|train(?= \S+ --resume)) (?P<run>output/\w+)")
+READS = re.compile(r"^(?:test|predict|export|card|analyze \w+|train(?= \S+ --resume)) (?P<runs>(output/\w+ ?)+)")
 
 
 class World:
@@ -39,6 +44,7 @@ class World:
         self.environment["PATH"] = f"{folder / '.bin'}:{self.environment['PATH']}"
         self.environment.pop("DETECTOR_DATASETS", None)
         generate_shapes(folder / "datasets/shapes", num_train=16, num_val=6)
+        generate_shapes(folder / ".more", num_train=1, num_val=6, seed=1)
         self._write(".bin/detector", self._door())
         (folder / ".bin/detector").chmod(0o755)
 
@@ -74,22 +80,23 @@ class World:
             for grey in (0, 100, 200):
                 film.write(np.full((48, 64, 3), grey, np.uint8))
             film.release()
-        if match := READS.match(words):
-            self._train(match["run"])
+        runs = match["runs"].split() if (match := READS.match(words)) else []
+        for run in runs:
+            self._train(run)
         if "--results found.json" in words:
             name = "photos" if "photos:val" in words else "birds"
             self._train(f"output/{name}")
             (self.folder / "found.json").write_bytes((self.folder / f"output/{name}/results.json").read_bytes())
-        if "--threshold auto" in words and (match := READS.match(words)):
-            self._detector("analyze", "pr", match["run"])
+        if "--threshold auto" in words:
+            for run in runs:
+                self._detector("analyze", "pr", run)
 
     def _train(self, run: str) -> None:
         if not (self.folder / run).exists():
-            test = TESTS.get(run.rpartition("/")[2], "voc:birds:test")
+            train, test = RUNS.get(run.rpartition("/")[2], ("voc:birds:train", "voc:birds:test"))
             self._prepare(f"check {test}")
-            self._detector(
-                "train", "--config-file", "quickstart", "DATASETS.TEST", test, "OUTPUT_DIR", run, *SHORT.split()
-            )  # fmt: skip
+            data = ["DATASETS.TRAIN", train, "DATASETS.TEST", test]
+            self._detector("train", "--config-file", "quickstart", *data, "OUTPUT_DIR", run, *SHORT.split())
 
     def _detector(self, *words: str) -> None:
         done = self._call([sys.executable, "-m", "detector", *words])
@@ -103,4 +110,5 @@ class World:
     def _door(self) -> str:
         """`detector` as it stands on the command line, with few steps for what trains."""
         cases = "".join(f'  "{words} "*) set -- "$@" {more};;\n' for words, more in SHORTER.items())
-        return f'#!/bin/sh\ncase "$* " in\n{cases}esac\nexec {sys.executable} -m detector "$@"\n'
+        path = f'PYTHONPATH="$PYTHONPATH:{ROOT}"; export PYTHONPATH'  # a line may have set it
+        return f'#!/bin/sh\n{path}\ncase "$* " in\n{cases}esac\nexec {sys.executable} -m detector "$@"\n'
