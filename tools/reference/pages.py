@@ -35,10 +35,12 @@ TITLES = {
     "MODEL.ROI_BOX_HEAD": "Faster R-CNN: head of a region",
     "MODEL.FCOS": "FCOS",
     "MODEL.REFINEDET": "RefineDet",
+    "MODEL.SALIENCY": "Salient objects",
     "INPUT": "Pictures",
     "DATASETS": "Data sets",
     "DATALOADER": "Loader",
     "SOLVER": "Solver",
+    "DISTILL": "Distillation",
     "TEST": "Test",
     "TEST.BBOX_AUG": "Test-time augmentation",
 }
