@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector.inference.export.int8 import QUANTISERS, OnnxQuantiser, ranges_of, round_only
+from detector.inference.export.int8 import QUANTISERS, OnnxQuantiser, OpenVinoQuantiser, ranges_of, round_only
 from detector.inference.export.layers import SCOPES
 from detector.inference.formats import EXPORTS
 
@@ -130,6 +130,40 @@ def test_only_what_stands_before_the_nodes_is_rounded(nodes, kept):
     second = value_of["two_out" in kept](middle * value_of["two" in kept](0.7) * 2)
     made = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert made([np.full((1, 2, 4, 4), value, np.float32)])[0] == pytest.approx(middle + second, abs=1e-4)
+
+
+def test_openvino_calibrates_once_for_the_same_nodes_and_once_for_all_trials(graph, tmp_path, monkeypatch):
+    class Made:
+        def __init__(self, text):
+            self.text = text
+
+        def clone(self):
+            return Made(f"{self.text} copied")
+
+    asked = []
+
+    def quantised(self, names, pictures, trial=False):
+        asked.append((names, len(pictures), trial))
+        return Made(f"graph {len(asked)}")
+
+    def round_only(made, nodes):
+        made.text += f" but for {sorted(nodes)}"
+
+    monkeypatch.setattr(OpenVinoQuantiser, "_quantised", quantised)
+    monkeypatch.setattr("detector.inference.export.int8.round_only", round_only)
+    monkeypatch.setattr("detector.inference.export.int8.save_openvino", lambda path, made, facts: (made.text, facts))
+    quantiser = OpenVinoQuantiser(graph[1], [inputs(10)] * 20)
+    said = [quantiser.save(tmp_path / "a.xml", fact, left) for fact, left in ((1, ()), (2, ["head.cls_logits"]))]
+    assert said == [("graph 1", 1), ("graph 2", 2)]
+    trials = [quantiser.save(tmp_path / "a.xml", 3, only=group)[0] for group in quantiser.groups]
+    assert trials == [f"graph 3 copied but for {nodes}" for nodes in (["node_a", "node_b"], ["node_c"])]
+    again = [quantiser.save(tmp_path / "a.xml", fact, ["head.cls_logits"]) for fact in (4, 5)]
+    assert again == [("graph 2", 4), ("graph 2", 5)]
+    assert asked == [
+        (["node_a", "node_b", "node_c"], 20, False),
+        (["node_a", "node_b"], 20, False),
+        (["node_a", "node_b", "node_c"], 16, True),
+    ]
 
 
 def test_the_formats_are_those_of_files():
