@@ -19,7 +19,7 @@ from detector.commands.info import count_backbones, render
 from detector.commands.lists import about
 from detector.config import shipped_configs
 
-MADE = "<!-- Made by tools/make_reference.py of the code: change that, then run `make reference`. -->\n"
+MADE = "<!-- Made by tools/reference/make.py of the code: change that, then run `make reference`. -->\n"
 
 COLUMNS = 100  # of a command's help
 
