@@ -209,7 +209,9 @@ def raw_of_onnx(path, nodes):
     proto = onnx.load(str(path))
     names = [output for some in nodes.values() for _, output in some]
     proto.graph.output.extend([onnx.helper.make_tensor_value_info(name, 1, None) for name in names])
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return lambda images, sizes: session.run(names, {"images": images, "sizes": sizes})
 
 
