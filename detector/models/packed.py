@@ -17,8 +17,8 @@ ROWS = 1000  # likewise, of a linear layer's input
 class PackedConv2d(nn.Conv2d):
     """A convolution for prediction in bf16 on a CPU, with the weights of another.
 
-    torch lays the weights out anew in each call. Here they are kept
-    twice, the second time as oneDNN wants them. rectifies: whether a rectifier behind it is a part of it.
+    torch lays the weights out anew in each call. Here they are kept twice, the second time as oneDNN wants them.
+    rectifies: whether a rectifier behind it is a part of it.
     It gives the plain convolution where that does not apply: other dtypes, gradients, while a graph is made.
     """
 
