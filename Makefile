@@ -7,6 +7,6 @@ test:
 	python -m pytest
 check: lint types test
 reference:
-	python tools/make_reference.py
+	python tools/reference/make.py
 docs:
 	mkdocs build --strict

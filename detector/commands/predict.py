@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\
 detector predict output/quickstart photos --output pictures --threshold auto
-detector predict model.onnx photos
 detector predict --config-file tv.yaml --input film.mp4 --format video csv MODEL.WEIGHT tv.pth"""
 
 
@@ -98,11 +97,6 @@ def begin(args: argparse.Namespace, trained: str | None, source: str, opts: Sequ
         finished(predict_exported(path, source, output, args.threshold, opts, args.formats), source)
         return
     cfg, weight = read_trained(args, trained, opts)
-    if cfg.MODEL.TASK == "saliency":
-        from detector.tasks.saliency_predict import predict_maps
-
-        predict_maps(cfg, source, Path(args.output), args.threshold, weight, args.which or "newest", args.formats)
-        return
     predict(cfg, source, Path(args.output), args.threshold, weight, args.which or "newest", args.formats)
 
 
@@ -115,10 +109,15 @@ def predict(
     which: str = "newest",
     formats: Sequence[str] = (),
 ) -> list[dict[str, object]]:
-    """`detector.tasks.predict.predict`; returns what detections.json holds.
+    """`detector.tasks.predict.predict`; returns what detections.json holds, nothing where the task is saliency.
 
     Raises ValueError at the end, when all is written, where a picture could not be read.
     """
+    if cfg.MODEL.TASK == "saliency":
+        from detector.tasks.saliency_predict import predict_maps
+
+        predict_maps(cfg, source, output, threshold, weight, which, formats)
+        return []
     from detector.tasks.predict import predict as looked_at
 
     return finished(looked_at(cfg, source, output, threshold, weight, which, formats), source)

@@ -11,8 +11,7 @@ from detector.plugins import load_plugins
 
 EXAMPLE = """\
 detector pretrain --backbone skresnet50 --data imagenet --output output/classifier_skresnet50 --amp bf16
-detector pretrain --backbone resnet18 --data imagenet --output output/taught_resnet18 --teacher res2net200_vd_26w_4s \\
-  --teacher-weight imagenet --distill jeffreys"""
+detector pretrain --backbone resnet18 --data imagenet --output output/kd --teacher resnet50 --teacher-weight imagenet"""
 
 DISTILL = ("kl", "jeffreys", "soft_ce")
 """The names of `detector.ops.soft_targets.DISTILL`, which needs torch."""

@@ -228,8 +228,9 @@ def settings_of(arms: Mapping[str, Run]) -> dict[str, Any]:
 
 def _folder_name(arm: Sequence[Run]) -> str:
     """That of the first run, without its seed where the runs' names differ in that alone."""
-    names = [run.home.resolve().name for run in arm]
-    stems = {_SEED.sub("", name) for name in names}
+    homes = [run.home.resolve() for run in arm]
+    names = [home.name for home in homes]
+    stems = {_SEED.sub("", home.name) or home.parent.name for home in homes}  # of A/seed0, A/seed1: A
     return stems.pop() if len(names) > 1 and len(stems) == 1 else names[0]
 
 

@@ -18,6 +18,7 @@ from detector.data.check import check_tests
 from detector.data.dataset import CocoDetection
 from detector.data.loader import build_test_datasets, collate
 from detector.data.sources import Origin
+from detector.engine.stop import listening
 from detector.errors import UserError
 from detector.evaluation.significance import Resampled, judge, less, resample, spread
 from detector.files import write_json
@@ -91,7 +92,7 @@ def export_int8(
     if wish.measured:
         tests = build_test_datasets(cfg, outputs=facts.names, origin=Origin("the run"))
         tests = check_tests(tests, cfg.DATALOADER.BROKEN)
-    with TemporaryDirectory(prefix="detector_int8_") as folder:
+    with listening(), TemporaryDirectory(prefix="detector_int8_") as folder:  # which also goes when a signal comes
         source, trial = Path(folder, "float32.onnx"), Path(folder, f"int8{EXPORTS[form]}")
         size = export(model, facts, "onnx", source, split)
         reference = source

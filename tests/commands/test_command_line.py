@@ -50,6 +50,7 @@ def test_the_verbs_are_those_that_users_know():
             "predict",
             "export",
             "compare",
+            "card",
             "convert",
             "convert-data",
             "info",

@@ -1,15 +1,14 @@
 """Every block of commands in README.md and docs is run here, or says what it needs."""
 
-import os
 import re
 import shlex
-import subprocess
 import sys
 from itertools import pairwise
 
 import pytest
 from helpers import ROOT
-from helpers.docs_blocks import PAGES, blocks, commands
+from helpers.docs_blocks import PAGES, blocks, commands, files, scripts
+from helpers.docs_world import World
 
 from detector.commands import VERBS
 from detector.config import shipped_configs
@@ -21,42 +20,42 @@ ELSEWHERE = (
     # lines of unmarked blocks that are run by something else: CI, or a test of their own
     r"python3(\.10)? -m venv \.venv.*",
     r"\.venv-test/bin/python -m pytest -m slow",
-    r"pip install -e \.",
-    r"PYTHONPATH=\. detector train --import my_package .*",
+    r"pip install -e .*",
 )
-SHORT = ["MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "3", "SOLVER.WARMUP_ITERS", "1", "DATALOADER.NUM_WORKERS", "0"]
+NEEDS = (  # what a marked block may need
+    *("a download", "COCO", "ImageNet", "saliency data", "several GPUs", "a server", "minutes", "hours"),
+    *("a trained run", r"the packages of \[\w+\]"),
+)
 
 
-def runnable(block):
-    """The `detector` commands of a block that needs nothing, as lists of words."""
-    lines = [line for line in block.lines if not any(re.fullmatch(known, line) for known in ELSEWHERE)]
-    return [shlex.split(words) for line in lines for words in commands(line)]
+def lines_to_run(block):
+    """Those of a block that needs nothing."""
+    return [line for line in block.lines if not any(re.fullmatch(known, line) for known in ELSEWHERE)]
 
 
 def test_a_block_without_mark_has_nothing_but_what_is_run():
-    left = [
-        (block.page, line)
-        for block in blocks()
-        for line in block.lines
-        if not block.needs and not commands(line) and not any(re.fullmatch(known, line) for known in ELSEWHERE)
-    ]
+    left = [(block.page, x) for block in blocks() if not block.needs for x in lines_to_run(block) if not commands(x)]
     assert not left
-    assert sum(len(runnable(block)) for block in blocks() if not block.needs) >= 6
+    assert sum(len(lines_to_run(block)) for block in blocks() if not block.needs) >= 35
+
+
+def test_a_mark_says_what_is_needed():
+    known = f"({'|'.join(NEEDS)})(, ({'|'.join(NEEDS)}))*"
+    assert not [(block.page, block.needs) for block in blocks() if block.needs and not re.fullmatch(known, block.needs)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", sorted({block.page for block in blocks() if not block.needs and runnable(block)}))
+@pytest.mark.parametrize("page", sorted({block.page for block in blocks() if not block.needs and lines_to_run(block)}))
 def test_blocks_run(page, tmp_path):
-    """One after the other in an empty folder, trainings with a few steps."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DETECTOR_CACHE": str(tmp_path / "cache")}
-    environment.pop("DETECTOR_DATASETS", None)
+    """One after the other in an empty folder, trainings with a few steps; then the scripts."""
+    world = World(tmp_path)
+    world.write(files(page))
     for block in blocks():
         if block.page == page and not block.needs:
-            for verb, *words in runnable(block):
-                short = SHORT if verb == "train" else []
-                run = [sys.executable, "-m", "detector", verb, *words, *short]
-                done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True)
-                assert done.returncode == 0, (words, done.stdout[-1000:], done.stderr[-2000:])
+            for line in lines_to_run(block):
+                world.run(line)
+    for script in scripts(page):
+        world.python(script)
 
 
 def test_commands_have_the_verbs_flags_and_configs_that_there_are():

@@ -38,3 +38,7 @@ def test_every_page_stands_in_the_navigation():
     text = (ROOT / "mkdocs.yml").read_text()
     pages = [str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")]
     assert not [page for page in pages if f": {page}\n" not in text]
+
+
+def test_the_readme_stays_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150

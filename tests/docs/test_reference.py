@@ -16,6 +16,7 @@ from detector.data.catalog import DATASETS
 from detector.models.backbones import BACKBONES
 from detector.models.heads import HEADS
 from detector.models.necks import NECKS
+from detector.models.saliency import SALIENCY
 
 sys.path.insert(0, str(ROOT / "tools/reference"))
 import keys
@@ -57,6 +58,8 @@ def test_of_a_key_it_says_what_users_need():
     assert known["MODEL.RPN.SMOOTH_L1_BETA"].default == "1 / 9"
     assert known["MODEL.ROI_HEADS.NMS"].readers == ["inference.augmented", "models.heads.faster_rcnn"]
     assert known["SOLVER.MAX_ITER"].unit == "steps"
+    assert known["MODEL.NECK.SOURCES"].unit == known["DISTILL.LEVELS"].unit == "names"
+    assert known["INPUT.PIXEL_MEAN"].unit == "numbers"
     assert "data.hints" not in known["LOG.PICTURES"].readers  # whose PICTURES is another thing
     assert known["SOLVER.CHECKPOINT_MILESTONES"].meaning.endswith("stay, whatever KEEP")  # on a second line
 
@@ -77,7 +80,7 @@ def test_every_command_and_flag_stands_there(verb):
 def test_every_registered_name_and_config_stands_there():
     parts = text("parts.md")
     assert parts == pages.parts_page().rstrip() + "\n", ANEW
-    for names in (HEADS, NECKS, DATASETS, shipped_configs()):
+    for names in (HEADS, SALIENCY, NECKS, DATASETS, shipped_configs()):
         assert not [name for name in names if f"`{name}`" not in parts]
     lines = {line.split("`")[1]: line for line in text("backbones.md").splitlines() if line.startswith("| `")}
     assert set(lines) == set(BACKBONES), ANEW

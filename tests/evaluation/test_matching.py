@@ -46,6 +46,7 @@ def test_every_outcome_is_pycocotools(seed, pairs, monkeypatch):
     assert (numbers.precision[:, :, 4] == -1).all()  # the class without objects
 
 
+@pytest.mark.slow
 def test_many_classes():
     truth, guesses = scene(9, images=60, objects=900, detections=4000, classes=1203)
     found, evaluation = match(truth, guesses), evaluated(truth, guesses, 60, 1203)

@@ -29,3 +29,16 @@ def blocks():
 def commands(line):
     """What stands behind `detector` in the parts of a line."""
     return [match["words"] for part in line.split("&&") if (match := COMMAND.search(part.strip()))]
+
+
+def files(page):
+    """Name -> text of the files that a page shows whole: blocks whose first line is `# NAME`."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    shown = re.findall(r"^```(?:yaml|python)\n(# (\S+\.(?:yaml|py))\n.*?)^```$", text, re.S | re.M)
+    return {name: content for content, name in shown}
+
+
+def scripts(page):
+    """The pieces of Python that load a run, each a script by itself."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(import detector\n.*?detector\.load\(.*?)^```$", text, re.S | re.M)

@@ -12,6 +12,7 @@ from detector.config import load_config, shipped_configs
 from detector.models.backbones import list_backbones
 from detector.models.build import build_detector, resolve_parts
 from detector.models.heads import HEADS
+from detector.models.saliency import build_saliency
 
 NETWORKS = json.loads(Path(__file__).with_name("networks.json").read_text())
 FAMILIES = [
@@ -144,9 +145,11 @@ def test_every_pair_is_built_with_the_strides_it_declares(name, monkeypatch):
 
 
 def built(name, *opts):
-    """The detector of a shipped config on no memory; three classes where the data decide."""
+    """The network of a shipped config on no memory; three classes where the data decide."""
     cfg = load_config(name, opts)
     with torch.device("meta"):
+        if cfg.MODEL.TASK == "saliency":
+            return build_saliency(cfg)
         return build_detector(cfg if cfg.MODEL.NUM_CLASSES else load_config(name, [*opts, "MODEL.NUM_CLASSES", "3"]))
 
 

@@ -60,6 +60,8 @@ def test_long_names_are_those_of_folders(make):
     plain, first, second = make("plain"), make("x/much_seed10", *many), make("x/much_seed11", *many, seed=1)
     assert arm_names([[plain], [first, second]]) == ["plain", "much"]
     assert arm_names([[plain], [first]]) == ["plain", "much_seed10"]
+    inner = [make(f"taught/seed{seed}", *many, seed=seed) for seed in (0, 1)]
+    assert arm_names([[plain], inner]) == ["plain", "taught"]
     twin = make("y/plain", *many)
     assert arm_names([[plain], [twin]]) == [str(plain.folder), str(twin.folder)]
 

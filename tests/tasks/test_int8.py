@@ -1,6 +1,7 @@
 """A run in int8: what is measured decides which layers stay in float32, is printed, written beside and inside."""
 
 import json
+import signal
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from helpers.exporting import small
 from detector.commands import export as export_command
 from detector.config import config_text
 from detector.data.loader import build_test_datasets
+from detector.engine.stop import Stopped
 from detector.errors import MissingPackageError, UserError
 from detector.inference.export.facts import LeftOut, Loss
 from detector.inference.export.int8 import Quantiser
@@ -135,6 +137,21 @@ def test_unmeasured_all_layers_are_in_int8(trained, files, tmp_path, caplog):
     assert (facts.int8.left_out, facts.int8.losses) == ([], [])
     assert facts.int8.error > 0.1  # and yet said
     assert "what it costs in AP was not measured" in caplog.text
+
+
+def test_stopped_it_leaves_no_trials(trained, files, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "trials"))
+    (tmp_path / "trials").mkdir()
+
+    def stop(*args):
+        assert list((tmp_path / "trials").iterdir())
+        signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)
+
+    monkeypatch.setattr(int8, "difference", stop)
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+        export_run(trained, "onnx", tmp_path / "a.onnx", tmp_path / "out", int8=Wish())
+    assert not list((tmp_path / "trials").iterdir())
+    assert not (tmp_path / "a.onnx").exists()
 
 
 def test_the_command_says_how(trained, files, tmp_path, monkeypatch):

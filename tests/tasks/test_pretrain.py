@@ -333,6 +333,7 @@ def test_a_run_starts_from_the_weights_of_another(recipe, tmp_path, caplog):
         torch.testing.assert_close(first[key], second[key], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(recipe, data, tmp_path):
     """Steps of 5 pictures, of 3 and 2; 6 pictures to evaluate in batches of 5. Without norms that measure a batch."""
     want = train_classifier(recipe(norm="gn", epochs=2, batch_size=5))

@@ -19,7 +19,7 @@ from detector.commands.info import count_backbones, render
 from detector.commands.lists import about
 from detector.config import shipped_configs
 
-MADE = "<!-- Made by tools/make_reference.py of the code: change that, then run `make reference`. -->\n"
+MADE = "<!-- Made by tools/reference/make.py of the code: change that, then run `make reference`. -->\n"
 
 COLUMNS = 100  # of a command's help
 
@@ -35,10 +35,12 @@ TITLES = {
     "MODEL.ROI_BOX_HEAD": "Faster R-CNN: head of a region",
     "MODEL.FCOS": "FCOS",
     "MODEL.REFINEDET": "RefineDet",
+    "MODEL.SALIENCY": "Salient objects",
     "INPUT": "Pictures",
     "DATASETS": "Data sets",
     "DATALOADER": "Loader",
     "SOLVER": "Solver",
+    "DISTILL": "Distillation",
     "TEST": "Test",
     "TEST.BBOX_AUG": "Test-time augmentation",
 }
@@ -138,10 +140,14 @@ def parts_page() -> str:
     from detector.models.heads import HEADS
     from detector.models.heads.base import STANDARDS
     from detector.models.necks import NECKS
+    from detector.models.saliency import SALIENCY
 
     lines = [MADE, "# Necks, heads, data sets, configs", "", "## Heads", "", "Values of `MODEL.HEAD.NAME`.", ""]
     lines += ["| head | its neck | what it is |", "|---|---|---|"]
     lines += [f"| `{name}` | `{STANDARDS[name].neck}` | {cell(about(HEADS[name]))} |" for name in sorted(HEADS)]
+    lines += ["", "## Heads of salient objects", "", "Values of `MODEL.SALIENCY.NAME`, with `MODEL.TASK saliency`.", ""]
+    lines += ["| head | what it is |", "|---|---|"]
+    lines += [f"| `{name}` | {cell(about(SALIENCY[name]))} |" for name in sorted(SALIENCY)]
     lines += ["", "## Necks", "", "Values of `MODEL.NECK.NAME`.", "", "| neck | what it is |", "|---|---|"]
     lines += [f"| `{name}` | {cell(about(NECKS[name]))} |" for name in sorted(NECKS)]
     lines += ["", "## Data sets", "", "Entries of `DATASETS.TRAIN` and `DATASETS.TEST`.", ""]

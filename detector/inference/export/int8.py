@@ -9,7 +9,7 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,12 +19,16 @@ from detector.inference.export.write import INPUTS, needed, save_onnx, save_open
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from openvino import Model, Node
 
 Inputs = tuple[np.ndarray, np.ndarray]
 """images uint8 [1, 3, H, W] and sizes int64 [1, 2], as a graph takes them."""
 
 FEW = 16
-"""Calibration pictures for a trial of one group of layers, where a calibration is made anew for each."""
+"""Calibration pictures for the trials of one group of layers, where they cannot have the ranges of the file itself."""
+
+OPENVINO_LAYERS = ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul")
+"""What OpenVINO makes of `layers.LAYERS`."""
 
 
 class Quantiser:
@@ -128,23 +132,68 @@ class OpenVinoQuantiser(Quantiser):
     def __init__(self, source: Path, pictures: Sequence[Inputs]) -> None:
         super().__init__(source, pictures)
         self.source = source
+        self.everywhere: Model | None = None
+        """The graph that the trials of one group are made of; calibrated when the first one is asked for."""
+        self.latest: tuple[list[str], Model] | None = None
+        """Nodes in int8 and the graph, which is often asked for again: calibrating takes longest."""
 
     def save(self, path: Path, facts: Facts, left_out: Collection[str] = (), only: str = "") -> int:
         """See `Quantiser`."""
+        if not only:
+            names = self.chosen(left_out, "")
+            if self.latest is None or self.latest[0] != names:
+                self.latest = names, self._quantised(names, self.pictures)
+            return save_openvino(path, self.latest[1], facts)
+        if self.everywhere is None:
+            # Without correction of biases, which would stay in the layers that are not on trial.
+            self.everywhere = self._quantised(list(self.nodes), self.pictures[:FEW], trial=True)
+        made = self.everywhere.clone()
+        round_only(made, set(self.chosen((), only)))
+        return save_openvino(path, made, facts)
+
+    def _quantised(self, names: Collection[str], pictures: Sequence[Inputs], trial: bool = False) -> "Model":
+        """The graph with the nodes in int8; of a trial its weights stay float32 behind operators that round them."""
         with silent():
             nncf = needed("nncf", "int8")
         graph = needed("openvino").Core().read_model(str(self.source))
-        kept = set(self.chosen(left_out, only))
-        # An operator of ONNX becomes several ones called NAME and NAME/WHAT.
-        names = [one.get_friendly_name() for one in graph.get_ordered_ops()]
-        ignored = [name for name in names if name.split("/")[0] not in kept]
-        pictures = [dict(zip(INPUTS, one, strict=True)) for one in self.pictures[: FEW if only else None]]
+        kept = set(names)
+        ignored = [one.get_friendly_name() for one in graph.get_ordered_ops() if node_of(one) not in kept]
+        advanced = nncf.AdvancedQuantizationParameters(
+            disable_bias_correction=trial, backend_params={"compress_weights": not trial}
+        )
+        data = [dict(zip(INPUTS, one, strict=True)) for one in pictures]
         with silent():
-            made: Any = nncf.quantize(
-                graph, nncf.Dataset(pictures), subset_size=len(pictures),
+            return nncf.quantize(
+                graph, nncf.Dataset(data), subset_size=len(data), advanced_parameters=advanced,
                 ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
             )  # fmt: skip
-        return save_openvino(path, made, facts)
+
+
+def node_of(operator: "Node") -> str:
+    """The node of ONNX that an operator of OpenVINO is of: one node becomes several, called NAME and NAME/WHAT."""
+    return str(operator.get_friendly_name()).split("/")[0]
+
+
+def round_only(graph: "Model", nodes: Collection[str]) -> None:
+    """Take those FakeQuantize out of an OpenVINO model, in its place, that stand before none of the nodes."""
+    operators = graph.get_ordered_ops()
+    rounding = [one for one in operators if one.get_type_name() == "FakeQuantize"]
+    kept = set()
+    for one in operators:
+        if node_of(one) not in nodes or one in rounding:
+            continue
+        before = [one]
+        while before:  # up to what rounds or computes: pooling and the like have none of their own
+            for value in before.pop().input_values():
+                source = value.get_node()
+                if source.get_type_name() == "FakeQuantize":
+                    kept.add(source.get_friendly_name())
+                elif source.get_type_name() not in OPENVINO_LAYERS:
+                    before.append(source)
+    for one in rounding:
+        if one.get_friendly_name() not in kept:
+            for target in one.output(0).get_target_inputs():
+                target.replace_source_output(one.input_value(0))
 
 
 QUANTISERS: dict[str, type[Quantiser]] = {"onnx": OnnxQuantiser, "openvino": OpenVinoQuantiser}

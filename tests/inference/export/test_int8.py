@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector.inference.export.int8 import QUANTISERS, OnnxQuantiser, ranges_of
+from detector.inference.export.int8 import QUANTISERS, OnnxQuantiser, OpenVinoQuantiser, ranges_of, round_only
 from detector.inference.export.layers import SCOPES
 from detector.inference.formats import EXPORTS
 
@@ -90,6 +90,80 @@ def test_only_the_chosen_layers_are_in_int8(left_out, only, in_int8, graph, tmp_
     assert session.run(["e"], {"images": images, "sizes": sizes})[0].shape == (1, 5, 4, 4)
     again = quantiser.save(tmp_path / "c.onnx", "that", left_out, only)  # the graph itself is untouched
     assert again == written
+
+
+@pytest.mark.parametrize(
+    ("nodes", "kept"),
+    [
+        ({"one"}, {"x", "one"}),
+        ({"two"}, {"one_out", "two"}),  # through the pooling in between
+        ({"sum"}, {"one_out", "two_out"}),
+        ({"two", "sum"}, {"one_out", "two", "two_out"}),
+        (set(), set()),
+    ],
+)
+def test_only_what_stands_before_the_nodes_is_rounded(nodes, kept):
+    openvino = pytest.importorskip("openvino")
+    from openvino import opset13 as ops
+
+    def rounded(value, name):
+        return ops.fake_quantize(value, *(np.float32(end) for end in (0, 255, 0, 255)), 256, name=f"{name}/fq")
+
+    def layer(value, name):
+        weight = ops.constant(np.full((2, 2, 1, 1), 0.7, np.float32), name=f"{name}/weight")
+        options = [1, 1], [0, 0], [0, 0], [1, 1]
+        made = ops.convolution(value, rounded(weight, name), *options, name=f"{name}/WithoutBiases")
+        return ops.add(made, np.float32(0), name=name)
+
+    x = ops.parameter([1, 2, 4, 4], np.float32, name="x")
+    one = rounded(layer(rounded(x, "x"), "one"), "one_out")
+    pooled = ops.avg_pool(one, [1, 1], [0, 0], [0, 0], [1, 1], exclude_pad=True, name="pool")
+    two = rounded(layer(pooled, "two"), "two_out")
+    graph = openvino.Model([ops.add(one, two, name="sum")], [x], "g")
+    round_only(graph, nodes)
+    left = {one.get_friendly_name() for one in graph.get_ordered_ops() if one.get_type_name() == "FakeQuantize"}
+    assert left == {f"{name}/fq" for name in kept}
+    value = 1.3
+    value_of = {True: round, False: float}
+    first = value_of["x" in kept](value) * value_of["one" in kept](0.7) * 2
+    middle = value_of["one_out" in kept](first)
+    second = value_of["two_out" in kept](middle * value_of["two" in kept](0.7) * 2)
+    made = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert made([np.full((1, 2, 4, 4), value, np.float32)])[0] == pytest.approx(middle + second, abs=1e-4)
+
+
+def test_openvino_calibrates_once_for_the_same_nodes_and_once_for_all_trials(graph, tmp_path, monkeypatch):
+    class Made:
+        def __init__(self, text):
+            self.text = text
+
+        def clone(self):
+            return Made(f"{self.text} copied")
+
+    asked = []
+
+    def quantised(self, names, pictures, trial=False):
+        asked.append((names, len(pictures), trial))
+        return Made(f"graph {len(asked)}")
+
+    def round_only(made, nodes):
+        made.text += f" but for {sorted(nodes)}"
+
+    monkeypatch.setattr(OpenVinoQuantiser, "_quantised", quantised)
+    monkeypatch.setattr("detector.inference.export.int8.round_only", round_only)
+    monkeypatch.setattr("detector.inference.export.int8.save_openvino", lambda path, made, facts: (made.text, facts))
+    quantiser = OpenVinoQuantiser(graph[1], [inputs(10)] * 20)
+    said = [quantiser.save(tmp_path / "a.xml", fact, left) for fact, left in ((1, ()), (2, ["head.cls_logits"]))]
+    assert said == [("graph 1", 1), ("graph 2", 2)]
+    trials = [quantiser.save(tmp_path / "a.xml", 3, only=group)[0] for group in quantiser.groups]
+    assert trials == [f"graph 3 copied but for {nodes}" for nodes in (["node_a", "node_b"], ["node_c"])]
+    again = [quantiser.save(tmp_path / "a.xml", fact, ["head.cls_logits"]) for fact in (4, 5)]
+    assert again == [("graph 2", 4), ("graph 2", 5)]
+    assert asked == [
+        (["node_a", "node_b", "node_c"], 20, False),
+        (["node_a", "node_b"], 20, False),
+        (["node_a", "node_b", "node_c"], 16, True),
+    ]
 
 
 def test_the_formats_are_those_of_files():

@@ -1,10 +1,6 @@
 """Write docs/reference of the code: config keys, commands, backbones, parts, the public Python names."""
 
 import argparse
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "reference"))
 
 from pages import FOLDER, PAGES
 
