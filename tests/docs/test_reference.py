@@ -58,6 +58,8 @@ def test_of_a_key_it_says_what_users_need():
     assert known["MODEL.RPN.SMOOTH_L1_BETA"].default == "1 / 9"
     assert known["MODEL.ROI_HEADS.NMS"].readers == ["inference.augmented", "models.heads.faster_rcnn"]
     assert known["SOLVER.MAX_ITER"].unit == "steps"
+    assert known["MODEL.NECK.SOURCES"].unit == known["DISTILL.LEVELS"].unit == "names"
+    assert known["INPUT.PIXEL_MEAN"].unit == "numbers"
     assert "data.hints" not in known["LOG.PICTURES"].readers  # whose PICTURES is another thing
     assert known["SOLVER.CHECKPOINT_MILESTONES"].meaning.endswith("stay, whatever KEEP")  # on a second line
 

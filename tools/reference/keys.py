@@ -93,7 +93,10 @@ def unit_of(value: Any, text: str) -> str:  # noqa: ANN401
     if isinstance(first, str):
         return "text"
     match = UNIT.search(text)
-    return match[1] or match[2] if match else "number"
+    if match:
+        return match[1] or match[2]
+    names = value == () and re.search(r"\[[a-z]", text)  # the comment shows some
+    return "names" if names else "numbers" if value == () else "number"
 
 
 @lru_cache
