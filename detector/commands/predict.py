@@ -89,7 +89,7 @@ def formats_of(text: str) -> list[str]:
 
 def begin(args: argparse.Namespace, trained: str | None, source: str, opts: Sequence[str]) -> None:
     """Read the config, then predict; an exported file by its own runtime."""
-    if trained is not None and exported_form(trained):
+    if trained is not None and exported_form(expanded(trained)):
         from detector.tasks.predict import predict_exported
 
         load_plugins(args.imports)
