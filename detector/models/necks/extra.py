@@ -100,7 +100,7 @@ class RefineDetSources(Neck):
 
 @register_neck("refinedet_sources", NeckKeys(extra_levels="c6", l2norm_scales=(10.0, 8.0)))
 def build_refinedet_sources(cfg: CfgNode, levels: dict[str, Level]) -> RefineDetSources:
-    """RefineDet's source levels, each in its own scale, and levels of convolutions behind them.
+    """RefineDet's source levels, the finest ones normalised to learned lengths, and a coarser one of convolutions.
 
     Raises ValueError for a source of MODEL.NECK that the backbone lacks.
     """
