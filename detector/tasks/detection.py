@@ -42,7 +42,7 @@ from detector.evaluation.build import build_evaluators
 from detector.inference.augmented import build_augmentation
 from detector.inference.detect import detect_all, of_real_classes
 from detector.inference.prepare import prepare_for_inference
-from detector.models.build import build_detector, check_names, pixel_statistics
+from detector.models.build import build_detector, check_deformable, check_names, pixel_statistics
 from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch
@@ -93,6 +93,7 @@ class DetectionTask:
         """
         device = pick_device(cfg.MODEL.DEVICE)
         check_names(cfg)
+        check_deformable(cfg)
         check_teacher(cfg)
         if not auto_batch:
             check_shares(cfg.SOLVER)

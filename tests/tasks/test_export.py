@@ -189,6 +189,28 @@ def test_a_missing_file_is_named(tmp_path):
     assert str(stop.value.code) == f"error: {tmp_path / 'a.onnx'}: there is no such file"
 
 
+@pytest.mark.parametrize(
+    ("trained_as", "flags", "name"),
+    [
+        ("out", [], "model.onnx"),
+        ("out", ["--format", "openvino"], "model.xml"),
+        ("out", ["--format", "torch", "--split"], "model_split.pt2"),
+        ("out/model_final.pth", [], "model_final.onnx"),
+    ],
+)
+def test_without_a_name_the_file_lies_in_the_run_and_what_to_type_next_is_said(
+    trained_as, flags, name, trained, files, tmp_path, capsys
+):
+    export_command.main([str(tmp_path / trained_as), *flags])
+    assert [*files] == [tmp_path / "out" / name]
+    assert f"next\n  detector test {tmp_path / 'out' / name}\n" in capsys.readouterr().out
+
+
+def test_the_name_says_int8_and_best():
+    args = SimpleNamespace(which="best", split=True, int8=True, format="onnx")
+    assert export_command.own_name(args, None) == "model_best_split_int8.onnx"
+
+
 def test_the_checkpoint_is_not_overwritten(trained, files, tmp_path):
     with pytest.raises(SystemExit) as stop:
         export_command.main([str(tmp_path / "out"), "--output", str(tmp_path / "out" / "model_final.pth")])

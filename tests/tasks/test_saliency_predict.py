@@ -148,6 +148,7 @@ COMMANDS = [
     ("compare", "--config-file", "saliency/resnet50", "--backbones", "resnet18", "--output", "OUT/c"),
     ("compare", "--runs", "RUN", "--output", "OUT/c"),
     ("analyze", "errors", "RUN"),
+    ("card", "RUN"),
 ]
 
 
@@ -163,6 +164,7 @@ def test_other_commands_say_in_one_line_that_they_need_boxes(run, tmp_path, word
     assert "MODEL.TASK saliency" in said
     assert "detector train" in said
     assert "\n" not in said.strip()
+    assert words[0] != "card" or said.startswith("error: detector card is for")
 
 
 def test_checks_of_data_say_it_too(run, capsys):

@@ -76,7 +76,10 @@ class FPN(Neck):
 
 @register_neck("fpn", NeckKeys(sources=("c2", "c3", "c4", "c5"), extra_levels="maxpool"))
 def build_fpn(cfg: CfgNode, levels: dict[str, Level]) -> FPN:
-    """FPN from MODEL.NECK; a source that the backbone lacks raises ValueError."""
+    """Feature pyramid network: coarse levels are added to finer ones.
+
+    Raises ValueError for a source of MODEL.NECK that the backbone lacks.
+    """
     node = cfg.MODEL.NECK
     missing = [name for name in node.SOURCES if name not in levels]
     if missing or not node.SOURCES:
