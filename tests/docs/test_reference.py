@@ -87,6 +87,8 @@ def test_every_registered_name_and_config_stands_there():
     assert parts == pages.parts_page().rstrip() + "\n", ANEW
     for names in (HEADS, SALIENCY, NECKS, DATASETS, shipped_configs()):
         assert not [name for name in names if f"`{name}`" not in parts]
+    for entry in ("saliency:FOLDER", "saliency:FOLDER:SPLIT", "saliency:shapes:train", "saliency:shapes:val"):
+        assert entry in parts.partition("## Data sets")[2].partition("\n## ")[0]
     lines = {line.split("`")[1]: line for line in text("backbones.md").splitlines() if line.startswith("| `")}
     assert set(lines) == set(BACKBONES), ANEW
     for name, entry in BACKBONES.items():
@@ -99,4 +101,7 @@ def test_every_key_that_moved_stands_there():
 
 def test_every_public_name_stands_there():
     assert text("python.md") == pages.api_page().rstrip() + "\n", ANEW
+    for home in ("backbones", "necks", "heads", "saliency"):  # who writes a part needs what files it
+        assert f"::: detector.models.{home}.register_" in text("python.md")
+    assert "::: detector.models.saliency.SaliencyHead\n" in text("python.md")
     assert not [name for name in detector.__all__ if name[0] != "_" and not getdoc(getattr(detector, name))]
