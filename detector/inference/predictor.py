@@ -287,7 +287,7 @@ def _taken(stream: Iterator[_T], number: int) -> tuple[list[_T], Exception | Non
     taken: list[_T] = []
     try:
         for one in islice(stream, number):
-            taken.append(one)  # noqa: PERF402: what is there when it raises counts
+            taken.append(one)  # what is there when it raises counts
     except Exception as error:  # raised again by the caller
         return taken, error
     return taken, None
