@@ -63,7 +63,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Names the defaults, and leaves the lines of an example as they are."""
+    """Names the defaults, but that of nothing, and leaves the lines of an example as they are."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
 
 
 def expanded(text: str) -> str:

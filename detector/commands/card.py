@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detector.commands.base import expanded, run, show, tool_parser
+from detector.config.tasks import BOXES, require_boxes
 from detector.errors import UserError
 from detector.files import write_atomic
 from detector.plugins import load_plugins
@@ -39,6 +40,15 @@ def identifier(text: str) -> str:
     return text
 
 
+def with_boxes(folder: Path) -> None:
+    """Raise ValueError for a run without boxes, in this command's name."""
+    from detector.tasks.examined import MEASURED, read_metrics
+
+    if (folder / "metrics.json").is_file():
+        config = read_metrics(folder / "metrics.json")[MEASURED].get("config")
+        require_boxes(config.get("MODEL.TASK", BOXES) if isinstance(config, dict) else BOXES, "detector card")
+
+
 def begin(args: argparse.Namespace) -> None:
     """Load plugins, make the card, write it and say where it is."""
     load_plugins(args.imports)
@@ -47,6 +57,7 @@ def begin(args: argparse.Namespace) -> None:
     path = Path(args.output) if args.output else Path(args.folder) / "README.md"
     if path.exists():
         raise UserError(f"--output {path} is there, perhaps with words of your own: move it, or name another file")
+    with_boxes(Path(args.folder))
     text = card(args.folder, args.name, args.license or "", args.replicates)
     write_atomic(path, text.encode())
     show(f"written to {path}")

@@ -1,15 +1,16 @@
 """Write a trained detector as one file for onnxruntime, OpenVINO or torch, selection and pixel statistics included."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from detector.commands.base import expanded, read_trained, run, split_words, trained_parser
+from detector.commands.base import expanded, read_trained, run, show, split_words, trained_parser
 from detector.config.tasks import require_boxes
 from detector.inference.formats import EXPORTS
 
 EXAMPLE = """\
-detector export output/quickstart --format onnx --output model.onnx
+detector export output/quickstart --format onnx
 detector export --config-file tv.yaml --format openvino --output tv.xml MODEL.WEIGHT tv.pth"""
 
 NOTES = """
@@ -24,12 +25,13 @@ INT8 = ("--calibrate", "--aim", "--unmeasured")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """`RUN | --config-file FILE`, `--output FILE [--format FORMAT] [--split] [--which newest|best] [KEY VALUE ...]`."""
+    """`RUN | --config-file FILE`, then `[--output FILE] [--format FORMAT] [--split] [--int8] [KEY VALUE ...]`."""
     parser = trained_parser(f"{__doc__}\n{NOTES}", "export", EXAMPLE, "RUN", "--config-file FILE")
     parser.add_argument("--format", choices=tuple(EXPORTS), default="onnx", help="of the file")
     parser.add_argument(
-        "--output", type=expanded, required=True, metavar="FILE",
-        help="FILE.onnx; for openvino FILE.xml, for torch FILE.pt2; what is there is replaced",
+        "--output", type=expanded, metavar="FILE",
+        help="FILE.onnx; for openvino FILE.xml, for torch FILE.pt2; what is there is replaced; None: model.onnx, .xml "
+        "or .pt2 in the run's folder, with --split and --int8 in its name",
     )  # fmt: skip
     parser.add_argument(
         "--split", action="store_true",
@@ -82,4 +84,15 @@ def begin(args: argparse.Namespace, trained: str | None, opts: Sequence[str]) ->
             AIM if args.aim is None else args.aim,
             not args.unmeasured,
         )
-    export_run(cfg, args.format, Path(args.output), weight, args.which or "newest", split=args.split, int8=wish)
+    output = Path(args.output) if args.output else Path(cfg.OUTPUT_DIR) / own_name(args, trained)
+    export_run(cfg, args.format, output, weight, args.which or "newest", split=args.split, int8=wish)
+    name = shlex.quote(str(output))
+    show(f"next\n  detector test {name}\n  detector predict {name} PHOTOS")
+
+
+def own_name(args: argparse.Namespace, trained: str | None) -> str:
+    """What the file of these flags is called where nobody says it; that of a checkpoint as the checkpoint."""
+    path = Path(expanded(trained or ""))
+    first = path.stem if path.is_file() else "model"
+    words = [first, "best" * (args.which == "best"), "split" * args.split, "int8" * args.int8]
+    return "_".join(filter(None, words)) + EXPORTS[args.format]

@@ -1,6 +1,7 @@
 """Find objects in pictures, videos, a camera or a data set: drawn, and as JSON, a table or in other formats."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_intermixed_args(joined(sys.argv[1:] if argv is None else argv))
     named = {"RUN": not args.config_file, "SOURCE": args.input is None}
     names = [name for name, wanted in named.items() if wanted]
+    if files := [word for word in args.words[len(names) :: 2] if os.path.lexists(word)]:
+        parser.error(f"{files[0]} is a file, not a KEY: there is one SOURCE: a folder, or a pattern in quotes")
     words, opts = split_words(parser, args.words, names)
     found = dict(zip(names, words, strict=True))
     run(lambda: begin(args, found.get("RUN"), found.get("SOURCE", args.input), opts))
@@ -92,7 +95,7 @@ def formats_of(text: str) -> list[str]:
 
 def begin(args: argparse.Namespace, trained: str | None, source: str, opts: Sequence[str]) -> None:
     """Read the config, then predict; an exported file by its own runtime."""
-    if trained is not None and exported_form(trained):
+    if trained is not None and exported_form(expanded(trained)):
         from detector.tasks.predict import predict_exported
 
         load_plugins(args.imports)

@@ -4,7 +4,8 @@ With --teacher it learns the classes that another network sees in the same pictu
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from detector.commands.base import AMP, CLASSIFIER_FLAGS, add_workers, run, tool_parser
 from detector.plugins import load_plugins
@@ -12,6 +13,8 @@ from detector.plugins import load_plugins
 EXAMPLE = """\
 detector pretrain --backbone skresnet50 --data imagenet --output output/classifier_skresnet50 --amp bf16
 detector pretrain --backbone resnet18 --data imagenet --output output/kd --teacher resnet50 --teacher-weight imagenet"""
+
+T = TypeVar("T")
 
 DISTILL = ("kl", "jeffreys", "soft_ce")
 """The names of `detector.ops.soft_targets.DISTILL`, which needs torch."""
@@ -85,9 +88,10 @@ def _add_teacher(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "--distill", default="", choices=DISTILL,
-        help="the loss, with probabilities t of the teacher and s of the student. kl: KL(t || s); soft_ce: the cross "
-        "entropy of s against t, whose gradient is the same; jeffreys: (KL(t || s) + KL(s || t)) / 2, half of "
-        "Jeffreys' divergence, which is SSLD's loss. Means over the pictures, times the square of --temperature",
+        help="the loss, kl where it is not named; with probabilities t of the teacher and s of the student. kl: "
+        "KL(t || s); soft_ce: the cross entropy of s against t, whose gradient is the same; jeffreys: (KL(t || s) + "
+        "KL(s || t)) / 2, half of Jeffreys' divergence, which is SSLD's loss. Means over the pictures, times the "
+        "square of --temperature",
     )  # fmt: skip
     add("--temperature", type=float, default=1.0, metavar="T", help="the logits of both are divided by it")
     add(
@@ -103,11 +107,18 @@ def _add_teacher(parser: argparse.ArgumentParser) -> None:
 
 
 def _factors(text: str) -> tuple[float, ...]:
-    return tuple(map(float, text.split(",")))
+    return _listed(text, float, "numbers", "0.05,0.05,0.05,0.1,0.15")
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split(",")))
+    return _listed(text, int, "whole numbers", "1,2")
+
+
+def _listed(text: str, kind: Callable[[str], T], what: str, example: str) -> tuple[T, ...]:
+    try:
+        return tuple(map(kind, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of {what}: write e.g. {example}") from None
 
 
 def begin(args: argparse.Namespace) -> None:

@@ -53,7 +53,8 @@ class CocoDetection(Dataset):
         if drop_empty:
             self.positions = np.flatnonzero(self.index.num_boxes(difficult))
             dropped = len(self.index) - len(self.positions)
-            _log.info("%s: %d of %d images have no box and are left out", self.index.path, dropped, len(self.index))
+            if dropped:
+                _log.info("%s: %d of %d images have no box and are left out", self.index.path, dropped, len(self.index))
             if not len(self.positions):
                 raise UserError(
                     f"{self.index.path}: no image has a box to train on ({len(self.index.labels)} annotations); "

@@ -1,5 +1,6 @@
 """Pictures in one folder per class, as ImageNet is kept: their labels, their crops, their batches."""
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 from detector.data.capacity import usable_workers
+from detector.data.picture_files import Files, class_files, loose_files
 from detector.data.samplers import Draw, TrainBatches
 from detector.data.workers import make_loader, received
 from detector.distributed import rank, world_size
@@ -55,21 +57,26 @@ class ImageFolder(Dataset):
         self.classes = find_classes(self.root)
         names: list[bytes] = []
         counts = []
+        files = [Files([], set(), set())]
         for name in self.classes:
-            found = _find_pictures(self.root, name)
-            if not found:
+            found = class_files(str(self.root), name)
+            if not found.names:
                 raise UserError(
                     f"{self.root / name}: this class folder holds no picture ({', '.join(IMG_EXTENSIONS)}); fill it or "
                     "delete it"
                 )
-            names += found
-            counts.append(len(found))
+            names += found.names
+            counts.append(len(found.names))
+            files[0].folders.update(found.folders)
+            files[0].links.update(found.links)
         self.num_labelled = len(names)
         self.homes = [self.root, *map(Path, unlabelled)]
         for folder in self.homes[1:]:
             found = find_unlabelled(folder)
-            names += found
-            counts.append(len(found))
+            names += found.names
+            counts.append(len(found.names))
+            files.append(found._replace(names=[]))
+        self.files = files  # of each home, where its pictures lie
         # Arrays, since every worker would in time copy the pages of a million Python objects.
         self.names = np.array(names)
         places = np.arange(len(counts)) - len(self.classes)  # 0, 1, .. for the folders without classes
@@ -78,6 +85,16 @@ class ImageFolder(Dataset):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def digest(self) -> str:
+        """SHA-256 of the pictures' names in their order, relative to the folders, and of their labels.
+
+        The same wherever the folders lie.
+        """
+        found = hashlib.sha256(self.names.tobytes())
+        found.update(self.labels.tobytes())
+        found.update(self.home.tobytes())
+        return found.hexdigest()
 
     def path(self, item: int) -> Path:
         """The file of a picture."""
@@ -218,12 +235,24 @@ def open_train_and_val(
     check_same_folders(train_set, val_set)
     if len(train_set.classes) < 2:
         raise UserError(f"{data / 'train'} has a single class folder; there is nothing to tell apart")
-    held = Path(os.path.realpath(data / "val"))
-    for folder in unlabelled:
-        other = Path(os.path.realpath(folder))
-        if held.is_relative_to(other) or other.is_relative_to(held):
-            log.warning("--unlabelled %s shares pictures with %s, which measure the training", folder, data / "val")
+    say_shared(train_set, val_set)
     return train_set, val_set
+
+
+def say_shared(train_set: ImageFolder, val_set: ImageFolder) -> None:
+    """Warn of pictures that an unlabelled folder shares with val/, with train/ or with another one of them.
+
+    Where the pictures lie is forgotten then.
+    """
+    labelled, *others = train_set.files
+    for i, found in enumerate(others):
+        folder = train_set.homes[i + 1]
+        if found.meet(val_set.files[0]):
+            log.warning("--unlabelled %s shares pictures with %s, which measure the training", folder, val_set.root)
+        earlier = [labelled, *others[:i]]
+        for home in (train_set.homes[k] for k, other in enumerate(earlier) if found.meet(other)):
+            log.warning("--unlabelled %s holds pictures of %s, which are seen more than once an epoch", folder, home)
+    train_set.files = val_set.files = []
 
 
 def check_same_folders(first: ImageFolder, other: ImageFolder) -> None:
@@ -258,37 +287,17 @@ def read_picture(path: Path) -> Image.Image:
     )
 
 
-def _find_pictures(root: Path, name: str) -> list[bytes]:
-    """The pictures of a class folder, relative to the root, in torchvision's order."""
-    return [
-        os.fsencode(os.path.relpath(os.path.join(folder, file), root))
-        for folder, _, files in sorted(os.walk(root / name, followlinks=True))
-        for file in sorted(files)
-        if file.lower().endswith(IMG_EXTENSIONS)
-    ]
+def find_unlabelled(root: Path) -> Files:
+    """The pictures of a folder as `loose_files` finds them.
 
-
-def find_unlabelled(root: Path) -> list[bytes]:
-    """The pictures of a folder in any depth, relative to it and sorted; hidden files and folders are passed over.
-
-    Links are followed, each folder once. Raises OSError or ValueError when there is no such folder, or no picture.
+    Raises OSError or ValueError when there is no such folder, or no picture.
     """
     if not root.is_dir():
         raise MissingFileError(f"--unlabelled {root}: there is no such folder; name one that holds pictures")
-    found, seen = list[bytes](), set[str]()
-    for folder, inner, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        inner[:] = [] if real in seen else sorted(name for name in inner if not name.startswith("."))
-        if real not in seen:
-            found += [
-                os.fsencode(os.path.relpath(os.path.join(folder, file), root))
-                for file in files
-                if file.lower().endswith(IMG_EXTENSIONS) and not file.startswith(".")
-            ]
-        seen.add(real)
-    if not found:
+    found = loose_files(str(root))
+    if not found.names:
         raise UserError(f"--unlabelled {root}: this folder holds no picture ({', '.join(IMG_EXTENSIONS)})")
-    return sorted(found)
+    return found
 
 
 class _Caught(Dataset):

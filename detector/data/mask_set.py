@@ -171,7 +171,9 @@ def looked_at(folder: MaskFolder, broken: str) -> tuple[dict[str, Pair], list[Si
         lines = [f"  {text if text.isprintable() else ascii(text)}" for text in faults[:NAMED]]
         lines += [f"  and {len(faults) - NAMED} more"] if len(faults) > NAMED else []
         said = f"{folder.path}: {len(faults)} of {len(looks)} pictures cannot be used:\n" + "\n".join(lines)
-        if broken == "stop" or len(faults) == len(looks):
+        if len(faults) == len(looks):
+            raise UserError(f"{said}\nMend them: without them nothing is left, whatever DATALOADER.BROKEN says")
+        if broken == "stop":
             raise UserError(f"{said}\nMend them, or write DATALOADER.BROKEN skip to do without them")
         _log.warning("%s\nthey are left out, by DATALOADER.BROKEN", said)
     good = [(name, size) for name, (size, fault) in zip(folder.pairs, looks, strict=True) if size and not fault]

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detector.data.shapes import FORMS, ground, outlined, softened
+from detector.data.shapes import FORMS, ground, outlined, say_generated, softened
 
 NUM_TRAIN, NUM_VAL = 200, 40
 _SIZES = (96, 129), (128, 161)  # pixels, ranges of the shorter and longer side
@@ -24,6 +24,7 @@ def ensure_mask_shapes(folder: str | Path) -> Path:
         try:
             generate_mask_shapes(draft)
             draft.rename(folder)
+            say_generated(NUM_TRAIN + NUM_VAL, folder)
         except OSError:
             if not folder.exists():  # else another process was faster
                 raise

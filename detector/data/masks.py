@@ -18,7 +18,6 @@ LEVEL = 128
 """A mask is salient where its grey level is above this, in training and evaluation: pysodmetrics' rule."""
 
 _HEADS = (1 << 12, 1 << 18)  # bytes in which the size of a picture is looked for, before the whole file
-_GREY = (0, 4)  # colour types of a PNG: grey, grey and alpha
 
 
 def read_mask(path: str | Path, expected: "Size") -> np.ndarray:
@@ -66,8 +65,8 @@ def other_size(found: "Size", expected: "Size") -> str:
 def look_at_pair(picture: Path, mask: Path) -> "tuple[Size | None, str]":
     """The (height, width) of a picture as viewers show it, and what is wrong with it or its mask, "" for nothing.
 
-    Both are there, readable, with an end, and of one size. Of grey PNGs little is read; other masks are decoded, as
-    they may have colours. Without a size the picture itself cannot be used.
+    Both are there, readable, with an end, and of one size. Of the picture little is read; the mask is decoded, as only
+    its pixels say whether it has colours, or levels that are all dark. Without a size the picture cannot be used.
     """
     size, fault = _look(picture)
     if fault or size is None:
@@ -77,11 +76,10 @@ def look_at_pair(picture: Path, mask: Path) -> "tuple[Size | None, str]":
         return size, f"{mask}: {fault}"
     if found != size:
         return size, f"{mask}: {other_size(found, size)}"
-    if not _is_grey(mask):
-        try:
-            read_mask(mask, size)
-        except UserError as error:
-            return size, str(error)
+    try:
+        read_mask(mask, size)
+    except (OSError, UserError) as error:
+        return size, str(error)
     return size, ""
 
 
@@ -101,10 +99,3 @@ def _look(path: Path) -> "tuple[Size | None, str]":
         return None, no_picture(head) or "it is no picture, or a damaged one: fetch it again"
     look = look_at_file(str(path), length, declared_size(head) or size)
     return size, "" if look.usable else look.fault
-
-
-def _is_grey(path: Path) -> bool:
-    """Whether a file is a PNG without colours, which its header says."""
-    with path.open("rb") as file:
-        head = file.read(26)
-    return head.startswith(b"\x89PNG\r\n\x1a\n") and head[25] in _GREY

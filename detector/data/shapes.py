@@ -1,5 +1,6 @@
 """The generated data set "shapes": forms of any colour and texture on noisy ground, as JPEG files and a COCO JSON."""
 
+import logging
 import math
 import shutil
 import uuid
@@ -10,6 +11,8 @@ from typing import Any
 import cv2
 import msgspec
 import numpy as np
+
+_log = logging.getLogger("detector")
 
 NUM_TRAIN, NUM_VAL = 600, 100
 _MIN_SIDE, _MAX_SIDE = 20, 120  # pixels, longer side of an object's own box
@@ -53,12 +56,18 @@ def ensure_shapes(folder: str | Path) -> Path:
         try:
             generate_shapes(draft)
             draft.rename(folder)
+            say_generated(NUM_TRAIN + NUM_VAL, folder)
         except OSError:
             if not folder.exists():  # else another process was faster
                 raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return folder
+
+
+def say_generated(number: int, folder: Path) -> None:
+    """Log what was written where nothing was."""
+    _log.info("%d pictures were generated in %s", number, folder)
 
 
 def generate_shapes(folder: str | Path, num_train: int = NUM_TRAIN, num_val: int = NUM_VAL, seed: int = 0) -> None:

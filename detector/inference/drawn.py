@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import struct
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +20,10 @@ MARK = b"\xff\xfe" + (len(_TEXT) + 2).to_bytes(2, "big") + _TEXT
 
 _BOX = (len(_TEXT) + 8).to_bytes(4, "big") + b"free" + _TEXT
 """An MP4 box that readers skip, at the end of a video: the same for videos."""
+
+_HEAD = 33  # bytes of a PNG's signature and first chunk
+_SAYS = b"Software\0detector predict"
+"""A PNG's text chunk: the same for maps of salient objects."""
 
 VIDEO = ".mp4"
 CODEC = "mp4v"
@@ -82,6 +88,22 @@ def was_drawn(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return MARK in file.read(256)
+
+
+def save_map(path: Path, levels: np.ndarray) -> None:
+    """Write a uint8 [H, W] map as a grey PNG that says who wrote it. Raises OSError when it cannot be written."""
+    data = cv2.imencode(".png", levels)[1].tobytes()
+    chunk = b"tEXt" + _SAYS
+    said = struct.pack(">I", len(_SAYS)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    write_atomic(path, data[:_HEAD] + said + data[_HEAD:])
+
+
+def is_map(path: Path) -> bool:
+    """Whether a file is a map that was written here; a link is none."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return _SAYS in file.read(256)
 
 
 def was_filmed(path: Path) -> bool:

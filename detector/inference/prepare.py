@@ -7,6 +7,7 @@ from detector.engine.device import AMP, chosen_precision
 from detector.models.detector import Detector
 from detector.models.heads.box_head import BoxHead
 from detector.models.norm import fold_norms
+from detector.models.packed import use_packed
 from detector.models.winograd import use_winograd
 
 
@@ -14,8 +15,8 @@ from detector.models.winograd import use_winograd
 def prepare_for_inference(model: Detector, precision: str = "off") -> Detector:
     """Merge norms into convolutions, lay weights out as they are used, round them to `precision` (as TEST.AMP) once.
 
-    In float32 on a CPU, wide 3x3 convolutions are computed by Winograd's minimal filtering. In place; the detections
-    are the same but for rounding, and the model is for prediction only.
+    In float32 on a CPU, wide 3x3 convolutions are computed by Winograd's minimal filtering; in bf16 the weights are
+    laid out once. In place; the detections are the same but for rounding, and the model is for prediction only.
     """
     merge_norms(model)
     for module in model.modules():
@@ -25,6 +26,7 @@ def prepare_for_inference(model: Detector, precision: str = "off") -> Detector:
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.to(dtype)
+        use_packed(model)
     else:
         use_winograd(model)
     return model

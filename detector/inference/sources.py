@@ -20,7 +20,7 @@ from detector.data.images import read_rgb
 from detector.data.suffixes import SUFFIXES
 from detector.errors import FileAccessError, UserError
 from detector.files import user_path
-from detector.inference.drawn import was_drawn
+from detector.inference.drawn import is_map, was_drawn
 from detector.inference.pixels import is_pixels, pixels_of
 from detector.text import printable
 
@@ -156,7 +156,7 @@ def find_images(source: str, output: Path | None = None) -> list[Path]:
         found = _walk(path)
         if output is not None and output.resolve().is_relative_to(path.resolve()):
             inside = [p for p in found if p.resolve().is_relative_to(output.resolve())]
-            own = {p for p in inside if p.suffix.lower() not in SUFFIXES or was_drawn(p)}
+            own = {p for p in inside if p.suffix.lower() not in SUFFIXES or was_drawn(p) or is_map(p)}
             drawn = [p for p in own if p.suffix.lower() in SUFFIXES]
             found = [p for p in found if p not in own]
             if drawn:

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import torch
 from yacs.config import CfgNode
 
 from detector.config.tasks import BOXES, require_boxes
@@ -80,6 +81,14 @@ def check_names(cfg: CfgNode) -> None:
     for key, parts, name in names:
         if parts is not NECKS or name != AUTO["NAME"]:
             check_name(key, parts, name)
+
+
+def check_deformable(cfg: CfgNode) -> None:
+    """Raise ValueError where MODEL.BACKBONE.DEFORM_STAGES asks a backbone for what it cannot; takes milliseconds."""
+    node = cfg.MODEL.BACKBONE
+    if (rule := deformation(node)) is not None:
+        with torch.device("meta"):
+            build_backbone(node.NAME, deformation=rule)
 
 
 def check_name(key: str, parts: Registry[Any], name: str) -> None:

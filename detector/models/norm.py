@@ -15,6 +15,7 @@ from detector.distributed import sum_with_gradient, world_size
 from detector.errors import UserError
 from detector.models.deform import DeformConv2d
 from detector.models.narrow import convolve, is_narrow
+from detector.models.packed import packed_for
 from detector.models.winograd import convolve_2d
 from detector.weights.record import EPS
 
@@ -65,6 +66,21 @@ def conv_norm(conv: Convolution, norm: nn.Module, x: Tensor, *shifts: Tensor) ->
         return norm(convolve(conv, x))
     weight, shift = folded(conv, norm)  # type: ignore[arg-type]
     return convolve_2d(x, weight, shift, conv)
+
+
+def conv_norm_relu(conv: Convolution, norm: nn.Module, x: Tensor, *shifts: Tensor) -> Tensor:
+    """relu(norm(conv(x))), as `conv_norm` does it; in one where the convolution is packed."""
+    packed = packed_for(conv, x) if type(norm) is nn.Identity else None
+    return conv_norm(conv, norm, x, *shifts).relu_() if packed is None else packed.computed(x, "relu")
+
+
+def conv_norm_sum(conv: Convolution, norm: nn.Module, x: Tensor, other: Tensor, rectified: bool) -> Tensor:
+    """norm(conv(x)) + other, rectified or not, as `conv_norm` does it; in one where the convolution is packed."""
+    packed = packed_for(conv, x) if type(norm) is nn.Identity else None
+    if packed is not None:
+        return packed.summed(x, other, "relu" if rectified else None)
+    total = conv_norm(conv, norm, x).add_(other)
+    return total.relu_() if rectified else total
 
 
 def measures_nothing(norm: nn.Module) -> bool:

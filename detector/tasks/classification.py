@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from detector.tasks.accuracy import PixelInput, evaluate
 from detector.tasks.classifier_teacher import Teacher, load_teacher
 from detector.tasks.classifier_weights import check_classes, export_state, load_start
 from detector.tasks.header import classification_farewell, classification_header
-from detector.tasks.recipe import Recipe, build_mix, parameter_groups, rate_factor
+from detector.tasks.recipe import DEFAULTS, Recipe, build_mix, parameter_groups, rate_factor
 from detector.weights.address import shown
 from detector.weights.checkpoint import save_checkpoint
 from detector.weights.read import read_file
@@ -53,7 +53,10 @@ WEIGHTS, BEST = "weights.pth", "weights_best.pth"
 TAUGHT_BY = "teacher_sha256"
 """The setting of a run that is the digest of its teacher's tensors, "" without one."""
 
-ESSENTIAL = ("backbone", "passes", "norm", "optimizer", "batch_size", "images", "teacher", TAUGHT_BY)
+SEEN = "pictures_sha256"
+"""The setting of a run that is the digest of its pictures' names and labels."""
+
+ESSENTIAL = ("backbone", "passes", "norm", "optimizer", "batch_size", "images", SEEN, "teacher", TAUGHT_BY)
 """Settings without which a checkpoint's tensors, its place in the data, or what it has learned, mean nothing."""
 
 SWITCHES = ("ema", "stage_lr_factors")
@@ -63,10 +66,7 @@ FREE = (
     *("data", "unlabelled", "output", "weight", "teacher_weight"),
     *("workers", "checkpoint_steps", "checkpoint_stages", "device", "tensorboard"),
 )
-"""Settings that may change in a run without changing its result."""
-
-DEFAULTS = {field.name: field.default for field in fields(Recipe)}
-"""What a setting was in checkpoints of before it was there."""
+"""Settings that may change in a run without changing its result: of folders what they hold counts, not their places."""
 
 
 class ClassificationTask:
@@ -248,7 +248,7 @@ def start(task: ClassificationTask, folder: Path, resume: bool = False) -> Run:
         load_start(backbone, model, entry.weights, file, recipe.norm, classes)
     model.to(task.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     digest = task.teacher.digest if task.teacher else ""
-    settings = {**asdict(recipe), "images": len(task.train_set), TAUGHT_BY: digest}
+    settings = {**asdict(recipe), "images": len(task.train_set), SEEN: task.train_set.digest(), TAUGHT_BY: digest}
     run = Run(
         folder,
         model,
@@ -293,6 +293,11 @@ def compare(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
                 what = (
                     f"a teacher whose tensors have the SHA-256 {old[:16]}.., this run's have {new[:16]}..: resume with "
                     "the --teacher-weight of before"
+                )
+            if name == SEEN:
+                what = (
+                    f"as many pictures of other names, in train/ or --unlabelled (SHA-256 {old[:16]}.., here "
+                    f"{new[:16]}..): resume with the --data and --unlabelled of before, in their order"
                 )
             raise UserError(f"{path} was trained with {what}, or choose another OUTPUT_DIR to start anew")
     for name in changed:

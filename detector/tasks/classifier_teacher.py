@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import FrozenBatchNorm2d
 
 from detector.data.image_folder import ImageFolder
 from detector.distributed import first_here
@@ -25,14 +26,19 @@ FLAGS = {"MODEL.WEIGHT": "--teacher-weight", "MODEL.BACKBONE.NAME": "--teacher"}
 
 
 class Teacher:
-    """A classification network in evaluation mode, without gradient; digest: of its tensors.
+    """A classification network in evaluation mode, without gradient; digest: of its tensors, as weights.pth has them.
 
-    model: gives logits [N, C]; prepare: from pixels to what its weights expect.
+    model: gives logits [N, C]; prepare: from pixels to what its weights expect; norm_eps: of its record.
     """
 
-    def __init__(self, model: nn.Module, prepare: PixelInput, recipe: Recipe) -> None:
+    def __init__(self, model: nn.Module, prepare: PixelInput, recipe: Recipe, norm_eps: float = EPS) -> None:
         self.model, self.prepare, self.recipe = model.eval().requires_grad_(False), prepare, recipe
-        self.digest = state_digest(model.state_dict())
+        state = model.state_dict()
+        for name, module in model.named_modules():  # a checkpoint's are those of weights.pth before `export_state`
+            if isinstance(module, FrozenBatchNorm2d) and module.eps != norm_eps:
+                key = f"{name}.running_var"
+                state[key] = state[key] + (module.eps - norm_eps)
+        self.digest = state_digest(state)
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits [N, C], float32, of RGB pixels [N, 3, H, W] in 0..255: computed in its own precision, not the loop's.
@@ -78,7 +84,7 @@ def load_teacher(recipe: Recipe, device: torch.device, dataset: ImageFolder) -> 
         model = Classifier(network, len(dataset.classes))
         load_trained(network, model, entry.weights, file, facts, dataset)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Teacher(model, PixelInput(entry.weights.pixels, device), recipe)
+    return Teacher(model, PixelInput(entry.weights.pixels, device), recipe, entry.weights.norm_eps)
 
 
 @contextmanager

@@ -116,7 +116,8 @@ def own_thresholds(cfg: CfgNode, names: list[str], category_ids: list[int], dige
 def evaluate_exported(path: Path, opts: Sequence[str] = ()) -> Metrics:
     """`tasks.detection.test` of an exported file, whose config counts; opts: KEY VALUE overrides on top.
 
-    The numbers go beside those of the weights that it was made of, into the folder of the file or OUTPUT_DIR.
+    The numbers go beside those of the weights that it was made of, into the folder of the file or OUTPUT_DIR: of
+    model.onnx to metrics_model.onnx.json and results_model.onnx.json.
     """
     show_log()
     model, cfg = open_exported(path, opts)
@@ -127,5 +128,5 @@ def evaluate_exported(path: Path, opts: Sequence[str] = ()) -> Metrics:
             datasets = build_test_datasets(cfg, outputs=model.names, origin=Origin(str(path)))
             datasets = check_tests(datasets, cfg.DATALOADER.BROKEN)
         check_memory(cfg, None, datasets.values())
-        subject = Subject(str(path), model.facts.digest, model.facts.step, newest=False, beside=True)
+        subject = Subject(str(path), model.facts.digest, model.facts.step, newest=False, exported=True)
         return evaluate(model, datasets, cfg, folder, subject, model.names)  # type: ignore[arg-type]

@@ -12,6 +12,9 @@ from detector.errors import UserError
 
 log = logging.getLogger("detector")
 
+FIXED = ("TEST.DETECTIONS_PER_IMG", "DATALOADER.SIZE_DIVISIBILITY", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD")
+"""What else than the keys of MODEL is in the graph, and cannot be told to it any more."""
+
 if TYPE_CHECKING:
     from detector.inference.predictor import Predictor
     from detector.inference.runtimes import ExportedDetector
@@ -25,7 +28,7 @@ def open_exported(path: Path, opts: Sequence[str] = (), said: str = "TEST.AMP") 
     """
     from detector.inference.runtimes import auto_text, load_exported
 
-    if fixed := [key for key in opts[::2] if key.startswith("MODEL.") and key != "MODEL.DEVICE"]:
+    if fixed := [key for key in opts[::2] if (key.startswith("MODEL.") or key in FIXED) and key != "MODEL.DEVICE"]:
         raise UserError(f"{path} is what its {fixed[0]} made of it: leave that out, or export the run anew")
     model = load_exported(path)
     first = ["OUTPUT_DIR", str(path.parent), "MODEL.DEVICE", "cpu", "TEST.AMP", "off"]

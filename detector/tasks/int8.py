@@ -81,7 +81,7 @@ def export_int8(
     """Write the detector with its network in int8; returns the facts with what was measured.
 
     model, facts, form, split: as `inference.export.write.export` takes them; cfg: the run's, for its data. Beside the
-    file NAME.int8.json gets what the metadata say of int8, and the intervals.
+    file FILE.int8.json (small.onnx.int8.json) gets what the metadata say of int8, and the intervals.
     Raises ValueError or OSError naming data, file or package that is missing.
     """
     cfg = cfg.clone()
@@ -130,7 +130,7 @@ def export_int8(
 
 def beside(output: Path) -> Path:
     """Where a file's measurement lies."""
-    return output.with_name(f"{output.stem}.int8.json")
+    return output.with_name(f"{output.name}.int8.json")
 
 
 class Pictures(NamedTuple):

@@ -34,7 +34,8 @@ class Subject(NamedTuple):
     weight: the file that holds, or will hold, the weights, "" for none; digest: of their tensors, by `state_digest`;
     step: of their training, None if unknown; newest: whether they are the newest of the folder that is written to;
     beside: whether they are another file in that folder, so that numbers bear its name; training: whether they are in
-    the middle of it, where those of earlier steps are no news.
+    the middle of it, where those of earlier steps are no news; exported: whether the file is an exported one, whose
+    numbers always bear its whole name, as it computes otherwise than the checkpoint with the same weights.
     """
 
     weight: str
@@ -43,6 +44,7 @@ class Subject(NamedTuple):
     newest: bool
     beside: bool = False
     training: bool = False
+    exported: bool = False
 
 
 def check_folder(folder: Path) -> None:
@@ -74,7 +76,7 @@ def save_measures(
     metrics.json holds them beside "measured": weight, digest, step, data, config (what differs from the defaults),
     versions, date (UTC) and seconds. Numbers of other weights than the folder's newest do not take the place of its
     metrics.json and results.json: they go beside them, under the name of their file. So do those of a checkpoint that
-    lies alone in the folder.
+    lies alone in the folder, and, with the ending that tells the format, those of every exported file.
     """
     metrics = {key: value for one in evaluators for key, value in one.compute().items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,16 +102,13 @@ def save_measures(
 
 def _suffix(folder: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNode) -> str:
     """What the names of the files end in, so that nothing of other weights is overwritten without a word."""
+    if subject.exported:
+        return _exported_suffix(folder, subject, data, cfg)
     there = _measured(folder / "metrics.json")
     if there is None and not subject.beside:
         return ""
     if there is not None and there.get("digest") == subject.digest:
-        if otherwise := _other_settings(there, data, cfg):
-            log.warning(
-                "%s: these weights were measured otherwise before (%s), and those numbers give way; OUTPUT_DIR "
-                "another/folder keeps both",
-                *(folder / "metrics.json", "; ".join(otherwise)),
-            )
+        _say_replaced(folder / "metrics.json", _other_settings(there, data, cfg))
         return ""
     if there is not None and subject.newest:
         if not (subject.training and _is_earlier(there, folder, subject)):
@@ -129,6 +128,30 @@ def _suffix(folder: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNod
         *(folder / "metrics.json", there.get("weight") or "unknown", suffix),
     )
     return suffix
+
+
+def _exported_suffix(folder: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNode) -> str:
+    """That of an exported file, of whatever weights the folder's own numbers are."""
+    suffix = f"_{Path(subject.weight).name}"
+    there = _measured(folder / f"metrics{suffix}.json")
+    if there is None:
+        return suffix
+    if there.get("digest") != subject.digest:
+        return f"{suffix}_{subject.digest[:8]}"
+    otherwise = _other_settings(there, data, cfg)
+    if isinstance(weight := there.get("weight"), str) and os.path.realpath(weight) != os.path.realpath(subject.weight):
+        otherwise.insert(0, f"in {weight}")
+    _say_replaced(folder / f"metrics{suffix}.json", otherwise)
+    return suffix
+
+
+def _say_replaced(path: Path, otherwise: list[str]) -> None:
+    if otherwise:
+        log.warning(
+            "%s: these weights were measured otherwise before (%s), and those numbers give way; OUTPUT_DIR "
+            "another/folder keeps both",
+            *(path, "; ".join(otherwise)),
+        )
 
 
 def _other_settings(there: Mapping[str, Any], data: Mapping[str, Any], cfg: CfgNode) -> list[str]:

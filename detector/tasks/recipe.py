@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor, nn
@@ -34,9 +34,9 @@ class Recipe:
     between checkpoints inside an epoch, 0 is none; checkpoint_stages: whose activations are computed again in the
     backward pass; tensorboard: whether OUTPUT/tensorboard is written.
     teacher: the backbone that teaches, "" is none; teacher_weight: its weights; distill, temperature: see
-    `soft_target_loss`; labels: share of the true labels' cross entropy in the loss, the rest is the teacher's;
-    teacher_amp: its precision; unlabelled: folders of further pictures without classes; stage_lr_factors: see
-    `by_stage`.
+    `soft_target_loss`, "" is "kl" where there is a teacher; labels: share of the true labels' cross entropy in the
+    loss, the rest is the teacher's; teacher_amp: its precision; unlabelled: folders of further pictures without
+    classes; stage_lr_factors: see `by_stage`.
     Raises ValueError naming a flag that is wrong.
     """
 
@@ -108,16 +108,22 @@ class Recipe:
     def _check_teacher(self) -> None:
         if not self.teacher:
             lone = {name: getattr(self, name) for name in ("teacher_weight", "distill", "labels", "unlabelled")}
+            lone |= {name: getattr(self, name) != DEFAULTS[name] for name in ("temperature", "teacher_amp")}
             for name in (name for name, value in lone.items() if value):
                 raise UserError(f"--{name.replace('_', '-')} is for a student: write --teacher NAME, or leave it out")
             return
         if not self.teacher_weight:
             raise UserError(f"--teacher {self.teacher} needs its weights: write --teacher-weight FILE, or imagenet")
+        self.distill = self.distill or DISTILL[0]
         self._require("distill", self.distill in DISTILL, f"one of {', '.join(DISTILL)}")
 
     def _require(self, name: str, holds: bool, must: str) -> None:
         if not holds:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be {must}")
+
+
+DEFAULTS = {field.name: field.default for field in fields(Recipe)}
+"""Setting -> what it is where nobody names it, and what it was in checkpoints of before it was there."""
 
 
 def parameter_groups(model: Classifier, recipe: Recipe) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from detector.errors import UserError
 from detector.evaluation.saliency import FALLING, MEASURES, SaliencyEvaluator
 from detector.inference.salient import find_all_maps, find_maps, side_by_side
 from detector.models.backbones import BACKBONES
-from detector.models.build import check_name
+from detector.models.build import check_deformable, check_name
 from detector.models.detector import Detector
 from detector.models.saliency import SALIENCY, SaliencyNet, build_saliency
 from detector.tasks.best import best_by
@@ -70,6 +70,7 @@ class SaliencyTask(DetectionTask):
         """The task of a config and its data, whose pictures and masks are looked at. Errors as of a DetectionTask."""
         device = pick_device(cfg.MODEL.DEVICE)
         check_saliency_names(cfg)
+        check_deformable(cfg)
         if auto_batch:
             raise UserError("--batch auto is for detectors: write SOLVER.IMS_PER_BATCH with MODEL.TASK saliency")
         check_shares(cfg.SOLVER)

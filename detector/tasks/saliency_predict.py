@@ -2,12 +2,9 @@
 
 import logging
 import os
-import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from yacs.config import CfgNode
@@ -22,7 +19,7 @@ from detector.data.transforms import Compose
 from detector.engine.device import pick_device, say_slow_precisions
 from detector.engine.trouble import explained
 from detector.errors import UserError
-from detector.files import output_folder, write_atomic
+from detector.files import output_folder
 from detector.inference import drawn
 from detector.inference.prepare import prepare_for_inference
 from detector.inference.salient import find_maps, overlaid
@@ -38,9 +35,6 @@ log = logging.getLogger("detector")
 
 MAPS, OVERLAYS = "maps", "overlays"
 """Folders below the output."""
-
-_HEAD = 33  # bytes of a PNG's signature and first chunk
-_SAYS = b"Software\0detector predict"
 
 
 def predict_maps(
@@ -72,7 +66,7 @@ def predict_maps(
     names = drawn.name_pictures(files)
     maps = [output / MAPS / name.with_suffix(".png") for name in names]
     overlays = [output / OVERLAYS / name for name in names]
-    targets = {path: is_map for path in maps} | {path: drawn.was_drawn for path in overlays}
+    targets = {path: drawn.is_map for path in maps} | {path: drawn.was_drawn for path in overlays}
     drawn.check_targets(output, targets, files)
     device = pick_device(cfg.MODEL.DEVICE)
     found = find_trained(cfg, weight, which)
@@ -95,7 +89,7 @@ def predict_maps(
             if image is None:
                 continue
             levels = levels_of(ready, image, transforms, cfg)
-            save_map(map_path, levels)
+            drawn.save_map(map_path, levels)
             drawn.save_picture(overlay, overlaid(image, levels, threshold))
             read += 1
     log.info(
@@ -117,22 +111,6 @@ def levels_of(model: SaliencyNet, image: np.ndarray, transforms: Compose, cfg: C
     item = (torch.from_numpy(scaled).permute(2, 0, 1), target)
     (levels,) = find_maps(model, collate([item], cfg.DATALOADER.SIZE_DIVISIBILITY), cfg.TEST.AMP)  # type: ignore[list-item]
     return levels
-
-
-def save_map(path: Path, levels: np.ndarray) -> None:
-    """Write a uint8 [H, W] map as a grey PNG that says who wrote it. Raises OSError when it cannot be written."""
-    data = cv2.imencode(".png", levels)[1].tobytes()
-    chunk = b"tEXt" + _SAYS
-    said = struct.pack(">I", len(_SAYS)) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    write_atomic(path, data[:_HEAD] + said + data[_HEAD:])
-
-
-def is_map(path: Path) -> bool:
-    """Whether a file is a map that was written here; a link is none."""
-    if path.is_symlink() or not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return _SAYS in file.read(256)
 
 
 def _pictures(cfg: CfgNode, source: str, output: Path) -> list[Picture]:

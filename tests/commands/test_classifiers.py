@@ -228,9 +228,14 @@ def test_the_flags_are_the_recipe_s_fields_with_its_defaults():
 def test_stages_are_written_with_commas(capsys):
     parser = pretrain.build_parser()
     assert parser.parse_args([*REQUIRED, "--checkpoint-stages", "1,3"]).checkpoint_stages == (1, 3)
-    with pytest.raises(SystemExit):
-        parser.parse_args([*REQUIRED, "--checkpoint-stages", "one"])
-    assert "--checkpoint-stages" in capsys.readouterr().err
+    assert parser.parse_args([*REQUIRED, "--stage-lr-factors", "1,.5"]).stage_lr_factors == (1.0, 0.5)
+    for flag, text, answer in (
+        ("--checkpoint-stages", "one", "'one' is no list of whole numbers: write e.g. 1,2"),
+        ("--stage-lr-factors", "abc", "'abc' is no list of numbers: write e.g. 0.05,0.05,0.05,0.1,0.15"),
+    ):
+        with pytest.raises(SystemExit):
+            parser.parse_args([*REQUIRED, flag, text])
+        assert f"{flag}: {answer}" in capsys.readouterr().err
 
 
 def test_the_flags_of_the_measurement_are_its_arguments():

@@ -11,7 +11,7 @@ from helpers import ROOT, environment
 import detector
 from detector.__main__ import command, main
 from detector.commands import VERBS, convert
-from detector.commands.base import run
+from detector.commands.base import plain_parser, run
 from detector.conversion import SOURCES
 from detector.errors import MissingFileError, UnknownNameError, UserError
 
@@ -198,3 +198,12 @@ def test_ctrl_c_of_a_command_that_trains_nothing_says_no_more_than_that(capsys):
         run(action)
     assert ended.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_help_names_no_default_of_none():
+    parser = plain_parser("What it does.")
+    parser.add_argument("--which", help="which; None: the newest")
+    parser.add_argument("--number", default=3, help="how many")
+    said = parser.format_help()
+    assert "which; None: the newest\n" in said
+    assert "how many (default: 3)" in said

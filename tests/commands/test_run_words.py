@@ -200,6 +200,21 @@ def test_what_is_missing_is_answered_with_the_form(called, run, file, capsys, wo
     assert not called
 
 
+@pytest.mark.parametrize("others", [["b.png"], ["b.png", "c.png"], ["b.png", "SEED", "3"]])
+@pytest.mark.parametrize("form", [["RUN", "a.png"], ["--config-file", "FILE", "a.png"], ["RUN", "--input", "a.png"]])
+def test_a_pattern_that_the_shell_spelled_out_is_said_to_be_one(
+    called, run, file, capsys, tmp_path, monkeypatch, others, form
+):
+    for name in "abc":
+        (tmp_path / f"{name}.png").touch()
+    monkeypatch.chdir(tmp_path)
+    words = [{"RUN": str(run), "FILE": str(file)}.get(word, word) for word in form]
+    assert refused(predict, *words, *others) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith("b.png is a file, not a KEY: there is one SOURCE: a folder, or a pattern in quotes")
+    assert not called
+
+
 # ---------------------------------------------------------------------------- train
 
 

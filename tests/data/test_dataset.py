@@ -74,6 +74,13 @@ def test_images_without_a_box_are_dropped_and_counted(coco, caplog):
         build(entry, drop_empty=True)
 
 
+def test_nothing_is_said_where_all_images_have_boxes(coco, caplog):
+    entry = coco.dataset([(20, 20)], [[[1, 1, 4, 4]]])
+    with caplog.at_level(logging.INFO, "detector"):
+        assert len(build(entry, drop_empty=True)) == 1
+    assert not [one for one in caplog.messages if "have no box" in one]
+
+
 def test_chance_depends_on_seed_step_and_slot_alone(coco):
     entry = coco.dataset([(40, 60)] * 3)
     steps = Compose([Resize(range(30, 90), 200), HorizontalFlip(0.5)])

@@ -267,3 +267,66 @@ def test_unlabelled_folders_have_to_hold_pictures_and_better_not_those_of_val(fo
     train_set, val_set = open_train_and_val(tmp_path / "bare", 32, 0, [tmp_path / "apart"])
     assert (len(train_set), len(val_set)) == (9, 8)
     assert not caplog.text
+
+
+def test_pictures_that_are_reached_by_links_are_told(folder, tmp_path, caplog):
+    """A folder's link to one of val/, a file's link to one of train/, a link to no more than a neighbour of it."""
+    for part in ("train", "val"):
+        for name in ("a", "b"):
+            picture(tmp_path / "data" / part / name / "1.png")
+    (tmp_path / "data" / "val" / "b" / "2.png").symlink_to(folder / "cat" / "a.JPEG")
+    for name, place in (("dir", "data/val/a"), ("file.png", "data/train/b/1.png"), ("two.png", "pictures/cat/a.JPEG")):
+        picture(tmp_path / name / "own" / "x.png")
+        os.symlink(tmp_path / place, tmp_path / name / ("v" if name == "dir" else name))
+    picture(tmp_path / "apart" / "x.png")
+    os.symlink(folder / "cat" / "b.png", tmp_path / "apart" / "y.png")
+    (tmp_path / "apart" / "z.png").symlink_to(tmp_path / "data" / "val" / "a" / "gone.txt")
+
+    def told(*names):
+        caplog.clear()
+        open_train_and_val(tmp_path / "data", 32, 0, [tmp_path / name for name in names])
+        said = [" ".join(record.getMessage().replace(f"{tmp_path}/", "").split()[:6]) for record in caplog.records]
+        return [line.removeprefix("--unlabelled ") for line in said]
+
+    assert told("dir") == ["dir shares pictures with data/val,"]
+    assert told("file.png") == ["file.png holds pictures of data/train,"]
+    assert told("two.png", "pictures") == [
+        "two.png shares pictures with data/val,",
+        "pictures shares pictures with data/val,",
+        "pictures holds pictures of two.png,",
+    ]
+    assert told("data/train/a", "data/train/a") == [
+        "data/train/a holds pictures of data/train,",
+        "data/train/a holds pictures of data/train,",
+        "data/train/a holds pictures of data/train/a,",
+    ]
+
+
+def test_links_to_neighbours_are_no_common_pictures(folder, tmp_path, caplog):
+    """As where every data set is a folder of links into one place."""
+    for i, part in enumerate(("train", "val", "more")):
+        for name in ("a", "b"):
+            (tmp_path / part / name).mkdir(parents=True)
+            os.symlink(folder / "ant" / f"{i}.webp", tmp_path / part / name / "1.webp")
+    open_train_and_val(tmp_path, 32, 0, [tmp_path / "more", folder / "cat"])
+    assert not caplog.text
+    open_train_and_val(tmp_path, 32, 0, [folder])
+    assert [record.getMessage().split()[2] for record in caplog.records] == ["shares", "holds"]
+
+
+def test_the_digest_is_of_names_and_labels_wherever_they_lie(folder, tmp_path):
+    for name in ("one/1.png", "two/2.png"):
+        picture(tmp_path / name)
+
+    def digest(root, *more):
+        return ImageFolder(root, eval_transform(32, 36), 0, [tmp_path / name for name in more]).digest()
+
+    found = [digest(folder), digest(folder, "one"), digest(folder, "one", "two"), digest(folder, "two", "one")]
+    assert len({*found}) == 4
+    os.rename(folder, tmp_path / "moved")
+    os.rename(tmp_path / "two", tmp_path / "twice")
+    assert digest(tmp_path / "moved", "one", "twice") == found[2]
+    os.rename(tmp_path / "twice" / "2.png", tmp_path / "twice" / "3.png")
+    assert digest(tmp_path / "moved", "one", "twice") != found[2]
+    os.rename(tmp_path / "moved" / "ant" / "0.webp", tmp_path / "moved" / "cat" / "0.webp")
+    assert digest(tmp_path / "moved") != found[0]

@@ -96,6 +96,16 @@ def test_what_cannot_be_used_stops_before_the_first_step_or_is_left_out(cfg, tmp
     assert "3 of 5 pictures cannot be used" in caplog.text
 
 
+@pytest.mark.parametrize("broken", ["stop", "skip"])
+def test_skip_is_no_remedy_where_nothing_would_be_left(cfg, tmp_path, broken):
+    cfg()
+    for path in (tmp_path / "train" / "ground_truth_mask").iterdir():
+        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) // 255)
+    with pytest.raises(UserError, match="5 of 5 pictures cannot be used") as told:
+        build_mask_train(cfg("DATALOADER.BROKEN", broken))
+    assert str(told.value).endswith("Mend them: without them nothing is left, whatever DATALOADER.BROKEN says")
+
+
 def test_a_file_that_goes_bad_meanwhile_is_named_with_its_record(cfg, tmp_path):
     dataset = build_mask_train(cfg())
     (tmp_path / "train" / "ground_truth_mask" / "a3.png").unlink()

@@ -1,8 +1,9 @@
 """The generated set of salient objects."""
 
 import numpy as np
+import pytest
 
-from detector.data import mask_shapes
+from detector.data import mask_shapes, shapes
 from detector.data.images import read_rgb
 from detector.data.mask_folders import find_masks
 from detector.data.mask_shapes import draw_salient, generate_mask_shapes
@@ -23,6 +24,17 @@ def test_it_is_an_ordinary_folder_with_two_lists_and_the_same_for_equal_seeds(tm
         image = read_rgb(pair.picture)
         mask = read_mask(pair.mask, image.shape[:2])
         assert 0.03 < mask.mean() < 0.7
+
+
+@pytest.mark.parametrize(
+    ("module", "ensure", "number"), [(mask_shapes, "ensure_mask_shapes", 240), (shapes, "ensure_shapes", 700)]
+)
+def test_what_is_generated_is_said_once(module, ensure, number, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(module, ensure.replace("ensure", "generate"), lambda folder: folder.mkdir())
+    caplog.set_level("INFO", "detector")
+    for _ in range(2):
+        getattr(module, ensure)(tmp_path / "made")
+    assert caplog.messages == [f"{number} pictures were generated in {tmp_path / 'made'}"]
 
 
 def test_objects_are_vivid_on_pale_ground_and_brightness_says_nothing():

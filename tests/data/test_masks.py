@@ -60,10 +60,9 @@ def test_missing_empty_and_damaged_masks_are_named(tmp_path):
             read_mask(tmp_path / "m.png", (4, 5))
 
 
-def test_a_pair_is_looked_at_without_decoding_grey_pngs(tmp_path, monkeypatch):
+def test_a_pair_is_looked_at_before_the_training(tmp_path):
     image, mask = scene(0)
     picture, path = saved(tmp_path / "a.jpg", image), saved(tmp_path / "a.png", mask)
-    monkeypatch.setattr("detector.data.masks.read_mask", None)
     assert look_at_pair(picture, path) == ((24, 36), "")
     assert look_at_pair(picture, saved(tmp_path / "b.png", mask.T))[1].startswith(f"{tmp_path}/b.png: the mask is 24")
     path.write_bytes(path.read_bytes()[:-20])
@@ -71,6 +70,20 @@ def test_a_pair_is_looked_at_without_decoding_grey_pngs(tmp_path, monkeypatch):
     picture.write_bytes(b"")
     assert look_at_pair(picture, path) == (None, f"{picture}: it is no picture, or a damaged one: fetch it again")
     assert look_at_pair(tmp_path / "c.jpg", path)[1].startswith(f"{tmp_path}/c.jpg: it cannot be opened")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "said"),
+    [
+        (scene(0)[1] // 255, "the mask has the levels 0 and 1"),
+        (scene(0)[1].astype(np.uint16) * 257, "the mask has 16 bits a level"),
+    ],
+)
+def test_grey_masks_that_training_would_refuse_are_found_before_it(tmp_path, pixels, said):
+    picture = saved(tmp_path / "a.jpg", scene(0)[0])
+    size, fault = look_at_pair(picture, saved(tmp_path / "a.png", pixels))
+    assert size == (24, 36)
+    assert fault.startswith(f"{tmp_path}/a.png: {said}")
 
 
 def test_coloured_masks_are_found_before_the_training(tmp_path):

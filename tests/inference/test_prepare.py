@@ -10,6 +10,7 @@ from detector.config import load_config
 from detector.inference.prepare import prepare_for_inference
 from detector.models.build import build_detector
 from detector.models.heads import HEADS
+from detector.models.packed import PackedConv2d, PackedLinear
 from detector.models.winograd import WinogradConv2d
 
 OPTS = ["MODEL.NUM_CLASSES", "3", "MODEL.NECK.OUT_CHANNELS", "32", "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM", "32"]
@@ -92,7 +93,10 @@ def test_layers_are_rounded_once():
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         want = model(IMAGES, SIZES)
         got = prepare_for_inference(model, "bf16")(IMAGES, SIZES)
-    assert {m.weight.dtype for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)} == {torch.bfloat16}
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert {m.weight.dtype for m in layers} == {torch.bfloat16}
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        assert all(isinstance(m, PackedConv2d | PackedLinear) for m in layers)
     for a, b in zip(got, want, strict=True):
         assert a["boxes"].dtype == torch.float32
         assert abs(a["scores"].max() - b["scores"].max()) < 0.05

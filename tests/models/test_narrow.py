@@ -1,4 +1,4 @@
-"""In half precision on a CPU, strided convolutions of narrow maps compute and learn what they do in float32."""
+"""In half precision on a CPU, convolutions of maps of a few cells compute and learn what they do in float32."""
 
 import pytest
 import torch
@@ -8,6 +8,7 @@ from detector.models.narrow import convolve
 from detector.models.necks.extra import RefineDetSources
 from detector.models.necks.fpn import FPN
 from detector.models.norm import conv_norm
+from detector.models.saliency import DSS
 from detector.structures import Level
 
 
@@ -39,6 +40,55 @@ def test_the_convolution_is_that_of_float32(kernel, stride, columns):
         assert near(convolve(conv.bfloat16(), x.bfloat16()), want)
 
 
+LOW = [(7, 1), (7, 2), (7, 3), (5, 1), (5, 2), ((5, 7), 1), ((7, 3), 2), ((7, 1), 1), (3, 1)]
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize(("kernel", "rows"), LOW)
+def test_low_maps_learn_as_in_float32(kernel, rows, columns):
+    sides = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+    conv = nn.Conv2d(128, 64, sides, padding=tuple(side // 2 for side in sides))
+    x = torch.randn(2, 128, rows, columns, requires_grad=True)
+    sources = [conv.weight, conv.bias, x]
+    want = conv(x)
+    back = torch.randn_like(want)
+    gradients = torch.autograd.grad(want, sources, back)
+    for _ in range(3):
+        use_memory()
+        with torch.autocast("cpu", torch.bfloat16):
+            got = convolve(conv, x)
+        assert got.shape == want.shape
+        assert near(got, want)
+        use_memory()
+        assert all(map(near, torch.autograd.grad(got, sources, back.bfloat16()), gradients))
+    assert torch.equal(convolve(conv, x), want)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3, "stride": 2, "dilation": 2, "padding": 2},
+        {"kernel_size": 7, "padding": "same"},
+        {"kernel_size": 3, "dilation": 3, "padding": "same"},
+        {"kernel_size": 1, "padding": "valid"},
+        {"kernel_size": 5, "padding": 2, "padding_mode": "circular"},
+        {"kernel_size": 5, "padding": 4},
+        {"kernel_size": 3, "stride": (1, 2), "padding": (3, 1)},
+        {"kernel_size": (3, 5), "stride": (2, 2), "padding": (1, 2), "dilation": (1, 2)},
+    ],
+    ids=str,
+)
+def test_every_form_of_convolution_keeps_its_output(options):
+    conv, x = nn.Conv2d(16, 16, **options), torch.randn(2, 16, 2, 2)
+    if options.get("dilation") == (1, 2):
+        x = torch.randn(2, 16, 2, 5)
+    want = conv(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = convolve(conv, x)
+    assert got.shape == want.shape
+    assert near(got, want)
+
+
 def run(neck, x, columns):
     use_memory()
     neck.zero_grad()
@@ -58,6 +108,23 @@ def test_necks_compute_and_learn_as_in_float32(extra, rows, columns):
         with torch.autocast("cpu", torch.bfloat16):
             got = run(neck, x, columns)
         assert all(map(near, got, want))
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_branches_of_salient_objects_learn_as_in_float32(rows):
+    branch = DSS({"c5": Level(128, 32)}, width=0.25).branches["c5"]
+    for conv in branch[::2]:
+        nn.init.normal_(conv.weight, std=0.1)
+    filters, x = [conv.weight for conv in branch[:3:2]], torch.randn(2, 128, rows, 2)
+
+    def gradients():
+        use_memory()
+        return torch.autograd.grad(branch(x).float().square().mean(), filters)
+
+    want = gradients()
+    for _ in range(3):
+        with torch.autocast("cpu", torch.bfloat16):
+            assert all(map(near, gradients(), want))
 
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d(64).eval(), nn.BatchNorm2d(64), nn.Identity()])

@@ -1,5 +1,6 @@
 """Distillation in a pre-training: the teacher's own pixels and precision, labels in part, exact resuming."""
 
+import shutil
 from dataclasses import asdict
 
 import cv2
@@ -160,7 +161,11 @@ def test_a_taught_run_resumes_to_the_same_bits_and_with_no_other_teacher(recipe,
     write_teacher(tmp_path / "moved.pth", step=7)  # the same tensors in another file
     with pytest.raises(ValueError, match=r"was trained with a teacher whose tensors have the SHA-256 \w{16}\.\., this"):
         train_classifier(recipe(**more, teacher_weight=str(tmp_path / "other.pth")), resume=True)
-    train_classifier(recipe(**more, teacher_weight=str(tmp_path / "moved.pth")), resume=True)
+    more["teacher_weight"] = str(tmp_path / "moved.pth")
+    with pytest.raises(ValueError, match=r"as many pictures of other names, in train/ or --unlabelled \(SHA"):
+        train_classifier(recipe(**{**more, "unlabelled": (str(data / "more/of"),)}), resume=True)
+    shutil.copytree(data / "more", tmp_path / "elsewhere")
+    train_classifier(recipe(**{**more, "unlabelled": (str(tmp_path / "elsewhere"),)}), resume=True)
     resumed, uninterrupted = (read(tmp_path / name / "model_0000004.pth") for name in ("out", "whole"))
     assert all(same_bits(resumed[part], uninterrupted[part]) for part in ("model", "average"))
     settings = resumed["settings"]
@@ -199,11 +204,14 @@ def test_a_checkpoint_of_a_pre_training_teaches_as_its_average_predicts(recipe, 
     images = torch.rand(2, 3, 32, 32) * 255
     with torch.no_grad():
         want = model(PixelInput(BGR_255, torch.device("cpu"))(images))
+    digests = set()
     for name, eps in (("model_0000002.pth", 1e-5), ("weights.pth", 0.0)):
         taught = recipe(teacher="caffe", teacher_weight=str(tmp_path / "out" / name))
         task, _ = prepare(taught, tmp_path / "next", resume=False)
         torch.testing.assert_close(task.teacher.logits(images), want, rtol=1e-4, atol=1e-5)
         assert {m.eps for m in task.teacher.model.modules() if isinstance(m, FrozenBatchNorm2d)} <= {eps}
+        digests.add(task.teacher.digest)
+    assert len(digests) == 1  # a run goes on with either
 
 
 def test_a_teacher_that_does_not_fit_is_said_with_its_own_flags(recipe, tmp_path):

@@ -20,6 +20,7 @@ from detector.commands import export as export_command
 from detector.commands import predict as predict_command
 from detector.commands import test as test_command
 from detector.config import config_text
+from detector.errors import UserError
 from detector.inference import runtimes
 from detector.inference.export import Network, Whole
 from detector.inference.export.facts import facts_text
@@ -117,12 +118,33 @@ def test_its_measures_are_those_of_the_run(flags, trained, files, tmp_path):
     test_command.main([run])
     test_command.main([str(file)])
     assert len(json.loads((tmp_path / "out" / "results.json").read_bytes())) > 20
-    mine = measures(tmp_path / "files" / "metrics_a.json")
+    mine = measures(tmp_path / "files" / "metrics_a.onnx.json")
     want = measures(tmp_path / "out" / "metrics.json")
     assert mine == pytest.approx(want, abs=1e-6)
-    said = json.loads((tmp_path / "files" / "metrics_a.json").read_bytes())["measured"]
+    said = json.loads((tmp_path / "files" / "metrics_a.onnx.json").read_bytes())["measured"]
     assert (said["weight"], said["step"]) == (str(file), 6)
     assert said["digest"] == files[file][1].digest
+
+
+def test_its_numbers_never_take_the_place_of_the_runs(trained, files, tmp_path, capsys):
+    """Though the weights are the same; nor do those of files of other formats."""
+    run = tmp_path / "out"
+    test_command.main([str(run)])
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    for form, name in (("onnx", "model.onnx"), ("torch", "model.pt2")):
+        export_run(trained, form, run / name, run)
+        test_command.main([str(run / name)])
+    assert {path: path.read_bytes() for path in before} == before
+    written = [f"{kind}_{name}.json" for name in ("model.onnx", "model.pt2") for kind in ("metrics", "results")]
+    assert {path.name for path in set(run.iterdir()) - {*before}} == {"model.onnx", "model.pt2", *written}
+    assert "give way" not in capsys.readouterr().out
+    test_command.main([str(run / "model.onnx"), "INPUT.MIN_SIZE_TEST", "48"])
+    assert f"{run / 'metrics_model.onnx.json'}: these weights were measured otherwise before" in capsys.readouterr().out
+    model, facts = files[run / "model.onnx"]
+    files[run / "model.onnx"] = model, msgspec.structs.replace(facts, digest="5" * 64)  # the file of other weights
+    test_command.main([str(run / "model.onnx")])
+    assert measures(run / "metrics_model.onnx_55555555.json")
+    assert json.loads((run / "metrics_model.onnx.json").read_bytes())["measured"]["digest"] == facts.digest
 
 
 @pytest.mark.parametrize(
@@ -139,6 +161,9 @@ def test_its_measures_are_those_of_the_run(flags, trained, files, tmp_path):
             ["MODEL.FCOS.NMS_TH", "0.5"],
             "is what its MODEL.FCOS.NMS_TH made of it: leave that out, or export the run anew",
         ),
+        (["TEST.DETECTIONS_PER_IMG", "5"], "is what its TEST.DETECTIONS_PER_IMG made of it: leave that out"),
+        (["DATALOADER.SIZE_DIVISIBILITY", "64"], "is what its DATALOADER.SIZE_DIVISIBILITY made of it"),
+        (["INPUT.PIXEL_MEAN", "(1, 2, 3)"], "is what its INPUT.PIXEL_MEAN made of it"),
         (["DATASETS.TEST", "()"], "DATASETS.TEST"),
     ],
 )
@@ -162,6 +187,28 @@ def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SystemExit) as stop:
         test_command.main([str(tmp_path / "a.onnx")])
     assert str(stop.value.code) == f"error: {tmp_path / 'a.onnx'}: there is no such file"
+
+
+@pytest.mark.parametrize(
+    ("trained_as", "flags", "name"),
+    [
+        ("out", [], "model.onnx"),
+        ("out", ["--format", "openvino"], "model.xml"),
+        ("out", ["--format", "torch", "--split"], "model_split.pt2"),
+        ("out/model_final.pth", [], "model_final.onnx"),
+    ],
+)
+def test_without_a_name_the_file_lies_in_the_run_and_what_to_type_next_is_said(
+    trained_as, flags, name, trained, files, tmp_path, capsys
+):
+    export_command.main([str(tmp_path / trained_as), *flags])
+    assert [*files] == [tmp_path / "out" / name]
+    assert f"next\n  detector test {tmp_path / 'out' / name}\n" in capsys.readouterr().out
+
+
+def test_the_name_says_int8_and_best():
+    args = SimpleNamespace(which="best", split=True, int8=True, format="onnx")
+    assert export_command.own_name(args, None) == "model_best_split_int8.onnx"
 
 
 def test_the_checkpoint_is_not_overwritten(trained, files, tmp_path):
@@ -229,6 +276,8 @@ def test_predict_finds_what_it_finds_by_the_run(flags, trained, files, tmp_path)
         (["--which", "best"], "holds its weights, so leave out --which best"),
         (["TEST.AMP", "bf16"], "is computed in what it was written in"),
         (["MODEL.NUM_CLASSES", "3"], "is what its MODEL.NUM_CLASSES made of it"),
+        (["TEST.DETECTIONS_PER_IMG", "5"], "is what its TEST.DETECTIONS_PER_IMG made of it"),
+        (["DATALOADER.SIZE_DIVISIBILITY", "64"], "is what its DATALOADER.SIZE_DIVISIBILITY made of it"),
     ],
 )
 def test_what_predict_cannot_do_with_a_file(words, message, trained, files, tmp_path):
@@ -280,7 +329,14 @@ def picture(path, height, width):
 
 @pytest.mark.parametrize(
     ("height", "width", "square", "split"),
-    [(64, 96, 0, False), (130, 200, 0, False), (201, 40, 0, True), (70, 50, 96, False), (64, 96, 0, True)],
+    [
+        (64, 96, 0, False),
+        (130, 200, 0, False),
+        (201, 40, 0, True),
+        (70, 50, 96, False),
+        (64, 96, 0, True),
+        (1, 640, 0, False),
+    ],
 )
 def test_the_script_of_the_docs(height, width, square, split, trained, files, tmp_path, monkeypatch, capsys):
     """With a stand-in for onnxruntime, which gets what the detector itself would."""
@@ -338,7 +394,7 @@ def test_a_real_file_measures_the_same(form, flags, trained, tmp_path):
     export_command.main([str(tmp_path / "out"), "--format", form, "--output", str(file), *flags])
     test_command.main([str(tmp_path / "out")])
     test_command.main([str(file)])
-    mine = measures(tmp_path / "files" / "metrics_a.json")
+    mine = measures(tmp_path / "files" / f"metrics_{file.name}.json")
     assert mine == pytest.approx(measures(tmp_path / "out" / "metrics.json"), abs=1e-4)
     seen = []
     for name in (tmp_path / "out", file):
@@ -356,3 +412,25 @@ def test_a_real_file_measures_the_same(form, flags, trained, tmp_path):
         said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
         assert said.returncode == 0, said.stderr
         assert_said(said.stdout, load(file).network, pixels)
+
+
+def test_a_run_may_be_called_as_a_file(trained, tmp_path):
+    """Its folder's name decides nothing."""
+    run = tmp_path / "run.onnx"
+    (tmp_path / "out").rename(run)
+    assert load(run).names == ["dark", "light"]
+    predict_command.main([str(run), str(tmp_path / "val"), "--format", "json", "--output", str(tmp_path / "seen")])
+    assert (tmp_path / "seen" / "detections.json").exists()
+
+
+def test_what_load_takes_with_a_file(trained, files, tmp_path):
+    export_run(trained, "onnx", tmp_path / "a.onnx", tmp_path / "out")
+    for runtime in ("auto", "onnxruntime"):
+        assert load(tmp_path / "a.onnx", device=torch.device("cpu"), runtime=runtime).names == ["dark", "light"]
+    with pytest.raises(UserError, match=r"runtime 'torch': .*a\.onnx is for onnxruntime; leave runtime out"):
+        load(tmp_path / "a.onnx", runtime="torch")
+    with pytest.raises(UserError, match=r"a\.onnx runs on the CPU: leave out device cuda"):
+        load(tmp_path / "a.onnx", device=torch.device("cuda"))
+    for path in (None, 5, b"x"):
+        with pytest.raises(UserError, match=rf"^load\({path!r}\): pass the path of a run's folder"):
+            load(path)

@@ -107,8 +107,8 @@ def test_layers_that_hurt_stay_in_float32_and_no_others(trained, files, tmp_path
     shift, inside = files[output]
     assert shift == 0.05
     assert inside == facts
-    assert json.loads((tmp_path / "files" / "a.int8.json").read_bytes()) == msgspec.to_builtins(said)
-    assert sorted(path.name for path in output.parent.iterdir()) == ["a.int8.json", "a.onnx"]  # no trials are left
+    assert json.loads((tmp_path / "files" / "a.onnx.int8.json").read_bytes()) == msgspec.to_builtins(said)
+    assert sorted(path.name for path in output.parent.iterdir()) == ["a.onnx", "a.onnx.int8.json"]  # no trials are left
     text = caplog.messages[-1]
     assert text == int8_text(said, "a.onnx")
     assert "left in float32: head.bbox_pred (int8 in it alone changes detections by" in text

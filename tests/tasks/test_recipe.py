@@ -54,19 +54,27 @@ def test_home_is_expanded(monkeypatch):
         ({"labels": 1.0}, "--labels is 1.0; it must be 0 or more and below 1"),
         ({"teacher": "resnet18"}, "--teacher resnet18 needs its weights: write --teacher-weight FILE, or imagenet"),
         (
-            {"teacher": "resnet18", "teacher_weight": "imagenet"},
-            "--distill is ; it must be one of kl, jeffreys, soft_ce",
+            {"teacher": "resnet18", "teacher_weight": "imagenet", "distill": "js"},
+            "--distill is js; it must be one of kl, jeffreys, soft_ce",
         ),
         ({"teacher_weight": "imagenet"}, "--teacher-weight is for a student: write --teacher NAME, or leave it out"),
         ({"distill": "kl"}, "--distill is for a student"),
         ({"labels": 0.5}, "--labels is for a student"),
         ({"unlabelled": ("more",)}, "--unlabelled is for a student"),
+        ({"temperature": 2.0}, "--temperature is for a student: write --teacher NAME, or leave it out"),
+        ({"teacher_amp": "bf16"}, "--teacher-amp is for a student: write --teacher NAME, or leave it out"),
     ],
 )
 def test_nonsense_is_refused(settings, match):
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text follows
         recipe(**settings)
     assert str(caught.value).startswith(match)
+
+
+def test_a_teacher_teaches_by_kl_where_nothing_is_named():
+    assert recipe().distill == ""
+    assert recipe(teacher="resnet18", teacher_weight="imagenet").distill == "kl"
+    assert recipe(teacher="resnet18", teacher_weight="imagenet", distill="soft_ce").distill == "soft_ce"
 
 
 def test_rate_and_decay_follow_optimiser_and_batch():

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import cv2
 import numpy as np
@@ -13,11 +14,12 @@ from detector.__main__ import main
 from detector.config import load_config, save_config
 from detector.data.mask_set import build_mask_tests
 from detector.errors import UserError
-from detector.inference.drawn import was_drawn
+from detector.inference.drawn import is_map, was_drawn
+from detector.inference.sources import find_images
 from detector.models.saliency import build_saliency
 from detector.tasks import detection
 from detector.tasks.predict import load
-from detector.tasks.saliency_predict import is_map, predict_maps
+from detector.tasks.saliency_predict import predict_maps
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -93,6 +95,18 @@ def test_what_an_earlier_prediction_wrote_is_replaced_and_nothing_else(run, tmp_
         predict(run, tmp_path / "out")
 
 
+def test_maps_of_an_earlier_prediction_are_no_pictures_of_the_next(run, tmp_path, caplog):
+    photos = tmp_path / "photos"
+    shutil.copytree(run / "val/images", photos)
+    for _ in range(2):
+        assert predict(run, photos / "out", source=str(photos)) == 3
+    assert sorted(path.name for path in (photos / "out/maps").rglob("*.*")) == ["a0.png", "a1.png", "a2.png"]
+    shutil.copy(run / "val/ground_truth_mask/a0.png", photos / "out/maps/mine.png")  # which is a picture
+    with caplog.at_level(logging.INFO, "detector"):
+        assert len(find_images(str(photos), photos / "out")) == 4
+    assert f"6 pictures in {photos}/out, which predict drew, are left out" in caplog.messages
+
+
 def test_sources_are_folders_of_masks_too_and_lost_pictures_are_named(run, tmp_path, caplog):
     assert predict(run, tmp_path / "out", source=f"saliency:{run}/val") == 3
     (tmp_path / "in").mkdir()
@@ -134,6 +148,7 @@ COMMANDS = [
     ("compare", "--config-file", "saliency/resnet50", "--backbones", "resnet18", "--output", "OUT/c"),
     ("compare", "--runs", "RUN", "--output", "OUT/c"),
     ("analyze", "errors", "RUN"),
+    ("card", "RUN"),
 ]
 
 
@@ -149,6 +164,7 @@ def test_other_commands_say_in_one_line_that_they_need_boxes(run, tmp_path, word
     assert "MODEL.TASK saliency" in said
     assert "detector train" in said
     assert "\n" not in said.strip()
+    assert words[0] != "card" or said.startswith("error: detector card is for")
 
 
 def test_checks_of_data_say_it_too(run, capsys):

@@ -16,7 +16,7 @@ from detector.data import capacity, shapes
 from detector.engine.run import open_folder, try_folder
 from detector.errors import UserError
 from detector.models.build import check_names
-from detector.tasks import detection, header
+from detector.tasks import detection, header, saliency
 from detector.tasks.accuracy import measure_accuracy
 from detector.tasks.classification import train_classifier
 from detector.tasks.detection import DetectionTask, start, train
@@ -86,6 +86,16 @@ def test_names_of_parts_are_checked_before_the_data_are_read(tiny, key, monkeypa
         with pytest.raises(KeyError, match=rf"MODEL\.{key}\.NAME: unknown"):
             action(tiny(f"MODEL.{key}.NAME", "nothing"))
     assert check_names(tiny()) is None
+
+
+@pytest.mark.parametrize("name", ["vgg16", "blresnet50"])
+def test_stages_that_cannot_be_deformed_are_refused_before_the_data_are_read(tiny, name, monkeypatch):
+    monkeypatch.setattr(detection, "build_train_dataset", lambda *_: pytest.fail("data were read"))
+    monkeypatch.setattr(saliency, "build_mask_train", lambda *_: pytest.fail("data were read"))
+    deformed = ("MODEL.BACKBONE.NAME", name, "MODEL.BACKBONE.DEFORM_STAGES", "(False, True, True, True)")
+    for task in ("detection", "saliency"):
+        with pytest.raises(UserError, match=r"cannot be deformed: set MODEL\.BACKBONE\.DEFORM_STAGES"):
+            train(tiny("MODEL.TASK", task, *deformed))
 
 
 @pytest.mark.parametrize("part", ["train", "val"])

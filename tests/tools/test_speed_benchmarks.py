@@ -81,4 +81,5 @@ def test_both_run_from_end_to_end(tool, monkeypatch, capsys):
     __import__(tool).main()
     lines = capsys.readouterr().out.splitlines()
     assert sum("fp32 to fp32:" in line for line in lines) == 2
-    assert sum("of the arithmetic limit" in line for line in lines) == 8
+    words, number = {"infer": ("GMAC a second", 2), "train": ("of the arithmetic limit", 8)}[tool]
+    assert sum(words in line for line in lines) == number

@@ -2,7 +2,7 @@
 
 Both networks hold the same weights and give the same numbers, which is checked first; then they take turns. Printed are
 the peer's time over ours (above 1: ours is faster; the median of the rounds and its 95 % interval) and the memory that
-is kept for the backward pass, ours over the peer's. Needs timm: pip install "detector[timm]".
+is kept for the backward pass, ours over the peer's. Needs timm: pip install -e ".[timm]".
 """
 
 import argparse

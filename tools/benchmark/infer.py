@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import torch
 from infer_runtimes import FORMS, Contest, Process, available, ours, prepare
 from infer_steps import print_steps
-from peers import PAIRS, matmul_rate, share
+from peers import PAIRS, share
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
@@ -75,15 +75,12 @@ def compare(contest: Contest, names: Sequence[str], rounds: int) -> None:
     print(
         f"\n{contest.head}: " + ", ".join(f"{name} {len(one['scores'])}" for name, one in found.items()) + " detections"
     )
-    rates = {kind: matmul_rate(kind, contest.device) for kind in (torch.float32, torch.bfloat16)}
-    print("                        seconds   MiB peak   MB file")
+    macs = max((process.macs for process in processes.values()), default=0.0)
+    print(f"                        seconds   MiB peak   MB file   of torchvision's {macs / 1e9:.1f} GMAC a second")
     for name, spent in seconds.items():
-        middle, macs = statistics.median(spent), processes[name].macs
-        line = f"  {name:<20}{middle:9.4f}{peaks[name]:11.0f}{size_of(contest, name):>10}"
-        if macs:
-            rate = rates[torch.float32 if name.endswith("fp32") else torch.bfloat16]
-            line += f"   {macs / rate / middle:6.1%} of the arithmetic limit ({macs / 1e9:.1f} GMAC)"
-        print(line)
+        middle = statistics.median(spent)
+        rate = f"{macs / 1e9 / middle:8.0f}" if macs else ""
+        print(f"  {name:<20}{middle:9.4f}{peaks[name]:11.0f}{size_of(contest, name):>10}{rate}")
     if "ours fp32" in found:
         for name in (name for name in found if name != "ours fp32"):
             print(f"  {name} to ours fp32: {moved(found['ours fp32'], found[name])}")

@@ -8,7 +8,7 @@ from detector.models.backbones.base import register_backbone
 from detector.models.backbones.senet import REDUCTION
 from detector.models.backbones.trunk import Place, ResidualBlock, ResidualTrunk, avg_shortcut, deep_stem
 from detector.models.deform import Deformation, DeformConv2d
-from detector.models.norm import Norm, conv_norm
+from detector.models.norm import Norm, conv_norm_relu
 from detector.weights.record import Weights
 
 
@@ -61,11 +61,11 @@ class Res2Bottleneck(ResidualBlock):
 
     def branch(self, x: Tensor) -> Tensor:
         """What the last convolution gets."""
-        *parts, rest = conv_norm(self.conv1, self.bn1, x).relu_().split(self.split, dim=1)
+        *parts, rest = conv_norm_relu(self.conv1, self.bn1, x).split(self.split, dim=1)
         results: list[Tensor] = []
         for part, conv, norm in zip(parts, self.convs, self.bns, strict=True):
             carried = part + results[-1] if results and self.pool is None else part
-            results.append(conv_norm(conv, norm, carried).relu_())  # type: ignore[arg-type]
+            results.append(conv_norm_relu(conv, norm, carried))  # type: ignore[arg-type]
         return torch.cat([*results, rest if self.pool is None else self.pool(rest)], dim=1)
 
     def deform(self, rule: Deformation) -> None:

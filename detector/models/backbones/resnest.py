@@ -9,7 +9,7 @@ from detector.models.backbones.base import register_backbone
 from detector.models.backbones.trunk import Place, ResidualBlock, ResidualTrunk, avg_shortcut, deep_stem
 from detector.models.deform import Deformation, DeformConv2d, offset_conv
 from detector.models.narrow import convolve
-from detector.models.norm import Norm, conv_norm, pooled_norm
+from detector.models.norm import Norm, conv_norm_relu, pooled_norm
 from detector.weights.record import Weights
 
 
@@ -32,7 +32,7 @@ class SplitAttention(nn.Module):
 
     def forward(self, x: Tensor, *shifts: Tensor) -> Tensor:
         """Maps [N, channels, H, W] to the same shape; shifts: what a deformable convolution is told."""
-        x = conv_norm(self.conv, self.bn0, x, *shifts).relu_()
+        x = conv_norm_relu(self.conv, self.bn0, x, *shifts)
         splits = x.chunk(self.radix, dim=1)
         # Pooling each split and summing the means equals pooling the sum, without a pass over the maps for the sum.
         pooled = x.mean((2, 3), keepdim=True).unflatten(1, (self.radix, -1)).sum(1)
@@ -92,7 +92,7 @@ class SplitBottleneck(ResidualBlock):
 
     def branch(self, x: Tensor) -> Tensor:
         """What the last convolution gets."""
-        x = conv_norm(self.conv1, self.bn1, x).relu_()
+        x = conv_norm_relu(self.conv1, self.bn1, x)
         x = self.pool(x) if self.pool_first else x
         shifts = () if self.conv2_offset is None else (convolve(self.conv2_offset, x),)
         x = self.conv2(x, *shifts)

@@ -8,7 +8,7 @@ from detector.models.backbones.base import register_backbone
 from detector.models.backbones.trunk import Place, ResidualBlock, ResidualTrunk
 from detector.models.deform import Deformation, DeformConv2d, offset_conv
 from detector.models.narrow import convolve
-from detector.models.norm import Norm, conv_norm
+from detector.models.norm import Norm, conv_norm_relu
 from detector.weights.record import BGR_255, Weights
 
 
@@ -31,7 +31,7 @@ class BasicBlock(ResidualBlock):
 
     def branch(self, x: Tensor) -> Tensor:
         """What the last convolution gets."""
-        return conv_norm(self.conv1, self.bn1, x).relu_()
+        return conv_norm_relu(self.conv1, self.bn1, x)
 
     def deform(self, rule: Deformation) -> None:
         """The second 3x3. No detector with such blocks is published: detectron2 and mmdetection refuse them."""
@@ -75,9 +75,9 @@ class Bottleneck(ResidualBlock):
 
     def branch(self, x: Tensor) -> Tensor:
         """What the last convolution gets."""
-        x = conv_norm(self.conv1, self.bn1, x).relu_()
+        x = conv_norm_relu(self.conv1, self.bn1, x)
         shifts = () if self.conv2_offset is None else (convolve(self.conv2_offset, x),)
-        return conv_norm(self.conv2, self.bn2, x, *shifts).relu_()
+        return conv_norm_relu(self.conv2, self.bn2, x, *shifts)
 
     def deform(self, rule: Deformation) -> None:
         """The 3x3, as in detectron2."""

@@ -11,7 +11,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from detector.errors import UserError
 from detector.models.backbones.base import Backbone
 from detector.models.deform import Deformation
-from detector.models.norm import ConvNorm, Norm, conv_norm, conv_norms
+from detector.models.norm import ConvNorm, Norm, conv_norm, conv_norm_relu, conv_norm_sum, conv_norms
 from detector.models.recompute import recompute
 from detector.structures import Features, Level
 
@@ -100,6 +100,9 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps x [N, channels, H, W] to [N, width * expansion, H / stride, W / stride]."""
         skip = x if self.downsample is None else self.downsample(x)
+        if type(self).body is ResidualBlock.body:
+            last = getattr(self, f"conv{self.last}"), getattr(self, f"bn{self.last}")
+            return conv_norm_sum(*last, self.branch(x), skip, self.rectified)
         total = self.body(x).add_(skip)
         return total.relu_() if self.rectified else total
 
@@ -219,7 +222,8 @@ class ResidualTrunk(Backbone):
 
     def forward(self, images: Tensor) -> Features:
         """Images [N, 3, H, W] float -> c2..c5, and with `add_stem_level` c1."""
-        x = conv_norms(self.parts()[0], images).relu_()
+        *first, conv, norm = self.parts()[0]
+        x = conv_norm_relu(conv, norm, conv_norms(first, images))  # type: ignore[arg-type]
         features = {"c1": x} if "c1" in self.levels else {}
         x = self.maxpool(x)
         for number, stage in enumerate(self.stages(), start=2):

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.models.norm import ConvNorm, norm_factory
+from detector.models.packed import PackedLinear
 
 
 class BoxHead(nn.Module):
@@ -60,7 +61,7 @@ class BoxHead(nn.Module):
         x = self.convs(regions)
         x = (x.permute(0, 2, 3, 1) if self.cells_first else x).flatten(1)
         for fc in self.fcs:
-            x = F.relu(fc(x))
+            x = fc(x, "relu") if isinstance(fc, PackedLinear) else F.relu(fc(x))
         dtype = torch.promote_types(x.dtype, torch.float32)
         return self.cls_logits(x).to(dtype), self.deltas(x).to(dtype).unflatten(1, (-1, 4))
 

@@ -100,7 +100,10 @@ class RefineDetSources(Neck):
 
 @register_neck("refinedet_sources", NeckKeys(extra_levels="c6", l2norm_scales=(10.0, 8.0)))
 def build_refinedet_sources(cfg: CfgNode, levels: dict[str, Level]) -> RefineDetSources:
-    """RefineDet's source levels from MODEL.NECK; a source that the backbone lacks raises ValueError."""
+    """RefineDet's source levels, the finest ones normalised to learned lengths, and a coarser one of convolutions.
+
+    Raises ValueError for a source of MODEL.NECK that the backbone lacks.
+    """
     node = cfg.MODEL.NECK
     missing = [name for name in node.SOURCES if name not in levels]
     if missing or not node.SOURCES:

@@ -8,6 +8,7 @@ from detector.errors import UserError
 from detector.models.narrow import convolve
 from detector.models.necks.base import Neck, NeckKeys, register_neck
 from detector.models.norm import ConvNorm, norm_factory
+from detector.models.packed import conv_plus
 from detector.models.winograd import WideConv2d
 from detector.structures import Features, Level
 
@@ -58,10 +59,11 @@ class FPN(Neck):
         outputs: list[Tensor] = []
         above: Tensor | None = None
         for name in reversed(list(self.inner)):
-            inner = self.inner[name](features[name])
+            inner = features[name]
             if above is not None:
                 # to the lateral's size, not by a factor of 2: odd sizes come out of strided convolutions rounded up
-                inner = inner + F.interpolate(above, size=inner.shape[-2:], mode="nearest")
+                above = F.interpolate(above, size=inner.shape[-2:], mode="nearest")
+            inner = conv_plus(self.inner[name], inner, above)
             outputs.insert(0, self.layer[name](inner))
             above = inner
         if self.extra == "maxpool":
@@ -74,7 +76,10 @@ class FPN(Neck):
 
 @register_neck("fpn", NeckKeys(sources=("c2", "c3", "c4", "c5"), extra_levels="maxpool"))
 def build_fpn(cfg: CfgNode, levels: dict[str, Level]) -> FPN:
-    """FPN from MODEL.NECK; a source that the backbone lacks raises ValueError."""
+    """Feature pyramid network: coarse levels are added to finer ones.
+
+    Raises ValueError for a source of MODEL.NECK that the backbone lacks.
+    """
     node = cfg.MODEL.NECK
     missing = [name for name in node.SOURCES if name not in levels]
     if missing or not node.SOURCES:

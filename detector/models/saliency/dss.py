@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from detector.models.narrow import convolve
 from detector.models.saliency.base import SaliencyHead, mask_loss, pictures_of, register_saliency, wide
 from detector.structures import Features, Level, MaskTarget, Size
 
@@ -28,6 +29,16 @@ def deeper(depth: int) -> range:
     return range(0 if depth < 2 else 2 if depth < 4 else 4)
 
 
+class Branch(nn.Sequential):
+    """Convolutions and ReLUs one after the other."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same, of maps of a few cells too, which a picture of up to 64 pixels has at stride 32."""
+        for layer in self:
+            x = convolve(layer, x) if isinstance(layer, nn.Conv2d) else layer(x)
+        return x
+
+
 class DSS(SaliencyHead):
     """Branches of two convolutions and a score, mixed with the scores of deeper branches; a fusion of all.
 
@@ -44,7 +55,7 @@ class DSS(SaliencyHead):
         for depth, name in enumerate(names):
             channels, side = FORMS[min(depth, len(FORMS) - 1)]
             out = max(1, round(channels * width))
-            self.branches[name] = nn.Sequential(
+            self.branches[name] = Branch(
                 nn.Conv2d(levels[name].channels, out, side, padding=side // 2),
                 nn.ReLU(inplace=True),
                 nn.Conv2d(out, out, side, padding=side // 2),

@@ -1,13 +1,14 @@
 """Detectors that have learned a little of blood cells: what the file finds is what torch finds, all of it."""
 
 import random
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from helpers import ROOT
-from helpers.exporting import CASCADE
+from helpers.exporting import CASCADE, pictures, small
 from torchvision.ops import box_iou
 
 from detector.config import load_config
@@ -208,7 +209,9 @@ def raw_of_onnx(path, nodes):
     proto = onnx.load(str(path))
     names = [output for some in nodes.values() for _, output in some]
     proto.graph.output.extend([onnx.helper.make_tensor_value_info(name, 1, None) for name in names])
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return lambda images, sizes: session.run(names, {"images": images, "sizes": sizes})
 
 
@@ -259,6 +262,30 @@ def raw_difference(own, others):
         assert sum(x.numel() for x in some)
         worst = max([worst, *(((x - y).abs().max() / x.abs().max()).item() for x, y in zip(some, others[name]))])
     return worst
+
+
+@pytest.mark.parametrize("head", ["fcos", "refinedet", "faster_rcnn"])
+def test_a_model_selects_of_the_raw_tensors_that_it_is_given(head):
+    model, _ = small(head)
+    layers = RAW[type(model.head).__name__]
+    tap = Tap(model, layers)
+    images, sizes = pictures(2, 128, 128)
+    batch = SimpleNamespace(images=images, sizes=sizes)
+    own = tap.find(model, batch)
+    raw = tap.own
+    assert {name.removesuffix(".0").rpartition(".")[2] for name in raw} >= {name.rpartition(".")[2] for name in layers}
+    assert raw_difference(raw, raw) == 0
+    other = SimpleNamespace(images=255 - images, sizes=sizes)
+    tap.find(model, other)
+    given = tap.own
+    assert raw_difference(raw, given) > 0.01
+    elsewhere = tap.find(model, other, raw)
+    if head == "faster_rcnn":  # the box head sees other features
+        assert not any(torch.equal(one["scores"], want["scores"]) for one, want in zip(elsewhere, own, strict=True))
+        elsewhere = tap.find(model, batch, raw)
+    assert all(torch.equal(one["boxes"], want["boxes"]) for one, want in zip(elsewhere, own, strict=True))
+    changed = tap.find(model, batch, given)
+    assert not any(torch.equal(one["scores"], want["scores"]) for one, want in zip(changed, own, strict=True))
 
 
 @pytest.mark.slow
