@@ -264,7 +264,7 @@ def _blank(cfg: CfgNode) -> Detector:
 def _settings(cfg: CfgNode, detector: Detector, precision: str) -> dict[str, str]:
     """What a teacher's levels depend on beside its weights, as text by key. cfg: its own, resolved."""
     parts = {key: value for key, value in flat(cfg).items() if key.startswith(EFFECTIVE) and key not in IDLE}
-    mean, std = ([round(x, 6) for x in pixels.flatten().tolist()] for pixels in (detector.mean, detector.std))
+    mean, std = ([float(f"{x:.6g}") for x in pixels.flatten().tolist()] for pixels in (detector.mean, detector.std))
     pixels = {"INPUT.PIXEL_MEAN": mean, "INPUT.PIXEL_STD": std, "TEST.AMP": precision}
     return {key: printable(str(value)) for key, value in {**parts, **pixels}.items()}
 

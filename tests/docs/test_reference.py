@@ -61,10 +61,11 @@ def test_of_a_key_it_says_what_users_need():
     units = {name: key.unit for name, key in known.items()}
     assert units["MODEL.SALIENCY.WIDTH"] == units["SOLVER.BIAS_LR_FACTOR"] == "factor"
     assert units["MODEL.BACKBONE.DEFORM_GROUPS"] == units["SOLVER.EPOCHS"] == "number"
-    assert units["DISTILL.LEVELS"] == units["MODEL.NECK.SOURCES"] == "text"
     assert units["TEST.BBOX_AUG.SCALES"] == units["DATALOADER.SIZE_DIVISIBILITY"] == "pixels"
     assert units["MODEL.NECK.OUT_CHANNELS"] == "channels"
     assert units["MODEL.FCOS.POINT_OFFSET"] == "strides"
+    assert known["MODEL.NECK.SOURCES"].unit == known["DISTILL.LEVELS"].unit == "names"
+    assert known["INPUT.PIXEL_MEAN"].unit == "numbers"
     assert "data.hints" not in known["LOG.PICTURES"].readers  # whose PICTURES is another thing
     assert known["SOLVER.CHECKPOINT_MILESTONES"].meaning.endswith("stay, whatever KEEP")  # on a second line
 

@@ -98,12 +98,16 @@ def unit_of(name: str, value: Any, text: str) -> str:  # noqa: ANN401
     first = value[0] if isinstance(value, tuple) and value else value
     if isinstance(first, bool):
         return "True or False"
-    if isinstance(first, str) or name in LISTS_OF_NAMES:
+    if name in LISTS_OF_NAMES:
+        return "names"
+    if isinstance(first, str):
         return "text"
     if TIMES.match(text):
         return "factor"
     match = UNIT.search(text)
-    return match[match.lastindex or 0] if match else "number"
+    if match:
+        return match[match.lastindex or 0]
+    return "numbers" if value == () else "number"
 
 
 @lru_cache
