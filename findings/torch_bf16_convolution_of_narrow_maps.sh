@@ -43,7 +43,7 @@ CALLS = 10
 
 def use_memory():
     """Leave behind what a program leaves that has used its memory before."""
-    used = [torch.full((n,), 3e38) for n in torch.randint(1, 200000, (3,)).tolist()]
+    used = [torch.full((n,), 3e38) for most in (2 * 10**5, 4 * 10**6) for n in torch.randint(1, most, (4,)).tolist()]
     del used
 
 

@@ -10,9 +10,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from yacs.config import CfgNode
 
+from detector.config.tasks import BOXES
 from detector.errors import UserError
 from detector.models.backbones import Classifier, build_backbone
 from detector.models.build import build_detector, resolve_parts
+from detector.models.saliency import build_saliency
 from detector.structures import Size
 
 MIN_SIDE = 32
@@ -95,6 +97,8 @@ def count_classifier(name: str, size: Size = (224, 224), *, norm: str = "bn", pa
 def count_detector(cfg: CfgNode, size: Size | None = None) -> dict[str, Counts]:
     """Counts of "backbone", "neck" and "head" of the detector that a config describes, for one image.
 
+    A network of salient objects has no neck.
+
     size: of the network's input, pixels; None is `largest_test_size`. The head counts up to its raw outputs, without
     selection and NMS. That is its `forward`; a head whose arithmetic depends on values, as proposals do, has instead a
     method `fixed_forward(features)` that works on a fixed number of them. Errors as in `build_detector`, and
@@ -102,6 +106,10 @@ def count_detector(cfg: CfgNode, size: Size | None = None) -> dict[str, Counts]:
     """
     images = (1, 3, *_checked(largest_test_size(cfg) if size is None else size))
     with torch.device("meta"):
+        if cfg.MODEL.TASK != BOXES:
+            salient = build_saliency(cfg)
+            backbone, features = count(salient.backbone, torch.empty(images))
+            return {"backbone": backbone, "head": count(salient.head, features)[0]}
         model = build_detector(cfg)
         backbone, features = count(model.backbone, torch.empty(images))
         neck, pyramid = count(model.neck, features)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from detector.commands.base import expanded, run, show, tool_parser
 from detector.config import load_config
-from detector.config.tasks import require_boxes
+from detector.config.tasks import BOXES
 from detector.console import progress
 from detector.errors import FileAccessError
 from detector.files import user_path, write_atomic
@@ -44,6 +44,7 @@ DEFINITIONS = (
 )
 ACCURACY = "top-1, top-5: ImageNet accuracy as published with the weights, on this crop; nothing here is measured."
 FROZEN = "Weights and biases of a frozen_bn are buffers, not parameters; the published parameters are those with bn."
+LICENCE = "Licence of weights: of those that are published for the backbone (MODEL.WEIGHT imagenet)."
 CLASSES = 80  # COCO's
 OPEN = f"Where a config leaves MODEL.NUM_CLASSES to the data, {CLASSES} classes are counted."
 IRESNET = (
@@ -67,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--all", action="store_true", help="every registered backbone")
     parser.add_argument(
         "--config-file", type=expanded, action="append", default=[], metavar="FILE",
-        help="count this detector, part by part; a YAML file, a quoted glob, or a shipped name; may be repeated",
+        help="count this detector, or network of salient objects, part by part; a YAML file, a quoted glob, or a "
+        "shipped name; may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--size", type=parse_size, metavar="HxW",
@@ -148,27 +150,32 @@ def count_backbones(
 def count_detectors(
     files: Sequence[str], overrides: Sequence[str], size: "Size | None", exact: bool
 ) -> tuple[list[Row], list[str]]:
-    """Rows for the backbone, the neck, the head and the whole of each detector, and footnotes."""
+    """Rows for the backbone, the neck, the head and the whole of each detector, and footnotes.
+
+    A network of salient objects has no neck.
+    """
     from detector.analysis.counts import Counts, count_detector, largest_test_size
+    from detector.models.backbones import BACKBONES
     from detector.tasks.resolve import resolve_model
 
     rows, norms = [], set()
     with progress(files, desc="count", unit="detector", leave=False) as bar:
         read = [load_config(file, overrides) for file in files]
-        for cfg in read:
-            require_boxes(cfg.MODEL.TASK, "detector info --config-file")
         configs = [resolve_model(cfg, CLASSES) for cfg in read]
         sizes = [size or largest_test_size(cfg) for cfg in configs]
         counted = [count_detector(configs[i], sizes[i]) for i, _ in enumerate(bar)]
     for file, cfg, (height, width), parts in zip(files, configs, sizes, counted, strict=True):
-        names = {part: cfg.MODEL[part.upper()].NAME for part in parts}
+        boxes, backbone = cfg.MODEL.TASK == BOXES, cfg.MODEL.BACKBONE.NAME
+        keys = {"backbone": "BACKBONE", "neck": "NECK", "head": "HEAD" if boxes else "SALIENCY"}
+        names = {part: cfg.MODEL[keys[part]].NAME for part in parts}
         parts["total"], names["total"] = sum(parts.values(), Counts(0, 0, 0)), " + ".join(names.values())
         for part, counts in parts.items():
             row = {"config": file, "part": part, "name": names[part], "input": f"{height}x{width}"}
-            rows.append({**row, **numbers(counts, exact)})
+            licence = BACKBONES[backbone].weights.licence if part == "backbone" else ""
+            rows.append({**row, **numbers(counts, exact), "licence of weights": licence})
         norms.add(cfg.MODEL.BACKBONE.NORM)
-    is_open = any(cfg.MODEL.NUM_CLASSES == 0 for cfg in read)
-    return rows, [DEFINITIONS, *[FROZEN] * ("frozen_bn" in norms), *[OPEN] * is_open]
+    is_open = any(cfg.MODEL.NUM_CLASSES == 0 and cfg.MODEL.TASK == BOXES for cfg in read)
+    return rows, [DEFINITIONS, LICENCE, *[FROZEN] * ("frozen_bn" in norms), *[OPEN] * is_open]
 
 
 def numbers(counts: "Counts", exact: bool) -> Row:

@@ -38,7 +38,10 @@ input. FOLDER gets detections.json and, for photos/inner/a.png of a SOURCE photo
 images would have the same one, their whole names stay: a.jpg.jpg and a.png.jpg. What is there is replaced only if an
 earlier prediction wrote it (its pictures carry a comment that says so); else nothing is done, and the file is named.
 Bytes of file names that are no UTF-8 stand in detections.json as \\xNN. Outputs without a class, which torchvision
-names N/A, are left out. The status is 1 where nothing could be read, or not every picture."""
+names N/A, are left out. The status is 1 where nothing could be read, or not every picture.
+Of a run of salient objects (MODEL.TASK saliency), FOLDER gets no detections.json but maps/inner/a.png, of 256 grey
+levels and as large as the picture, and overlays/inner/a.jpg, where what reaches SCORE is tinted; SOURCE is then
+pictures or saliency:FOLDER."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -92,7 +95,7 @@ def formats_of(text: str) -> list[str]:
 
 def begin(args: argparse.Namespace, trained: str | None, source: str, opts: Sequence[str]) -> None:
     """Read the config, then predict; an exported file by its own runtime."""
-    if trained is not None and exported_form(trained):
+    if trained is not None and exported_form(expanded(trained)):
         from detector.tasks.predict import predict_exported
 
         load_plugins(args.imports)

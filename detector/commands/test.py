@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from detector.commands.base import exported_path, read_trained, run, split_words, trained_parser
+from detector.commands.base import expanded, exported_path, read_trained, run, split_words, trained_parser
 from detector.inference.formats import exported_form
 from detector.plugins import load_plugins
 
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def begin(args: argparse.Namespace, trained: str | None, opts: Sequence[str]) -> None:
     """Read the config, then evaluate; an exported file by its own runtime."""
-    if trained is not None and exported_form(trained):
+    if trained is not None and exported_form(expanded(trained)):
         from detector.tasks.export import evaluate_exported
 
         load_plugins(args.imports)

@@ -10,6 +10,7 @@ FORMS = "IMAGE_FOLDER:ANNOTATIONS.json, voc:FOLDER:SPLIT or yolo:FOLDER:SPLIT"
 VOC, YOLO = "voc:", "yolo:"
 MASKS = "saliency:"
 """What entries of pictures with masks begin with, which are for MODEL.TASK saliency."""
+MASK_FORMS = f"{MASKS}FOLDER, {MASKS}FOLDER:SPLIT, or {MASKS}shapes:train and {MASKS}shapes:val, which are generated"
 
 
 def split_entry(entry: str) -> tuple[str, str] | None:

@@ -1,6 +1,6 @@
 """What predictions, and detectors, can be written as."""
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 FORMATS = ("pictures", "video", "coco", "json", "csv", "yolo", "voc")
 """The words of `detector predict --format`."""
@@ -10,6 +10,7 @@ EXPORTS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 
 
 def exported_form(path: str | PurePath) -> str:
-    """Which of `EXPORTS` a file is by its name, "" for none."""
+    """Which of `EXPORTS` a file is by its name, "" for none, and for a folder of such a name."""
     suffix = PurePath(path).suffix.lower()
-    return next((form for form, ending in EXPORTS.items() if ending == suffix), "")
+    form = next((form for form, ending in EXPORTS.items() if ending == suffix), "")
+    return "" if form and Path(path).is_dir() else form

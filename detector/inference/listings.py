@@ -54,11 +54,11 @@ class Json:
 
 
 def is_listing(path: Path) -> bool:
-    """Whether a file is a detections.json that was written here."""
+    """Whether a file is a detections.json that was written here, never without a picture."""
     rows = _decoded(path)
-    return isinstance(rows, list) and all(
-        isinstance(row, dict) and {"file", "detections"} <= row.keys() for row in rows
-    )
+    if not isinstance(rows, list) or not rows:
+        return False
+    return all(isinstance(row, dict) and {"file", "detections"} <= row.keys() for row in rows)
 
 
 class Csv:

@@ -21,7 +21,9 @@ def pixels_of(source: object, number: int, order: str) -> np.ndarray:
     """
     if isinstance(source, Image.Image):
         try:
-            return _of_pil(source)
+            return _of_pil(source, number)
+        except UserError:
+            raise
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow's readers do
             raise UserError(f"picture {number}: Pillow cannot read it: {error}") from None
     if isinstance(source, np.ndarray):
@@ -47,10 +49,17 @@ def _wrong(number: int, what: str) -> str:
     )
 
 
-def _of_pil(image: Image.Image) -> np.ndarray:
-    """The pixels of a PIL image, turned by its EXIF tag as files are; 16 bits become 8."""
+def _of_pil(image: Image.Image, number: int) -> np.ndarray:
+    """The pixels of a PIL image, turned by its EXIF tag as files are; 16 bits become 8, also those in mode I."""
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+    if image.mode == "F":  # Pillow itself would cut at 0 and 255
+        raise UserError(_wrong(number, "a PIL image of mode F, whose white nobody knows"))
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
+            raise UserError(
+                _wrong(number, f"a PIL image of mode I with values from {values.min()} to {values.max()}, no 16 bits")
+            )
+        grey = (values.astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     return np.array(image.convert("RGB"))

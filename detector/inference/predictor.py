@@ -8,15 +8,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count, islice
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from detector.data.loader import collate
 from detector.data.transforms import Sample, Transform
-from detector.errors import UserError
+from detector.errors import UserError, cut
 from detector.inference.augmented import Augmentation
 from detector.inference.detect import detect_views
 from detector.inference.results import Result
@@ -26,6 +27,8 @@ from detector.models.detector import Detector
 from detector.structures import Detection, Size, Target, real_outputs
 
 log = logging.getLogger("detector")
+
+_T = TypeVar("_T")
 
 THREADS = 4
 """That read and resize pictures, at most one a core."""
@@ -166,24 +169,29 @@ class Predictor:
         batch: pictures that the network sees at once; of a camera always 1. broken: whether a picture that cannot be
         read raises, or is named in a warning and left out.
         Memory holds some pictures ahead, however many there are. Raises ValueError or OSError before anything is
-        looked at for a source or argument that is none; for a broken picture where its result would stand.
+        looked at for a source or argument that is none; for a broken picture where its result would stand, as what the
+        iterable itself raises.
         """
         if broken not in ("stop", "skip"):
             raise UserError(f"broken {broken!r}: write stop or skip")
         lowest = self.lowest(threshold)
-        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        if isinstance(batch, bool) or not isinstance(batch, Integral) or batch < 1:
             raise UserError(f"batch {batch!r}: it is a number of pictures, 1 or more")
         opened = open_source(source, order=order, root=self.root, outside=self.outside)
-        return self._results(opened, lowest, batch, broken)
+        return self._results(opened, lowest, int(batch), broken)
 
     predict = __call__
 
     def lowest(self, threshold: float | str) -> list[float]:
         """The lowest score of each class that a threshold means. Raises ValueError for one that is no score."""
-        if threshold == "auto":
+        if isinstance(threshold, str) and threshold == "auto":
             if self._thresholds is None:
                 raise UserError('threshold="auto": these weights have no run with a thresholds.json; pass a number')
             return list(self._thresholds())
+        if isinstance(threshold, np.ndarray) and threshold.ndim == 0:
+            threshold = threshold.item()
+        if isinstance(threshold, bool) or not isinstance(threshold, Real | str):
+            raise UserError(f"threshold {cut(threshold)}: write one number for all classes, in 0..1, or auto")
         if isinstance(threshold, str) or not 0 <= threshold <= 1:
             raise UserError(f"threshold {threshold!r}: scores lie in 0..1; or write auto")
         return [float(threshold)] * len(self.network.names)
@@ -208,8 +216,14 @@ class Predictor:
         ids = self._ids(opened.category_ids)
         stream = _ahead(opened.pictures, self._load(keep or opened.moving), threads, batch + threads)
         try:
-            while chunk := list(islice(stream, batch)):
+            fault: Exception | None = None
+            while fault is None:
+                chunk, fault = _taken(stream, batch)
+                if not chunk:
+                    break
                 yield from self._detect(chunk, least, lowest, ids, keep)
+            if fault is not None:
+                raise fault
         finally:
             stream.close()  # first: its threads read from the video
             opened.close()
@@ -268,10 +282,24 @@ def _held(pixels: np.ndarray | None) -> Callable[[], np.ndarray | None]:
     return lambda: pixels
 
 
+def _taken(stream: Iterator[_T], number: int) -> tuple[list[_T], Exception | None]:
+    """The next of a stream, and what it raised behind them: what came before that is still due."""
+    taken: list[_T] = []
+    try:
+        for one in islice(stream, number):
+            taken.append(one)  # what is there when it raises counts
+    except Exception as error:  # raised again by the caller
+        return taken, error
+    return taken, None
+
+
 def _ahead(
     pictures: Iterable[Picture], load: Callable[[Picture], _Loaded], threads: int, depth: int
 ) -> Generator[tuple[Picture, _Loaded], None, None]:
-    """Pictures with what `load` makes of them in threads, in order, at most `depth` of them ahead; up to the end."""
+    """Pictures with what `load` makes of them in threads, in order, at most `depth` of them ahead; up to the end.
+
+    What the pictures' iterator raises comes behind those that it gave before.
+    """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
     window: deque[tuple[Picture, Future[_Loaded]]] = deque()
 
@@ -279,19 +307,22 @@ def _ahead(
         picture, future = window.popleft()
         return picture, future.result()
 
+    source, fault, over = iter(pictures), None, False
     try:
-        for picture in pictures:
-            window.append((picture, pool.submit(load, picture)))
-            if len(window) < depth:
-                continue
+        while window or not over:
+            if not over:
+                new, fault = _taken(source, 1)
+                over = not new
+                window.extend((picture, pool.submit(load, picture)) for picture in new)
+                if not over and len(window) < depth:
+                    continue
+            if not window:
+                break
             picture, loaded = first()
             if loaded.pixels is None and loaded.error is None:
                 return
             yield picture, loaded
-        while window:
-            picture, loaded = first()
-            if loaded.pixels is None and loaded.error is None:
-                return
-            yield picture, loaded
+        if fault is not None:
+            raise fault
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -148,7 +148,7 @@ def _onnxruntime(path: Path) -> tuple[Graph, Facts]:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except faults as error:
         raise UserError(f"{path} cannot be read as an ONNX file: {_first_line(error)}") from None
-    facts = read_facts(session.get_modelmeta().custom_metadata_map.get(KEY), path)
+    facts = read_facts(_said(path, lambda: session.get_modelmeta().custom_metadata_map.get(KEY)), path)
     _check(path, facts, [one.name for one in session.get_inputs()], [one.name for one in session.get_outputs()])
 
     def run(images: np.ndarray, sizes: np.ndarray) -> Arrays:
@@ -167,7 +167,8 @@ def _openvino(path: Path, precision: str) -> tuple[Graph, Facts]:
         compiled = core.compile_model(graph, "CPU", settings)
     except RuntimeError as error:
         raise UserError(f"{path} cannot be read as an OpenVINO file: {_first_line(error)}") from None
-    facts = read_facts(graph.get_rt_info([KEY]).astype(str) if graph.has_rt_info([KEY]) else None, path)
+    there = graph.has_rt_info([KEY])
+    facts = read_facts(_said(path, lambda: graph.get_rt_info([KEY]).astype(str)) if there else None, path)
     _check(path, facts, *([one.any_name for one in ports] for ports in (compiled.inputs, compiled.outputs)))
     own = threading.local()  # a request serves one caller at a time
 
@@ -190,6 +191,14 @@ def _torch(path: Path) -> tuple[Graph, Facts]:
         return [one.numpy() for one in program(torch.from_numpy(images), torch.from_numpy(sizes))]
 
     return run, facts
+
+
+def _said(path: Path, read: Callable[[], str | None]) -> str | None:
+    """The text that a file's metadata hold."""
+    try:
+        return read()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is damaged: what it says of itself is no text ({error}); export it anew") from None
 
 
 def _check(path: Path, facts: Facts, inputs: Sequence[str], outputs: Sequence[str]) -> None:

@@ -9,14 +9,17 @@ import yaml
 from yacs.config import CfgNode
 
 from detector.config import config_text
+from detector.engine.records import NAME as LOG
+from detector.errors import UserError
 from detector.evaluation.report import MEASURES, PER_CLASS
 from detector.models.backbones import BACKBONES
-from detector.report.arms import home_of, read_settings
+from detector.report.arms import CONFIG, METRICS, home_of, read_settings
 from detector.report.runs import runs_document
 from detector.report.shown import fact, interval, measured, points, sizes_text
 from detector.tasks.examined import read_metrics
 from detector.tasks.measured import MEASURED
 from detector.text import printable
+from detector.weights.address import is_address, shown
 
 WEAK = 0.2
 """AP below which a class is said to be found badly."""
@@ -27,8 +30,8 @@ FEW = 500
 MOST_CLASSES = 100
 """Whose AP stands in the table; the rest is in metrics.json."""
 
-ABSOLUTE = re.compile(r"(?:^|(?<=:))(?:~|[A-Za-z]:)?[/\\\\](?:[^:]*[/\\\\])?(?=[^:/\\\\])")
-"""The folders of an absolute path, also behind a colon as entries of data have them."""
+PART = re.compile(r"(?:^|(?<=:))(?:[A-Za-z]:(?=[/\\]))?[^:]*")
+"""A part of an entry of data, between its colons; that of a Windows drive separates nothing."""
 
 Row = Mapping[str, Any]
 
@@ -41,9 +44,10 @@ def card(folder: str | Path, name: str = "", licence: str = "", replicates: int 
     Raises ValueError or OSError that names folder and remedy where there is nothing tested.
     """
     folder = Path(folder)
-    document = runs_document(None, [folder], replicates)
+    _check_run(folder)
+    document = runs_document({"": [folder]}, [], replicates)
     (model,) = document["models"].values()
-    said = read_metrics(folder / "metrics.json")[MEASURED]
+    said = read_metrics(folder / METRICS)[MEASURED]
     home = home_of(folder)
     cfg, _ = read_settings(home, said)
     name = printable(name or home.resolve().name)
@@ -58,6 +62,15 @@ def card(folder: str | Path, name: str = "", licence: str = "", replicates: int 
         _use(said, cfg),
     ]
     return "\n".join(parts)
+
+
+def _check_run(folder: Path) -> None:
+    """Raises ValueError for what nobody could take for a run; of the others the reader of results knows more."""
+    if folder.is_file():
+        raise UserError(f"RUN {folder} is a file: name one run's folder, its OUTPUT_DIR")
+    places = ("", "*/")
+    if folder.is_dir() and not any(any(folder.glob(at + name)) for at in places for name in (CONFIG, LOG, METRICS)):
+        raise UserError(f"RUN {folder} is no run's folder: name one run's, its OUTPUT_DIR")
 
 
 def _metadata(name: str, licence: str, cfg: CfgNode, document: Row, model: Row) -> str:
@@ -136,10 +149,19 @@ def _weights(cfg: CfgNode, licence: str) -> str:
         "## Licences\n",
         f"- Trained weights: {licence or 'not stated by whoever made this card'}.",
         f"- Weights that the training began from: {origin_of_weights(cfg)}",
+        *_teacher(cfg),
         "- Training code: MIT.",
         "- Data: their owner's; ask there.",
         "",
     ])  # fmt: skip
+
+
+def _teacher(cfg: CfgNode) -> list[str]:
+    """What the training learned from, too, in a line; none without a teacher."""
+    if not cfg.DISTILL.TEACHER:
+        return []
+    name = _name(_last(cfg.DISTILL.TEACHER))
+    return [f"- It learned from a teacher, {name}, of weights that this card does not know: look where they are from."]
 
 
 def origin_of_weights(cfg: CfgNode) -> str:
@@ -148,7 +170,8 @@ def origin_of_weights(cfg: CfgNode) -> str:
     if weight == "":
         return "none, the network was trained from random numbers."
     if weight != "imagenet":
-        return f"{_name(Path(weight).name)}; its licence is not known to this card: look where it is from."
+        known = _name(_last(weight) if not is_address(weight) else _place(weight))
+        return f"{known}; its licence is not known to this card: look where it is from."
     licence = BACKBONES[name].weights.licence if name in BACKBONES else ""
     known = f"licence {licence}" if licence else "whose licence its publisher does not state"
     return f"the published ImageNet weights of {name}, {known}. ImageNet's pictures are for research."
@@ -179,7 +202,7 @@ def _limits(cfg: CfgNode, document: Row, model: Row) -> str:
 
 
 def _use(said: Mapping[str, Any], cfg: CfgNode) -> str:
-    weight = Path(str(said.get("weight", "model_final.pth"))).name
+    weight = _last(_place(str(said.get("weight", "model_final.pth"))))
     versions = ", ".join(f"{name} {version}" for name, version in (said.get("versions") or {}).items())
     return "\n".join([
         "## Use\n",
@@ -204,15 +227,39 @@ def _use(said: Mapping[str, Any], cfg: CfgNode) -> str:
 
 
 def shareable(cfg: CfgNode) -> CfgNode:
-    """The config without the folders of the machine that it was used on: of absolute paths the last name stays."""
+    """The config without what only its owner may know.
+
+    Of paths that are absolute, or lead out of the working directory, the last name stays; of addresses all but user,
+    password and query.
+    """
     cfg = cfg.clone()
     cfg.defrost()
     cfg.OUTPUT_DIR = f"output/{Path(cfg.OUTPUT_DIR).name}"
     cfg.DATASETS.ROOT = "datasets"
-    cfg.MODEL.WEIGHT = re.sub(ABSOLUTE, "", cfg.MODEL.WEIGHT)
+    cfg.MODEL.WEIGHT = _place(cfg.MODEL.WEIGHT)
+    cfg.DISTILL.TEACHER = _inside(cfg.DISTILL.TEACHER)
     for part in ("TRAIN", "TEST"):
-        cfg.DATASETS[part] = tuple(re.sub(ABSOLUTE, "", entry) for entry in cfg.DATASETS[part])
+        cfg.DATASETS[part] = tuple(PART.sub(lambda found: _inside(found[0]), entry) for entry in cfg.DATASETS[part])
     return cfg
+
+
+def _place(weight: str) -> str:
+    """Where weights are from: an address without user, password and query, or a path as `_inside` has it."""
+    if not is_address(weight) or weight.lower().startswith("file:"):
+        return _inside(re.sub("^file://", "", weight, flags=re.IGNORECASE))
+    return re.split("[?#]", shown(weight))[0]
+
+
+def _inside(path: str) -> str:
+    """A path below the working directory as it is, of another one the last name."""
+    out = re.match(r"[/\\~]|[A-Za-z]:[/\\]", path) or ".." in re.split(r"[/\\]", path)
+    return _last(path) if out else path
+
+
+def _last(path: str) -> str:
+    """The last name of a path of any system; "." where that is a home, or none."""
+    names = [name for name in re.split(r"[/\\]", path) if name not in ("", ".", "..") and name[:1] != "~"]
+    return names[-1] if names else "."
 
 
 def _list(names: Sequence[str]) -> str:

@@ -108,6 +108,25 @@ def compare(file: WeightFile, cfg: CfgNode, classes: Sequence[str], pictures: in
         log.warning("resumed with other settings than %s had: %s", path, "; ".join(map(str, said)))
 
 
+def compare_tasks(file: WeightFile, cfg: CfgNode) -> None:
+    """Raise ValueError where a checkpoint is of another MODEL.TASK than the config, which says more than its classes.
+
+    A file that does not say its config, or one that cannot be read here, passes.
+    """
+    text = file.content.get("config")
+    if not isinstance(text, str):
+        return
+    try:
+        was = config_from_text(text, str(file.path)).MODEL.TASK
+    except UserError:  # of another version, or of a plugin that is not here
+        return
+    if was != cfg.MODEL.TASK:
+        raise UserError(
+            f"{file.path} is of MODEL.TASK {was}, and this config of MODEL.TASK {cfg.MODEL.TASK}: take the config.yaml "
+            "of its run, or another OUTPUT_DIR and MODEL.WEIGHT"
+        )
+
+
 def classes_to_resume(file: WeightFile | None) -> tuple[list[str], Origin]:
     """The classes that a resumed run has, whatever else its data have now, and what a message says of them."""
     if file is None:

@@ -47,7 +47,7 @@ from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch
 from detector.tasks.best import best_by, carry_over, check_best_by, score
-from detector.tasks.compare import classes_to_resume, compare
+from detector.tasks.compare import classes_to_resume, compare, compare_tasks
 from detector.tasks.distilled import add_teacher, check_teacher, compare_teachers
 from detector.tasks.header import detection_farewell, detection_header
 from detector.tasks.measured import Subject, check_folder, save_measures, state_digest
@@ -218,6 +218,8 @@ def train(cfg: CfgNode, resume: bool = False, auto_batch: bool = False) -> Metri
             if auto_batch and resume and (before := batch_of_run(cfg, folder)) is not None:
                 cfg, auto_batch = before, False
             found = to_resume(folder, resume)
+            if found:
+                compare_tasks(found, cfg)
             task = task_of(cfg).from_config(cfg, auto_batch, found)
             with explained(task.remedies):
                 run = start(task, folder, found)
@@ -314,6 +316,7 @@ def _test(cfg: CfgNode, device: torch.device, weight: str | Path | None, which: 
     chosen = find_trained(cfg, weight, which) if is_main() else None
     path = from_main(None if chosen is None else chosen.file.path)
     found = chosen or find_trained(cfg, path)
+    compare_tasks(found.file, cfg)
     cfg = found.resolve(cfg)
     check_folder(Path(cfg.OUTPUT_DIR))
     return task_of(cfg).test(cfg, device, found)

@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from detector.config.defaults import flat
 from detector.config.tasks import require_boxes
 from detector.distributed import from_main, is_main
-from detector.engine.device import AMP
+from detector.engine.device import AMP, chosen_precision
 from detector.errors import MissingFileError, UserError
 from detector.files import user_path
 from detector.inference.prepare import prepare_for_inference
@@ -26,6 +28,7 @@ from detector.models.heads.base import shared
 from detector.models.necks import FPN
 from detector.ops.imitation import channel_divergence, pearson_loss
 from detector.structures import Detection, Features, Level, Size, Target, Whole
+from detector.tasks.compare import STOPS, Change
 from detector.tasks.measured import state_digest
 from detector.tasks.resolve import resolve_model
 from detector.tasks.trained import Trained, find_trained, load_found, run_config
@@ -39,7 +42,13 @@ LOSS = "loss_distill"
 """What the loss is called beside those of the head."""
 
 FACT = "teacher"
-"""The entry of a checkpoint that says who taught: the file's name and the digest of its weights."""
+"""The entry of a checkpoint that says who taught: file, digest of its weights, settings that its levels depend on."""
+
+EFFECTIVE = ("MODEL.BACKBONE.", "MODEL.NECK.")
+"""Sections of a teacher's config that its levels depend on, beside its weights, pixels and precision .."""
+
+IDLE = ("MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "MODEL.BACKBONE.CHECKPOINT_STAGES")
+""".. but for these keys, which are of its own training."""
 
 NUMBER = {"pkd": 4, "cwd": 5}
 """Method -> how many of the finest levels were published with it."""
@@ -75,7 +84,7 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, images: Tensor, sizes: list[Size]) -> Features:
         """The levels of images [N, 3, H, W] uint8 RGB, padded right and bottom, as a `Detector` takes them."""
-        dtype = AMP[self.precision]
+        dtype = AMP[chosen_precision(images.device, self.precision)]
         with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
             return self.detector.features(images, sizes)
 
@@ -108,7 +117,7 @@ def check_teacher(cfg: CfgNode) -> None:
         lesson_of(cfg, _blank(cfg), own, _blank(own))
 
 
-def add_teacher(student: Detector, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, dict[str, dict[str, str]]]:
+def add_teacher(student: Detector, cfg: CfgNode, device: torch.device) -> tuple[nn.Module, dict[str, dict[str, Any]]]:
     """The student as the loop calls it, and what its checkpoints say of who teaches; without a teacher the student.
 
     The student's weights, and chance, stay as they are. Raises as `check_teacher` does, and where the teacher's
@@ -121,21 +130,24 @@ def add_teacher(student: Detector, cfg: CfgNode, device: torch.device) -> tuple[
     own = teacher_config(name)
     found = _found(own, user_path(name))
     state = torch.get_rng_state()
-    detector, _, _ = load_found(found.resolve(own), found)
+    own = found.resolve(own)
+    detector, _, _ = load_found(own, found)
     torch.set_rng_state(state)
     digest = state_digest(detector.state_dict())
     lesson = lesson_of(cfg, student, own, detector)
     step = found.file.content.get("step")
     levels = ", ".join(f"{name} ({detector.neck.levels[name].channels} channels)" for name in lesson.levels)
+    precision = chosen_precision(device, own.TEST.AMP)
+    settings = _settings(own, detector, precision)
     log.info(
         "taught by %s (%s with %s%s, %s): %s on %s, weight %g",
         *(found.file.path, own.MODEL.HEAD.NAME, own.MODEL.BACKBONE.NAME, f", step {step:,}" if step else ""),
-        *("float32" if own.TEST.AMP == "off" else own.TEST.AMP, lesson.method, levels, lesson.weight),
+        *("float32" if precision == "off" else precision, lesson.method, levels, lesson.weight),
     )
-    prepared = prepare_for_inference(detector.to(device), own.TEST.AMP)
+    prepared = prepare_for_inference(detector.to(device), precision)
     del prepared.head  # which it needs no more
-    return Distilled(student, Teacher(prepared, own.TEST.AMP), lesson), {
-        FACT: {"file": printable(str(found.file.path)), "digest": digest}
+    return Distilled(student, Teacher(prepared, precision), lesson), {
+        FACT: {"file": printable(str(found.file.path)), "digest": digest, "settings": settings}
     }
 
 
@@ -148,13 +160,15 @@ def counted(student: Detector, cfg: CfgNode) -> tuple[nn.Module, Detector | None
     return Distilled(student, teacher, lesson_of(cfg, student, own, teacher.detector)), teacher.detector
 
 
-def compare_teachers(file: WeightFile, now: Mapping[str, dict[str, str]]) -> None:
+def compare_teachers(file: WeightFile, now: Mapping[str, dict[str, Any]]) -> None:
     """Raise ValueError where a run is resumed from a checkpoint that another teacher, or none, taught.
 
-    now: as `add_teacher` gives it.
+    Settings of the same teacher that changed stop the run, or are said, as those of a run itself. now: as `add_teacher`
+    gives it.
     """
     was, here = (_who(facts.get(FACT)) for facts in (file.content, now))
     if was[1] == here[1]:
+        _compare_settings(file, now)
         return
     told = [f"{name} of weights {digest[:12]}" if digest else "nobody" for name, digest in (was, here)]
     again = f"DISTILL.TEACHER {was[0]}, with those weights in it," if was[1] else "DISTILL.TEACHER ''"
@@ -162,6 +176,19 @@ def compare_teachers(file: WeightFile, now: Mapping[str, dict[str, str]]) -> Non
         f"{file.path} cannot be resumed, as its training was taught by {told[0]}, and DISTILL.TEACHER is {told[1]}: "
         f"write {again} to resume it, or start anew with OUTPUT_DIR another/folder"
     )
+
+
+def _compare_settings(file: WeightFile, now: Mapping[str, dict[str, Any]]) -> None:
+    old, new = (_settings_of(facts.get(FACT)) for facts in (file.content, now))
+    found = [Change(key, old[key], new[key]) for key in new if key in old and old[key] != new[key]]
+    told = "; ".join(map(str, found))
+    if any(change.rule == STOPS for change in found):
+        raise UserError(
+            f"{file.path} cannot be resumed, as its teacher had other settings: {told}: write DISTILL.TEACHER "
+            f"{file.content[FACT]['file']} with the config that it had, or start anew with OUTPUT_DIR another/folder"
+        )
+    if found:
+        log.warning("resumed with other settings of the teacher than %s had: %s", file.path, told)
 
 
 def teacher_config(name: str) -> CfgNode:
@@ -232,6 +259,20 @@ def _found(cfg: CfgNode, path: Path) -> Trained:
 def _blank(cfg: CfgNode) -> Detector:
     with torch.device("meta"):
         return build_detector(resolve_model(cfg, num_classes=1))
+
+
+def _settings(cfg: CfgNode, detector: Detector, precision: str) -> dict[str, str]:
+    """What a teacher's levels depend on beside its weights, as text by key. cfg: its own, resolved."""
+    parts = {key: value for key, value in flat(cfg).items() if key.startswith(EFFECTIVE) and key not in IDLE}
+    mean, std = ([round(x, 6) for x in pixels.flatten().tolist()] for pixels in (detector.mean, detector.std))
+    pixels = {"INPUT.PIXEL_MEAN": mean, "INPUT.PIXEL_STD": std, "TEST.AMP": precision}
+    return {key: printable(str(value)) for key, value in {**parts, **pixels}.items()}
+
+
+def _settings_of(fact: object) -> Mapping[str, str]:
+    """Those that a checkpoint has; {} where it does not say."""
+    found = fact.get("settings") if isinstance(fact, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _who(fact: object) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 
 from detector.config.tasks import require_boxes
 from detector.console import progress, show_log
-from detector.errors import MissingFileError, UserError
+from detector.errors import MissingFileError, UserError, cut
 from detector.files import output_folder, user_path
 from detector.inference import drawn
 from detector.inference.formats import FORMATS, exported_form
@@ -21,6 +21,8 @@ from detector.plugins import load_plugins
 from detector.tasks.exported import exported_predictor, open_exported
 
 if TYPE_CHECKING:  # a mistake in a source is told before torch is imported
+    import torch
+
     from detector.data.convert import Form
     from detector.inference.predictor import Predictor
     from detector.models.detector import Detector
@@ -35,20 +37,28 @@ RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 """What runs the files of `formats.EXPORTS`."""
 
 
-def load(path_or_run: str | Path, device: str = "auto", precision: str = "auto", runtime: str = "auto") -> "Predictor":
+def load(
+    path_or_run: "str | os.PathLike[str]",
+    device: "str | torch.device" = "auto",
+    precision: str = "auto",
+    runtime: str = "auto",
+) -> "Predictor":
     """A trained detector, ready to be called with pictures; see `Predictor`.
 
     path_or_run: a run's folder, of which the newest checkpoint counts, or a checkpoint, or what `detector convert` or
     `detector export` wrote; its config is in it. device: as MODEL.DEVICE: auto (cuda, else mps, else cpu), cpu, cuda,
-    cuda:1, mps. precision: off (float32), bf16 or fp16; auto: the TEST.AMP of the config unless that is off, else bf16
-    where the processor or card has instructions for it, which the log says. runtime: torch, and for an exported file
-    onnxruntime, openvino or torch, on the CPU; auto: what fits the file. An exported file is computed as it was
-    written, auto is off for it; of an OpenVINO file bf16 is obeyed too, where the processor has it. Plugins that are
-    installed are loaded first.
+    cuda:1, mps, or a torch.device. precision: off (float32), bf16 or fp16; auto: the TEST.AMP of the config unless that
+    is off, else bf16 where the processor or card has instructions for it, which the log says. runtime: auto is what
+    fits the file: torch for a run, a checkpoint and FILE.pt2, onnxruntime for FILE.onnx, openvino for FILE.xml; another
+    than that, as torch for FILE.onnx, is refused. An exported file is computed on the CPU as it was written, auto is
+    off for it; of an OpenVINO file bf16 is obeyed too, where the processor has it. Plugins that are installed are
+    loaded first.
     Raises ValueError or OSError naming the file, and what to do, where there is no detector or no such device.
     """
     show_log()
-    path = user_path(path_or_run)
+    if not isinstance(path_or_run, str | os.PathLike) or not isinstance(os.fspath(path_or_run), str):
+        raise UserError(f"load({cut(path_or_run)}): pass the path of a run's folder, a checkpoint or an exported file")
+    path, device = user_path(os.fspath(path_or_run)), str(device)
     form = exported_form(path)
     fitting = RUNTIMES.get(form, "torch")
     if runtime not in (AUTO, fitting):

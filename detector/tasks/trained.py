@@ -17,6 +17,7 @@ from detector.models.backbones import BACKBONES, find_weights
 from detector.models.build import build_detector
 from detector.models.detector import Detector
 from detector.tasks.best import best_text
+from detector.tasks.compare import compare_tasks
 from detector.tasks.resolve import resolve_model
 from detector.weights.address import is_address
 from detector.weights.checkpoint import BEST, by_step, newest_checkpoint, newest_config, read_checkpoint
@@ -146,6 +147,7 @@ def load_found(
     from 0.
     """
     path, facts = found.file.path, found.file.content
+    compare_tasks(found.file, cfg)
     log.info("weights of %s", path)
     model = build(cfg)
     load_detector(model, found.file, classes)

@@ -163,6 +163,37 @@ def test_a_detector_by_part(printed):
         assert float(row["FLOPs (G)"]) == pytest.approx(2 * float(row["MACs (G)"]), abs=1e-9)
 
 
+def test_the_backbone_of_a_detector_has_the_licence_of_its_weights(printed):
+    opts = ("--size", "64", "MODEL.BACKBONE.NAME", "res2net50_26w_4s")
+    rows = read_csv(printed("--config-file", FCOS, "--format", "csv", *opts))
+    licence = BACKBONES["res2net50_26w_4s"].weights.licence
+    assert licence
+    assert [row["licence of weights"] for row in rows] == [licence, "", "", ""]
+    lines = printed("--config-file", FCOS, "--format", "markdown", *opts).splitlines()
+    assert [line.strip("| ").split("|")[-1].strip() for line in lines[:6]] == [
+        "licence of weights", "-" * max(len(licence), 18), licence, "-", "-", "-"
+    ]  # fmt: skip
+    assert any(line.startswith("- Licence of weights: of those that are published for the backbone") for line in lines)
+
+
+def test_a_network_of_salient_objects_by_part(printed):
+    rows = read_csv(printed("--config-file", "saliency/resnet50", "--size", "64x96", "--format", "csv"))
+    assert [(row["part"], row["name"]) for row in rows] == [
+        ("backbone", "resnet50"), ("head", "dss"), ("total", "resnet50 + dss")
+    ]  # fmt: skip
+    assert [row["licence of weights"] for row in rows] == ["BSD-3-Clause", "", ""]
+    for heading in ("params (M)", "MACs (G)", "activations (M)"):
+        backbone, head, total = (float(row[heading]) for row in rows)
+        assert min(backbone, head) > 0
+        assert backbone + head == pytest.approx(total, abs=1e-9)
+    plain = read_csv(printed("--config-file", FCOS, "--size", "64x96", "--format", "csv"))
+    assert rows[0]["MACs (G)"] == plain[0]["MACs (G)"]
+    both = printed("--config-file", "saliency/resnet50", "--config-file", FCOS, "--size", "64")
+    assert [line.split()[1] for line in both.splitlines()[1:8]] == [*("backbone", "head", "total"),
+        *("backbone", "neck", "head", "total")]  # fmt: skip
+    assert "leaves MODEL.NUM_CLASSES" not in both
+
+
 def test_several_detectors_and_a_glob(printed):
     pattern = str(ROOT / "configs/fcos/resnet18_*.yaml")
     text = printed("--config-file", pattern, "--config-file", FCOS, "--size", "64x96")

@@ -451,3 +451,11 @@ def test_a_name_with_control_characters_is_printed_plainly(tmp_path, capsys):
     assert caught.value.code == (
         f"error: {tmp_path}/\\xe9\\x1b[31m: none of 1 images could be read; each is named above"
     )
+
+
+def test_its_help_says_what_a_run_of_salient_objects_gives(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "FOLDER gets no detections.json but maps/inner/a.png" in told
+    assert "saliency:FOLDER" in told

@@ -58,8 +58,13 @@ def test_of_a_key_it_says_what_users_need():
     assert known["MODEL.RPN.SMOOTH_L1_BETA"].default == "1 / 9"
     assert known["MODEL.ROI_HEADS.NMS"].readers == ["inference.augmented", "models.heads.faster_rcnn"]
     assert known["SOLVER.MAX_ITER"].unit == "steps"
-    assert known["MODEL.NECK.SOURCES"].unit == known["DISTILL.LEVELS"].unit == "names"
-    assert known["INPUT.PIXEL_MEAN"].unit == "numbers"
+    units = {name: key.unit for name, key in known.items()}
+    assert units["MODEL.SALIENCY.WIDTH"] == units["SOLVER.BIAS_LR_FACTOR"] == "factor"
+    assert units["MODEL.BACKBONE.DEFORM_GROUPS"] == units["SOLVER.EPOCHS"] == "number"
+    assert units["DISTILL.LEVELS"] == units["MODEL.NECK.SOURCES"] == "text"
+    assert units["TEST.BBOX_AUG.SCALES"] == units["DATALOADER.SIZE_DIVISIBILITY"] == "pixels"
+    assert units["MODEL.NECK.OUT_CHANNELS"] == "channels"
+    assert units["MODEL.FCOS.POINT_OFFSET"] == "strides"
     assert "data.hints" not in known["LOG.PICTURES"].readers  # whose PICTURES is another thing
     assert known["SOLVER.CHECKPOINT_MILESTONES"].meaning.endswith("stay, whatever KEEP")  # on a second line
 
@@ -82,6 +87,8 @@ def test_every_registered_name_and_config_stands_there():
     assert parts == pages.parts_page().rstrip() + "\n", ANEW
     for names in (HEADS, SALIENCY, NECKS, DATASETS, shipped_configs()):
         assert not [name for name in names if f"`{name}`" not in parts]
+    for entry in ("saliency:FOLDER", "saliency:FOLDER:SPLIT", "saliency:shapes:train", "saliency:shapes:val"):
+        assert entry in parts.partition("## Data sets")[2].partition("\n## ")[0]
     lines = {line.split("`")[1]: line for line in text("backbones.md").splitlines() if line.startswith("| `")}
     assert set(lines) == set(BACKBONES), ANEW
     for name, entry in BACKBONES.items():
@@ -94,4 +101,7 @@ def test_every_key_that_moved_stands_there():
 
 def test_every_public_name_stands_there():
     assert text("python.md") == pages.api_page().rstrip() + "\n", ANEW
+    for home in ("backbones", "necks", "heads", "saliency"):  # who writes a part needs what files it
+        assert f"::: detector.models.{home}.register_" in text("python.md")
+    assert "::: detector.models.saliency.SaliencyHead\n" in text("python.md")
     assert not [name for name in detector.__all__ if name[0] != "_" and not getdoc(getattr(detector, name))]

@@ -12,6 +12,7 @@ from detector.commands.predict import predict
 from detector.config import load_config
 from detector.data.catalog import load_dataset
 from detector.data.images import read_rgb
+from detector.inference.listings import is_listing
 
 BOX = np.array([4.5, 3.25, 20, 30], np.float32)
 
@@ -133,3 +134,10 @@ def test_a_list_of_nothing_but_empty_pictures_is_one(found, photos, tmp_path):
     assert len((out / "detections.csv").read_text().splitlines()) == 1
     index = load_dataset(f"yolo:{out / 'yolo'}:train", tmp_path).index
     assert (len(index), len(index.labels), len(index.classes)) == (1, 0, 2)
+
+
+def test_only_a_list_with_pictures_is_ours(tmp_path):
+    path = tmp_path / "detections.json"
+    for text, ours in (("[]", False), ("{}", False), ("[1]", False), ('[{"file": "a", "detections": []}]', True)):
+        path.write_text(text)
+        assert is_listing(path) is ours

@@ -310,3 +310,41 @@ def test_inference_leaves_the_model_as_it_was():
     assert result.scores.dtype == np.float32
     after = predictor.network.model.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+@pytest.mark.parametrize("before", [0, 1, 5, 20])
+def test_what_was_due_before_the_iterable_raises_comes_first(predictor, before, batch):
+    def given():
+        yield from (flat(10 + i) for i in range(before))
+        raise RuntimeError("the disk is gone")
+
+    stream = predictor(given(), 0.0, batch=batch, broken="skip")
+    assert greys(next(stream) for _ in range(before)) == [10 + i for i in range(before)]
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        next(stream)
+    assert not waiting_threads()
+
+
+def test_what_was_due_before_a_bug_comes_first(predictor):
+    def bug():
+        raise RuntimeError("a bug")
+
+    pictures = [*(Picture(str(i), lambda: flat(7), i) for i in range(3)), Picture("x", bug, 3)]
+    stream = predictor.look(Input("x", "memory", pictures), [0.0, 0.0], 8)
+    assert [len(next(stream).result) for _ in range(3)] == [1, 1, 1]
+    with pytest.raises(RuntimeError, match="a bug"):
+        next(stream)
+
+
+@pytest.mark.parametrize("threshold", [None, [0.5], [0.5, 0.5], np.full(2, 0.5), np.full(3, 0.5), b"auto", True, {}])
+def test_a_threshold_that_is_no_number_is_refused(predictor, threshold):
+    with pytest.raises(UserError, match=r"^threshold .*: write one number for all classes, in 0\.\.1, or auto$"):
+        predictor(flat(1), threshold)
+
+
+def test_numbers_of_numpy_are_numbers(predictor):
+    for threshold in (np.float32(0.5), np.float64(0.5), np.array(0.5)):
+        assert [len(one) for one in predictor([flat(100), flat(200)], threshold, batch=np.int64(2))] == [0, 1]
+    with pytest.raises(UserError, match="threshold nan: scores lie in"):
+        predictor(flat(1), float("nan"))

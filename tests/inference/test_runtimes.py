@@ -100,3 +100,22 @@ def test_a_file_in_int8_says_so(compiled, facts, caplog, monkeypatch):
     )
     load_exported(compiled["path"])
     assert caplog.messages == [f"{compiled['path']}: 3 classes, in int8, of model.pth"]
+
+
+def test_a_file_whose_metadata_are_no_text_is_named(tmp_path, monkeypatch):
+    class Session:
+        def __init__(self, *given, **named):
+            pass
+
+        def get_modelmeta(self):
+            return b"\xff".decode()
+
+    faults = dict.fromkeys(
+        ("InvalidProtobuf", "InvalidGraph", "InvalidArgument", "Fail", "NotImplemented"), ConnectionError
+    )
+    state = SimpleNamespace(onnxruntime_pybind11_state=SimpleNamespace(**faults))
+    runtime = SimpleNamespace(capi=state, SessionOptions=SimpleNamespace, InferenceSession=Session)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    (tmp_path / "a.onnx").write_bytes(b"a graph")
+    with pytest.raises(UserError, match=r"a\.onnx is damaged: what it says of itself is no text \(.*utf-8"):
+        load_exported(tmp_path / "a.onnx")

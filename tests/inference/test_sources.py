@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from detector.data.images import read_rgb
 from detector.errors import FileAccessError, MissingFileError, UserError
 from detector.inference.sources import find_images, open_source
 
@@ -280,3 +281,26 @@ def test_an_iterable_is_read_as_it_is_needed():
     pictures = iter(open_source(endless()).pictures)
     assert [next(pictures).image_id for _ in range(3)] == [1, 2, 3]
     assert open_source([COLOURS] * 4).total == 4
+
+
+def test_pictures_of_16_bits_are_scaled_as_files_in_whatever_mode(tmp_path):
+    values = np.array([[0, 255, 256], [30000, 65535, 77]], np.uint16)
+    cv2.imwrite(str(tmp_path / "a.png"), values)
+    of_file = read_rgb(tmp_path / "a.png")
+    images = [Image.fromarray(values), Image.fromarray(values.astype(np.int32)), Image.open(tmp_path / "a.png")]
+    assert [image.mode for image in images[:2]] == ["I;16", "I"]
+    for image in (*images, Image.fromarray(values.astype(">u2"))):
+        np.testing.assert_array_equal(open_source(image).pictures[0].read(), of_file)
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        (np.full((2, 3), 0.5, np.float32), "a PIL image of mode F, whose white nobody knows"),
+        (np.full((2, 3), 65536, np.int32), "a PIL image of mode I with values from 65536 to 65536, no 16 bits"),
+        (np.array([[-1, 9]], np.int32), "a PIL image of mode I with values from -1 to 9, no 16 bits"),
+    ],
+)
+def test_pil_images_whose_scale_nobody_knows_are_refused(values, what):
+    with pytest.raises(UserError, match=rf"^picture 1 is {what}: pass a path, a PIL image, or pixels"):
+        open_source(Image.fromarray(values))

@@ -259,9 +259,9 @@ OTHERS = ("res2net50_14w_8s", "resnest50_fast_2s1x64d", "resnet50")
 @pytest.mark.parametrize("name", ["resnet10", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_a_prepared_network_computes_the_same(name):
     wanted = some_detector(name).double().backbone(PICTURES)
-    made = merge_norms(some_detector(name)).double()
+    made = merge_norms(some_detector(name).double())  # in float32 offsets would move by the rounding, many cells deep
     with torch.no_grad():
-        torch.testing.assert_close(made.backbone(PICTURES), wanted, rtol=1e-4, atol=1e-5)
+        assert_same(made.backbone(PICTURES), wanted)
     layers = [m for m in made.backbone.modules() if isinstance(m, DeformConv2d)]
     assert layers
     assert all(layer.bias is not None for layer in layers)

@@ -8,6 +8,7 @@ from helpers.arms import write_run, write_truth
 
 from detector.commands import card as command
 from detector.config import load_config
+from detector.errors import UserError
 from detector.report.card import card, origin_of_weights, shareable
 
 
@@ -77,6 +78,73 @@ def test_nothing_of_the_machine_is_told(run, tmp_path):
     cfg = shareable(load_config(None, words))
     assert cfg.DATASETS.TRAIN == ("pictures:y.json", "voc:cells:test", "yolo:cells:val", "voc:cells:test")
     assert (cfg.MODEL.WEIGHT, cfg.OUTPUT_DIR) == ("a.pth", "output/run")
+
+
+@pytest.mark.parametrize(
+    ("weight", "told"),
+    [
+        ("https://example.org/models/x.pth", "https://example.org/models/x.pth"),
+        ("HTTPS://me:secret@example.org/x.pth?token=1#k", "HTTPS://example.org/x.pth"),
+        ("file:///home/alice/x.pth", "x.pth"),
+        ("../../alice/x.pth", "x.pth"),
+        ("w/../../alice/x.pth", "x.pth"),
+        ("~alice/x/y.pth", "y.pth"),
+        (r"C:\home\x.pth", "x.pth"),
+        ("weights/x.pth", "weights/x.pth"),
+        ("imagenet", "imagenet"),
+        ("", ""),
+    ],
+)
+def test_of_weights_and_teachers_the_place_is_told_and_nothing_private(weight, told):
+    cfg = load_config(None)
+    cfg.defrost()
+    cfg.MODEL.WEIGHT = weight
+    assert shareable(cfg).MODEL.WEIGHT == told
+    if weight.startswith("HTTPS"):
+        assert origin_of_weights(cfg).startswith(f"`{told}`;")
+        return
+    if "://" not in weight:
+        cfg.DISTILL.TEACHER = weight
+        assert shareable(cfg).DISTILL.TEACHER == told
+    cfg.DATASETS.TRAIN = (
+        "voc:../../alice/cells:test",
+        "~alice/a:../b/c.json",
+        "voc:~alice:train",
+        "/data/cells/:d.json",
+    )
+    assert shareable(cfg).DATASETS.TRAIN == ("voc:cells:test", "a:c.json", "voc:.:train", "cells:d.json")
+
+
+def test_a_teacher_is_named_without_its_folder(tmp_path):
+    entry = write_truth(tmp_path / "data")
+    text = card(write_run(tmp_path / "pupil", entry, "DISTILL.TEACHER", "/home/alice/owl"), replicates=100)
+    assert "alice" not in text
+    line = "- It learned from a teacher, `owl`, of weights that this card does not know: look where they are from."
+    assert line in parts(text)[1]["Licences"].splitlines()
+
+
+def test_what_is_no_run_is_told_with_what_to_name(tmp_path):
+    entry = write_truth(tmp_path / "data")
+    for name in ("resnet10", "resnet18"):
+        run = write_run(tmp_path / "runs" / name, entry, "MODEL.BACKBONE.NAME", name)
+    empty, gone, file = tmp_path / "empty", tmp_path / "gone", run / "config.yaml"
+    empty.mkdir()
+    told = {
+        tmp_path / "runs": "is no run, but holds resnet10, resnet18: name one of them, as",
+        empty: "is no run's folder: name one run's, its OUTPUT_DIR",
+        gone: "there is no such folder; name that of a run, its OUTPUT_DIR",
+        file: "is a file: name one run's folder, its OUTPUT_DIR",
+        run: f"holds no metrics.json: `detector test {run}` makes them",
+    }
+    (run / "metrics.json").rename(tmp_path / "kept.json")
+    for folder, words in told.items():
+        with pytest.raises((UserError, OSError)) as caught:
+            card(folder)
+        message = str(caught.value)
+        assert message.startswith(f"RUN {folder}")
+        assert words in message
+        assert "--" not in message
+        assert "\n" not in message
 
 
 def test_a_file_that_is_there_stays(run, capsys):

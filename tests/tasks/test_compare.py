@@ -8,7 +8,7 @@ from helpers.runs import read
 from detector.config import config_text, load_config
 from detector.config.defaults import flat, get_defaults
 from detector.errors import UserError
-from detector.tasks.compare import RULES, SAID, SILENT, STOPS, SWITCH, compare, rule_of
+from detector.tasks.compare import RULES, SAID, SILENT, STOPS, SWITCH, compare, compare_tasks, rule_of
 from detector.tasks.detection import train
 from detector.tasks.resolve import resolve
 from detector.version import versions
@@ -68,6 +68,16 @@ def test_rates_of_stages_that_end_stop_and_others_are_said(caplog):
         compare(checkpoint(*factors), resolved(), CLASSES, 5)
     compare(checkpoint(*factors), resolved(factors[0], "[0.1, 0.1, 0.1, 0.1, 0.2, 2]"), CLASSES, 5)
     assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(("was", "now"), [("saliency", "detection"), ("detection", "saliency")])
+def test_another_task_is_told_before_classes_and_data(was, now):
+    file = WeightFile(PATH, {}, {"config": f"MODEL: {{TASK: {was}}}"})
+    with pytest.raises(UserError, match=f"{PATH} is of MODEL.TASK {was}, and this config of MODEL.TASK {now}: take"):
+        compare_tasks(file, load_config(None, ["MODEL.TASK", now]))
+    compare_tasks(file, load_config(None, ["MODEL.TASK", was]))
+    for content in ({}, {"config": "MODEL: {NO_SUCH_KEY: 1}"}):
+        compare_tasks(WeightFile(PATH, {}, content), load_config(None, ["MODEL.TASK", now]))
 
 
 def test_all_that_stops_is_in_one_message():

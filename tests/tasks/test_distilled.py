@@ -18,7 +18,7 @@ from detector.errors import MissingFileError, UserError
 from detector.models.build import build_detector, resolve_parts
 from detector.tasks.cells import Budget, make_arms
 from detector.tasks.detection import train
-from detector.tasks.distilled import add_teacher, check_teacher, compare_teachers, lesson_of
+from detector.tasks.distilled import Teacher, add_teacher, check_teacher, compare_teachers, lesson_of
 from detector.tasks.footprint import Footprint, Step
 from detector.tasks.measured import state_digest
 from detector.tasks.resolve import resolve_model
@@ -197,6 +197,21 @@ def test_each_has_a_precision_of_its_own(tiny, teacher):
         assert seen == [torch.float32, torch.bfloat16] if own == "off" else [torch.bfloat16, torch.float32]
 
 
+@pytest.mark.parametrize("gains", [False, True])
+def test_a_precision_by_the_device_is_the_devices(tiny, teacher, monkeypatch, caplog, gains):
+    """TEST.AMP auto of a teacher."""
+    caplog.set_level("INFO", "detector")
+    monkeypatch.setattr("detector.engine.device.gains_bf16", lambda device: gains)
+    cfg = resolve_parts(tiny(*ONE, "DISTILL.TEACHER", teacher("TEST.AMP", "auto")))
+    _, called, facts = taught(cfg)
+    assert facts["teacher"]["settings"]["TEST.AMP"] == ("bf16" if gains else "off")
+    assert f", step 12, {'bf16' if gains else 'float32'}): pkd" in caplog.text
+    teacher_as_counted = Teacher(called.teacher.detector, "auto")
+    for one in (called.teacher, teacher_as_counted):
+        found = one(torch.zeros(1, 3, 64, 96, dtype=torch.uint8), [(64, 96)])
+        assert found["p3"].dtype == (torch.bfloat16 if gains else torch.float32)
+
+
 SMALL = ("MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM", 16, "MODEL.REFINEDET.TCB_CHANNELS", 32)
 PAIRS = [
     ("fcos", "fcos", "pkd", LEVELS[:4], 10),
@@ -315,6 +330,28 @@ def test_what_is_told_of_another_teacher():
     compare_teachers(WeightFile(Path("model.pth"), {}, {}), {})
 
 
+def test_changed_settings_of_the_same_teacher_stop_or_are_said(tiny, teacher, caplog):
+    """Of the same weights: what the levels depend on, and nothing else."""
+
+    def facts(*opts):
+        return taught(tiny(*ONE, "DISTILL.TEACHER", teacher(*opts)))[2]
+
+    was = facts()
+    file = WeightFile(Path("model.pth"), {}, was)
+    free = ("MODEL.BACKBONE.CHECKPOINT_STAGES", "(2,)", "INPUT.MIN_SIZE_TEST", 32, "SOLVER.BASE_LR", 0.5)
+    for one in (was, {"teacher": {key: was["teacher"][key] for key in ("file", "digest")}}):
+        compare_teachers(WeightFile(Path("model.pth"), {}, one), was)
+    assert "other settings" not in caplog.text
+    compare_teachers(file, facts(*free, "INPUT.PIXEL_STD", "(50, 60, 41)", "TEST.AMP", "bf16"))
+    (told,) = [m for m in caplog.messages if m.startswith("resumed with other settings of the teacher than model.pth")]
+    assert told.endswith(": INPUT.PIXEL_STD [50.0, 60.0, 40.0] -> [50.0, 60.0, 41.0]; TEST.AMP off -> bf16")
+    other = {"teacher": {**was["teacher"], "settings": {"MODEL.BACKBONE.PASSES": "2"}}}
+    with pytest.raises(
+        UserError, match=r"its teacher had other settings: MODEL\.BACKBONE\.PASSES 0 -> 2: write DISTILL"
+    ):
+        compare_teachers(file, other)
+
+
 @pytest.mark.slow
 def test_a_runs_folder_teaches_by_its_newest_checkpoint_and_its_average(tiny, teacher, tmp_path):
     content, folder = read(teacher()), tmp_path / "run"
@@ -401,7 +438,7 @@ def test_an_arm_of_a_comparison_may_have_a_teacher(named, data):
 
 @pytest.mark.slow
 def test_a_plan_counts_the_teacher(tiny, teacher):
-    path = teacher()
+    path = teacher("TEST.AMP", "auto")
     weights = sum(x.numel() * x.element_size() for x in read(path)["model"].values())
     footprint = Footprint(resolve_parts(tiny("DISTILL.TEACHER", path)))
     found = footprint.peak(Step(2, (64, 96)))

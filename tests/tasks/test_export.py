@@ -20,6 +20,7 @@ from detector.commands import export as export_command
 from detector.commands import predict as predict_command
 from detector.commands import test as test_command
 from detector.config import config_text
+from detector.errors import UserError
 from detector.inference import runtimes
 from detector.inference.export import Network, Whole
 from detector.inference.export.facts import facts_text
@@ -411,3 +412,25 @@ def test_a_real_file_measures_the_same(form, flags, trained, tmp_path):
         said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
         assert said.returncode == 0, said.stderr
         assert_said(said.stdout, load(file).network, pixels)
+
+
+def test_a_run_may_be_called_as_a_file(trained, tmp_path):
+    """Its folder's name decides nothing."""
+    run = tmp_path / "run.onnx"
+    (tmp_path / "out").rename(run)
+    assert load(run).names == ["dark", "light"]
+    predict_command.main([str(run), str(tmp_path / "val"), "--format", "json", "--output", str(tmp_path / "seen")])
+    assert (tmp_path / "seen" / "detections.json").exists()
+
+
+def test_what_load_takes_with_a_file(trained, files, tmp_path):
+    export_run(trained, "onnx", tmp_path / "a.onnx", tmp_path / "out")
+    for runtime in ("auto", "onnxruntime"):
+        assert load(tmp_path / "a.onnx", device=torch.device("cpu"), runtime=runtime).names == ["dark", "light"]
+    with pytest.raises(UserError, match=r"runtime 'torch': .*a\.onnx is for onnxruntime; leave runtime out"):
+        load(tmp_path / "a.onnx", runtime="torch")
+    with pytest.raises(UserError, match=r"a\.onnx runs on the CPU: leave out device cuda"):
+        load(tmp_path / "a.onnx", device=torch.device("cuda"))
+    for path in (None, 5, b"x"):
+        with pytest.raises(UserError, match=rf"^load\({path!r}\): pass the path of a run's folder"):
+            load(path)

@@ -134,6 +134,43 @@ def test_another_network_is_not_resumed(tiny, tmp_path):
         train(tiny("SOLVER.MAX_ITER", 2, "MODEL.SALIENCY.WIDTH", 0.04), resume=True)
 
 
+def test_a_run_of_another_task_is_neither_resumed_nor_tested(tiny, tmp_path):
+    cfg = tiny("SOLVER.MAX_ITER", 1, "DATASETS.TEST", "()")
+    train(cfg)
+    boxes = cfg.clone()
+    boxes.merge_from_list(["MODEL.TASK", "detection", "DATASETS.TRAIN", ["nowhere"], "DATASETS.TEST", ["nowhere"]])
+    said = r"out/model_final\.pth is of MODEL\.TASK saliency, and this config of MODEL\.TASK detection: take"
+    for attempt in (lambda: train(boxes, resume=True), lambda: detection.test(boxes)):
+        with pytest.raises(UserError, match=said):
+            attempt()
+
+
+def test_a_trained_network_is_where_another_training_starts(tiny, tmp_path):
+    once = ("SOLVER.MAX_ITER", 1, "DATASETS.TEST", "()", "SOLVER.BASE_LR", 1e-9)
+    train(tiny("SOLVER.BASE_LR", 0.5, "DATASETS.TEST", "()"))
+    start = read(tmp_path / "out" / "model_final.pth")["model"]
+    train(tiny(*once, "MODEL.WEIGHT", tmp_path / "out" / "model_final.pth", "OUTPUT_DIR", tmp_path / "fine"))
+    fine = read(tmp_path / "fine" / "model_final.pth")["model"]
+    weights = [name for name in start if name.endswith("weight")]
+    assert all(torch.allclose(fine[name], start[name], atol=1e-6) for name in weights)
+    other = ("OUTPUT_DIR", tmp_path / "other")
+    with pytest.raises(UserError, match="do not fit the model"):
+        train(tiny(*once, "MODEL.WEIGHT", tmp_path / "out/model_final.pth", "MODEL.SALIENCY.WIDTH", 0.04, *other))
+
+
+def test_several_test_sets_have_their_own_numbers(tiny, tmp_path):
+    cfg = tiny("SOLVER.MAX_ITER", 1, "DATASETS.TEST", "()")
+    train(cfg)
+    sets = [f"saliency:{tmp_path}/{name}" for name in ("val", "train")]
+    config = load_config(tmp_path / "out" / "config.yaml", ["OUTPUT_DIR", str(tmp_path / "t"), "DATASETS.TEST", sets])
+    metrics = detection.test(config, tmp_path / "out")
+    assert [*metrics] == ["val", "train"]
+    for name, number in (("val", 3), ("train", 5)):
+        said = measures_of(tmp_path / "t" / name)
+        assert {key: said[key] for key in MEASURES} == metrics[name]
+        assert len(json.loads((tmp_path / "t" / name / "results.json").read_text())) == number
+
+
 @pytest.mark.slow
 def test_generated_pictures_are_learned(tmp_path):
     """The shipped quickstart reaches a max F of 0.9 on pictures that it has not seen."""

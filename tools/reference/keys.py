@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detector.config import get_defaults
-from detector.config.defaults import flat
+from detector.config.defaults import LISTS_OF_NAMES, flat
 
 PACKAGE = Path(__file__).resolve().parents[2] / "detector"
 
 LINE = re.compile(r"^_C\.(?P<key>[A-Z0-9_.]+) = (?P<value>.*?)(?:  # (?P<text>.*))?$")
 GOES_ON = re.compile(r"^# {2,}(?P<text>\S.*)$")
 UNIT = re.compile(
-    r"^[^,;(]*?\b(pixels|seconds|steps|IoU|images|processes|channels|probability|share|factors?|height / width)\b"
-    r"|\bin (strides)\b"
+    r"^[^,;(]*?\b(pixels|seconds|steps|IoU|images|processes|(?<!of )channels|probability|share|factors?"
+    r"|height / width)\b|\bin (strides)\b|^[^;(]*?, (pixels)\b"
 )
-"""What a comment of `defaults.py` calls the unit of a number: in its first clause, or by "in .."."""
+"""What a comment of `defaults.py` calls the unit of a number: in its first clause, by "in ..", or behind a comma."""
+TIMES = re.compile(r"^times (?!that\b)")
+"""How the comment of a factor of something else begins."""
 
 
 class Key(NamedTuple):
@@ -69,7 +71,13 @@ def list_keys() -> list[Key]:
     """Every key in the order of `defaults.py`."""
     comments, readers = read_comments(), find_readers()
     return [
-        Key(name, written(name, value), unit_of(value, comments.get(name, "")), comments.get(name, ""), readers[name])
+        Key(
+            name,
+            written(name, value),
+            unit_of(name, value, comments.get(name, "")),
+            comments.get(name, ""),
+            readers[name],
+        )
         for name, value in flat(get_defaults()).items()
     ]
 
@@ -85,18 +93,17 @@ def written(name: str, value: Any) -> str:  # noqa: ANN401
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-def unit_of(value: Any, text: str) -> str:  # noqa: ANN401
+def unit_of(name: str, value: Any, text: str) -> str:  # noqa: ANN401
     """The unit of a number as its comment names it; what another value is."""
     first = value[0] if isinstance(value, tuple) and value else value
     if isinstance(first, bool):
         return "True or False"
-    if isinstance(first, str):
+    if isinstance(first, str) or name in LISTS_OF_NAMES:
         return "text"
+    if TIMES.match(text):
+        return "factor"
     match = UNIT.search(text)
-    if match:
-        return match[1] or match[2]
-    names = value == () and re.search(r"\[[a-z]", text)  # the comment shows some
-    return "names" if names else "numbers" if value == () else "number"
+    return match[match.lastindex or 0] if match else "number"
 
 
 @lru_cache

@@ -137,6 +137,7 @@ def backbones_page() -> str:
 def parts_page() -> str:
     """Necks, heads, data sets and shipped configs."""
     from detector.data.catalog import DATASETS, FORMS
+    from detector.data.entries import MASK_FORMS
     from detector.models.heads import HEADS
     from detector.models.heads.base import STANDARDS
     from detector.models.necks import NECKS
@@ -152,7 +153,17 @@ def parts_page() -> str:
     lines += [f"| `{name}` | {cell(about(NECKS[name]))} |" for name in sorted(NECKS)]
     lines += ["", "## Data sets", "", "Entries of `DATASETS.TRAIN` and `DATASETS.TEST`.", ""]
     lines += [f"- `{name}`" for name in sorted(DATASETS)]
-    lines += ["", f"Own data: {FORMS}.", "", "## Shipped configs", "", "What `--config-file` takes by name.", ""]
+    lines += [
+        "",
+        f"Own data: {FORMS}.",
+        "",
+        f"With `MODEL.TASK saliency`: {MASK_FORMS}.",
+        "",
+        "## Shipped configs",
+        "",
+        "What `--config-file` takes by name.",
+        "",
+    ]
     lines += [f"- `{name}`" for name in shipped_configs()]
     return "\n".join([*lines, ""])
 
@@ -164,6 +175,8 @@ EXTENSION = {
         "detector.models.backbones.Weights",
         "detector.models.necks.register_neck",
         "detector.models.heads.register_head",
+        "detector.models.saliency.register_saliency",
+        "detector.models.saliency.SaliencyHead",
         "detector.config.declare",
         "detector.structures.Level",
     ),

@@ -1,11 +1,14 @@
 """What an exported file says of itself, so that it is enough to predict and to be evaluated with."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
+from detector.config.reading import parse
 from detector.errors import UserError
 from detector.ops.flat import Padded
+from detector.structures import NO_CLASS
 
 KEY = "detector"
 """Of the entry of a file's metadata that holds the facts as JSON."""
@@ -112,6 +115,36 @@ def read_facts(text: str | None, path: object) -> Facts:
         facts = msgspec.json.decode(text, type=Facts)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise UserError(f"{path}: what it says of itself cannot be read ({error}); export it anew") from None
-    if facts.version != 1 or len(facts.names) != len(facts.category_ids):
+    if facts.version != 1:
         raise UserError(f"{path} was exported by another version; export it anew")
+    if fault := next(_faults(facts), ""):
+        raise UserError(f"{path} is damaged: {fault}; export it anew")
+    parse(facts.config, f"{path}, its config")
     return facts
+
+
+def _faults(facts: Facts) -> Iterator[str]:
+    """What cannot be in the facts that `detector export` writes."""
+    number, resize = len(facts.names), facts.resize
+    named = [pair for pair in zip(facts.names, facts.category_ids, strict=False) if pair[0] not in NO_CLASS]
+    if not number:
+        yield "it has no classes"
+    if len(facts.category_ids) != number:
+        yield f"it has {number} names and {len(facts.category_ids)} category_ids"
+    if len(set(named)) < len(named):
+        yield "two of its names are the same, with the same category_ids"
+    if facts.thresholds is not None and len(facts.thresholds) != number:
+        yield f"it has {number} names and {len(facts.thresholds)} thresholds"
+    if not all(0 <= one <= 1 for one in facts.thresholds or ()):
+        yield "its thresholds are not in 0..1"
+    if resize.divisibility < 1:
+        yield f"divisibility {resize.divisibility} is less than 1"
+    if resize.square < 0 or (resize.square == 0 and min(resize.short, resize.long) < 1):
+        yield f"its pictures have sides of {resize.square or min(resize.short, resize.long)} pixels"
+    whole = facts.outputs == list(Padded._fields)
+    if whole == facts.split:
+        yield f"its outputs are {', '.join(facts.outputs)}, and it has {'' if facts.split else 'no '}strides"
+    if any(stride < 1 for stride in facts.strides):
+        yield "its strides are less than 1"
+    if facts.selection and whole:
+        yield "it has a selection, and outputs that need none"

@@ -156,7 +156,7 @@ def test_openvino_calibrates_once_for_the_same_nodes_and_once_for_all_trials(gra
     said = [quantiser.save(tmp_path / "a.xml", fact, left) for fact, left in ((1, ()), (2, ["head.cls_logits"]))]
     assert said == [("graph 1", 1), ("graph 2", 2)]
     trials = [quantiser.save(tmp_path / "a.xml", 3, only=group)[0] for group in quantiser.groups]
-    assert trials == [f"graph 3 copied but for {nodes}" for nodes in (["node_a", "node_b"], ["node_c"])]
+    assert trials == [f"graph 3 copied but for {nodes}" for nodes in (["node_a"], ["node_c"])]
     again = [quantiser.save(tmp_path / "a.xml", fact, ["head.cls_logits"]) for fact in (4, 5)]
     assert again == [("graph 2", 4), ("graph 2", 5)]
     assert asked == [

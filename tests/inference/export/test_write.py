@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import pytest
 import torch
 from helpers.exporting import CASCADE, assert_same, pictures, small
@@ -9,7 +10,7 @@ from torch import nn
 
 from detector.errors import MissingFileError, MissingPackageError, UserError
 from detector.inference.export import Network, Whole
-from detector.inference.export.facts import read_facts
+from detector.inference.export.facts import Resizing, facts_text, read_facts
 from detector.inference.export.fcos import best_pairs
 from detector.inference.export.write import PACKAGES, check_form, export, graph_of, needed, onnx_of
 from detector.inference.formats import EXPORTS, exported_form
@@ -215,3 +216,41 @@ def test_the_facts_are_those_of_the_config():
     assert (said.names, said.category_ids, said.thresholds) == (["a", "b", "é"], [3, 7, 9], None)
     assert math.isclose(sum(said.std), sum(facts(small("fcos")[1]).std))
     assert isinstance(small("fcos")[0], Detector)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"category_ids": [3, 7]}, "it has 3 names and 2 category_ids"),
+        ({"names": [], "category_ids": []}, "it has no classes"),
+        ({"names": ["a", "b", "a"], "category_ids": [3, 7, 3]}, "two of its names are the same"),
+        ({"thresholds": [0.5, 0.5]}, "it has 3 names and 2 thresholds"),
+        ({"thresholds": [0.5, 0.5, 1.5]}, r"its thresholds are not in 0\.\.1"),
+        ({"resize": Resizing(0, 64, 96, 0)}, "divisibility 0 is less than 1"),
+        ({"resize": Resizing(0, 0, 96, 32)}, "its pictures have sides of 0 pixels"),
+        ({"resize": Resizing(-5, 64, 96, 32)}, "its pictures have sides of -5 pixels"),
+        ({"strides": [8]}, "its outputs are boxes, scores, labels, counts, and it has strides"),
+        ({"outputs": ["logits"]}, "its outputs are logits, and it has no strides"),
+        ({"outputs": ["logits"], "strides": [8, 0]}, "its strides are less than 1"),
+        ({"selection": {"kind": "fcos"}}, "it has a selection, and outputs that need none"),
+        ({"config": "MODEL: ["}, "not valid YAML"),
+        ({"config": "5"}, "expected KEY: VALUE lines"),
+    ],
+)
+def test_facts_that_cannot_be_are_named(changes, message):
+    said = facts(small("fcos")[1])
+    assert read_facts(facts_text(said), "x.onnx") == said
+    with pytest.raises(UserError, match=rf"^x\.onnx.*{message}"):
+        read_facts(facts_text(msgspec.structs.replace(said, **changes)), "x.onnx")
+
+
+def test_outputs_without_a_class_and_ids_that_tell_names_apart_are_no_fault():
+    said = facts(small("fcos")[1])
+    for names, ids in ((["N/A", "N/A", "b"], [0, 0, 1]), (["a", "a", "b"], [3, 7, 9])):
+        assert read_facts(facts_text(msgspec.structs.replace(said, names=names, category_ids=ids)), "x").names == names
+
+
+def test_a_folder_is_no_exported_file(tmp_path):
+    (tmp_path / "run.onnx").mkdir()
+    assert exported_form(tmp_path / "run.onnx") == ""
+    assert exported_form(tmp_path / "other.onnx") == "onnx"
