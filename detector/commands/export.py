@@ -87,7 +87,7 @@ def begin(args: argparse.Namespace, trained: str | None, opts: Sequence[str]) ->
     output = Path(args.output) if args.output else Path(cfg.OUTPUT_DIR) / own_name(args, trained)
     export_run(cfg, args.format, output, weight, args.which or "newest", split=args.split, int8=wish)
     name = shlex.quote(str(output))
-    show(f"next\n  detector test {name}\n  detector predict {name} PHOTOS")
+    show("next" + f"\n  detector test {name}" * bool(cfg.DATASETS.TEST) + f"\n  detector predict {name} PHOTOS")
 
 
 def own_name(args: argparse.Namespace, trained: str | None) -> str:
