@@ -56,8 +56,8 @@ def find_masks(entry: str, root: str | Path) -> MaskFolder:
     """The pictures and masks of an entry "saliency:FOLDER" or "saliency:FOLDER:SPLIT".
 
     FOLDER: from the working directory or, failing that, from root, in one of LAYOUTS or SIDE_BY_SIDE; "shapes" is the
-    generated set under root, written when it is first asked for. SPLIT: of the list SPLIT.txt or SPLIT.lst in FOLDER,
-    which names a picture a line, perhaps with its mask behind it, whose folders and endings do not count.
+    generated set under root, written when it is first asked for. SPLIT: of the list SPLIT.txt, SPLIT.lst or SPLIT in
+    FOLDER, which names a picture a line, perhaps with its mask behind it, whose folders and endings do not count.
     Raises FileNotFoundError for what is not there; ValueError for two pictures of one name, and for a list that names
     others.
     """
