@@ -144,7 +144,6 @@ COMMANDS = [
     ("export", "RUN", "--output", "OUT/x.onnx"),
     ("plan", "saliency/resnet50", "--memory", "8"),
     ("check", "--config-file", "saliency/resnet50"),
-    ("info", "--config-file", "saliency/resnet50"),
     ("compare", "--config-file", "saliency/resnet50", "--backbones", "resnet18", "--output", "OUT/c"),
     ("compare", "--runs", "RUN", "--output", "OUT/c"),
     ("analyze", "errors", "RUN"),

@@ -1,5 +1,6 @@
 """The benchmark of the predictor: it prints both speeds, memory and cores."""
 
+import logging
 import re
 
 
@@ -11,3 +12,4 @@ def test_speeds_memory_and_cores_are_printed(load_benchmark, capsys):
     assert re.fullmatch(r"40 images; MiB resident after each tenth:( \d+){10}", lines[2])
     assert re.match(r"from the first tenth to the last [+-]\d+\.\d MiB; peak \d+ MiB", lines[3])
     assert re.match(r"\d+\.\d images/s, \d\.\d\d cores busy", lines[4])
+    assert logging.getLogger("detector").manager.disable == 0  # the log is as it was

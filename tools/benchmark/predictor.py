@@ -5,7 +5,6 @@ by a run. Beside it, in turns, a plain loop does the same: it reads a batch, the
 """
 
 import argparse
-import logging
 import os
 import tempfile
 import time
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 
 from detector.config import load_config
+from detector.console import hushed
 from detector.data.images import read_rgb
 from detector.data.pipeline import build_transforms
 from detector.engine.device import peak_memory_mb, pick_device
@@ -38,7 +38,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--turns", type=int, default=3, help="of the comparison with a plain loop, 200 images each")
     parser.add_argument("--smoke", action="store_true", help="few images")
     args = parser.parse_args(argv)
-    logging.disable(logging.INFO)
+    with hushed():
+        measure(args)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Print speeds, memory and cores."""
     images, different, compared = (40, 5, 10) if args.smoke else (args.images, args.different, 200)
     predictor = load(args.run, precision="off") if args.run else small()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, batches of {args.batch}")
