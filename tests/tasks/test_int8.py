@@ -242,7 +242,7 @@ def test_real_files_are_a_quarter_as_large_and_find_much_the_same(head, form, ti
         pytest.importorskip(name)
     model, own = small(head)
     names = ["a", "b", "c"]
-    cfg = tiny("MODEL.HEAD.NAME", head)
+    cfg = tiny("MODEL.HEAD.NAME", head, "MODEL.NUM_CLASSES", 3)
     facts = facts_of(own, names, [3, 7, 9], "0" * 64, "model.pth", 12)
     output = tmp_path / {"onnx": "a.onnx", "openvino": "a.xml"}[form]
     cfg.defrost()
