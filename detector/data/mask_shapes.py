@@ -1,13 +1,11 @@
 """The generated set of salient objects: one or two vivid forms on pale, noisy ground, and their masks."""
 
-import shutil
-import uuid
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from detector.data.shapes import FORMS, ground, outlined, say_generated, softened
+from detector.data.shapes import FORMS, ground, made_once, outlined, softened
 
 NUM_TRAIN, NUM_VAL = 200, 40
 _SIZES = (96, 129), (128, 161)  # pixels, ranges of the shorter and longer side
@@ -18,19 +16,7 @@ _FULL, _LIGHT = (170, 255), (120, 255)  # saturation and value of an object, of 
 
 def ensure_mask_shapes(folder: str | Path) -> Path:
     """The folder of the data set, generated there if it does not exist; several processes may ask at once."""
-    folder = Path(folder)
-    if not folder.exists():
-        draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
-        try:
-            generate_mask_shapes(draft)
-            draft.rename(folder)
-            say_generated(NUM_TRAIN + NUM_VAL, folder)
-        except OSError:
-            if not folder.exists():  # else another process was faster
-                raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    return folder
+    return made_once(folder, generate_mask_shapes, NUM_TRAIN + NUM_VAL)
 
 
 def generate_mask_shapes(folder: str | Path, num_train: int = NUM_TRAIN, num_val: int = NUM_VAL, seed: int = 0) -> None:

@@ -50,24 +50,24 @@ FORMS: dict[str, tuple[int, np.ndarray]] = {
 
 def ensure_shapes(folder: str | Path) -> Path:
     """The folder of the data set, generated there if it does not exist; several processes may ask at once."""
+    return made_once(folder, generate_shapes, NUM_TRAIN + NUM_VAL)
+
+
+def made_once(folder: str | Path, generate: Callable[[Path], None], number: int) -> Path:
+    """The folder of a generated data set of so many pictures, made where there is none, whole or not at all."""
     folder = Path(folder)
     if not folder.exists():
         draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
         try:
-            generate_shapes(draft)
+            generate(draft)
             draft.rename(folder)
-            say_generated(NUM_TRAIN + NUM_VAL, folder)
+            _log.info("%d pictures were generated in %s", number, folder)
         except OSError:
             if not folder.exists():  # else another process was faster
                 raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return folder
-
-
-def say_generated(number: int, folder: Path) -> None:
-    """Log what was written where nothing was."""
-    _log.info("%d pictures were generated in %s", number, folder)
 
 
 def generate_shapes(folder: str | Path, num_train: int = NUM_TRAIN, num_val: int = NUM_VAL, seed: int = 0) -> None:

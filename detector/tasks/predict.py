@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,15 @@ from detector.console import progress, show_log
 from detector.errors import MissingFileError, UserError, cut
 from detector.files import output_folder, user_path
 from detector.inference import drawn
-from detector.inference.formats import FORMATS, exported_form
+from detector.inference.formats import exported_form
 from detector.inference.sources import Input, Picture, open_source
 from detector.plugins import load_plugins
+from detector.tasks import written
 from detector.tasks.exported import exported_predictor, open_exported
 
 if TYPE_CHECKING:  # a mistake in a source is told before torch is imported
     import torch
 
-    from detector.data.convert import Form
     from detector.inference.predictor import Predictor
     from detector.models.detector import Detector
     from detector.tasks.thresholds import Thresholds
@@ -241,10 +241,12 @@ def _look(
         raise UserError(f"--threshold {threshold}: scores lie in 0..1")
     opened = open_source(source, root=cfg.DATASETS.ROOT, outside=cfg.DATASETS.ALLOW_OUTSIDE, output=output)
     try:
-        formats = _fitting(opened, formats)
+        formats = written.fitting(opened, formats)
         pictures = [] if opened.moving else list(opened.pictures)
-        names = _drawn_names(pictures) if "pictures" in formats else {}
-        drawn.check_targets(output, dict(_targets(output, opened, formats, names)), _files(opened, pictures))
+        names = written.drawn_names(pictures) if "pictures" in formats else {}
+        drawn.check_targets(
+            output, dict(written.targets(output, opened, formats, names)), written.files_read(opened, pictures)
+        )
         return _predict(cfg, opened, pictures, output, threshold, formats, names, build)
     finally:
         opened.close()
@@ -263,7 +265,7 @@ def _predict(
     from detector.inference import listings
     from detector.structures import real_outputs
 
-    data_sets = [listings.DataSet(output, form, *_below(pictures)) for form in _data_forms(formats)]
+    data_sets = [listings.DataSet(output, form, *written.below(pictures)) for form in written.data_forms(formats)]
     predictor, own = build()
     try:
         lowest = predictor.lowest(threshold)
@@ -274,9 +276,9 @@ def _predict(
     output_folder(output)
     shown = listings.Pictures(output, names) if "pictures" in formats else None
     rows = listings.Json(output / listings.LISTING, shown) if "json" in formats else None
-    film = listings.Video(output / _film(opened), opened.rate or 0) if "video" in formats else None
+    film = listings.Video(output / written.film(opened), opened.rate or 0) if "video" in formats else None
     table = listings.Csv(output / listings.TABLE) if "csv" in formats else None
-    coco = listings.Coco(output, opened, _below(pictures)[1] if pictures else {}) if "coco" in formats else None
+    coco = listings.Coco(output, opened, written.below(pictures)[1] if pictures else {}) if "coco" in formats else None
     sinks = [sink for sink in (shown, film, rows, table, coco, *data_sets) if sink is not None]
     summary = Summary(rows=rows.rows if rows else [])
     unit = "frame" if opened.moving else "image"
@@ -338,68 +340,3 @@ def count_text(number: int, threshold: float | str, highest: float) -> str:
     if not isinstance(threshold, str):
         none = f"no detection of score {threshold:g} or more"
     return f"{none}: the highest is {highest:.2f}, so try --threshold {lower:g}"
-
-
-def _fitting(opened: Input, formats: Sequence[str]) -> list[str]:
-    """The formats that are written. Raises ValueError for those that do not fit the source."""
-    if unknown := [name for name in formats if name not in FORMATS]:
-        raise UserError(f"--format {unknown[0]}: write some of {', '.join(FORMATS)}")
-    if not formats:
-        return ["video", "json"] if opened.moving else ["pictures", "json"]
-    if opened.moving and (files := [name for name in formats if name in ("yolo", "voc")]):
-        raise UserError(
-            f"--format {files[0]}: the frames of {opened.name} are no files, which a data set needs; write --format "
-            "video, pictures, json, csv or coco"
-        )
-    if not opened.moving and "video" in formats:
-        raise UserError(f"--format video: {opened.name} is no video and no camera; write --format pictures")
-    return list(dict.fromkeys(formats))
-
-
-def _targets(
-    output: Path, opened: Input, formats: Sequence[str], names: dict[int | str, Path]
-) -> Iterable[tuple[Path, Callable[[Path], bool]]]:
-    """What is to be written, with what tells whether a file there is ours."""
-    from detector.inference import listings
-
-    if "json" in formats:
-        yield output / listings.LISTING, listings.is_listing
-    if "csv" in formats:
-        yield output / listings.TABLE, listings.is_table
-    if "coco" in formats:
-        yield output / listings.COCO, listings.is_coco
-        if opened.kind == "data":
-            yield output / listings.RESULTS, listings.is_results
-    if "video" in formats:
-        yield output / _film(opened), drawn.was_filmed
-    for name in names.values():
-        yield output / name, drawn.was_drawn
-
-
-def _files(opened: Input, pictures: list[Picture]) -> list[Path]:
-    """What is read, and so must not be written."""
-    if opened.kind == "video":
-        return [Path(opened.name)]
-    return [picture.path for picture in pictures if picture.path]
-
-
-def _film(opened: Input) -> str:
-    return f"{Path(opened.name).stem}{drawn.VIDEO}"
-
-
-def _drawn_names(pictures: list[Picture]) -> dict[int | str, Path]:
-    """Where the drawn picture of each file lies below the output's folder, by image id."""
-    paths = drawn.name_pictures([picture.path for picture in pictures if picture.path])
-    return dict(zip((picture.image_id for picture in pictures), paths, strict=True))
-
-
-def _below(pictures: list[Picture]) -> tuple[Path, dict[int | str, str]]:
-    """The folder of all pictures, and the name of each below it, by image id."""
-    paths = [Path(os.path.abspath(picture.path)) for picture in pictures if picture.path]
-    home = Path(os.path.commonpath([path.parent for path in paths]))
-    ids = [picture.image_id for picture in pictures]
-    return home, {id_: path.relative_to(home).as_posix() for id_, path in zip(ids, paths, strict=True)}
-
-
-def _data_forms(formats: Sequence[str]) -> "list[Form]":
-    return [form for form in ("yolo", "voc") if form in formats]

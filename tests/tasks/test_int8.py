@@ -68,7 +68,7 @@ def files(monkeypatch):
         shift, facts = files[Path(path)]
         return ExportedDetector(finder(shift), facts)
 
-    class Stub(Quantiser):
+    class Shifting(Quantiser):
         def __init__(self, source, pictures):
             self.groups, self.pictures = [*files["shifts"]], pictures
             files["pictures"] = pictures
@@ -85,7 +85,7 @@ def files(monkeypatch):
     monkeypatch.setattr(int8, "load_exported", read)
     monkeypatch.setattr(int8, "needed", lambda *names: None)
     monkeypatch.setattr("detector.tasks.export.check_form", lambda form, path: None)
-    monkeypatch.setitem(int8.QUANTISERS, "onnx", Stub)
+    monkeypatch.setitem(int8.QUANTISERS, "onnx", Shifting)
     return files
 
 
