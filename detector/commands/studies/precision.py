@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from detector.commands.base import show
 from detector.commands.studies import Adder
+from detector.commands.studies.drawing import picture
 from detector.commands.studies.networks import number, points, table, write_csv
 from detector.commands.studies.words import add_detections, add_iou, read_detections
 from detector.files import write_json
@@ -136,5 +137,5 @@ def _draw(path: Path, title: str, measure: str, parts: Sequence["Part"], whole: 
         return ClassLine(name, part.ap, part.precision, part.curve.scores, part.curve.f1, best)
 
     lines = [line(part, part.name) for part in parts if part.curve.objects]
-    save_precision_chart(path, title, measure, lines, line(whole, "mean (right: all together)"))
-    log.info("-> %s", path)
+    with picture(path):
+        save_precision_chart(path, title, measure, lines, line(whole, "mean (right: all together)"))
