@@ -15,6 +15,8 @@ from yacs.config import CfgNode
 
 from detector.config import changed_keys
 from detector.data.dataset import CocoDetection
+from detector.distributed import world_size
+from detector.engine.device import device_name, pick_device
 from detector.errors import FileAccessError
 from detector.evaluation.base import Evaluator
 from detector.evaluation.report import headline, summary_text
@@ -74,9 +76,10 @@ def save_measures(
     """Compute, print and write the measures of a data set and its detections; returns the flat numbers.
 
     metrics.json holds them beside "measured": weight, digest, step, data, config (what differs from the defaults),
-    versions, date (UTC) and seconds. Numbers of other weights than the folder's newest do not take the place of its
-    metrics.json and results.json: they go beside them, under the name of their file. So do those of a checkpoint that
-    lies alone in the folder, and, with the ending that tells the format, those of every exported file.
+    versions, device, threads, processes, date (UTC) and seconds, of the whole evaluation. Numbers of other weights than
+    the folder's newest do not take the place of its metrics.json and results.json: they go beside them, under the name
+    of their file. So do those of a checkpoint that lies alone in the folder, and, with the ending that tells the
+    format, those of every exported file.
     """
     metrics = {key: value for one in evaluators for key, value in one.compute().items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +93,10 @@ def save_measures(
         "data": data,
         "config": {k: shown(v) if k == "MODEL.WEIGHT" else v for k, v in changed_keys(cfg).items()},
         "versions": versions(),
+        # an exported file runs on the CPU, whatever there is
+        "device": device_name(pick_device("cpu" if subject.exported else cfg.MODEL.DEVICE)),
+        "threads": torch.get_num_threads(),
+        "processes": world_size(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
     }
