@@ -1,6 +1,7 @@
 """Which runs are seeds of one architecture, an arm; what arms are called, and in which settings they differ."""
 
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -155,13 +156,21 @@ def group(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def check_seeds(name: str, arm: Sequence[Run]) -> None:
-    """Raises ValueError where two runs of an arm have one seed."""
+    """Raises ValueError where two runs of an arm have one seed: they are no two draws of what a seed changes."""
     first: dict[int, Run] = {}
     for run in arm:
         if (other := first.setdefault(run.seed, run)) is not run:
+            entries = run.measured["config"].get("DATASETS.TEST") or ()
+            more, files = (
+                max(one.seed for one in arm) + 1,
+                [shlex.quote(str(one.folder / "results.json")) for one in (other, run)],
+            )
+            truth = shlex.quote(str(entries[0])) if len(entries) == 1 else "ENTRY"
             raise UserError(
-                f"{other.folder} and {run.folder} have the same settings ({name}) and the same SEED {run.seed}, and "
-                "say the same of it: name one of them"
+                f"{other.folder} and {run.folder} have the same settings ({name}) and the same SEED {run.seed}: name "
+                f"one of them. To see what another training changes, train with SEED {more} and name "
+                f"both; `detector compare --results {' '.join(files)} --truth {truth} --output FOLDER` says how "
+                "these two differ"
             )
 
 
