@@ -21,6 +21,7 @@ from detector.report.origin import origin_of, why_unfinished
 from detector.tasks.cells import MACHINE
 from detector.tasks.compare import SILENT, rule_of
 from detector.tasks.measured import config_values
+from detector.tasks.retest import retest
 from detector.text import printable
 
 HEAD, BACKBONE = "MODEL.HEAD.NAME", "MODEL.BACKBONE.NAME"
@@ -93,7 +94,7 @@ def find_runs(folders: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]
                 )
             else:
                 where = f"it has no results{f' on {name}' * bool(name)}"
-                untested[run.name] = f"{where}; `detector test {run}` makes them"
+                untested[run.name] = f"{where}; {retest(home)} makes them"
     return [*found.values()], untested
 
 

@@ -111,7 +111,7 @@ def _suffix(folder: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNod
     """What the names of the files end in, so that nothing of other weights is overwritten without a word."""
     if subject.exported:
         return _exported_suffix(folder, subject, data, cfg)
-    there = _measured(folder / "metrics.json")
+    there = what_was_measured(folder / "metrics.json")
     if there is None and not subject.beside:
         return ""
     if there is not None and there.get("digest") == subject.digest:
@@ -125,7 +125,7 @@ def _suffix(folder: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNod
             )
         return ""
     suffix = f"_{Path(subject.weight).stem}"
-    other = _measured(folder / f"metrics{suffix}.json")
+    other = what_was_measured(folder / f"metrics{suffix}.json")
     if other is not None and other.get("digest") != subject.digest:
         suffix += f"_{subject.digest[:8]}"
     if there is None:
@@ -140,7 +140,7 @@ def _suffix(folder: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNod
 def _exported_suffix(folder: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNode) -> str:
     """That of an exported file, of whatever weights the folder's own numbers are."""
     suffix = f"_{Path(subject.weight).name}"
-    there = _measured(folder / f"metrics{suffix}.json")
+    there = what_was_measured(folder / f"metrics{suffix}.json")
     if there is None:
         return suffix
     if there.get("digest") != subject.digest:
@@ -190,13 +190,13 @@ def _is_earlier(there: Mapping[str, Any], folder: Path, subject: Subject) -> boo
     return same_run and isinstance(step, int) and subject.step is not None and step < subject.step
 
 
-def _measured(path: Path) -> dict[str, Any] | None:
+def what_was_measured(path: Path) -> dict[str, Any] | None:
     """What a metrics.json says of itself; {} where it says nothing, None where there is none."""
     if not path.is_file():
         return None
     try:
         content = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return {}
     said = content.get(MEASURED) if isinstance(content, dict) else None
     return said if isinstance(said, dict) else {}

@@ -113,6 +113,7 @@ def _write_numbers(folder: Path, examined: "Examined", iou: float, parts: Sequen
 
 
 def _write_thresholds(run: Path, examined: "Examined", iou: float, parts: Sequence["Part"], whole: "Part") -> None:
+    from detector.tasks.retest import repeated
     from detector.tasks.thresholds import known_iou, write_thresholds
 
     if whole.best is None:
@@ -120,7 +121,7 @@ def _write_thresholds(run: Path, examined: "Examined", iou: float, parts: Sequen
         return
     before = known_iou(run)
     path = write_thresholds(run, examined, iou, parts, whole.threshold)
-    log.info("-> %s, for `detector predict %s PHOTOS --threshold auto`", path, run)
+    log.info("-> %s, for %s", path, repeated(run, "predict", " PHOTOS --threshold auto"))
     if before not in (None, iou):
         log.warning(
             "%s: the thresholds at IoU %g took the place of those at IoU %g, which `detector analyze pr %s --iou %g` "
