@@ -161,11 +161,9 @@ def check_seeds(name: str, arm: Sequence[Run]) -> None:
     first: dict[int, Run] = {}
     for run in arm:
         if (other := first.setdefault(run.seed, run)) is not run:
-            entries = run.measured["config"].get("DATASETS.TEST") or ()
-            more, files = (
-                max(one.seed for one in arm) + 1,
-                [shlex.quote(str(one.folder / "results.json")) for one in (other, run)],
-            )
+            entries = run.measured["config"].get("DATASETS.TEST") or []
+            more = max(one.seed for one in arm) + 1
+            files = [shlex.quote(str(one.folder / "results.json")) for one in (other, run)]
             truth = shlex.quote(str(entries[0])) if len(entries) == 1 else "ENTRY"
             raise UserError(
                 f"{other.folder} and {run.folder} have the same settings ({name}) and the same SEED {run.seed}: name "
