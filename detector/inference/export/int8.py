@@ -5,6 +5,7 @@ output channel; activations have one scale, from the ranges that they take in ca
 """
 
 import copy
+import io
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -131,7 +132,6 @@ class OpenVinoQuantiser(Quantiser):
 
     def __init__(self, source: Path, pictures: Sequence[Inputs]) -> None:
         super().__init__(source, pictures)
-        self.source = source
         self.everywhere: Model | None = None
         """The graph that the trials of one group are made of; calibrated when the first one is asked for."""
         self.latest: tuple[list[str], Model] | None = None
@@ -155,7 +155,9 @@ class OpenVinoQuantiser(Quantiser):
         """The graph with the nodes in int8; of a trial its weights stay float32 behind operators that round them."""
         with silent():
             nncf = needed("nncf", "int8")
-        graph = needed("openvino").Core().read_model(str(self.source))
+        graph = (
+            needed("openvino").Core().read_model(io.BytesIO(with_biases(self.proto, self.nodes).SerializeToString()))
+        )
         kept = set(names)
         ignored = [one.get_friendly_name() for one in graph.get_ordered_ops() if node_of(one) not in kept]
         advanced = nncf.AdvancedQuantizationParameters(
@@ -167,6 +169,29 @@ class OpenVinoQuantiser(Quantiser):
                 graph, nncf.Dataset(data), subset_size=len(data), advanced_parameters=advanced,
                 ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
             )  # fmt: skip
+
+
+def with_biases(proto: "ModelProto", nodes: Collection[str]) -> "ModelProto":
+    """The graph with a bias of 1e-30 where a convolution among the nodes has none, or nothing but zeros.
+
+    Of a graph of any height and width OpenVINO 2026.4.1 gives zeros to what reads such a convolution in int8, if its
+    result is used in float32 as well: the first stage of Faster R-CNN would see nothing of a neck without biases
+    (findings/openvino_int8_without_bias_reads_zeros.sh).
+    """
+    onnx = needed("onnx")
+    made = copy.deepcopy(proto)
+    fixed = {one.name: one for one in made.graph.initializer}
+    for node in made.graph.node:
+        if node.name not in nodes or node.op_type != "Conv":
+            continue
+        bias = node.input[2] if len(node.input) > 2 else ""
+        if bias and (bias not in fixed or onnx.numpy_helper.to_array(fixed[bias]).any()):
+            continue
+        values = np.full(fixed[node.input[1]].dims[0], 1e-30, np.float32)
+        name = f"{node.name}:bias"
+        made.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+        node.input[:] = [*node.input[:2], name]
+    return made
 
 
 def node_of(operator: "Node") -> str:

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from detector.inference.export.int8 import QUANTISERS, OnnxQuantiser, OpenVinoQuantiser, ranges_of, round_only
+from detector.inference.export.int8 import (
+    QUANTISERS,
+    OnnxQuantiser,
+    OpenVinoQuantiser,
+    ranges_of,
+    round_only,
+    with_biases,
+)
 from detector.inference.export.layers import SCOPES
 from detector.inference.formats import EXPORTS
 
@@ -164,6 +171,76 @@ def test_openvino_calibrates_once_for_the_same_nodes_and_once_for_all_trials(gra
         (["node_a", "node_b"], 20, False),
         (["node_a", "node_b", "node_c"], 16, True),
     ]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "bias", "changed"),
+    [
+        ({"node_a", "node_c"}, None, ["node_a", "node_c"]),
+        ({"node_a", "node_c"}, [0.0] * 5, ["node_a", "node_c"]),
+        ({"node_a", "node_c"}, [0.0, 0.0, 0.25, 0.0, 0.0], ["node_a"]),
+        ({"node_c"}, None, ["node_c"]),
+    ],
+)
+def test_for_openvino_no_layer_is_without_a_bias(nodes, bias, changed, graph):
+    import onnx
+    import onnxruntime
+
+    proto, _ = graph
+    second = next(node for node in proto.graph.node if node.name == "node_c")
+    if bias is not None:
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(bias, np.float32), "bias"))
+        second.input.append("bias")
+    before = proto.SerializeToString()
+    made = with_biases(proto, nodes)
+    assert proto.SerializeToString() == before
+    values = {one.name: onnx.numpy_helper.to_array(one) for one in made.graph.initializer}
+    biases = {node.name: values[node.input[2]] for node in made.graph.node if node.op_type == "Conv" and node.input[2:]}
+    assert [name for name, value in biases.items() if (value == np.float32(1e-30)).all()] == changed
+    assert {name: len(value) for name, value in biases.items()}.items() <= {"node_a": 4, "node_c": 5}.items()
+    one, two = (
+        onnxruntime.InferenceSession(some.SerializeToString(), providers=["CPUExecutionProvider"])
+        for some in (proto, made)
+    )
+    images, sizes = inputs(100)
+    assert np.array_equal(*(each.run(["e"], {"images": images, "sizes": sizes})[0] for each in (one, two)))
+
+
+@pytest.mark.slow
+def test_openvino_sees_in_int8_what_is_used_twice(tmp_path):
+    """A graph of any size: a layer without bias whose result is an output, and is read by another layer in int8."""
+    onnx = pytest.importorskip("onnx")
+    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    rng = np.random.default_rng(0)
+    shapes = {"one": (16, 3, 3, 3), "two": (16, 16, 3, 3), "three": (16, 16, 1, 1)}
+    initial = [
+        onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32) / 3, name)
+        for name, shape in shapes.items()
+    ]
+    nodes = [scoped(onnx, "Cast", ["images"], ["x"], to=kinds.FLOAT)]
+    for source, weight, result in (("x", "one", "a"), ("a", "two", "b"), ("b", "three", "c")):
+        pads = [shapes[weight][2] // 2] * 4
+        nodes.append(scoped(onnx, "Conv", [source, weight], [result], "model.neck", f"model.neck.{weight}", pads=pads))
+    free = ["N", 3, "H", "W"]
+    outputs = [helper.make_tensor_value_info(name, kinds.FLOAT, ["N", 16, "H", "W"]) for name in "bc"]
+    sizes = helper.make_tensor_value_info("sizes", kinds.INT64, ["N", 2])
+    outputs.append(helper.make_tensor_value_info("s", kinds.INT64, ["N", 2]))
+    nodes.append(helper.make_node("Identity", ["sizes"], ["s"]))
+    inner = [helper.make_tensor_value_info("images", kinds.UINT8, free), sizes]
+    made = helper.make_graph(nodes, "g", inner, outputs, initial)
+    proto = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(proto, str(tmp_path / "a.onnx"))
+    seen = [(rng.integers(0, 256, (1, 3, 16, 24), np.uint8), np.array([[16, 24]])) for _ in range(4)]
+    quantiser = OpenVinoQuantiser(tmp_path / "a.onnx", seen)
+    names = [node.name for node in nodes if node.op_type == "Conv"]
+    wanted, found = (
+        openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(list(seen[0]))
+        for graph in (openvino.Core().read_model(str(tmp_path / "a.onnx")), quantiser._quantised(names, seen))
+    )
+    for i in range(2):
+        assert abs(found[i] - wanted[i]).max() < 0.1 * abs(wanted[i]).max()
 
 
 def test_the_formats_are_those_of_files():

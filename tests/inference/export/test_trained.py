@@ -38,7 +38,7 @@ SHORT = [
     *("DATALOADER.NUM_WORKERS", "0", "DATASETS.TEST", "()", "MODEL.DEVICE", "cpu", "SEED", "3"),
 ]
 
-BOX, SCORE, BORDER = 0.05, 1e-4, 1e-4
+BOX, SCORE, BORDER, APART = 0.05, 1e-4, 1e-4, 1e-4
 
 
 def photos(folder, short, divisibility):
@@ -264,6 +264,25 @@ def raw_difference(own, others):
     return worst
 
 
+class Exact:
+    """How far raw tensors are from those that float64 gives: the farthest of either side, kept over batches.
+
+    A repeated stage that has learned for 24 steps carries roundings of float32 to 2e-4 in torch itself. What is then
+    asked of the file is that it is about as near to the truth: no farther than twice what torch is.
+    """
+
+    def __init__(self, cfg, run, layers):
+        self.model = load_trained(cfg, run)[0].double()
+        self.tap = Tap(self.model, layers)
+        self.torch = self.file = 0.0
+
+    def add(self, batch, own, given):
+        self.tap.find(self.model, batch)
+        for name, exact in self.tap.own.items():
+            self.torch = max(self.torch, raw_difference({name: exact}, {name: own[name]}))
+            self.file = max(self.file, raw_difference({name: exact}, {name: given[name]}))
+
+
 @pytest.mark.parametrize("head", ["fcos", "refinedet", "faster_rcnn"])
 def test_a_model_selects_of_the_raw_tensors_that_it_is_given(head):
     model, _ = small(head)
@@ -299,7 +318,7 @@ def test_all_detections_of_trained_weights(kind, backbone, bccd, tmp_path):
     model, _, _ = load_trained(cfg, tmp_path / "run")
     merge_norms(model)  # without Winograd's filtering, as the file
     layers = RAW[type(model.head).__name__]
-    tap, nodes = Tap(model, layers), {}
+    tap, nodes, exact = Tap(model, layers), {}, Exact(cfg, tmp_path / "run", layers)
     for form, name in forms.items():
         if form == "openvino":
             pytest.importorskip("openvino")
@@ -314,7 +333,9 @@ def test_all_detections_of_trained_weights(kind, backbone, bccd, tmp_path):
                 wanted = tap.find(model, batch)
                 values = iter(raw(batch.images.numpy(), np.array(batch.sizes, np.int64)))
                 given = {name: [torch.from_numpy(next(values).copy()) for _ in some] for name, some in nodes.items()}
-                apart = max(apart, raw_difference(tap.own, given))
+                apart = max(apart, gap := raw_difference(tap.own, given))
+                if gap >= APART:
+                    exact.add(batch, tap.own, given)
                 again = wanted if kind == "fcos" else tap.find(model, batch, given)
                 for one, want, selected in zip(other(batch.images, batch.sizes), wanted, again, strict=True):
                     extra, lacking, pairs = compared(one, want)
@@ -332,8 +353,9 @@ def test_all_detections_of_trained_weights(kind, backbone, bccd, tmp_path):
             f"RESULT {kind} {backbone} {form}: raw tensors {apart:.1e} apart, {total} detections, highest "
             f"{highest:.2f}, {odd} without partner, {len(unsaid)} of them unexplained; boxes "
             f"{farthest['boxes']:.1e} px, scores {farthest['scores']:.1e}"
+            f"; from float64 where apart: the file {exact.file:.1e}, torch {exact.torch:.1e}"
         )
-        assert apart < 1e-4
+        assert apart < APART or exact.file <= 2 * exact.torch
         assert total > 300
         assert odd <= 0.005 * total
         assert not unsaid, unsaid
