@@ -102,6 +102,8 @@ def test_every_key_that_moved_stands_there():
 
 def test_every_public_name_stands_there():
     assert text("python.md") == pages.api_page().rstrip() + "\n", ANEW
+    public = [name for name in detector.__all__ if name[0] != "_"]
+    assert [name for name in public if f"::: detector.{name}\n" in text("python.md")] == public  # as one types them
     for home in ("backbones", "necks", "heads", "saliency"):  # who writes a part needs what files it
         assert f"::: detector.models.{home}.register_" in text("python.md")
     assert "::: detector.models.saliency.SaliencyHead\n" in text("python.md")

@@ -55,10 +55,11 @@ def config_page() -> str:
         MADE,
         "# Config keys",
         "",
-        "A key stands in a YAML file as nested words, and at the end of a command line as `KEY VALUE`: `SOLVER.BASE_LR "
-        "0.01`. `detector config FILE` prints what a file comes to, with where each value is from. A key that a config "
-        "sets and nothing reads is named when it is loaded; an unknown one is an error that names its neighbours. "
-        "*Read by* names modules of the package `detector`.",
+        "Every key with its default, for whoever writes a config. A key stands in a YAML file as nested words, and at "
+        "the end of a command line as `KEY VALUE`: `SOLVER.BASE_LR 0.01`. `detector config FILE` prints what a file "
+        "comes to, with where each value is from. A key that a config sets and nothing reads is named when it is "
+        "loaded; an unknown one is an error that names its neighbours. *Read by* names modules of the package "
+        "`detector`.",
         "",
     ]
     for section in dict.fromkeys(key.section for key in keys):
@@ -86,7 +87,10 @@ def cell(text: str) -> str:
 
 def commands_page() -> str:
     """The help of every verb, and of the verbs of `analyze`."""
-    lines = [MADE, "# Commands", "", "What `detector VERB --help` prints.", ""]
+    text = (
+        "What `detector VERB --help` prints, verb by verb. For whoever looks for a flag, or for the verb that has it."
+    )
+    lines = [MADE, "# Commands", "", text, ""]
     for verb in VERBS:
         lines += [f"## {verb}", "", "```text", help_of(verb), "```", ""]
         if verb == "analyze":
@@ -126,7 +130,10 @@ def help_of(*words: str) -> str:
 def backbones_page() -> str:
     """Every registered backbone with counts, published accuracy and licence (minutes: all of them are counted)."""
     rows, notes = count_backbones([], (224, 224), "bn", 0, exact=False)
-    text = "What `detector info --all --format markdown` prints: counts of a classifier of 1000 classes, at 224 x 224."
+    text = (
+        "Every backbone with what it costs and what its authors reached, for whoever chooses one. It is what `detector "
+        "info --all --format markdown` prints: counts of a classifier of 1000 classes, at 224 x 224."
+    )
     licence = (
         "The licence is that of the published weights; *-* where none are published or none is stated. All code here "
         "is under the MIT licence."
@@ -143,7 +150,9 @@ def parts_page() -> str:
     from detector.models.necks import NECKS
     from detector.models.saliency import SALIENCY
 
-    lines = [MADE, "# Necks, heads, data sets, configs", "", "## Heads", "", "Values of `MODEL.HEAD.NAME`.", ""]
+    text = "What else a config names, for whoever writes one. Each name stands below with the key that takes it."
+    lines = [MADE, "# Necks, heads, data sets, configs", "", text, ""]
+    lines += ["## Heads", "", "Values of `MODEL.HEAD.NAME`.", ""]
     lines += ["| head | its neck | what it is |", "|---|---|---|"]
     lines += [f"| `{name}` | `{STANDARDS[name].neck}` | {cell(about(HEADS[name]))} |" for name in sorted(HEADS)]
     lines += ["", "## Heads of salient objects", "", "Values of `MODEL.SALIENCY.NAME`, with `MODEL.TASK saliency`.", ""]
@@ -186,21 +195,25 @@ EXTENSION = {
 
 def api_page() -> str:
     """The public names, for mkdocstrings."""
-    lines = [MADE, "# Python", "", "What `import detector` offers, and what plugins build on.", "", "## detector", ""]
-    lines += [f"::: {home}\n" for home in homes()]
+    text = (
+        "What `import detector` offers, for scripts and notebooks: [a first example]"
+        "(../tutorials/first_run.md#from-python). Below it stands what a part of your own builds on: "
+        "[how](../howto/add_a_part.md)."
+    )
+    lines = [MADE, "# Python", "", text, "", "## What detector offers", ""]
+    lines += [f"::: {name}\n" for name in public()]
     for title, names in EXTENSION.items():
         lines += [f"## {title}", "", *(f"::: {name}\n" for name in names)]
     return "\n".join(lines)
 
 
-def homes() -> Iterator[str]:
-    """The full names of what `import detector` offers."""
+def public() -> Iterator[str]:
+    """What `import detector` offers, under the names that one types."""
     for name in detector.__all__:
         if not name.startswith("__"):
-            thing = getattr(detector, name)
-            if not getdoc(thing):
+            if not getdoc(getattr(detector, name)):
                 raise ValueError(f"detector.{name} has no docstring")
-            yield f"{thing.__module__}.{thing.__qualname__}"
+            yield f"detector.{name}"
 
 
 def moved_page() -> str:
