@@ -42,25 +42,21 @@ def test_what_to_type_stands_near_the_top(page):
 # ---------------------------------------------------------------------------- figures that stand in two places
 
 
-def cells(page, first):
-    """The line of a table whose first cell begins with these words, without that cell."""
-    (line,) = [line for line in text(page).splitlines() if line.startswith(f"| {first}")]
-    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+def table(page, corner):
+    """First cell -> the others, line by line, of the first table of a page whose first column is called so."""
+    lines = text(page).partition(f"| {corner} |")[2].partition("\n\n")[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert rows, (page, corner)
+    return {first: rest for first, *rest in rows}
 
 
 def test_speeds_are_those_of_the_benchmarks():
-    page = "docs/benchmarks.md"
-    shown = {precision: cells("docs/export.md", f"OpenVINO, {precision},") for precision in ("float32", "bf16", "int8")}
-    assert shown["float32"] == cells(page, "float32, to its float32 | 0.5")
-    assert shown["int8"] == cells(page, "int8, to its best")
-    assert cells("README.md", "time of a training step, FCOS, float32")[0] == training(page, "FCOS")[0]
-    assert cells("README.md", "time of a prediction, Faster R-CNN, bf16")[0] == shown["bf16"][1]
-
-
-def training(page, head):
-    _, _, part = text(page).partition("| training step |")
-    (line,) = [line for line in part.partition("\n\n")[0].splitlines() if line.startswith(f"| {head} |")]
-    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+    shares, training = table("docs/benchmarks.md", "prediction"), table("docs/benchmarks.md", "training step")
+    assert table("docs/export.md", "prediction") == {f"OpenVINO, {form}": row for form, row in shares.items()}
+    assert len(shares) == 3
+    readme = {first.partition(" (")[0]: rest[0] for first, rest in table("README.md", "| this").items()}
+    assert readme["time of a training step, FCOS, float32"] == training["FCOS"][0]
+    assert readme["time of a prediction, Faster R-CNN, bf16"] == shares["bf16, to its best"][1]
 
 
 def test_every_backbone_was_compared_or_it_says_with_what_not():
@@ -73,3 +69,17 @@ def test_every_backbone_was_compared_or_it_says_with_what_not():
     named = [name for line in table.splitlines() for name in re.findall(r"`([^`]+)`", line.split(" | ")[0])]
     assert len(named) == len(set(named)) == later
     assert not set(named) - set(BACKBONES)
+
+
+def test_multiply_adds_of_repeated_stages_are_those_of_the_table():
+    """systems.md has bodies, backbones.md a classifier of 1000 classes on 2048 channels too."""
+    page = text("docs/explanation/systems.md")
+    number = r"(\d\.\d+)"
+    said = f"{number} times the arithmetic .*?: {number} G .*? against {number} G; "
+    said += f"{number} times .*?: {number} against {number} G"
+    numbers = list(map(float, re.search(said, page, re.S).groups()))
+    counts = table("docs/reference/backbones.md", "backbone                ")
+    for (times, twice, once), name in ((numbers[:3], "resnet50_caffe"), (numbers[3:], "resnet50")):
+        assert times == round(twice / once, 2)
+        for row, body in ((f"sre{name}", twice), (name, once)):
+            assert round(float(counts[f"`{row}`"][2]) - 2048 * 1000 / 1e9, 3) == body
