@@ -151,7 +151,7 @@ def parts_page() -> str:
     from detector.models.saliency import SALIENCY
 
     text = "What else a config names, for whoever writes one. Each name stands below with the key that takes it."
-    lines = [MADE, "# Necks, heads, data sets, configs", "", text, ""]
+    lines = [MADE, "# Necks, heads, data, configs", "", text, ""]
     lines += ["## Heads", "", "Values of `MODEL.HEAD.NAME`.", ""]
     lines += ["| head | its neck | what it is |", "|---|---|---|"]
     lines += [f"| `{name}` | `{STANDARDS[name].neck}` | {cell(about(HEADS[name]))} |" for name in sorted(HEADS)]
