@@ -8,7 +8,16 @@ from detector.report import shown
 
 @pytest.mark.parametrize(
     ("value", "sign", "text"),
-    [(0.4123, False, "41.2"), (0.0123, True, "+1.2"), (-0.0123, True, "-1.2"), (None, True, "-"), (0.0, True, "+0.0")],
+    [
+        (0.4123, False, "41.2"),
+        (0.0123, True, "+1.2"),
+        (-0.0123, True, "-1.2"),
+        (None, True, "-"),
+        (0.0, True, "+0.0"),
+        (-0.0001, True, "+0.0"),
+        (-0.0, False, "0.0"),
+        (-0.0006, True, "-0.1"),
+    ],
 )
 def test_points(value, sign, text):
     assert shown.points(value, sign) == text
@@ -25,7 +34,16 @@ def test_a_value_has_its_interval_where_there_is_one():
 
 @pytest.mark.parametrize(
     ("p", "text"),
-    [(None, "-"), (0.5, "0.50"), (0.0494, "0.049"), (0.0098, "0.0098"), (0.0001, "0.0001"), (3e-9, "< 0.0001")],
+    [
+        (None, "-"),
+        (0.5, "0.50"),
+        (0.0494, "0.049"),
+        (0.0499, "< 0.05"),
+        (0.05, "0.050"),
+        (0.0098, "0.0098"),
+        (0.0001, "0.0001"),
+        (3e-9, "< 0.0001"),
+    ],
 )
 def test_p_values_do_not_round_to_the_level_or_to_nothing(p, text):
     assert shown.chance(p) == text
