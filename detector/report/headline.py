@@ -18,7 +18,7 @@ from detector.report.shown import (
     seeds,
 )
 
-_ONE_RUN = "What another seed of a training"
+ONE_RUN = "What another seed of a training"
 """So a note begins that says the same as a line of the reading."""
 
 _NAMED = 5
@@ -210,8 +210,8 @@ def reading(document: Document) -> list[str]:
             )
     else:
         lines.append(f"The intervals are those of {images}.")
-        if not any(note.startswith(_ONE_RUN) for note in notes):
-            lines.append(f"{_ONE_RUN} would change is not in them.")
+        if not any(note.startswith(ONE_RUN) for note in notes):
+            lines.append(f"{ONE_RUN} would change is not in them.")
     if not pairs:
         return lines
     lines.append(

@@ -88,9 +88,12 @@ def explained(document: Document) -> list[str]:
         pixels = "{} x {}".format(*distinct.pop()) if len(distinct) == 1 else f"the largest test size ({each})"
         said.append(f"MACs are the multiply-adds of one image of {pixels} pixels, height x width.")
     if {"image_s", "step_s"} & titles:
+        named = {"image": "a test image", "step": "a training step"}
+        shown = [cost.title for cost in known_costs(document) if cost.title in named]
         brackets = any(rounds(model, key) for model in models.values() for key in ("image_s", "step_s"))
         said.append(
-            "Image and step are the times of a test image and of a training step"
+            f"{' and '.join(shown).capitalize()} {'are the times' if len(shown) > 1 else 'is the time'} of "
+            f"{' and of '.join(named[title] for title in shown)}"
             f"{'; beside them the least and the most of the rounds' * brackets}."
         )
     if "train_s" in titles:

@@ -132,6 +132,10 @@ def test_what_the_columns_of_costs_are_is_explained():
     assert "Correlation is" in said
     assert "seconds" not in said
     assert "rounds" not in said
+    assert "Image and step are the times of a test image and of a training step." in said
+    for model in document["models"].values():
+        model["facts"]["image_s"] = None
+    assert "Step is the time of a training step." in " ".join(shown.explained(document))
     document["models"]["b"]["facts"].update(size=[480, 640], step_s_rounds=[1.0, 1.2, 1.1])
     said = " ".join(shown.explained(document))
     assert "the largest test size (a: 240 x 320; b: 480 x 640)" in said
