@@ -71,6 +71,12 @@ def begin_cells(args: argparse.Namespace) -> None:
     budget = budget_of(args)
     arms = make_arms(args.config_file, args.opts, args.backbones, args.heads, budget)
     folder, seeds = new_folder(args.output), args.seeds or 3
+    if len(arms) == 1:
+        told = "is its training" if seeds == 1 else f"are its {seeds} trainings, which tell how far seeds lie apart"
+        log.warning(
+            "there is nothing to compare: %s is the only model; name several --backbones or --heads. What follows %s",
+            *(arms[0].name, told),
+        )
     if args.plan:
         plan(State(folder), arms, budget, seeds, folder)
         return

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from detector.__main__ import main
+from detector.commands import compare_cells
 from detector.commands.compare_cells import budget_of, in_turn, plan_text
 from detector.tasks.cells import Arm, Cell
 from detector.tasks.pace import Pace
@@ -46,6 +47,23 @@ def test_words_that_do_not_fit(words, told, capsys, tmp_path):
 def test_mistakes_are_told_before_anything_is_written(words, told, tmp_path):
     assert told in fails("--config-file", "quickstart", "--output", tmp_path / "out", *words)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--backbones", "resnet18"], "nothing to compare: fcos resnet18 is the only model; name several --backbones"),
+        (["--seeds", "1"], "name several --backbones or --heads. What follows is its training"),
+        ([], "What follows are its 3 trainings, which tell how far seeds lie apart"),
+        (["--backbones", "resnet10", "resnet18"], ""),
+    ],
+)
+def test_a_single_model_is_said_to_be_no_comparison(words, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare_cells, "plan", lambda *what: None)
+    main(["compare", "--config-file", "quickstart", "--output", str(tmp_path / "out"), "--plan", *words])
+    said = capsys.readouterr().out
+    assert told in said
+    assert bool(told) == ("nothing to compare" in said)
 
 
 def test_the_plan_adds_up(tmp_path):
