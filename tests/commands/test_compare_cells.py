@@ -71,6 +71,8 @@ def test_the_plan_adds_up(tmp_path):
     paces = [Pace(100, 0.5, 0.1, 4, 10, 2**30, 2**28), Pace(100, 1.0, 0.1, 4, 10, 2**31, 2**29)]
     left = [Cell("fcos a", 1, tmp_path, 100), Cell("fcos b", 0, tmp_path, 100), Cell("fcos b", 1, tmp_path, 100)]
     lines = plan_text([*zip(arms, paces)], 2, left, {"fcos c": "it diverges"}).splitlines()
+    assert lines[0].split()[-2:] == ["memory", "disk"]
+    assert "memory on cpu" in plan_text([*zip(arms, paces)], 2, left, {}, "cpu").splitlines()[0]
     assert lines[1].split() == ["fcos", "a", "100", "0.5", "0:54", "1.00", "GiB", "256", "MiB"]
     assert lines[2].split() == ["fcos", "b", "100", "1", "1:44", "2.00", "GiB", "0.50", "GiB"]
     assert lines[3].split() == ["fcos", "c", *"-----"]
