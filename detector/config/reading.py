@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml  # type: ignore[import-untyped]
 
 from detector.config.defaults import flat, get_defaults
+from detector.config.moved import is_answered_by_key
 from detector.config.shipped import in_checkout, near_text, shipped_config, shipped_name
 from detector.errors import MissingFileError, UserError, cut
 from detector.files import user_path
@@ -140,7 +141,7 @@ def leaves(tree: Mapping[str, Any], source: str) -> list[tuple[str, object]]:
     def walk(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
         for name, value in node.items():
             key = prefix + name
-            if isinstance(value, Mapping) and value and key not in known:
+            if isinstance(value, Mapping) and value and is_answered_by_key(key, value, key in known):
                 yield from walk(value, key + ".")
             else:
                 yield key, value
