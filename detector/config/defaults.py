@@ -59,7 +59,8 @@ _C.MODEL.FCOS = CfgNode()  # Tian et al. 2019
 _C.MODEL.FCOS.NUM_CONVS = 4  # 3x3 convolutions in each of the two towers
 _C.MODEL.FCOS.NORM = "gn"  # norm after each of them: gn | none
 _C.MODEL.FCOS.PRIOR_PROB = 0.01  # score that every location starts with
-_C.MODEL.FCOS.SIZES_OF_INTEREST = (64, 128, 256, 512)  # pixels: upper ends of the levels' ranges, the last has none
+_C.MODEL.FCOS.SIZES_OF_INTEREST = (64, 128, 256, 512)  # pixels: upper ends of the levels' ranges, the last has
+#                                                     none; with MODEL.NECK open, as many levels as ranges: 3, 4 or 5
 _C.MODEL.FCOS.OPEN_RANGES = False  # a largest distance of exactly 64 belongs to neither level, not to both
 _C.MODEL.FCOS.POINT_OFFSET = 0.5  # where in its cell a location lies, in strides: 0.5 the centre, 0 the upper left
 _C.MODEL.FCOS.PADDED_STRIDES = False  # locations lie (padded side // cells of the level) apart, as in torchvision

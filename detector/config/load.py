@@ -41,10 +41,11 @@ def load_config(path: str | Path | None, opts: Sequence[object] = (), *, idle: b
     (`DATASETS.TRAIN images:train.json`). Of SOLVER.EPOCHS and MAX_ITER the one that is set later counts. Where nothing
     sets OUTPUT_DIR, it is output/NAME of NAME.yaml.
 
-    Logs one line that names the keys which were set and have no effect, unless idle is False. Raises FileNotFoundError
-    for a missing file or base. Raises ValueError for YAML that cannot be read, bases in a circle, an override without
-    value, and, all in one message with file and key: unknown keys (with the nearest ones), keys of other frameworks
-    (with what to write now), values of a wrong type or range.
+    Logs one line that names the keys which were set and have no effect, unless idle is False; what a shipped
+    file says of another head than that on top of it is not meant. Raises FileNotFoundError for a missing file or base.
+    Raises ValueError for YAML that cannot be read, bases in a circle, an override without value, and, all in one
+    message with file and key: unknown keys (with the nearest ones), keys of other frameworks (with what to write now),
+    values of a wrong type or range.
     """
     return load_config_with_origins(path, opts, idle=idle)[0]
 
@@ -118,7 +119,8 @@ def _build(layers: Sequence[Layer], name: str = "", *, idle: bool = True) -> tup
     validate(cfg, sources)
     cfg.freeze()
     written = {layer.source for layer in layers if layer.written}
-    if idle and (line := idle_text(cfg, {key: source for key, source in sources.items() if source not in written})):
+    persons = {key: source for key, source in sources.items() if source not in written}
+    if idle and (line := idle_text(cfg, persons, {layer.source for layer in layers if layer.shipped})):
         log.warning("%s", line)
     return cfg, {key: sources.get(key, DEFAULT) for key in defaults} | named
 

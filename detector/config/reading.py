@@ -32,12 +32,13 @@ class Layer(NamedTuple):
     """What one source sets: dotted keys with values, still as texts, in the order of the source.
 
     source: the file, or "command line"; written: a program wrote every key of it, so it says nothing of what a person
-    wanted.
+    wanted; shipped: it came with the package.
     """
 
     source: str
     pairs: list[tuple[str, object]]
     written: bool = False
+    shipped: bool = False
 
 
 class _LimitError(Exception):
@@ -172,7 +173,7 @@ def _walk(path: Path, above: tuple[Path, ...], done: set[Path], layers: list[Lay
         _walk(_find_base(base, path), (*above, path), done, layers)
     done.add(place)
     pairs = leaves(tree, source)
-    layers.append(Layer(source, pairs, is_whole(pairs)))
+    layers.append(Layer(source, pairs, is_whole(pairs), shipped=bool(shipped_name(path))))
 
 
 def _bases(tree: dict[str, Any], source: str) -> list[str]:
