@@ -227,8 +227,8 @@ def test_the_number_of_classes_may_not_stay_open():
 
 
 def test_parts_that_do_not_fit_name_the_keys_of_the_neck():
+    neck = ["MODEL.NECK.SOURCES", "[c3, c4, c5]", "MODEL.NECK.EXTRA_LEVELS", "none"]
     with pytest.raises(ValueError, match=r"MODEL\.RPN\.ANCHOR_SIZES .* the neck has 3") as error:
-        neck = ["MODEL.NECK.SOURCES", "[c3, c4, c5]", "MODEL.NECK.EXTRA_LEVELS", "none"]
         build_detector(load_config("quickstart", ["MODEL.HEAD.NAME", "faster_rcnn", *neck]))
     assert str(error.value).endswith(
         "This config has MODEL.NECK.SOURCES (c3, c4, c5), MODEL.NECK.EXTRA_LEVELS none; faster_rcnn's own neck has "
