@@ -21,11 +21,12 @@ from detector.data.sources import Origin
 from detector.engine.stop import listening
 from detector.errors import UserError
 from detector.evaluation.significance import Resampled, judge, less, resample, spread
+from detector.extras import needed
 from detector.files import write_json
 from detector.inference.export.choose import Choice, choose, difference
 from detector.inference.export.facts import Facts, Int8, LeftOut, Loss
 from detector.inference.export.int8 import QUANTISERS, Inputs, Quantiser
-from detector.inference.export.write import export, needed, save_openvino
+from detector.inference.export.write import PACKAGES, export, save_openvino
 from detector.inference.formats import EXPORTS
 from detector.inference.runtimes import ExportedDetector, load_exported
 from detector.models.detector import Detector
@@ -59,7 +60,7 @@ class Wish(NamedTuple):
 
 
 def check_wish(cfg: CfgNode, form: str, wish: Wish) -> None:
-    """Raise ValueError for what cannot be quantised, or not measured, before anything is done."""
+    """Raise ValueError for what cannot be quantised, or not measured, before anything is done; packages included."""
     if form not in QUANTISERS:
         raise UserError(f"--int8 --format {form}: write {' or '.join(QUANTISERS)}")
     if wish.calibrate < 1:
@@ -70,9 +71,7 @@ def check_wish(cfg: CfgNode, form: str, wish: Wish) -> None:
         raise UserError(
             "DATASETS.TEST is empty, so what int8 costs cannot be measured: name a test set, or write --unmeasured"
         )
-    needed("onnxruntime")
-    if form == "openvino":
-        needed("nncf", "int8")
+    needed(*PACKAGES[form], "onnxruntime", *["nncf"] * (form == "openvino"))
 
 
 def export_int8(

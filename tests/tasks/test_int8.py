@@ -2,7 +2,9 @@
 
 import json
 import signal
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import msgspec
 import numpy as np
@@ -17,6 +19,7 @@ from detector.engine.stop import Stopped
 from detector.errors import MissingPackageError, UserError
 from detector.inference.export.facts import LeftOut, Loss
 from detector.inference.export.int8 import Quantiser
+from detector.inference.export.write import check_form
 from detector.inference.runtimes import ExportedDetector
 from detector.models.build import build_detector
 from detector.tasks import int8
@@ -188,15 +191,17 @@ def test_mistakes_are_named(words, message, trained, files, tmp_path, capsys):
     assert not (tmp_path / "a.onnx").exists()
 
 
-def test_a_missing_package_and_a_format_without_int8_are_named(trained, monkeypatch):
-    def needed(package, extra="export"):
-        if package == "nncf":
-            raise MissingPackageError(f"residet[{extra}]")
-
-    monkeypatch.setattr(int8, "needed", needed)
+def test_missing_packages_and_a_format_without_int8_are_named(trained, tmp_path, monkeypatch):
+    for package in ("onnx", "onnxscript", "openvino", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, package, ModuleType(package))
+    monkeypatch.setitem(sys.modules, "nncf", None)
     check_wish(trained, "onnx", Wish())
-    with pytest.raises(MissingPackageError, match=r"residet\[int8\]"):
-        check_wish(trained, "openvino", Wish())
+    check_form("openvino", tmp_path / "a.xml")
+    with pytest.raises(MissingPackageError, match=r'package nncf is .*residet\[int8\]", .*-e "\.\[int8\]"$'):
+        export_run(trained, "openvino", tmp_path / "a.xml", int8=Wish())
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingPackageError, match=r'packages onnx, nncf are .*residet\[export,int8\]", '):
+        export_run(trained, "openvino", tmp_path / "a.xml", int8=Wish())
     with pytest.raises(UserError, match="--int8 --format torch: write onnx or openvino"):
         check_wish(trained, "torch", Wish())
 
