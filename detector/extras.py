@@ -19,9 +19,9 @@ EXTRAS = {
 
 
 def to_install(*extras: str) -> str:
-    """What to write for extras of this package, which pip calls residet, and for those of a clone."""
+    """What to write for extras of this package, which pip calls residet: in a clone of it, and elsewhere."""
     names = ",".join(extras)
-    return f'pip install "residet[{names}]", or in a clone pip install -e ".[{names}]"'
+    return f'in a clone pip install -e ".[{names}]", else pip install "residet[{names}]"'
 
 
 def needed(package: str, *others: str) -> ModuleType:

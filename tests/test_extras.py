@@ -12,7 +12,7 @@ from detector.extras import EXTRAS, needed, to_install
 
 
 def test_one_command_for_the_index_and_one_for_a_clone():
-    both = 'pip install "residet[export,int8]", or in a clone pip install -e ".[export,int8]"'
+    both = 'in a clone pip install -e ".[export,int8]", else pip install "residet[export,int8]"'
     assert to_install("export", "int8") == both
 
 
