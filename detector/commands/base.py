@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +45,9 @@ AUTO = "auto"
 
 ALONE = 15.0
 """Seconds after which a process that stops while others wait for it says why itself."""
+
+KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
+"""How the keys of a config look."""
 
 SHORT = 3
 """Lines of a usage that is printed before what is wrong with the words."""
@@ -151,15 +155,19 @@ def split_words(
 ) -> tuple[list[str], list[str]]:
     """The first words, one for each of `names`, and the KEY VALUE pairs behind them.
 
-    A word too few or a key without value ends the process with the form.
+    A word too few or a key without value ends the process; the usage, which stands above the message, has the form.
     """
     first, opts = list(words[: len(names)]), list(words[len(names) :])
-    form = " ".join([*names, "[KEY VALUE ...]"])
     if len(first) < len(names):
-        parser.error(f"{names[len(first)]} is missing: write {form}")
+        parser.error(f"{names[len(first)]} is missing")
     if len(opts) % 2:
-        parser.error(f"{opts[-1]!r} has no value: write {form}")
+        parser.error(no_value_text(opts[-1]))
     return first, opts
+
+
+def no_value_text(word: str) -> str:
+    """What is wrong with a last word that should have been a key and its value."""
+    return f"{word!r} has no value" + f": write {word} VALUE" * bool(KEY.fullmatch(word))
 
 
 def read_config(args: argparse.Namespace) -> CfgNode:

@@ -193,7 +193,9 @@ def _find_base(entry: str, path: Path) -> Path:
     near = next((p for p in (beside, Path(f"{beside}.yaml")) if p.resolve().is_file()), None)
     found = near or shipped_config(entry)
     if found is None:
-        raise MissingFileError(f"{_shown(beside)}: no such config file; _BASE_ of {_shown(path)}{near_text(entry)}")
+        raise MissingFileError(
+            f"{_shown(beside)}: no such config file; _BASE_ of {_shown(path)}{near_text(entry, beside)}"
+        )
     return found
 
 
