@@ -13,7 +13,6 @@ EXTRAS = {
     "nncf": "int8",
     "matplotlib": "plots",
     "tensorboard": "log",
-    "safetensors": "safetensors",
 }
 """Package -> the extra of this one that brings it, as setup.py has them."""
 

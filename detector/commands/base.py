@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from textwrap import indent
 from typing import NoReturn
@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 from detector.commands.libraries import lacking_library
 from detector.config import load_config
-from detector.console import setup_logging
+from detector.console import printing, setup_logging
 from detector.errors import LostProcessError, MissingFileError, NonFiniteError, UserError
 from detector.files import output_folder as output_folder
 from detector.launch import launch
@@ -229,7 +229,8 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
         # makes everything several times slower; without any spinning (the policy passive) a step takes 5 to 10 % more.
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
-        action()
+        with nullcontext() if log else printing():
+            action()
     except (UserError, OSError) as error:
         if not isinstance(error, UserError) and error.filename is None and error.errno is None:
             raise

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from detector.errors import UserError, cut
-from detector.extras import to_install
 from detector.weights.arrays import Array, read_arrays
 from detector.weights.find import ZIP, fault, is_safetensors
 from detector.weights.scan import check_tuples
@@ -159,7 +158,7 @@ def _load(path: Path, read: Callable[[Path], object]) -> object:
     except _DamageError:
         raise
     except ImportError as error:
-        raise UserError(f"{path} needs the package safetensors: {to_install('safetensors')}") from error
+        raise UserError(f"{path} needs the package safetensors: pip install safetensors") from error
     except Exception as error:
         # Only the end of torch's text: its beginning advises to switch the protection off.
         text = re.sub(r"(?s)^Weights only load failed.*WeightsUnpickler error:", "", str(error)).strip()

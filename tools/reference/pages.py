@@ -144,7 +144,7 @@ def parts_page() -> str:
     from detector.models.saliency import SALIENCY
 
     lines = [MADE, "# Necks, heads, data sets, configs", "", "## Heads", "", "Values of `MODEL.HEAD.NAME`.", ""]
-    lines += ["| head | its neck | what it is |", "|---|---|---|"]
+    lines += ["| head | its neck | what it is, and its keys |", "|---|---|---|"]
     lines += [f"| `{name}` | `{STANDARDS[name].neck}` | {cell(about(HEADS[name]))} |" for name in sorted(HEADS)]
     lines += ["", "## Heads of salient objects", "", "Values of `MODEL.SALIENCY.NAME`, with `MODEL.TASK saliency`.", ""]
     lines += ["| head | what it is |", "|---|---|"]

@@ -264,7 +264,7 @@ def own_neck(cfg: CfgNode) -> NeckKeys:
 
 @register_head("fcos", Standard("fpn", own_neck))
 def build_fcos(cfg: CfgNode, levels: dict[str, Level]) -> FCOS:
-    """FCOS from MODEL.FCOS, MODEL.NUM_CLASSES and TEST.DETECTIONS_PER_IMG."""
+    """One stage without anchors: each location has classes, distances to four edges and a centerness. MODEL.FCOS."""
     node = cfg.MODEL.FCOS
     return FCOS(
         levels,
