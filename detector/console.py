@@ -22,6 +22,9 @@ QUIET = 30.0
 EARLY = 3.0
 """Seconds before the first of them where they stand beside what a command prints, which has no log."""
 
+_SHARE = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left{postfix}"
+"""The bar of what is counted in nothing that a person counts in."""
+
 log = logging.getLogger("detector")
 
 _printing = ContextVar("printing", default=False)
@@ -86,8 +89,8 @@ def progress(
     """Every progress bar of the package: on standard error where it is watched, else a log line every QUIET seconds.
 
     items: what is counted as it is iterated over, else the caller counts with `update`; total: how many, None for
-    len(items), or for not known; unit: of what, "B" for bytes; leave: whether it stays when it is done;
-    delay: seconds before it appears.
+    len(items), or for not known; unit: of what, "B" for bytes, "%" for what is shown as a share of the total alone;
+    leave: whether it stays when it is done; delay: seconds before it appears.
     """
     if not watched():
         return _Lines(items, desc, unit, total, initial)
@@ -95,7 +98,7 @@ def progress(
     bar, line = (_notebook_bar(), 0) if in_notebook() else (tqdm, None)
     return bar(
         items, desc=desc, unit=unit, total=total, initial=initial, leave=leave, delay=delay,
-        unit_scale=unit == "B", dynamic_ncols=True, position=line,
+        unit_scale=unit == "B", dynamic_ncols=True, position=line, bar_format=_SHARE if unit == "%" else None,
     )  # fmt: skip
 
 
@@ -134,13 +137,15 @@ class _Lines:
         if now - self.said < self.wait:
             return
         self.said, self.wait = now, QUIET
-        passed, counts = now - self.start, self._count(self.done)
+        passed, counts = now - self.start, f"{self._count(self.done)} {self.unit}"
         times = [f"{duration(passed)} passed"]
         if self.total:
             left = passed / max(1, self.done - self.initial) * (self.total - self.done)
-            counts += f"/{self._count(self.total)}"
+            counts = f"{self._count(self.done)}/{self._count(self.total)} {self.unit}"
+            if self.unit == "%":
+                counts = f"{100 * self.done / self.total:.0f} %"
             times += [f"{duration(left)} left"]
-        _say(", ".join([f"{self.desc}: {counts} {self.unit}", *times, *[self.text] * bool(self.text)]))
+        _say(", ".join([f"{self.desc}: {counts}", *times, *[self.text] * bool(self.text)]))
 
     def set_postfix_str(self, s: str, refresh: bool = True) -> None:
         self.text = s
