@@ -5,7 +5,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
-from detector.errors import MissingFileError
+from detector.errors import MissingFileError, UserError
 from detector.files import user_path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -16,10 +16,15 @@ YAML = (SUFFIX, ".yml")
 def find_config(name: str | Path) -> Path:
     """The config file of a path or a name: an existing file, else the shipped NAME or NAME.yaml.
 
-    Raises FileNotFoundError with the nearest shipped names.
+    Raises FileNotFoundError with the nearest names, ValueError for a file of Python.
     """
     path = user_path(name)
     if path.is_file():
+        if path.suffix == ".py":
+            raise UserError(
+                f"{path} is Python, and a config is YAML: write its keys into a YAML, and those of mmdetection or "
+                "detectron2 are answered with what to write now"
+            )
         return path
     found = shipped_config(name)
     if found is None and (path / "config.yaml").is_file():  # a run's folder

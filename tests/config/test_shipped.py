@@ -62,6 +62,13 @@ def test_a_missing_file_names_its_like_beside_it(tmp_path, monkeypatch, name):
         load_config("mine.yaml")
 
 
+def test_a_config_of_python_is_said_to_be_one(tmp_path):
+    path = tmp_path / "faster-rcnn_r50_fpn_1x_coco.py"
+    path.write_text("_base_ = ['../_base_/models/faster-rcnn_r50_fpn.py']\n")
+    with pytest.raises(ValueError, match=r"1x_coco\.py is Python, and a config is YAML: .* mmdetection"):
+        load_config(path)
+
+
 def test_a_folder_in_place_of_a_file_names_the_file_beside_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("photos").mkdir()
