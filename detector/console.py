@@ -6,7 +6,8 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
@@ -18,10 +19,15 @@ from detector.text import printable
 QUIET = 30.0
 """Seconds between the lines that stand for a bar where there is no terminal."""
 
+EARLY = 3.0
+"""Seconds before the first of them where they stand beside what a command prints, which has no log."""
+
 _SHARE = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left{postfix}"
 """The bar of what is counted in nothing that a person counts in."""
 
 log = logging.getLogger("detector")
+
+_printing = ContextVar("printing", default=False)
 
 
 class Progress(Protocol):
@@ -112,6 +118,7 @@ class _Lines:
         self.total = len(items) if total is None and hasattr(items, "__len__") else total  # type: ignore[arg-type]
         self.done = self.initial = initial
         self.start = self.said = time.monotonic()
+        self.wait = EARLY if _printing.get() else QUIET
 
     def __iter__(self) -> Iterator[Any]:
         for item in self.items or ():
@@ -127,9 +134,9 @@ class _Lines:
     def update(self, n: int = 1) -> None:
         self.done += n
         now = time.monotonic()
-        if now - self.said < QUIET:
+        if now - self.said < self.wait:
             return
-        self.said = now
+        self.said, self.wait = now, QUIET
         passed, counts = now - self.start, f"{self._count(self.done)} {self.unit}"
         times = [f"{duration(passed)} passed"]
         if self.total:
@@ -138,7 +145,7 @@ class _Lines:
             if self.unit == "%":
                 counts = f"{100 * self.done / self.total:.0f} %"
             times += [f"{duration(left)} left"]
-        log.info(", ".join([f"{self.desc}: {counts}", *times, *[self.text] * bool(self.text)]))
+        _say(", ".join([f"{self.desc}: {counts}", *times, *[self.text] * bool(self.text)]))
 
     def set_postfix_str(self, s: str, refresh: bool = True) -> None:
         self.text = s
@@ -148,6 +155,25 @@ class _Lines:
 
     def _count(self, number: int) -> str:
         return tqdm.format_sizeof(number) if self.unit == "B" else str(number)
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """A command that has no log, as what it prints may go into a file: lines of progress are on standard error."""
+    token = _printing.set(True)
+    try:
+        yield
+    finally:
+        _printing.reset(token)
+
+
+def _say(text: str) -> None:
+    """A line in the log, or on standard error."""
+    if _printing.get() and not launch().rank and _is_open(sys.stderr):
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
+    else:
+        log.info("%s", text)
 
 
 def duration(seconds: float) -> str:

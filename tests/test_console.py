@@ -15,6 +15,7 @@ import pytest
 from helpers import ROOT
 
 from detector import console
+from detector.commands.base import run
 from detector.console import duration, in_notebook, progress, setup_logging, show_log, watched
 
 log = logging.getLogger("detector")
@@ -93,6 +94,24 @@ def test_what_takes_long_gets_a_line_every_thirty_seconds(said, clock):
         "evaluate: 6/10 batch, 1:12 passed, 0:48 left, top-1 50.00",
         "evaluate: 9/10 batch, 1:48 passed, 0:12 left, top-1 50.00",
     ]
+
+
+def test_a_command_without_a_log_says_on_standard_error_how_far_it_is(said, clock, capsys):
+    def count():
+        for _ in progress(range(10), desc="count", unit="network"):
+            clock.now += 4
+        print("a table")
+
+    run(count, log=False)
+    shown = capsys.readouterr()
+    assert shown.out == "a table\n"
+    assert shown.err.splitlines() == [
+        "count: 1/10 network, 0:04 passed, 0:36 left",
+        "count: 9/10 network, 0:36 passed, 0:04 left",
+    ]
+    assert not said()
+    count()
+    assert said() == ["count: 8/10 network, 0:32 passed, 0:08 left"]
 
 
 def test_bytes_and_unknown_ends(said, clock):

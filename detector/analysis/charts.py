@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from detector.errors import MissingPackageError
+from detector.extras import to_install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -210,7 +211,7 @@ def figure_class() -> "type[Figure]":
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingPackageError(f'pictures need matplotlib ({error}): pip install "residet[plots]"') from None
+        raise MissingPackageError(f"pictures need matplotlib ({error}): {to_install('plots')}") from None
     return Figure
 
 

@@ -2,10 +2,11 @@
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from textwrap import indent
 from typing import NoReturn
@@ -14,7 +15,7 @@ from yacs.config import CfgNode
 
 from detector.commands.libraries import lacking_library
 from detector.config import load_config
-from detector.console import setup_logging
+from detector.console import printing, setup_logging
 from detector.errors import LostProcessError, MissingFileError, NonFiniteError, UserError
 from detector.files import output_folder as output_folder
 from detector.launch import launch
@@ -44,6 +45,9 @@ AUTO = "auto"
 
 ALONE = 15.0
 """Seconds after which a process that stops while others wait for it says why itself."""
+
+KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
+"""How the keys of a config look."""
 
 SHORT = 3
 """Lines of a usage that is printed before what is wrong with the words."""
@@ -151,15 +155,19 @@ def split_words(
 ) -> tuple[list[str], list[str]]:
     """The first words, one for each of `names`, and the KEY VALUE pairs behind them.
 
-    A word too few or a key without value ends the process with the form.
+    A word too few or a key without value ends the process; the usage, which stands above the message, has the form.
     """
     first, opts = list(words[: len(names)]), list(words[len(names) :])
-    form = " ".join([*names, "[KEY VALUE ...]"])
     if len(first) < len(names):
-        parser.error(f"{names[len(first)]} is missing: write {form}")
+        parser.error(f"{names[len(first)]} is missing")
     if len(opts) % 2:
-        parser.error(f"{opts[-1]!r} has no value: write {form}")
+        parser.error(no_value_text(opts[-1]))
     return first, opts
+
+
+def no_value_text(word: str) -> str:
+    """What is wrong with a last word that should have been a key and its value."""
+    return f"{word!r} has no value" + f": write {word} VALUE" * bool(KEY.fullmatch(word))
 
 
 def read_config(args: argparse.Namespace) -> CfgNode:
@@ -221,7 +229,8 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
         # makes everything several times slower; without any spinning (the policy passive) a step takes 5 to 10 % more.
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
-        action()
+        with nullcontext() if log else printing():
+            action()
     except (UserError, OSError) as error:
         if not isinstance(error, UserError) and error.filename is None and error.errno is None:
             raise

@@ -2,13 +2,12 @@
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Sequence
 
 import msgspec
 
-from detector.commands.base import add_config_file, run, show, tool_parser
+from detector.commands.base import KEY, add_config_file, no_value_text, run, show, tool_parser
 from detector.commands.studies.drawing import asked
 from detector.config import get_defaults, load_config
 from detector.config.tasks import require_boxes
@@ -19,8 +18,6 @@ from detector.plugins import load_plugins
 EXAMPLE = """\
 detector check birds/images:birds/train.json birds/images:birds/val.json --charts birds.png
 detector check --config-file bccd/fcos_resnet18 --fix output/cleaned"""
-
-_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -54,12 +51,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_intermixed_args(argv)
     if args.kinds:
         return run(show_kinds, log=False)
-    first = next((place for place, word in enumerate(args.words) if _KEY.fullmatch(word)), len(args.words))
+    first = next((place for place, word in enumerate(args.words) if KEY.fullmatch(word)), len(args.words))
     args.entries, args.opts = args.words[:first], args.words[first:]
     if args.opts and not args.config_file:
         parser.error(f"{args.opts[0]} is for a config: give --config-file FILE")
     if len(args.opts) % 2:
-        parser.error(f"{args.opts[-1]!r} has no value: write ENTRY ... KEY VALUE")
+        parser.error(no_value_text(args.opts[-1]))
     if not args.entries and not args.config_file:
         parser.error("name data sets, or give --config-file FILE")
     return run(lambda: begin(args), {} if args.config_file else {"DATASETS.ROOT": "--root"}, log=False)

@@ -7,18 +7,20 @@ from pathlib import Path
 
 from detector.commands.base import expanded, read_trained, run, show, split_words, trained_parser
 from detector.config.tasks import require_boxes
+from detector.extras import to_install
 from detector.inference.formats import EXPORTS
 
 EXAMPLE = """\
 detector export output/quickstart --format onnx
 detector export --config-file tv.yaml --format openvino --output tv.xml MODEL.WEIGHT tv.pth"""
 
-NOTES = """
+NOTES = f"""
 The file takes uint8 pictures [N, 3, H, W], RGB, padded right and bottom, and their sizes [N, 2] (height, width); it
 gives boxes [N, D, 4] in their pixels, scores [N, D], labels [N, D] and counts [N], any N, H and W. It holds names, ids,
 sizes, thresholds and the config as JSON; `detector test FILE` evaluates it, `detector predict FILE SOURCE` uses it.
 OpenVINO writes FILE.xml and FILE.bin; torch FILE.pt2, for a process that has torch but not this package. All but the
-last need `pip install 'residet[export]'`."""
+last need packages: {to_install("export")};
+OpenVINO with --int8: {to_install("export", "int8")}."""
 
 INT8 = ("--calibrate", "--aim", "--unmeasured")
 """Flags that mean something beside --int8 alone."""

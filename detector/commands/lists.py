@@ -77,7 +77,7 @@ def show_necks(imports: Sequence[str]) -> None:
     from detector.models.necks import NECKS
 
     load_plugins(imports)
-    show(columns([("neck", "what it is built from"), *((name, about(NECKS[name])) for name in sorted(NECKS))]))
+    show(columns([("neck", "what it is"), *((name, about(NECKS[name])) for name in sorted(NECKS))]))
 
 
 def show_heads(imports: Sequence[str]) -> None:
@@ -87,7 +87,7 @@ def show_heads(imports: Sequence[str]) -> None:
 
     load_plugins(imports)
     rows = [(name, STANDARDS[name].neck, about(HEADS[name])) for name in sorted(HEADS)]
-    show(columns([("head", "its neck", "what it is built from"), *rows]))
+    show(columns([("head", "its neck", "what it is, and its keys"), *rows]))
 
 
 def show_datasets(imports: Sequence[str], root: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from detector.commands.base import AMP, CLASSIFIER_FLAGS, add_workers, run, tool_parser
+from detector.extras import to_install
 from detector.plugins import load_plugins
 
 EXAMPLE = """\
@@ -73,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="times the rate: five numbers, of the stem and the four stages, or six with the classifier",
     )  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
-    add("--tensorboard", action="store_true", help='write for TensorBoard too; needs pip install "residet[log]"')
+    add("--tensorboard", action="store_true", help=f"write for TensorBoard too; needs {to_install('log')}")
     _add_teacher(parser)
     return parser
 

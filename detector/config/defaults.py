@@ -14,7 +14,7 @@ _C.OUTPUT_DIR = "output"  # folder of checkpoints, config.yaml, log.jsonl, metri
 _C.SEED = 0  # of weights, order of images and augmentation; the same seed gives the same run on the same machine
 
 _C.LOG = CfgNode()
-_C.LOG.TENSORBOARD = False  # write OUTPUT_DIR/tensorboard too; needs pip install "residet[log]"
+_C.LOG.TENSORBOARD = False  # write OUTPUT_DIR/tensorboard too; needs the extra [log]
 _C.LOG.PICTURES = 4  # with TENSORBOARD: pictures of each test set that show detections and truth, at every evaluation
 
 # ---------------------------------------------------------------------------- model
@@ -60,7 +60,8 @@ _C.MODEL.FCOS = CfgNode()  # Tian et al. 2019
 _C.MODEL.FCOS.NUM_CONVS = 4  # 3x3 convolutions in each of the two towers
 _C.MODEL.FCOS.NORM = "gn"  # norm after each of them: gn | none
 _C.MODEL.FCOS.PRIOR_PROB = 0.01  # score that every location starts with
-_C.MODEL.FCOS.SIZES_OF_INTEREST = (64, 128, 256, 512)  # pixels: upper ends of the levels' ranges, the last has none
+_C.MODEL.FCOS.SIZES_OF_INTEREST = (64, 128, 256, 512)  # pixels: upper ends of the levels' ranges, the last has
+#                                                     none; with MODEL.NECK open, as many levels as ranges: 3, 4 or 5
 _C.MODEL.FCOS.OPEN_RANGES = False  # a largest distance of exactly 64 belongs to neither level, not to both
 _C.MODEL.FCOS.POINT_OFFSET = 0.5  # where in its cell a location lies, in strides: 0.5 the centre, 0 the upper left
 _C.MODEL.FCOS.PADDED_STRIDES = False  # locations lie (padded side // cells of the level) apart, as in torchvision
@@ -157,7 +158,8 @@ _C.INPUT.SQUARE_SIZE = 0  # pixels: images are warped to a square, in training a
 _C.INPUT.AUGMENTATION = "flip"  # flip | ssd: before the sizes and the flip, colours, expansion and crops of Liu et al.
 
 _C.DATASETS = CfgNode()
-_C.DATASETS.ROOT = os.environ.get("DETECTOR_DATASETS", "datasets")  # folder that the catalog's names live under
+_C.DATASETS.ROOT = os.environ.get("DETECTOR_DATASETS") or "datasets"  # folder that the catalog's names live under; the
+#                      default is what the environment variable DETECTOR_DATASETS says, where it is set
 _C.DATASETS.TRAIN = ("coco_2017_train",)  # catalog names, IMAGES:FILE.json, voc:FOLDER:SPLIT, yolo:FOLDER:SPLIT; joined
 _C.DATASETS.TEST = ("coco_2017_val",)  # likewise; each is evaluated by itself
 _C.DATASETS.ALLOW_OUTSIDE = False  # records may name pictures outside their folder: absolute paths, or by ".."
@@ -235,6 +237,7 @@ _C.TEST.BBOX_AUG.MERGE_IOU = -1.0  # IoU above which boxes are the same; -1: nms
 
 
 DEFAULTS = _C  # `declare` adds the keys of plugins
+FROM_ENVIRONMENT = {"DATASETS.ROOT": "DETECTOR_DATASETS"} if os.environ.get("DETECTOR_DATASETS") else {}
 LISTS_OF_NAMES = ("MODEL.NECK.SOURCES", "DISTILL.LEVELS")  # of the lists empty by default; the others hold numbers
 LISTS_OF_INTEGERS = (  # likewise
     "MODEL.BACKBONE.CHECKPOINT_STAGES",

@@ -1,6 +1,6 @@
 """Keys that were set and have no effect in a config, for instance those of another head."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from yacs.config import CfgNode
@@ -195,6 +195,10 @@ _RULES = (
 )
 
 
+_OF_HEAD = ("MODEL.HEAD.NAME ", "neck ")
+"""How reasons begin that follow from the head."""
+
+
 def idle_keys(cfg: CfgNode) -> dict[str, str]:
     """Every key that has no effect here, whether set or not, with the first reason why."""
     values = flat(cfg)
@@ -208,12 +212,17 @@ def idle_keys(cfg: CfgNode) -> dict[str, str]:
     return found
 
 
-def idle_text(cfg: CfgNode, origins: Mapping[str, str]) -> str:
-    """The one line that names idle keys, "" where there are none. origins: the source of each key that somebody set."""
+def idle_text(cfg: CfgNode, origins: Mapping[str, str], shipped: Collection[str] = ()) -> str:
+    """The one line that names idle keys, "" where there are none. origins: the source of each key that somebody set.
+
+    shipped: sources that describe a whole detector. Whoever names another head on top of them means to leave that, so
+    that keys of theirs which are idle with the head that the config has come to are not named.
+    """
     idle = idle_keys(cfg)
+    swapped = () if origins.get("MODEL.HEAD.NAME") in (None, *shipped) else shipped
     groups: dict[tuple[str, str], list[str]] = {}
     for key, source in origins.items():
-        if key in idle:
+        if key in idle and not (source in swapped and idle[key].startswith(_OF_HEAD)):
             groups.setdefault((source, idle[key]), []).append(key)
     if not groups:
         return ""

@@ -12,7 +12,7 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from detector.config.checks import validate
-from detector.config.defaults import flat, get_defaults
+from detector.config.defaults import FROM_ENVIRONMENT, flat, get_defaults
 from detector.config.idle import idle_text
 from detector.config.reading import Layer, leaves, parse, read_layers
 from detector.config.shipped import find_config
@@ -41,10 +41,11 @@ def load_config(path: str | Path | None, opts: Sequence[object] = (), *, idle: b
     (`DATASETS.TRAIN images:train.json`). Of SOLVER.EPOCHS and MAX_ITER the one that is set later counts. Where nothing
     sets OUTPUT_DIR, it is output/NAME of NAME.yaml.
 
-    Logs one line that names the keys which were set and have no effect, unless idle is False. Raises FileNotFoundError
-    for a missing file or base. Raises ValueError for YAML that cannot be read, bases in a circle, an override without
-    value, and, all in one message with file and key: unknown keys (with the nearest ones), keys of other frameworks
-    (with what to write now), values of a wrong type or range.
+    Logs one line that names the keys which were set and have no effect, unless idle is False; what a shipped
+    file says of another head than that on top of it is not meant. Raises FileNotFoundError for a missing file or base.
+    Raises ValueError for YAML that cannot be read, bases in a circle, an override without value, and, all in one
+    message with file and key: unknown keys (with the nearest ones), keys of other frameworks (with what to write now),
+    values of a wrong type or range.
     """
     return load_config_with_origins(path, opts, idle=idle)[0]
 
@@ -52,7 +53,7 @@ def load_config(path: str | Path | None, opts: Sequence[object] = (), *, idle: b
 def load_config_with_origins(
     path: str | Path | None, opts: Sequence[object] = (), *, idle: bool = True
 ) -> tuple[CfgNode, dict[str, str]]:
-    """`load_config`, and where the value of every key comes from: "default", a file or "command line"."""
+    """`load_config`, and where every value comes from: "default", an environment variable, a file, "command line"."""
     if path is None:
         return _build(_overrides(opts), idle=idle)
     file = find_config(path)
@@ -118,9 +119,10 @@ def _build(layers: Sequence[Layer], name: str = "", *, idle: bool = True) -> tup
     validate(cfg, sources)
     cfg.freeze()
     written = {layer.source for layer in layers if layer.written}
-    if idle and (line := idle_text(cfg, {key: source for key, source in sources.items() if source not in written})):
+    persons = {key: source for key, source in sources.items() if source not in written}
+    if idle and (line := idle_text(cfg, persons, {layer.source for layer in layers if layer.shipped})):
         log.warning("%s", line)
-    return cfg, {key: sources.get(key, DEFAULT) for key in defaults} | named
+    return cfg, {key: DEFAULT for key in defaults} | FROM_ENVIRONMENT | sources | named
 
 
 def _set(cfg: CfgNode, key: str, value: object) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml  # type: ignore[import-untyped]
 
 from detector.config.defaults import flat, get_defaults
+from detector.config.moved import is_answered_by_key
 from detector.config.shipped import in_checkout, near_text, shipped_config, shipped_name
 from detector.errors import MissingFileError, UserError, cut
 from detector.files import user_path
@@ -31,12 +32,13 @@ class Layer(NamedTuple):
     """What one source sets: dotted keys with values, still as texts, in the order of the source.
 
     source: the file, or "command line"; written: a program wrote every key of it, so it says nothing of what a person
-    wanted.
+    wanted; shipped: it came with the package.
     """
 
     source: str
     pairs: list[tuple[str, object]]
     written: bool = False
+    shipped: bool = False
 
 
 class _LimitError(Exception):
@@ -140,7 +142,7 @@ def leaves(tree: Mapping[str, Any], source: str) -> list[tuple[str, object]]:
     def walk(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
         for name, value in node.items():
             key = prefix + name
-            if isinstance(value, Mapping) and value and key not in known:
+            if isinstance(value, Mapping) and value and is_answered_by_key(key, value, key in known):
                 yield from walk(value, key + ".")
             else:
                 yield key, value
@@ -171,7 +173,7 @@ def _walk(path: Path, above: tuple[Path, ...], done: set[Path], layers: list[Lay
         _walk(_find_base(base, path), (*above, path), done, layers)
     done.add(place)
     pairs = leaves(tree, source)
-    layers.append(Layer(source, pairs, is_whole(pairs)))
+    layers.append(Layer(source, pairs, is_whole(pairs), shipped=bool(shipped_name(path))))
 
 
 def _bases(tree: dict[str, Any], source: str) -> list[str]:
@@ -191,7 +193,9 @@ def _find_base(entry: str, path: Path) -> Path:
     near = next((p for p in (beside, Path(f"{beside}.yaml")) if p.resolve().is_file()), None)
     found = near or shipped_config(entry)
     if found is None:
-        raise MissingFileError(f"{_shown(beside)}: no such config file; _BASE_ of {_shown(path)}{near_text(entry)}")
+        raise MissingFileError(
+            f"{_shown(beside)}: no such config file; _BASE_ of {_shown(path)}{near_text(entry, beside)}"
+        )
     return found
 
 

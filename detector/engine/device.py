@@ -144,11 +144,11 @@ def chosen_precision(device: torch.device, precision: str) -> str:
     return "bf16" if gains_bf16(device) else "off"
 
 
-def chosen_text(device: torch.device) -> str:
-    """What "auto" chooses on a device, and why."""
+def chosen_text(device: torch.device, off: str) -> str:
+    """What "auto" chooses on a device, and why. off: what is written for float32."""
     if gains_bf16(device):
-        return f"bf16, as {device} has instructions for it; off is float32"
-    return f"off (float32): {device} is not known to gain by bf16"
+        return f"bf16, as {device} has instructions for it; {off} is float32"
+    return f"off (float32), as {device} is not known to have instructions for bf16"
 
 
 def say_slow_precisions(device: torch.device, precisions: Mapping[str, str]) -> None:
@@ -157,7 +157,7 @@ def say_slow_precisions(device: torch.device, precisions: Mapping[str, str]) -> 
     precisions: by the key, or flag, that asks for them.
     """
     for key in (key for key, value in precisions.items() if value == AUTO):
-        log.info("%s auto: %s", key, chosen_text(device))
+        log.info("%s auto: %s", key, chosen_text(device, f"{key} off"))
     for precision in sorted({*precisions.values()}):
         if text := slow_precision(device, precision):
             keys = ", ".join(f"{key} {precision}" for key, value in precisions.items() if value == precision)

@@ -35,6 +35,7 @@ class TrainLog:
         self.window: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=PERIOD))
         self.last = self.said = time.perf_counter()
         self.said_step: int | None = None
+        self.peak = 0.0
 
     def tick(self) -> None:
         """Start the clock of the next step."""
@@ -45,6 +46,7 @@ class TrainLog:
     ) -> None:
         """Take the numbers of a finished step (1 after the first). counts: since the first one, filed as they are."""
         now = time.perf_counter()
+        self.peak = memory_mb = max(self.peak, memory_mb)  # Linux counts approximately, and may tell less later
         for name, value in {**values, "step_s": now - self.last}.items():
             self.window[name].append(value)
         self.last = now

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from detector.errors import FileAccessError, MissingPackageError
+from detector.extras import to_install
 
 FOLDER = "tensorboard"
 """Its files' place in the folder of a run."""
@@ -22,8 +23,8 @@ def require_tensorboard() -> None:
         import tensorboard  # noqa: F401 - its writer takes seconds to import, and comes when something is written
     except ImportError as error:
         raise MissingPackageError(
-            f"LOG.TENSORBOARD needs a package that cannot be imported ({error}): pip install "
-            '"residet[log]", or leave LOG.TENSORBOARD out'
+            f"LOG.TENSORBOARD needs a package that cannot be imported ({error}): "
+            f"{to_install('log')}; or leave LOG.TENSORBOARD out"
         ) from None
 
 

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from detector.config import config_from_text
 from detector.engine.device import gains_bf16
 from detector.errors import MissingFileError, UserError
+from detector.extras import needed
 from detector.inference.export.facts import KEY, Facts, read_facts
 from detector.inference.export.program import read_program
 from detector.inference.export.whole import select_raw
-from detector.inference.export.write import INPUTS, needed
+from detector.inference.export.write import INPUTS
 from detector.inference.formats import EXPORTS, exported_form
 from detector.models.build import build_detector
 from detector.models.detector import check_input

@@ -121,7 +121,7 @@ def resolve_parts(cfg: CfgNode) -> CfgNode:
         )
     resolved = cfg.clone()
     resolved.defrost()
-    values = {"NAME": neck, **_values(_keys(neck, standard))}
+    values = {"NAME": neck, **_values(_keys(neck, standard, cfg))}
     for key in is_open:
         resolved.MODEL.NECK[key] = values[key]
     resolved.freeze()
@@ -152,11 +152,13 @@ def _standard(head: str) -> Standard:
     return STANDARDS.get(head, Standard())
 
 
-def _keys(neck: str, standard: Standard) -> NeckKeys:
+def _keys(neck: str, standard: Standard, cfg: CfgNode) -> NeckKeys:
     """What is auto in the keys of a neck before a head of this standard."""
     _ = NECKS[neck]
     own = NECK_KEYS.get(neck, NeckKeys())
-    return (standard.keys or own) if neck == standard.neck else own
+    if neck != standard.neck or standard.keys is None:
+        return own
+    return standard.keys if isinstance(standard.keys, NeckKeys) else standard.keys(cfg)
 
 
 def _values(keys: NeckKeys) -> dict[str, object]:
@@ -171,15 +173,20 @@ def _values(keys: NeckKeys) -> dict[str, object]:
 def _own_neck(cfg: CfgNode) -> str:
     """The end of a message about parts that do not fit: which keys of the neck are not those of the head's paper."""
     standard = _standard(cfg.MODEL.HEAD.NAME)
-    wanted = {"NAME": standard.neck, **_values(_keys(standard.neck, standard))}
+    wanted = {"NAME": standard.neck, **_values(_keys(standard.neck, standard, cfg))}
     other = {key: value for key, value in wanted.items() if cfg.MODEL.NECK[key] != value}
     if not other:
         return ""
     here = ", ".join(f"MODEL.NECK.{key} {_shown(cfg.MODEL.NECK[key])}" for key in other)
     own = ", ".join(f"{key} {_shown(value)}" for key, value in other.items())
-    auto = ", ".join(f"{key} {_shown(AUTO[key])}" for key in other)
-    return f". This config has {here}; {cfg.MODEL.HEAD.NAME}'s own neck has {own}, which is what {auto} gives"
+    auto = " ".join(f"MODEL.NECK.{key} {_word(AUTO[key])}" for key in other)
+    return f". This config has {here}; {cfg.MODEL.HEAD.NAME}'s own neck has {own}: write {auto}"
 
 
 def _shown(value: object) -> str:
     return f"({', '.join(map(str, value))})" if isinstance(value, tuple) else str(value)
+
+
+def _word(value: object) -> str:
+    """A value as a command line has it: a shell reads parentheses itself."""
+    return f'"{_shown(value)}"' if isinstance(value, tuple) else str(value)

@@ -51,10 +51,10 @@ def export_run(
     network is computed in it, and how, see `tasks.int8.export_int8`.
     Raises ValueError or OSError that names file, key and remedy.
     """
-    check_form(form, output)
-    check_names(cfg)
     if int8 is not None:
         check_wish(cfg, form, int8)
+    check_form(form, output)
+    check_names(cfg)
     found = find_trained(cfg, weight, which)
     if output.exists() and realpath(output) == realpath(found.file.path):
         raise UserError(f"--output {output} is the checkpoint itself")

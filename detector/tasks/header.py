@@ -91,9 +91,11 @@ def teacher_text(recipe: Recipe) -> str:
     return f"{recipe.teacher} of {shown(recipe.teacher_weight)}, {precision}; loss {loss}{true}"
 
 
-def detection_farewell(
-    folder: Path, tests: Sequence[str], patience: int = 0, results: str = "detections on the test set"
-) -> str:
+FOUND = "detections on the test set"
+"""What results.json holds where boxes were looked for."""
+
+
+def detection_farewell(folder: Path, tests: Sequence[str], patience: int = 0, results: str = FOUND) -> str:
     """The files that a training of a detector leaves, and what to type next.
 
     patience: what ended it, 0: its end; results: what results.json holds.
@@ -109,7 +111,8 @@ def detection_farewell(
         "config.yaml": "the whole config",
     }
     place = shlex.quote(str(folder))
-    commands = [f"detector test {place}"] * bool(tests) + [f"detector predict {place} PHOTOS"]
+    studied = [shlex.quote(str(folder / home)) for home in homes if tests and results == FOUND]
+    commands = [*(f"detector analyze errors {one}" for one in studied[:1]), f"detector predict {place} PHOTOS"]
     if patience:
         commands += [
             f"detector test {place} --which best",

@@ -21,11 +21,12 @@ from detector.data.sources import Origin
 from detector.engine.stop import listening
 from detector.errors import UserError
 from detector.evaluation.significance import Resampled, judge, less, resample, spread
+from detector.extras import needed
 from detector.files import write_json
 from detector.inference.export.choose import Choice, choose, difference
 from detector.inference.export.facts import Facts, Int8, LeftOut, Loss
 from detector.inference.export.int8 import QUANTISERS, Inputs, Quantiser
-from detector.inference.export.write import export, needed, save_openvino
+from detector.inference.export.write import PACKAGES, export, save_openvino
 from detector.inference.formats import EXPORTS
 from detector.inference.runtimes import ExportedDetector, load_exported
 from detector.models.detector import Detector
@@ -59,7 +60,7 @@ class Wish(NamedTuple):
 
 
 def check_wish(cfg: CfgNode, form: str, wish: Wish) -> None:
-    """Raise ValueError for what cannot be quantised, or not measured, before anything is done."""
+    """Raise ValueError for what cannot be quantised, or not measured, before anything is done; packages included."""
     if form not in QUANTISERS:
         raise UserError(f"--int8 --format {form}: write {' or '.join(QUANTISERS)}")
     if wish.calibrate < 1:
@@ -70,9 +71,7 @@ def check_wish(cfg: CfgNode, form: str, wish: Wish) -> None:
         raise UserError(
             "DATASETS.TEST is empty, so what int8 costs cannot be measured: name a test set, or write --unmeasured"
         )
-    needed("onnxruntime")
-    if form == "openvino":
-        needed("nncf", "int8")
+    needed(*PACKAGES[form], "onnxruntime", *["nncf"] * (form == "openvino"))
 
 
 def export_int8(
@@ -105,7 +104,7 @@ def export_int8(
         facts = float32.facts
         log.info("int8: calibrated with %d pictures of DATASETS.TRAIN", len(pictures.calibration))
         quantiser = QUANTISERS[form](source, pictures.calibration)
-        costs = Costs(float32, quantiser, trial, facts, pictures.held_out, tests, cfg)
+        costs = Costs(float32, quantiser, trial, facts, pictures.held_out, tests, cfg, wish.aim)
         choice = choose(quantiser.groups, costs.lost, costs.errors, wish.aim / 100) if tests else Choice([], 0.0, True)
         left_out = [one.layers for one in choice.left_out]
         written = quantiser.save(trial, facts, left_out)
@@ -183,9 +182,10 @@ class Costs:
         held_out: Sequence[Inputs],
         tests: Mapping[str, CocoDetection],
         cfg: CfgNode,
+        aim: float,
     ) -> None:
         self.quantiser, self.trial, self.facts, self.held_out, self.cfg = quantiser, trial, facts, held_out, cfg
-        self.tests = tests
+        self.tests, self.aim = tests, aim
         self.wanted = list(detections(float32, held_out))
         self.float32 = {name: self.measure(float32, dataset) for name, dataset in tests.items()}
         self.known: dict[tuple[str, ...], list[Loss]] = {}
@@ -208,11 +208,14 @@ class Costs:
         return self.known.get(key, [])
 
     def lost(self, left_out: Sequence[str]) -> float:
-        """AP of the test set that loses most."""
+        """AP of the test set that loses most; what is more than the aim is said, as no summary will have it."""
         found = self.losses(left_out)
-        said = f", {', '.join(left_out)} in float32" if left_out else ""
-        log.info("int8%s: %s", said, "; ".join(map(loss_text, found)))
-        return max(one.lost for one in found)
+        most = max(one.lost for one in found)
+        if 100 * most > self.aim:
+            said = f", {', '.join(left_out)} in float32" if left_out else ""
+            texts = "; ".join(map(loss_text, found))
+            log.info("int8%s: %s: more than --aim %g", said, texts, self.aim)
+        return most
 
     def errors(self) -> dict[str, float]:
         """What int8 in each group of layers alone does to detections in the pictures held out."""
@@ -222,7 +225,7 @@ class Costs:
             found[group] = difference(
                 self.wanted, list(detections(load_exported(self.trial, say=False), self.held_out))
             )
-            log.info("int8 in %s alone changes detections by %.4f", group, found[group])
+            log.info("int8 in %s alone changes detections by %.1f %%", group, 100 * found[group])
         return found
 
 
@@ -262,18 +265,20 @@ def loss_text(one: Loss) -> str:
 
 def left_out_text(one: LeftOut) -> str:
     """A group and why it is in float32."""
-    return f"{one.layers} (int8 in it alone changes detections by {one.error:.4f}; {100 * one.lost:+.2f} points lost)"
+    change = f"changes detections by {100 * one.error:.1f} %"
+    return f"{one.layers} (int8 in it alone {change}; {100 * one.lost:+.2f} points lost)"
 
 
 def int8_text(said: Int8, name: str) -> str:
     """What int8 costs and brings, a line each."""
     costs = [f"  {loss_text(one)}" for one in said.losses] or ["  what it costs in AP was not measured"]
+    change = f"{100 * said.error:.1f} % (0: as they were, 100: none is found again)"
     left = "; ".join(map(left_out_text, said.left_out)) or "nothing"
     return "\n".join(
         [
             f"{name} in int8, calibrated with {said.pictures} pictures; of float32:",
             *costs,
-            f"  detections of pictures held out changed by {said.error:.4f}",
+            f"  detections in training pictures held out differ by {change}",
             f"  {said.seconds:.2f} of its time, {said.bytes:.2f} of its size",
             f"  left in float32: {left}",
         ]

@@ -104,7 +104,7 @@ def _precision(cfg: CfgNode, wanted: str) -> str:
         log.info("precision %s, by the TEST.AMP of the config", cfg.TEST.AMP)
         return cfg.TEST.AMP
     device = pick_device(cfg.MODEL.DEVICE)
-    log.info("precision %s", chosen_text(device))
+    log.info("precision %s", chosen_text(device, 'precision="off"'))
     return chosen_precision(device, AUTO)
 
 

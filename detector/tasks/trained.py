@@ -180,9 +180,8 @@ def load_found(
     Returns the model, the names of its classes and their category ids; a checkpoint without them numbers its classes
     from 0.
     """
-    path, facts = found.file.path, found.file.content
+    facts = found.file.content
     compare_tasks(found.file, cfg)
-    log.info("weights of %s", path)
     model = build(cfg)
     load_detector(model, found.file, classes)
     numbers = list(range(cfg.MODEL.NUM_CLASSES))

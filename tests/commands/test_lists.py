@@ -68,7 +68,7 @@ def test_backbones_with_family_accuracy_and_licence(plugin, capsys):
 def test_necks_say_what_they_are(plugin, capsys):
     head, *lines = printed(capsys, lists.necks, *plugin).splitlines()
     rows = dict(line.split(maxsplit=1) for line in lines)
-    assert head.split() == "neck what it is built from".split()
+    assert head.split() == "neck what it is".split()
     assert list(rows) == sorted(NECKS)
     assert rows.pop("listed_neck") == "A neck of this plugin."
     assert rows["fpn"].startswith("Feature pyramid network")
@@ -78,13 +78,16 @@ def test_necks_say_what_they_are(plugin, capsys):
 def test_heads_say_what_they_are_and_which_neck_is_theirs(plugin, capsys):
     head, *lines = printed(capsys, lists.heads, *plugin).splitlines()
     rows = {name: (neck, text) for name, neck, text in (line.split(maxsplit=2) for line in lines)}
-    assert head.split() == "head its neck what it is built from".split()
+    assert head.split() == "head its neck what it is, and its keys".split()
     assert list(rows) == sorted(HEADS)
     assert rows.pop("listed_head") == ("listed_neck", "-")
     assert {name: neck for name, (neck, _) in rows.items()} == {
         "faster_rcnn": "fpn", "fcos": "fpn", "refinedet": "refinedet_sources"
     }  # fmt: skip
     assert all("MODEL." in text for _, text in rows.values())
+    assert {name: text.partition(":")[0] for name, (_, text) in rows.items()} == {
+        "faster_rcnn": "Two stages", "fcos": "One stage without anchors", "refinedet": "One stage in two steps"
+    }  # fmt: skip
 
 
 def test_data_sets_and_whether_they_are_there(plugin, capsys, tmp_path):

@@ -25,8 +25,8 @@ def test_the_config_the_keys_and_the_memory_reach_the_task(planned, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "CONFIG is missing: write CONFIG [KEY VALUE ...]"),
-        (["fcos/resnet50_1x", "SOLVER.AMP"], "'SOLVER.AMP' has no value"),
+        ([], "CONFIG is missing"),
+        (["fcos/resnet50_1x", "SOLVER.AMP"], "'SOLVER.AMP' has no value: write SOLVER.AMP VALUE"),
         (["fcos/resnet50_1x", "--memory", "0"], "argument --memory"),
         (["fcos/resnet50_1x", "--memory", "much"], "argument --memory"),
     ],

@@ -157,6 +157,17 @@ def test_keys_of_one_file_and_one_reason_stand_together(caplog, tmp_path):
     )
 
 
+def test_what_a_shipped_file_says_of_its_head_is_no_surprise_under_another(caplog, tmp_path):
+    for head in ("faster_rcnn", "refinedet"):
+        assert not lines(caplog, "quickstart", "MODEL.HEAD.NAME", head)
+    path = tmp_path / "mine.yaml"
+    path.write_text("_BASE_: quickstart\nMODEL: {FCOS: {NUM_CONVS: 3}}\n")
+    (line,) = lines(caplog, path, "MODEL.HEAD.NAME", "refinedet")
+    assert line.startswith(f"without effect in this config: MODEL.FCOS.NUM_CONVS ({path}) with")
+    (line,) = lines(caplog, "quickstart", "SOLVER.SCHEDULE", "cosine", "SOLVER.WARMUP_ITERS", "0")
+    assert "SOLVER.WARMUP_METHOD" in line  # of a shipped file, and no matter of heads
+
+
 @pytest.mark.parametrize(
     "opts",
     [

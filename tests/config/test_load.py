@@ -18,7 +18,7 @@ from detector.config import (
     reading,
     save_config,
 )
-from detector.config.defaults import flat
+from detector.config.defaults import FROM_ENVIRONMENT, flat
 from detector.errors import UserError
 
 
@@ -331,7 +331,7 @@ def test_every_value_knows_where_it_comes_from(write):
     here = {"SOLVER.MOMENTUM": str(path), "SOLVER.BASE_LR": str(base), "SEED": "command line"}
     here |= {"SOLVER.MAX_ITER": "command line", "SOLVER.EPOCHS": "command line", "SOLVER.GAMMA": "default"}
     assert {key: origins[key] for key in here} == here
-    assert set(load_config_with_origins(None)[1].values()) == {"default"}
+    assert set(load_config_with_origins(None)[1].values()) == {"default", *FROM_ENVIRONMENT.values()}
 
 
 def test_the_text_with_origins_reads_back(write):
@@ -343,6 +343,15 @@ def test_the_text_with_origins_reads_back(write):
     (step,) = (line for line in lines if line.startswith("SOLVER.STEPS"))
     assert step.split() == ["SOLVER.STEPS:", "[]", "#", "command", "line"]
     assert load_config(write("b.yaml", text)) == cfg
+
+
+def test_what_the_environment_says_has_that_origin():
+    code = "import detector.config as c; print(*c.load_config_with_origins(None, {})[1]['DATASETS.ROOT'].split())"
+    for root, words, origin in (("/data", "[]", "DETECTOR_DATASETS"), ("", "[]", "default"),
+                                ("/data", "['DATASETS.ROOT', 'x']", "command line")):  # fmt: skip
+        there = {**environment(), "DETECTOR_DATASETS": root}
+        out = subprocess.check_output([sys.executable, "-c", code.format(words)], env=there, text=True)
+        assert out.strip() == origin
 
 
 def test_reading_a_config_needs_no_torch():

@@ -1,4 +1,4 @@
-"""Keys of maskrcnn-benchmark and FCOS are answered with what to write now."""
+"""Keys of other frameworks are answered with what to write now."""
 
 import re
 
@@ -154,13 +154,106 @@ def test_answers(key, value, answer):
         load_config(None, [key, str(value)])
 
 
+FASTER_RCNN_OF_DETECTRON2 = """\
+VERSION: 2
+MODEL:
+  META_ARCHITECTURE: "GeneralizedRCNN"
+  WEIGHTS: "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
+  BACKBONE: {NAME: "build_resnet_fpn_backbone", FREEZE_AT: 2}
+  RESNETS: {DEPTH: 50, OUT_FEATURES: ["res2", "res3", "res4", "res5"]}
+  FPN: {IN_FEATURES: ["res2", "res3", "res4", "res5"]}
+  ANCHOR_GENERATOR: {SIZES: [[32], [64], [128], [256], [512]], ASPECT_RATIOS: [[0.5, 1.0, 2.0]]}
+  RPN: {IN_FEATURES: ["p2", "p3"], PRE_NMS_TOPK_TRAIN: 2000, IOU_THRESHOLDS: [0.3, 0.7], NMS_THRESH: 0.6}
+  ROI_HEADS: {NAME: "StandardROIHeads", NUM_CLASSES: 4, SCORE_THRESH_TEST: 0.05}
+  ROI_BOX_HEAD: {NAME: "FastRCNNConvFCHead", NUM_FC: 2, POOLER_RESOLUTION: 7, NORM: "SyncBN"}
+SOLVER:
+  STEPS: (210000, 250000)
+  AMP: {ENABLED: True}
+  REFERENCE_WORLD_SIZE: 8
+TEST: {EVAL_PERIOD: 5000}
+"""
+
+
+def test_a_file_of_detectron2_is_answered_key_by_key_and_what_is_the_same_stays(tmp_path):
+    path = tmp_path / "faster_rcnn_R_50_FPN_1x.yaml"
+    path.write_text(FASTER_RCNN_OF_DETECTRON2)
+    with pytest.raises(ValueError, match="problems in the config") as error:
+        load_config(path)
+    text = str(error.value)
+    for line in (
+        "VERSION: configs have no version; delete the line",
+        "MODEL.WEIGHTS: write MODEL.WEIGHT imagenet",
+        "MODEL.BACKBONE.NAME: write the network's name, e.g. MODEL.BACKBONE.NAME resnet50",
+        "MODEL.BACKBONE.FREEZE_AT: write MODEL.BACKBONE.FREEZE_CONV_BODY_AT",
+        "MODEL.ANCHOR_GENERATOR.SIZES: write MODEL.RPN.ANCHOR_SIZES",
+        "MODEL.RPN.IOU_THRESHOLDS: write MODEL.RPN.BG_IOU_THRESHOLD and MODEL.RPN.FG_IOU_THRESHOLD",
+        "MODEL.ROI_HEADS.NUM_CLASSES: write MODEL.NUM_CLASSES",
+        "MODEL.ROI_BOX_HEAD.NORM: write MODEL.ROI_BOX_HEAD.NORM sync_bn",
+        "SOLVER.AMP.ENABLED: write SOLVER.AMP fp16 (or bf16)",
+        "SOLVER.REFERENCE_WORLD_SIZE: write SOLVER.REFERENCE_BATCH",
+        "TEST.EVAL_PERIOD: write SOLVER.TEST_PERIOD",
+    ):
+        assert f"\n  {line}" in text
+    assert "unknown key" not in text
+    assert not [key for key in ("NMS_THRESH:", "NUM_FC:", "POOLER_RESOLUTION:", "STEPS:") if f".{key}" in text]
+
+
+OF_OTHERS = {
+    "model: {type: FCOS, backbone: {type: ResNet, depth: 50, frozen_stages: 1}, bbox_head: {num_classes: 3}}\n"
+    "optim_wrapper: {type: AmpOptimWrapper, optimizer: {type: SGD, lr: 0.01}, clip_grad: {max_norm: 35}}\n"
+    "optimizer: {type: SGD, lr: 0.01}\ndata: {samples_per_gpu: 2, train: {type: CocoDataset}}\n"
+    "auto_scale_lr: {base_batch_size: 16}\ncustom_hooks: [{type: EMAHook}]\ntrain_pipeline: [{type: Resize}]\n": (
+        "model.type: write MODEL.HEAD.NAME fcos",
+        "model.backbone.depth: write MODEL.BACKBONE.NAME",
+        "model.backbone.frozen_stages: write MODEL.BACKBONE.FREEZE_CONV_BODY_AT, one more",
+        "model.bbox_head.num_classes: write MODEL.NUM_CLASSES",
+        "optim_wrapper.type: write SOLVER.AMP fp16",
+        "optim_wrapper.optimizer.lr: write SOLVER.BASE_LR",
+        "optim_wrapper.clip_grad.max_norm: write SOLVER.CLIP_GRAD_NORM",
+        "optimizer.lr: write SOLVER.BASE_LR",
+        "data.samples_per_gpu: write SOLVER.IMS_PER_BATCH",
+        "auto_scale_lr.base_batch_size: write SOLVER.REFERENCE_BATCH",
+        "custom_hooks: write SOLVER.EMA_DECAY",
+        "train_pipeline: write INPUT.MIN_SIZE_TRAIN",
+    ),
+    "task: detect\nmodel: yolo11n.pt\ndata: coco8.yaml\nepochs: 100\nbatch: -1\nimgsz: 640\ncos_lr: true\n"
+    "optimizer: auto\nval: true\nlr0: 0.01\nfreeze: 10\nhsv_h: 0.015\nformat: onnx\n": (
+        "model: there are no YOLO heads",
+        "data: write DATASETS.TRAIN yolo:FILE.yaml:train",
+        "epochs: write SOLVER.EPOCHS",
+        "batch: leave it out and add --batch auto",
+        "imgsz: write INPUT.MIN_SIZE_TRAIN and INPUT.MIN_SIZE_TEST",
+        "cos_lr: write SOLVER.SCHEDULE cosine",
+        "optimizer: write SOLVER.OPTIMIZER sgd or adamw",
+        "val: write SOLVER.TEST_PERIOD",
+        "lr0: write SOLVER.BASE_LR",
+    ),
+    "path: coco8\ntrain: images/train\nval: images/val\nnc: 2\nnames: {0: person, 1: car}\n": (
+        "train: of a YOLO data set's YAML, which is no config: write DATASETS.TRAIN yolo:FILE.yaml:train",
+        "val: write DATASETS.TEST yolo:FILE.yaml:val",
+        "nc: write MODEL.NUM_CLASSES",
+        "names: of a YOLO data set's YAML",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "lines"), OF_OTHERS.items(), ids=["mmdetection", "ultralytics", "data"])
+def test_every_key_of_other_files_is_answered(text, lines, tmp_path):
+    path = tmp_path / "theirs.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="problems in the config") as error:
+        load_config(path)
+    assert "unknown key" not in str(error.value)
+    assert not [line for line in lines if f"\n  {line}" not in str(error.value)]
+
+
 def test_no_default_is_answered():
     assert not [key for key, value in flat(get_defaults()).items() if what_to_write_now(key, value, known=True)]
 
 
 def test_answers_name_keys_that_exist():
     known = flat(get_defaults())
-    named = {word for *_, answer in MOVED for word in re.findall(r"[A-Z]+(?:\.[A-Z_]+)+", answer)}
+    named = {word for *_, answer in MOVED for word in re.findall(r"[A-Z]+(?:\.[A-Z0-9_]+)+", answer)}
     assert named
     assert named <= set(known)
 

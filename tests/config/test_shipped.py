@@ -1,6 +1,7 @@
 """Config files by name, from any folder."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,35 @@ def test_a_missing_file_names_the_nearest(tmp_path, monkeypatch, name, near):
         find_config(name)
     with pytest.raises(FileNotFoundError, match=r"no such config file$"):
         find_config("/nowhere/at/all")
+
+
+@pytest.mark.parametrize("name", ["photos.yml", "photos", "potos.yaml", "inner/photos.yml"])
+def test_a_missing_file_names_its_like_beside_it(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    path = Path(name).with_name("photos.yaml")
+    path.parent.mkdir(exist_ok=True)
+    for file in (path, path.with_name("another.yaml"), path.with_name("photos.txt")):
+        file.write_text("SEED: 3\n")
+    with pytest.raises(FileNotFoundError, match=rf"^{name}: no such config file; there is {path}$"):
+        find_config(name)
+    Path("mine.yaml").write_text(f"_BASE_: {Path(name).with_suffix('.yml')}\n")
+    with pytest.raises(FileNotFoundError, match=rf"_BASE_ of mine\.yaml; there is {path}$"):
+        load_config("mine.yaml")
+
+
+def test_a_config_of_python_is_said_to_be_one(tmp_path):
+    path = tmp_path / "faster-rcnn_r50_fpn_1x_coco.py"
+    path.write_text("_base_ = ['../_base_/models/faster-rcnn_r50_fpn.py']\n")
+    with pytest.raises(ValueError, match=r"1x_coco\.py is Python, and a config is YAML: .* mmdetection"):
+        load_config(path)
+
+
+def test_a_folder_in_place_of_a_file_names_the_file_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    Path("photos.yaml").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"^photos is a folder .*; there is photos\.yaml$"):
+        find_config("photos")
 
 
 def test_an_installed_package_has_them_inside(tmp_path, monkeypatch):

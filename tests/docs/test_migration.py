@@ -6,7 +6,9 @@ from itertools import pairwise
 import pytest
 from helpers import ROOT
 
-from detector.config import load_config, shipped_configs
+from detector.config import get_defaults, load_config, shipped_configs
+from detector.config.defaults import flat
+from detector.config.moved import what_to_write_now
 from detector.models.backbones import BACKBONES
 from detector.models.heads import HEADS
 
@@ -37,6 +39,27 @@ def test_no_key_is_shortened():
         (row, code) for row, code in right_hand() if re.match(r"[A-Z][A-Z_]+\b(?!\.)", code) and not KEY.match(code)
     ]
     assert not left
+
+
+def keys_of_detectron2():
+    """Those in the first column of its table; later ones of a row have the section of the first."""
+    text = (ROOT / "docs/migration.md").read_text(encoding="utf-8")
+    table = text.split("## From detectron2")[1].split("## ")[0]
+    for line in table.splitlines():
+        section = ""
+        for code in re.findall(r"`([^`]+)`", line.split(" | ")[0]) if line.startswith("| `") else []:
+            key, _, value = code.partition(" ")
+            if re.fullmatch(r"[A-Z][A-Z0-9_.]+", key) and (section or "." in key):
+                section = section if "." not in key else key.rpartition(".")[0]
+                yield key if "." in key else f"{section}.{key}", value
+
+
+def test_every_key_of_detectron2_is_answered_or_the_same():
+    keys = dict(keys_of_detectron2())
+    assert {"MODEL.PIXEL_STD", "MODEL.ROI_HEADS.NMS_THRESH_TEST", "TEST.AUG.FLIP", "TEST.EVAL_PERIOD"} <= keys.keys()
+    known = flat(get_defaults())
+    assert not [key for key, value in keys.items() if key not in known and not what_to_write_now(key, value)]
+    assert len(keys) > 35
 
 
 PAIRS = sorted({tuple(code.split(" ", 1)) for _, code in right_hand() if re.match(rf"({KEY.pattern}) \S", code)})

@@ -50,6 +50,17 @@ def test_a_line_says_what_a_reader_wants(run):
     assert last == f"step 15/15 loss 8.000 {losses} left 0:00 mem 512M"
 
 
+def test_the_peak_of_the_memory_never_falls(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "detector")
+    report = TrainLog(tmp_path, 0, 3)
+    for step, memory in enumerate((1079.0, 1078.4, 1080.0), 1):
+        report.step(step, {"loss": 1.0, "loss_cls": 1.0, "grad_norm": 1.0, "data_s": 0.1}, 0.1, memory)
+        report.said -= 60  # each has a line
+    report.close()
+    assert re.findall(r"mem (\d+)M", caplog.text) == ["1079", "1079", "1080"]
+    assert '"memory_mb":1080.0' in (tmp_path / "log.jsonl").read_text().replace(" ", "")
+
+
 def test_fast_steps_have_a_line_every_twenty_slow_ones_every_thirty_seconds(run):
     assert steps(run(0, 65, 0.01)) == [1, 20, 40, 60, 65]
     assert steps(run(0, 12, 10)) == [1, 4, 7, 10, 12]

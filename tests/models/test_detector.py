@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 import torch
 from helpers import ROOT
@@ -225,14 +227,37 @@ def test_the_number_of_classes_may_not_stay_open():
 
 
 def test_parts_that_do_not_fit_name_the_keys_of_the_neck():
+    neck = ["MODEL.NECK.SOURCES", "[c3, c4, c5]", "MODEL.NECK.EXTRA_LEVELS", "none"]
     with pytest.raises(ValueError, match=r"MODEL\.RPN\.ANCHOR_SIZES .* the neck has 3") as error:
-        build_detector(load_config("quickstart", ["MODEL.HEAD.NAME", "faster_rcnn"]))
+        build_detector(load_config("quickstart", ["MODEL.HEAD.NAME", "faster_rcnn", *neck]))
     assert str(error.value).endswith(
         "This config has MODEL.NECK.SOURCES (c3, c4, c5), MODEL.NECK.EXTRA_LEVELS none; faster_rcnn's own neck has "
-        "SOURCES (c2, c3, c4, c5), EXTRA_LEVELS maxpool, which is what SOURCES (), EXTRA_LEVELS auto gives"
+        'SOURCES (c2, c3, c4, c5), EXTRA_LEVELS maxpool: write MODEL.NECK.SOURCES "()" MODEL.NECK.EXTRA_LEVELS auto'
     )
+    written = shlex.split(str(error.value).rpartition(": write ")[2])
+    build_detector(load_config("quickstart", ["MODEL.HEAD.NAME", "faster_rcnn", *neck, *written]))
     with pytest.raises(ValueError, match=r"MODEL\.RPN\.ANCHOR_SIZES .* the neck has 5 \(.*\)$"):
         build_detector(load_config("base/faster_rcnn", ["MODEL.RPN.ANCHOR_SIZES", "[32]"]))
+
+
+def test_another_head_is_one_key_in_every_config_that_leaves_the_neck_open(caplog):
+    for head, neck in (("faster_rcnn", "fpn"), ("refinedet", "refinedet_sources")):
+        with torch.device("meta"):
+            build_detector(load_config("quickstart", ["MODEL.HEAD.NAME", head]))
+        assert resolve_parts(load_config("quickstart", ["MODEL.HEAD.NAME", head])).MODEL.NECK.NAME == neck
+    assert not caplog.records  # nobody wrote keys of FCOS beside the other head
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sources", "extra"),
+    [("[32, 64]", "()", "none"), ("[32, 64, 128]", "()", "maxpool"), ("[64, 128, 256, 512]", "()", "p6p7_p5"),
+     ("[32, 64, 128]", "[c2, c3, c4, c5]", "none"), ("[32]", "()", "p6p7_p5"), ("[32]", "[c4, c5]", "none")],
+)  # fmt: skip
+def test_the_ranges_of_fcos_say_how_many_levels_lie_above_its_sources(sizes, sources, extra):
+    cfg = load_config(None, ["MODEL.FCOS.SIZES_OF_INTEREST", sizes, "MODEL.NECK.SOURCES", sources])
+    neck = resolve_parts(cfg).MODEL.NECK
+    assert neck.EXTRA_LEVELS == extra
+    assert tuple(neck.SOURCES) == (tuple(cfg.MODEL.NECK.SOURCES) or ("c3", "c4", "c5"))
 
 
 def test_passes_cost_no_parameter():

@@ -61,8 +61,8 @@ def test_two_arms_of_one_name_are_refused():
 
 
 def test_parts_that_do_not_fit_are_told_with_the_arm():
-    with pytest.raises(UserError, match=r"^faster_rcnn resnet10: MODEL\.RPN\.ANCHOR_SIZES"):
-        make_arms("quickstart", [], [], ["fcos", "faster_rcnn"], Budget())
+    with pytest.raises(UserError, match=r"^faster_rcnn_32 resnet10: MODEL\.RPN\.ANCHOR_SIZES"):
+        make_arms("quickstart", [], [], ["fcos", "faster_rcnn MODEL.RPN.ANCHOR_SIZES 32"], Budget())
 
 
 def test_an_unknown_backbone_is_named_with_the_nearest():

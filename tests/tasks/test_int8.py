@@ -2,7 +2,9 @@
 
 import json
 import signal
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import msgspec
 import numpy as np
@@ -17,6 +19,7 @@ from detector.engine.stop import Stopped
 from detector.errors import MissingPackageError, UserError
 from detector.inference.export.facts import LeftOut, Loss
 from detector.inference.export.int8 import Quantiser
+from detector.inference.export.write import check_form
 from detector.inference.runtimes import ExportedDetector
 from detector.models.build import build_detector
 from detector.tasks import int8
@@ -114,12 +117,14 @@ def test_layers_that_hurt_stay_in_float32_and_no_others(trained, files, tmp_path
     assert "left in float32: head.bbox_pred (int8 in it alone changes detections by" in text
 
 
-def test_nothing_is_left_out_for_nothing(trained, files, tmp_path):
+def test_nothing_is_left_out_for_nothing(trained, files, tmp_path, caplog):
+    caplog.set_level("INFO", "detector")
     files["shifts"]["head.bbox_pred"] = 0.0
     facts = export_run(trained, "onnx", tmp_path / "a.onnx", tmp_path / "out", int8=Wish())
     assert facts.int8.left_out == []
     assert facts.int8.layers == [*SHIFTS]
     assert facts.int8.losses[0].lost == pytest.approx(0, abs=0.005)
+    assert caplog.text.count(" -> ") == 1  # AP is told once
 
 
 def test_an_aim_out_of_reach_is_said(trained, files, tmp_path, caplog):
@@ -188,15 +193,17 @@ def test_mistakes_are_named(words, message, trained, files, tmp_path, capsys):
     assert not (tmp_path / "a.onnx").exists()
 
 
-def test_a_missing_package_and_a_format_without_int8_are_named(trained, monkeypatch):
-    def needed(package, extra="export"):
-        if package == "nncf":
-            raise MissingPackageError(f"residet[{extra}]")
-
-    monkeypatch.setattr(int8, "needed", needed)
+def test_missing_packages_and_a_format_without_int8_are_named(trained, tmp_path, monkeypatch):
+    for package in ("onnx", "onnxscript", "openvino", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, package, ModuleType(package))
+    monkeypatch.setitem(sys.modules, "nncf", None)
     check_wish(trained, "onnx", Wish())
-    with pytest.raises(MissingPackageError, match=r"residet\[int8\]"):
-        check_wish(trained, "openvino", Wish())
+    check_form("openvino", tmp_path / "a.xml")
+    with pytest.raises(MissingPackageError, match=r'package nncf is .*-e "\.\[int8\]", .*residet\[int8\]"$'):
+        export_run(trained, "openvino", tmp_path / "a.xml", int8=Wish())
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingPackageError, match=r'packages onnx, nncf are .*residet\[export,int8\]"$'):
+        export_run(trained, "openvino", tmp_path / "a.xml", int8=Wish())
     with pytest.raises(UserError, match="--int8 --format torch: write onnx or openvino"):
         check_wish(trained, "torch", Wish())
 
@@ -228,9 +235,9 @@ def test_texts():
     assert "(no interval, too few images)" in loss_text(msgspec.structs.replace(cost, low=None))
     said = int8.Int8(5, ["a"], [LeftOut("b", 0.25, 0.0123)], 0.031, [cost], 0.43, 0.281)
     assert int8_text(said, "x.onnx").splitlines()[2:] == [
-        "  detections of pictures held out changed by 0.0310",
+        "  detections in training pictures held out differ by 3.1 % (0: as they were, 100: none is found again)",
         "  0.43 of its time, 0.28 of its size",
-        "  left in float32: b (int8 in it alone changes detections by 0.2500; +1.23 points lost)",
+        "  left in float32: b (int8 in it alone changes detections by 25.0 %; +1.23 points lost)",
     ]
 
 

@@ -73,11 +73,11 @@ def test_the_precision_is_chosen_by_config_or_machine(run, pictures, caplog, mon
     has = {"architecture": "x86_64", "avx512_bf16": True}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
     assert load(run).network.precision == "bf16"
-    assert "precision bf16, as cpu has instructions for it; off is float32" in caplog.messages
+    assert 'precision bf16, as cpu has instructions for it; precision="off" is float32' in caplog.messages
     assert next(load(run)(pictures[0], 0.1)).scores.dtype == np.float32
     has["avx512_bf16"] = False
     assert load(run).network.precision == "off"
-    assert "precision off (float32): cpu is not known to gain by bf16" in caplog.messages
+    assert "precision off (float32), as cpu is not known to have instructions for bf16" in caplog.messages
     has["architecture"] = "aarch64"
     has["avx512_bf16"] = True
     assert not devices.gains_bf16(torch.device("cpu"))

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import shlex
 import warnings
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from detector.tasks.accuracy import measure_accuracy
 from detector.tasks.classification import train_classifier
 from detector.tasks.detection import DetectionTask, start, train
 from detector.tasks.detection import test as run_test  # under its own name pytest would collect it
+from detector.tasks.examined import examine_run
 from detector.tasks.recipe import Recipe
 
 
@@ -220,9 +222,10 @@ def test_a_training_says_what_it_is_and_what_it_leaves(tiny, tmp_path, caplog, m
     files, _, commands = end.partition("\nnext\n")
     assert {*aligned(files)} == {path.name for path in (tmp_path / "out").iterdir()} - {"model_0000004.pth"}
     assert [line.strip() for line in commands.splitlines()] == [
-        f"detector test {tmp_path / 'out'}",
+        f"detector analyze errors {tmp_path / 'out'}",  # the test is done, and stands above
         f"detector predict {tmp_path / 'out'} PHOTOS",
     ]
+    assert len(examine_run(tmp_path / "out").source.index) == 3
 
 
 def test_a_resumed_training_and_several_sets(tiny, tmp_path, caplog, data, write_images):
@@ -242,13 +245,16 @@ def test_a_resumed_training_and_several_sets(tiny, tmp_path, caplog, data, write
     end = logged(caplog, "written to ")
     assert "val/metrics.json" in end
     assert "second/results.json" in end
-    assert "detector test '" in end  # quoted for a shell
+    (line,) = [line for line in end.splitlines() if "detector analyze errors '" in line]  # quoted for a shell
+    assert shlex.split(line)[3:] == [str(tmp_path / "it's" / "val")]
+    assert len(examine_run(tmp_path / "it's" / "val").source.index) == 3
 
 
-def test_without_a_test_set_there_is_no_test_to_type(tiny, tmp_path, caplog):
+def test_without_a_test_set_there_is_nothing_to_analyse(tiny, tmp_path, caplog):
     caplog.set_level(logging.INFO, "detector")
     train(tiny("SOLVER.MAX_ITER", 1, "DATASETS.TEST", "()"))
     assert "detector test" not in caplog.text
+    assert "detector analyze" not in caplog.text
     assert f"detector predict {tmp_path / 'out'} PHOTOS" in caplog.text
     assert "model_best.pth" not in logged(caplog, "written to ")
 

@@ -19,7 +19,8 @@ from peers import build_peer, clock, convert_peer, counted, prepared_peer
 
 from detector.config import config_from_text, config_text
 from detector.engine.device import autocast, peak_memory_mb
-from detector.inference.export.write import export, needed, quiet, save_openvino
+from detector.extras import needed
+from detector.inference.export.write import export, quiet, save_openvino
 from detector.inference.prepare import prepare_for_inference
 from detector.inference.runtimes import load_exported
 from detector.models.build import build_detector

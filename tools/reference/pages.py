@@ -153,7 +153,7 @@ def parts_page() -> str:
     text = "What else a config names, for whoever writes one. Each name stands below with the key that takes it."
     lines = [MADE, "# Necks, heads, data, configs", "", text, ""]
     lines += ["## Heads", "", "Values of `MODEL.HEAD.NAME`.", ""]
-    lines += ["| head | its neck | what it is |", "|---|---|---|"]
+    lines += ["| head | its neck | what it is, and its keys |", "|---|---|---|"]
     lines += [f"| `{name}` | `{STANDARDS[name].neck}` | {cell(about(HEADS[name]))} |" for name in sorted(HEADS)]
     lines += ["", "## Heads of salient objects", "", "Values of `MODEL.SALIENCY.NAME`, with `MODEL.TASK saliency`.", ""]
     lines += ["| head | what it is |", "|---|---|"]
@@ -217,14 +217,19 @@ def public() -> Iterator[str]:
 
 
 def moved_page() -> str:
-    """Every key of maskrcnn-benchmark and FCOS that is gone, with what to write now."""
-    from detector.config.moved import MOVED
+    """Every key of another framework that is answered, with what to write now."""
+    from detector.config.moved import FRAMEWORKS
 
     about_it = (
-        "Answers to keys of maskrcnn-benchmark and FCOS that are not here, as an error about such a key gives them."
+        "What an error says about a key of another framework that stands in a config here, or about certain values of "
+        "a key that is here too. The table of detectron2 is read first, then that of maskrcnn-benchmark, of which "
+        "detectron2 has kept many keys."
     )
-    lines = [MADE, "# Keys of maskrcnn-benchmark", "", about_it, "", "| key | value | now |", "|---|---|---|"]
-    lines += [f"| `{key}` | {f'`{value}`' if value != '*' else 'any'} | {cell(now)} |" for key, value, now in MOVED]
+    words = {"*": "any", "{*": "a section", "[!{]*": "no section"}
+    lines = [MADE, "# Keys of other frameworks", "", about_it]
+    for framework, rows in FRAMEWORKS.items():
+        lines += ["", f"## {framework}", "", "| key | value | now |", "|---|---|---|"]
+        lines += [f"| `{key}` | {words.get(value, f'`{value}`')} | {cell(now)} |" for key, value, now in rows]
     return "\n".join([*lines, ""])
 
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detector.extras import needed
 from detector.inference.export.facts import KEY, Facts, facts_text
 from detector.inference.export.layers import BETWEEN, LAYERS, groups_of, groups_of_layers
-from detector.inference.export.write import INPUTS, needed, save_onnx, save_openvino
+from detector.inference.export.write import INPUTS, save_onnx, save_openvino
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -154,7 +155,7 @@ class OpenVinoQuantiser(Quantiser):
     def _quantised(self, names: Collection[str], pictures: Sequence[Inputs], trial: bool = False) -> "Model":
         """The graph with the nodes in int8; of a trial its weights stay float32 behind operators that round them."""
         with silent():
-            nncf = needed("nncf", "int8")
+            nncf = needed("nncf")
         graph = (
             needed("openvino").Core().read_model(io.BytesIO(with_biases(self.proto, self.nodes).SerializeToString()))
         )

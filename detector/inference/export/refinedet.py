@@ -24,7 +24,10 @@ def select_refinedet(head: RefineDet, features: Features, sizes: Tensor) -> Padd
     # So many more rows of no score, whatever the size, that the number of those taken is a constant. The threshold is 0
     # or more: what is no detection never exceeds it.
     limit = head.pre_nms_top_n
-    best, rows = F.pad(scores, (0, 0, 0, limit), value=-1.0).topk(limit, dim=1)
+    # Along the last axis: along another one OpenVINO takes up to a hundred times as long
+    # (findings/openvino_topk_is_slow_along_inner_axes.sh), which was most of the time of the whole graph.
+    ranked = F.pad(scores.transpose(1, 2), (0, limit), value=-1.0).topk(limit, dim=2)
+    best, rows = (entry.transpose(1, 2) for entry in ranked)
     image, rank, label = (best > head.score_thresh).nonzero(as_tuple=True)
     place = rows[image, rank, label]
     refined = decode_deltas(anchors[place], arm_deltas[image, place], head.weights)

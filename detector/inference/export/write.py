@@ -6,9 +6,7 @@ import secrets
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -16,7 +14,8 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from detector.errors import FileAccessError, MissingPackageError, UserError
+from detector.errors import FileAccessError, UserError
+from detector.extras import needed
 from detector.files import write_atomic
 from detector.inference.export.facts import KEY, Facts, facts_text
 from detector.inference.export.program import Tuple, program_bytes
@@ -67,18 +66,8 @@ def check_form(form: str, path: Path) -> None:
         raise UserError(f"--format {form}: write {', '.join(EXPORTS)}")
     if path.suffix.lower() != EXPORTS[form]:
         raise UserError(f"--output {path}: a file of --format {form} is called NAME{EXPORTS[form]}")
-    for name in PACKAGES[form]:
-        needed(name)
-
-
-def needed(package: str, extra: str = "export") -> ModuleType:
-    """A package of an extra, [export] or [int8]. Raises MissingPackageError that says how to get it."""
-    try:
-        return import_module(package)
-    except ImportError as error:
-        raise MissingPackageError(
-            f"the Python package {package} is needed and cannot be imported ({error}): pip install 'residet[{extra}]'"
-        ) from None
+    if PACKAGES[form]:
+        needed(*PACKAGES[form])
 
 
 def graph_of(module: nn.Module, coarsest: int) -> ExportedProgram:

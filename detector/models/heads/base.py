@@ -80,12 +80,12 @@ def flatten(x: Tensor) -> Tensor:
 class Standard(NamedTuple):
     """What the paper of a head puts before it: a neck, and what its input is padded to.
 
-    keys: of that neck, None: as the neck itself declares them; size_divisibility: pixels, the value of
-    DATALOADER.SIZE_DIVISIBILITY that is auto.
+    keys: of that neck, or what gives them where they follow other keys; None: as the neck itself declares them;
+    size_divisibility: pixels, the value of DATALOADER.SIZE_DIVISIBILITY that is auto.
     """
 
     neck: str = "fpn"
-    keys: NeckKeys | None = None
+    keys: NeckKeys | Callable[[CfgNode], NeckKeys] | None = None
     size_divisibility: int = 32
 
 

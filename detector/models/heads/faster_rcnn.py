@@ -280,7 +280,7 @@ class FasterRCNN(Head):
 
 @register_head("faster_rcnn", Standard("fpn", NeckKeys(("c2", "c3", "c4", "c5"), "maxpool")))
 def build_faster_rcnn(cfg: CfgNode, levels: dict[str, Level]) -> FasterRCNN:
-    """Faster R-CNN from MODEL.RPN, MODEL.ROI_HEADS, MODEL.ROI_BOX_HEAD and TEST.DETECTIONS_PER_IMG."""
+    """Two stages: proposals, then each classified and refined, or in a cascade. MODEL.RPN, ROI_HEADS, ROI_BOX_HEAD."""
     heads, box = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_BOX_HEAD
     pooler = Pooler(levels, box.POOLER_RESOLUTION, box.POOLER_SAMPLING_RATIO, aligned=box.POOLER_ALIGNED)
     box_heads = [

@@ -252,9 +252,19 @@ class FCOS(Head):
         return detections
 
 
-@register_head("fcos", Standard("fpn", NeckKeys(("c3", "c4", "c5"), "p6p7_p5")))
+def own_neck(cfg: CfgNode) -> NeckKeys:
+    """As published, levels 3 to 7; where MODEL.FCOS.SIZES_OF_INTEREST has fewer ranges, fewer levels above the sources.
+
+    So a small FCOS names its ranges alone, and nothing that would bind another head.
+    """
+    sources = ("c3", "c4", "c5")
+    above = len(cfg.MODEL.FCOS.SIZES_OF_INTEREST) + 1 - len(cfg.MODEL.NECK.SOURCES or sources)
+    return NeckKeys(sources, {0: "none", 1: "maxpool"}.get(above, "p6p7_p5"))
+
+
+@register_head("fcos", Standard("fpn", own_neck))
 def build_fcos(cfg: CfgNode, levels: dict[str, Level]) -> FCOS:
-    """FCOS from MODEL.FCOS, MODEL.NUM_CLASSES and TEST.DETECTIONS_PER_IMG."""
+    """One stage without anchors: each location has classes, distances to four edges and a centerness. MODEL.FCOS."""
     node = cfg.MODEL.FCOS
     return FCOS(
         levels,

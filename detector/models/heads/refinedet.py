@@ -284,7 +284,7 @@ class RefineDet(Head):
     Standard("refinedet_sources", NeckKeys(("c3", "c4", "c5"), "c6", l2norm_scales=(10.0, 8.0)), size_divisibility=64),
 )
 def build_refinedet(cfg: CfgNode, levels: dict[str, Level]) -> RefineDet:
-    """RefineDet from MODEL.REFINEDET and TEST.DETECTIONS_PER_IMG."""
+    """One stage in two steps: anchors are refined and sorted out, then classified and refined. MODEL.REFINEDET."""
     node = cfg.MODEL.REFINEDET
     return RefineDet(
         levels,

@@ -119,5 +119,5 @@ class DSS(SaliencyHead):
 
 @register_saliency("dss")
 def build_dss(cfg: CfgNode, levels: dict[str, Level]) -> DSS:
-    """DSS on all levels of a backbone."""
+    """Maps from all levels of a backbone, the coarse ones joined to the finer by short connections. MODEL.SALIENCY."""
     return DSS(levels, cfg.MODEL.SALIENCY.WIDTH)

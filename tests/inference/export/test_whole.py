@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers.exporting import CASCADE, assert_same, pictures, small
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from detector.errors import UserError
 from detector.inference.export import Network, Whole
@@ -36,6 +37,32 @@ KINDS = {
 
 def test_every_head_is_among_the_kinds():
     assert {head for head, _ in KINDS.values()} == set(HEADS)
+
+
+class Ranked(TorchDispatchMode):
+    """The axes along which something is ranked, counted from the last one."""
+
+    def __init__(self):
+        super().__init__()
+        self.axes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func._schema.name in ("aten::topk", "aten::sort"):
+            at = 2 if func._schema.name == "aten::topk" else 1
+            axis = (kwargs or {}).get("dim", args[at] if len(args) > at else -1)
+            self.axes.append((axis + args[0].ndim) % args[0].ndim - args[0].ndim)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["fcos", "refinedet", "faster_rcnn", "cascade"])
+def test_what_is_ranked_lies_along_the_last_axis(kind):
+    """Along another one OpenVINO takes up to a hundred times as long."""
+    head, opts = KINDS[kind]
+    model, _ = small(head, *opts)
+    images, sizes = pictures(2, 128, 128)
+    with torch.no_grad(), Ranked() as ranked:
+        Whole(model)(images, torch.tensor(sizes))
+    assert {*ranked.axes} == {-1}
 
 
 @pytest.mark.parametrize("kind", KINDS)

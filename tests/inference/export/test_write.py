@@ -8,11 +8,11 @@ import torch
 from helpers.exporting import CASCADE, assert_same, pictures, small
 from torch import nn
 
-from detector.errors import MissingFileError, MissingPackageError, UserError
+from detector.errors import MissingFileError, UserError
 from detector.inference.export import Network, Whole
 from detector.inference.export.facts import Resizing, facts_text, read_facts
 from detector.inference.export.fcos import best_pairs
-from detector.inference.export.write import PACKAGES, check_form, export, graph_of, needed, onnx_of
+from detector.inference.export.write import PACKAGES, check_form, export, graph_of, onnx_of
 from detector.inference.formats import EXPORTS, exported_form
 from detector.inference.runtimes import load_exported
 from detector.models.detector import Detector
@@ -178,8 +178,6 @@ def test_mistakes_are_named(tmp_path, monkeypatch):
         check_form("onnx", tmp_path / "a.pt")
     with pytest.raises(UserError, match=r"--format int8: write onnx, openvino, torch$"):
         check_form("int8", tmp_path / "a.onnx")
-    with pytest.raises(MissingPackageError, match=r"package no_such_thing is needed .*pip install 'residet\[export\]'"):
-        needed("no_such_thing")
     with pytest.raises(MissingFileError, match=r"b\.onnx: there is no such file"):
         load_exported(tmp_path / "b.onnx")
     (tmp_path / "c.xml").write_text("<net/>")
