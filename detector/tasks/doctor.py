@@ -23,7 +23,7 @@ from detector.data.plausible import FRACTIONS, corners, fractions
 from detector.data.problems import KINDS, Finding
 from detector.errors import UserError
 
-VERSION = 1
+VERSION = 2
 """Of the JSON document."""
 
 SEVERITIES = ("error", "warning", "note")
@@ -48,13 +48,12 @@ class Diagnosis(NamedTuple):
     """What was found.
 
     parts: the data sets that could be read; findings: in the order of KINDS' severities, then as they were found;
-    sides, sides_from: how pictures are resized for the numbers, and what says so.
+    sides: how a test by the config resizes pictures, None without a config.
     """
 
     parts: list[Part]
     findings: list[Finding]
-    sides: Sides
-    sides_from: str
+    sides: Sides | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -98,7 +97,6 @@ def examine(
     if cfg is not None and cfg.DATASETS.CROWDS == "objects":
         parts = [without_crowds(part) for part in parts]
     parts = with_pictures(parts, pictures, cfg is not None and cfg.DATASETS.ALLOW_OUTSIDE)
-    sides, sides_from = _sides(cfg)
     if parts:
         for check in CHECKS:
             found += check(parts)
@@ -106,7 +104,7 @@ def examine(
         found += _reach(cfg, parts)
     found.sort(key=lambda finding: SEVERITIES.index(KINDS[finding.kind].severity))
     order = {kind: place for place, kind in enumerate(dict.fromkeys(finding.kind for finding in found))}
-    return Diagnosis(parts, sorted(found, key=lambda finding: order[finding.kind]), sides, sides_from)
+    return Diagnosis(parts, sorted(found, key=lambda finding: order[finding.kind]), _sides(cfg))
 
 
 def _role(entry: str, cfg: CfgNode | None) -> Role:
@@ -115,11 +113,10 @@ def _role(entry: str, cfg: CfgNode | None) -> Role:
     return "train" if entry in cfg.DATASETS.TRAIN else "test"
 
 
-def _sides(cfg: CfgNode | None) -> tuple[Sides, str]:
+def _sides(cfg: CfgNode | None) -> Sides | None:
     if cfg is None:
-        return Sides(), "the default; a config's with --config-file"
-    node = cfg.INPUT
-    return Sides(node.MIN_SIZE_TEST, node.MAX_SIZE_TEST, node.SQUARE_SIZE), "the config's INPUT"
+        return None
+    return Sides(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.SQUARE_SIZE)
 
 
 def _reach(cfg: CfgNode, parts: Sequence[Part]) -> list[Finding]:
@@ -251,6 +248,7 @@ def document(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> dict[s
             "annotations": str(part.index.path),
             "pictures": str(part.source.folder),
             **numbers._asdict(),
+            "resized": numbers.resized._asdict() if numbers.resized else None,
         }
         for part, numbers in zip(diagnosis.parts, diagnosis.numbers, strict=True)
     ]
@@ -258,7 +256,7 @@ def document(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> dict[s
         "version": VERSION,
         "verdict": verdict(diagnosis),
         **{f"{severity}s": diagnosis.number(severity) for severity in SEVERITIES},
-        "resize": {**diagnosis.sides._asdict(), "from": diagnosis.sides_from},
+        "resize": diagnosis.sides._asdict() if diagnosis.sides else None,
         "sets": sets,
         "classes": [row._asdict() for row in balance.classes_table(diagnosis.parts)],
         "kinds": [{"id": kind, "count": number, **KINDS[kind]._asdict()} for kind, number in diagnosis.counts.items()],

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from detector.data.doctor.balance import MEDIUM, SMALL, classes_table
+from detector.data.doctor.balance import MEDIUM, SMALL, Numbers, classes_table
 from detector.data.doctor.sets import UNREADABLE
 from detector.data.formats.records import LAYOUT
 from detector.data.problems import KINDS, SHOWN, Finding
@@ -86,14 +86,31 @@ def _numbers(diagnosis: Diagnosis) -> Iterator[str]:
         f"  small, below {SMALL**0.5:g}^2": [_share(one.small, one.objects) for one in numbers],
         f"  medium, below {MEDIUM**0.5:g}^2": [_share(one.medium, one.objects) for one in numbers],
         "  large": [_share(one.large, one.objects) for one in numbers],
+        **_resized(numbers),
         "  difficult": [str(one.difficult) for one in numbers],
         "crowd regions": [str(one.crowds) for one in numbers],
         "objects an image": [f"{one.mean:.1f}, at most {one.most}" for one in numbers],
         "classes": [str(len(part.index.classes)) for part in diagnosis.parts],
     }
     yield from _table([[name, *cells] for name, cells in rows.items()])
-    yield f"Sizes are areas of boxes after the resize ({diagnosis.sides}: {diagnosis.sides_from}), pixels."
+    yield "Small, medium and large are areas in the pictures as they are, in pixels, as APs, APm and APl count them."
+    if diagnosis.sides:
+        yield f"After the resize: of a test by the config's INPUT, {diagnosis.sides}."
     yield ""
+
+
+def _resized(numbers: Sequence[Numbers]) -> dict[str, list[str]]:
+    """The rows of sizes as the network sees them; none where nothing says how pictures are resized."""
+    pairs = [(one.resized, one.objects) for one in numbers if one.resized]
+    if not pairs:
+        return {}
+    return {
+        f"  after the resize below {SMALL**0.5:g}^2": [_share(sizes.small, whole) for sizes, whole in pairs],
+        f"  after the resize {SMALL**0.5:g}^2 to {MEDIUM**0.5:g}^2": [
+            _share(sizes.medium, whole) for sizes, whole in pairs
+        ],
+        f"  after the resize above {MEDIUM**0.5:g}^2": [_share(sizes.large, whole) for sizes, whole in pairs],
+    }
 
 
 def _classes(diagnosis: Diagnosis) -> Iterator[str]:

@@ -51,7 +51,7 @@ def test_json_is_one_document_and_nothing_else(sets, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     assert out.isascii()
-    assert json.loads(out)["version"] == 1
+    assert json.loads(out)["version"] == 2
     (sets.folder / "empty").mkdir()
     assert call(sets.folder / "empty", "--json") == 1
     assert json.loads(capsys.readouterr().out)["findings"][0]["record"] == str(sets.folder / "empty")
@@ -75,7 +75,7 @@ def test_wrong_use(words, said, capsys):
 
 def test_words_are_entries_up_to_the_first_key(sets, monkeypatch):
     seen = []
-    monkeypatch.setattr(doctor, "examine", lambda *args: seen.append(args) or doctor.Diagnosis([], [], None, ""))
+    monkeypatch.setattr(doctor, "examine", lambda *args: seen.append(args) or doctor.Diagnosis([], []))
     monkeypatch.setattr("detector.tasks.doctor_text.text", lambda *_: "")
     words = ["--config-file", "quickstart", "shapes_val", "A:b.json", "DATASETS.ROOT", "elsewhere", "SEED", "3"]
     assert call(*words, "--pictures", "headers") == 0

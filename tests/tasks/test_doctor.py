@@ -83,13 +83,21 @@ def test_the_numbers(sets):
     diagnosis = examine(sets.write(), sets.folder)
     found = document(diagnosis)
     assert found["verdict"] == "clean"
-    assert found["resize"]["short"] == 800
+    assert found["resize"] is None
+    assert [one["resized"] for one in found["sets"]] == [None, None]
+    assert [(one["small"], one["medium"], one["large"]) for one in found["sets"]] == [(30, 0, 0), (18, 0, 0)]
     one, other = found["sets"]
     assert (one["name"], one["images"], one["objects"], one["crowds"], one["mean"]) == ("train", 10, 30, 1, 3)
     assert (other["name"], other["images"], other["objects"], other["crowds"]) == ("val", 6, 18, 0)
     assert found["classes"][0] == {"name": "cat", "objects": [10, 6], "images": [10, 6]}
     lines = text(diagnosis).splitlines()
     assert ["images", "10", "6"] in [line.split() for line in lines]
+    assert "small, below 32^2 30 (100%) 18 (100%)".split() in [line.split() for line in lines]
+    assert (
+        "Small, medium and large are areas in the pictures as they are, in pixels, as APs, APm and APl count them."
+        in lines
+    )
+    assert "resize" not in text(diagnosis)
     assert "cat 10 in 10 6 in 6".split() in [line.split() for line in lines]
     assert lines[-1] == "Nothing is wrong: 1 note."
 
@@ -171,8 +179,12 @@ def test_a_config_gives_roles_sizes_and_head(sets, tiny, reached):
     assert [part.role for part in diagnosis.parts] == ["train", "test"]
     assert diagnosis.counts == {"file-in-both": 1, "box-one-pixel": 1}
     assert reached == [("fcos", 10, False)]  # what is trained on
-    assert diagnosis.sides[:2] == (96, 96)
-    assert document(diagnosis)["resize"]["from"] == "the config's INPUT"
+    assert document(diagnosis)["resize"] == {"short": 96, "long": 96, "square": 0}
+    assert document(diagnosis)["sets"][0]["resized"] == {"small": 30, "medium": 0, "large": 0}
+    assert document(diagnosis)["sets"][0]["small"] == 30
+    for size in ("below 32^2", "32^2 to 96^2", "above 96^2"):
+        assert f"\n  after the resize {size} " in text(diagnosis)
+    assert "After the resize: of a test by the config's INPUT, shorter side 96, longer at most 96." in text(diagnosis)
     cfg = tiny("DATASETS.TRAIN", tuple(entries), "DATASETS.TEST", ())
     assert examine([], "", cfg=cfg).counts == {"box-one-pixel": 2}  # both are trained on: no leak
     assert examine(entries[1:], "", cfg=cfg).parts[0].role == "train"
