@@ -95,7 +95,7 @@ def begin(args: argparse.Namespace) -> None:
 
 
 def show_kinds() -> None:
-    """The table of docs/check.md."""
+    """All that is looked for, see docs/reference/kinds.md."""
     from detector.tasks.doctor_text import kinds_table
 
     show(kinds_table())

@@ -21,8 +21,15 @@ if TYPE_CHECKING:  # without torch
 LARGEST = 2**31 - 1
 """The largest side of a picture and coordinate of a box, pixels."""
 
-FLAT = declare("flat-box", "error", "boxes have a width or height of zero or less", "Delete them or draw them anew.")
-OUTSIDE = declare("box-outside", "error", "boxes lie outside their image", "Mend or delete them.")
+FLAT = declare(
+    "flat-box",
+    "warning",
+    "boxes have a width or height of zero or less",
+    "A training leaves them out; delete them or draw them anew.",
+)
+OUTSIDE = declare(
+    "box-outside", "warning", "boxes lie outside their image", "A training leaves them out; mend or delete them."
+)
 BEYOND = declare(
     "box-beyond-edge",
     "warning",

@@ -21,7 +21,8 @@ Box = tuple[float, float, float, float]
 class Kind(NamedTuple):
     """A kind of problem.
 
-    severity: an error cannot be used as it stands, a warning is likely to be a mistake, a note is worth to be known;
+    severity: an error stops a training or makes its measures worthless, a warning is likely to be a mistake, or is left
+    out by a training that says so, a note is worth to be known;
     what: a clause that follows a number, e.g. "boxes have a width or height of zero or less"; remedy: a sentence.
     """
 

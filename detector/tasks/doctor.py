@@ -17,10 +17,11 @@ from detector.data.doctor.balance import Numbers, Sides
 from detector.data.doctor.checks import CHECKS
 from detector.data.doctor.folder import entries_in
 from detector.data.doctor.part import Part, Role, short_names
+from detector.data.doctor.seen import SKIPPED, UNDECODED
 from detector.data.doctor.sets import UNREADABLE, Pictures, read_sets, with_pictures, without_crowds
 from detector.data.packed import BEYOND, beside, in_classes
 from detector.data.plausible import FRACTIONS, corners, fractions
-from detector.data.problems import KINDS, Finding
+from detector.data.problems import KINDS, Finding, Kind
 from detector.errors import UserError
 
 VERSION = 2
@@ -48,21 +49,28 @@ class Diagnosis(NamedTuple):
     """What was found.
 
     parts: the data sets that could be read; findings: in the order of KINDS' severities, then as they were found;
-    sides: how a test by the config resizes pictures, None without a config.
+    sides: how a test by the config resizes pictures, None without a config; skipped: the kinds of pictures that a
+    training by the config leaves out.
     """
 
     parts: list[Part]
     findings: list[Finding]
     sides: Sides | None = None
+    skipped: frozenset[str] = frozenset()
 
     @property
     def counts(self) -> dict[str, int]:
         """Kind -> number of findings, errors first."""
         return dict(Counter(finding.kind for finding in self.findings))
 
+    def kind(self, kind: str) -> Kind:
+        """The table's row of a kind, with its severity in these data sets."""
+        found = KINDS[kind]
+        return found._replace(severity="warning") if kind in self.skipped else found
+
     def number(self, severity: str) -> int:
         """Findings of a severity."""
-        return sum(KINDS[finding.kind].severity == severity for finding in self.findings)
+        return sum(self.kind(finding.kind).severity == severity for finding in self.findings)
 
     @property
     def numbers(self) -> list[Numbers]:
@@ -102,9 +110,9 @@ def examine(
             found += check(parts)
     if cfg is not None:
         found += _reach(cfg, parts)
-    found.sort(key=lambda finding: SEVERITIES.index(KINDS[finding.kind].severity))
-    order = {kind: place for place, kind in enumerate(dict.fromkeys(finding.kind for finding in found))}
-    return Diagnosis(parts, sorted(found, key=lambda finding: order[finding.kind]), _sides(cfg))
+    diagnosis = Diagnosis(parts, found, _sides(cfg), _skipped(cfg, parts, found))
+    kinds = sorted(diagnosis.counts, key=lambda kind: SEVERITIES.index(diagnosis.kind(kind).severity))
+    return diagnosis._replace(findings=sorted(found, key=lambda finding: kinds.index(finding.kind)))
 
 
 def _role(entry: str, cfg: CfgNode | None) -> Role:
@@ -117,6 +125,14 @@ def _sides(cfg: CfgNode | None) -> Sides | None:
     if cfg is None:
         return None
     return Sides(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.SQUARE_SIZE)
+
+
+def _skipped(cfg: CfgNode | None, parts: Sequence[Part], found: Sequence[Finding]) -> frozenset[str]:
+    """The kinds of pictures that a training does without: none where a data set would be left without any picture."""
+    if cfg is None or cfg.DATALOADER.BROKEN != "skip" or any(one.seen and one.seen.unusable.all() for one in parts):
+        return frozenset()
+    stop = {finding.kind for finding in found if finding.text.endswith(UNDECODED)}
+    return frozenset(SKIPPED) - stop
 
 
 def _reach(cfg: CfgNode, parts: Sequence[Part]) -> list[Finding]:
@@ -238,7 +254,7 @@ def left_out(diagnosis: Diagnosis) -> list[str]:
 
 
 def document(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> dict[str, Any]:
-    """Everything, as plain values: what `--json` prints; docs/check.md says what each key means."""
+    """Everything, as plain values: what `--json` prints; docs/reference/kinds.md says what each key means."""
     sets = [
         {
             "entry": part.entry,
@@ -259,7 +275,9 @@ def document(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> dict[s
         "resize": diagnosis.sides._asdict() if diagnosis.sides else None,
         "sets": sets,
         "classes": [row._asdict() for row in balance.classes_table(diagnosis.parts)],
-        "kinds": [{"id": kind, "count": number, **KINDS[kind]._asdict()} for kind, number in diagnosis.counts.items()],
+        "kinds": [
+            {"id": kind, "count": number, **diagnosis.kind(kind)._asdict()} for kind, number in diagnosis.counts.items()
+        ],
         "findings": [finding._asdict() for finding in diagnosis.findings],
     }
     if fixes is not None:

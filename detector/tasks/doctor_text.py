@@ -6,11 +6,14 @@ from itertools import islice
 from detector.data.doctor.balance import MEDIUM, SMALL, Numbers, classes_table
 from detector.data.doctor.sets import UNREADABLE
 from detector.data.formats.records import LAYOUT
-from detector.data.problems import KINDS, SHOWN, Finding
+from detector.data.problems import KINDS, SHOWN, Finding, Kind
 from detector.tasks.doctor import SEVERITIES, Diagnosis, Fix, left_out, not_mended, short_names, verdict
 from detector.text import printable
 
 SAYS = "| kind | severity | what is counted | remedy |\n|---|---|---|---|"
+
+FIGURES = {"reach-recall"}
+"""Kinds of which each finding is a figure of a whole data set: they say all, and there is nothing to count."""
 
 MOST_CLASSES = 20
 """Rows of the table of classes."""
@@ -48,17 +51,25 @@ def example(finding: Finding) -> str:
 
 def kinds_table() -> str:
     """The kinds in Markdown, errors first."""
+    rows = [row for severity in SEVERITIES for row in sorted_kinds(severity)]
+    return "\n".join([SAYS, *(f"| `{kind}` | {' | '.join(one)} |" for kind, one in rows)])
+
+
+def sorted_kinds(severity: str) -> list[tuple[str, Kind]]:
+    """The kinds of a severity with their ids, by these."""
     import detector.analysis.reach_findings  # noqa: F401 - declares its kinds
 
-    rows = sorted(KINDS.items(), key=lambda item: (SEVERITIES.index(item[1].severity), item[0]))
-    return "\n".join([SAYS, *(f"| `{kind}` | {' | '.join(one)} |" for kind, one in rows)])
+    return sorted((id_, kind) for id_, kind in KINDS.items() if kind.severity == severity)
 
 
 def _findings(diagnosis: Diagnosis) -> Iterator[str]:
     for kind, number in diagnosis.counts.items():
-        severity, what, remedy = KINDS[kind]
-        yield f"{severity} {kind} ({number}): {what}. {remedy}"
+        severity, what, remedy = diagnosis.kind(kind)
         some = [finding for finding in diagnosis.findings if finding.kind == kind]
+        if kind in FIGURES:
+            yield from (f"{severity} {kind}: {example(finding)}" for finding in some)
+            continue
+        yield f"{severity} {kind} ({number}): {what}. {remedy}"
         yield from (f"    {example(finding)}" for finding in islice(some, SHOWN))
         if number > SHOWN:
             yield f"    and {number - SHOWN} more"

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 
@@ -36,9 +37,12 @@ def test_the_status_says_whether_there_are_errors(sets, capsys):
     sets.box("train", [60, 70, 1, 5])
     assert call(*sets.write()) == 0
     assert capsys.readouterr().out.endswith("Can be trained on; look at the warnings first: 1 warning.\n")
-    sets.box("train", [60, 70, 0, 5])
+    sets.box("train", [60, 70, 0, 5])  # which a training leaves out
+    assert call(*sets.write()) == 0
+    assert capsys.readouterr().out.endswith("Can be trained on; look at the warnings first: 2 warnings.\n")
+    sets.picture("train").unlink()
     assert call(*sets.write()) == 1
-    assert capsys.readouterr().out.endswith("Mend the errors before a training: 1 error, 1 warning.\n")
+    assert capsys.readouterr().out.endswith("Mend the errors before a training: 1 error, 2 warnings.\n")
     (sets.folder / "train.json").write_text("{")
     assert call(sets.entries[0]) == 1
 
@@ -108,13 +112,16 @@ def test_no_torch_is_loaded_without_a_config(sets):
     assert told.stdout.splitlines()[-1] == "False", told.stderr
 
 
-def test_the_table_of_the_page_is_that_of_the_kinds():
-    """Of a process of its own, as tests declare kinds too. `detector check --kinds` prints what is to stand there."""
+def test_every_kind_is_in_the_table():
+    """Of a process of its own, as tests declare kinds too."""
     told = subprocess.run(
         [sys.executable, "-m", "detector", "check", "--kinds"],
         env=environment(), cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert told.returncode == 0, told.stderr
-    page = (ROOT / "docs" / "check.md").read_text()
-    assert page.endswith(f"\n\n{told.stdout}")
-    assert "| `flat-box` | error | boxes have a width or height of zero or less |" in told.stdout
+    rows = {line.split("`")[1] for line in told.stdout.splitlines() if line.startswith("| `")}
+    files = [path.read_text() for path in (ROOT / "detector").rglob("*.py")]
+    declared = {id_ for text in files for id_ in re.findall(r'= declare\(\s*"([a-z-]+)"', text)}
+    assert len(declared) > 100
+    assert rows == declared
+    assert "| `flat-box` | warning | boxes have a width or height of zero or less |" in told.stdout

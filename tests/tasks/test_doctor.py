@@ -10,11 +10,12 @@ from types import ModuleType
 import pytest
 from helpers import ROOT
 
+from detector.data.catalog import load_dataset
 from detector.data.doctor.mend import mend
 from detector.data.formats.records import LAYOUT
-from detector.data.problems import KINDS, Finding
+from detector.data.problems import KINDS, Finding, Kind
 from detector.errors import UserError
-from detector.tasks.doctor import document, examine, fix, left_out, not_mended, short_names, verdict
+from detector.tasks.doctor import Diagnosis, document, examine, fix, left_out, not_mended, short_names, verdict
 from detector.tasks.doctor_text import example, text
 
 spec = importlib.util.spec_from_file_location("planted", ROOT / "tests/data/doctor/conftest.py")
@@ -52,9 +53,9 @@ def test_errors_come_first_and_what_is_of_a_kind_stands_together(sets):
     sets.box("val", [60, 70, 1, 5])
     sets.picture("train", 1).unlink()
     diagnosis = examine(sets.write(), sets.folder)
-    assert diagnosis.counts == {"flat-box": 1, "picture-missing": 2, "box-one-pixel": 2, "box-of-whole-picture": 1}
-    assert [*diagnosis.counts] == ["flat-box", "picture-missing", "box-one-pixel", "box-of-whole-picture"]
-    assert [diagnosis.number(severity) for severity in ("error", "warning", "note")] == [3, 2, 1]
+    assert diagnosis.counts == {"picture-missing": 2, "flat-box": 1, "box-one-pixel": 2, "box-of-whole-picture": 1}
+    assert [*diagnosis.counts] == ["picture-missing", "flat-box", "box-one-pixel", "box-of-whole-picture"]
+    assert [diagnosis.number(severity) for severity in ("error", "warning", "note")] == [2, 3, 1]
     kinds = [finding.kind for finding in diagnosis.findings]
     assert kinds == sorted(kinds, key=[*diagnosis.counts].index)
     assert verdict(diagnosis) == "error"
@@ -333,6 +334,41 @@ def test_a_copy_goes_into_a_new_folder_elsewhere(sets, written):
     with pytest.raises(UserError, match="no data set could be read"):
         fix(examine(["no_such_name"], sets.folder), sets.folder / "new")
     assert written == []
+
+
+def test_what_a_training_leaves_out_is_no_error(sets, caplog):
+    """The reader that a training uses takes the data set, and says what it leaves out."""
+    sets.box("train", [60, 70, 0, 5])
+    sets.box("train", [130, 10, 20, 20])
+    diagnosis = examine(sets.write(), sets.folder)
+    assert diagnosis.counts == {"flat-box": 1, "box-outside": 1}
+    assert verdict(diagnosis) == "warning"
+    assert int(load_dataset(sets.entries[0], ".").index.usable.sum()) == 30
+    assert ["left out of training" in line for line in caplog.messages] == [True, True]
+
+
+def test_pictures_that_a_config_skips_are_no_error(sets, tiny, reached):
+    sets.picture("train").unlink()
+    sets.picture("train", 1).write_bytes(b"no picture")
+    entries = sets.write()
+    words = ("DATASETS.TRAIN", entries[0], "DATASETS.TEST", entries[1], "DATALOADER.BROKEN")
+    for broken, severity in (("stop", "error"), ("skip", "warning")):
+        diagnosis = examine([], "", cfg=tiny(*words, broken))
+        assert verdict(diagnosis) == severity
+        kinds = document(diagnosis)["kinds"]
+        assert [one["severity"] for one in kinds if one["id"].startswith("picture-")] == [severity] * 2
+        assert text(diagnosis).startswith(f"{severity} picture-")
+    for place in range(6):
+        sets.picture("val", place).unlink()
+    assert verdict(examine([], "", cfg=tiny(*words, "skip"))) == "error"  # a test without any picture stops
+
+
+def test_a_figure_of_a_data_set_is_not_counted(sets):
+    finding = Finding("reach-recall", "train.json: after a perfect training fcos would find 99.00 %")
+    declare = KINDS.get("reach-recall") or Kind("note", "", "")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(KINDS, "reach-recall", declare)
+        assert text(Diagnosis([], [finding])).splitlines()[0] == f"note reach-recall: {finding.text}"
 
 
 def test_the_document_is_plain_and_in_the_same_order_each_time(sets):

@@ -13,7 +13,7 @@ from detector.data.doctor import seen
 from detector.data.doctor.part import Part, Role
 from detector.data.doctor.pictures import outside
 from detector.data.label_files import first_wanted
-from detector.data.packed import beside
+from detector.data.packed import FLAT, OUTSIDE, beside
 from detector.data.problems import KINDS, Finding, Problems, declare
 from detector.errors import UserError
 
@@ -113,7 +113,8 @@ def without_objects(parts: Sequence[Part]) -> list[Finding]:
 
 
 def _of_a_box(finding: Finding) -> bool:
-    if KINDS[finding.kind].severity != "error":
+    """Whether a finding is of an annotation that cannot be used."""
+    if KINDS[finding.kind].severity != "error" and finding.kind not in (FLAT, OUTSIDE):
         return False
     return finding.box is not None or re.search(r"annotations\[|:\d+$|#\d+$", finding.record) is not None
 
