@@ -30,6 +30,7 @@ VERSION = 2
 SEVERITIES = ("error", "warning", "note")
 
 SPLITS = ("train", "val", "valid", "trainval", "test")
+TESTS = ("val", "valid", "test")
 
 
 class Fix(NamedTuple):
@@ -247,6 +248,11 @@ def not_mended(diagnosis: Diagnosis) -> list[str]:
     return [kind for kind in diagnosis.counts if kind in stay or kind.startswith("reach-")]
 
 
+def errors_left(diagnosis: Diagnosis) -> bool:
+    """Whether an error is in the cleaned copies too."""
+    return any(diagnosis.kind(kind).severity == "error" for kind in not_mended(diagnosis))
+
+
 def left_out(diagnosis: Diagnosis) -> list[str]:
     """The kinds of errors of records that readers left out, and copies therefore lack."""
     kinds = {finding.kind for finding in diagnosis.findings if mend.is_left_out(finding)}
@@ -287,6 +293,14 @@ def document(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> dict[s
             "not_mended": not_mended(diagnosis),
         }
     return found
+
+
+def uses(diagnosis: Diagnosis, fixes: Sequence[Fix]) -> dict[str, list[str]]:
+    """What the copies are for, "train" or "test" -> their entries: by the config, else by the names of their splits."""
+    found: dict[str, list[str]] = {"train": [], "test": []}
+    for part, one in zip(diagnosis.parts, fixes, strict=True):
+        found[part.role or ("test" if _split(part) in TESTS else "train")].append(one.written)
+    return {use: entries for use, entries in found.items() if entries}
 
 
 def verdict(diagnosis: Diagnosis) -> str:

@@ -7,8 +7,8 @@ from detector.data.doctor.balance import MEDIUM, SMALL, Numbers, classes_table
 from detector.data.doctor.sets import UNREADABLE
 from detector.data.formats.records import LAYOUT
 from detector.data.problems import KINDS, SHOWN, Finding, Kind
-from detector.tasks.doctor import SEVERITIES, Diagnosis, Fix, left_out, not_mended, short_names, verdict
-from detector.text import printable
+from detector.tasks.doctor import SEVERITIES, Diagnosis, Fix, errors_left, not_mended, short_names, uses, verdict
+from detector.text import counted, printable
 
 SAYS = "| kind | severity | what is counted | remedy |\n|---|---|---|---|"
 
@@ -30,9 +30,8 @@ def text(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> str:
     if not diagnosis.parts and diagnosis.findings and {*diagnosis.counts} == {UNREADABLE}:  # wrong words, as a rule
         return "\n".join(printable(f"error: {finding.text}") for finding in diagnosis.findings)
     lines = [*_findings(diagnosis), *_entries(diagnosis), *_numbers(diagnosis), *_classes(diagnosis)]
-    if fixes is not None:
-        lines += _fixes(diagnosis, fixes)
-    return "\n".join(printable(line) for line in [*lines, _verdict(diagnosis)])
+    lines += [_verdict(diagnosis)] if fixes is None else _fixes(diagnosis, fixes)
+    return "\n".join(printable(line) for line in lines)
 
 
 def example(finding: Finding) -> str:
@@ -137,7 +136,8 @@ def _classes(diagnosis: Diagnosis) -> Iterator[str]:
     ]
     yield from _table([["class: objects in images", *short_names(diagnosis.parts)], *shown])
     if len(rows) > MOST_CLASSES:
-        yield f"and {len(rows) - MOST_CLASSES} classes with fewer objects; --json and --charts have all"
+        more = counted(len(rows) - MOST_CLASSES, "class|classes")
+        yield f"and {more} with fewer objects; --json and --charts have all"
     yield ""
 
 
@@ -145,14 +145,19 @@ def _fixes(diagnosis: Diagnosis, fixes: Sequence[Fix]) -> Iterator[str]:
     for one in fixes:
         yield f"{one.entry} is written as {one.written}"
         yield from (f"    {line}" for line in [*one.done, *one.lost] or ["nothing had to be mended"])
-    for what, kinds in (("Left out", left_out(diagnosis)), ("Not mended", not_mended(diagnosis))):
-        if kinds:
-            yield f"{what}: {'; '.join(f'{kind} ({diagnosis.counts[kind]}), {KINDS[kind].what}' for kind in kinds)}."
     yield ""
+    left = not_mended(diagnosis)
+    if left:
+        yield f"Not mended: {', '.join(f'{kind} ({diagnosis.counts[kind]})' for kind in left)}."
+    use = ", ".join(f"{use} with {' and '.join(entries)}" for use, entries in uses(diagnosis, fixes).items())
+    if errors_left(diagnosis):
+        yield f"Mend the errors among these, then {use}."
+    else:
+        yield f"{use[:1].upper()}{use[1:]}{'; what is not mended is left for you' if left else ''}."
 
 
 def _verdict(diagnosis: Diagnosis) -> str:
-    said = [f"{number} {name}{'s' * (number != 1)}" for name in SEVERITIES if (number := diagnosis.number(name))]
+    said = [counted(number, f"{name}|{name}s") for name in SEVERITIES if (number := diagnosis.number(name))]
     return f"{VERDICTS[verdict(diagnosis)]}: {', '.join(said) or 'no findings'}."
 
 

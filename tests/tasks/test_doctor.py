@@ -15,7 +15,18 @@ from detector.data.doctor.mend import mend
 from detector.data.formats.records import LAYOUT
 from detector.data.problems import KINDS, Finding, Kind
 from detector.errors import UserError
-from detector.tasks.doctor import Diagnosis, document, examine, fix, left_out, not_mended, short_names, verdict
+from detector.tasks.doctor import (
+    Diagnosis,
+    Fix,
+    document,
+    errors_left,
+    examine,
+    fix,
+    left_out,
+    not_mended,
+    short_names,
+    verdict,
+)
 from detector.tasks.doctor_text import example, text
 
 spec = importlib.util.spec_from_file_location("planted", ROOT / "tests/data/doctor/conftest.py")
@@ -235,7 +246,10 @@ def test_what_readers_leave_out_is_listed(sets):
     assert diagnosis.counts == {"field-type": 1, "id-unknown": 1}
     assert left_out(diagnosis) == ["field-type", "id-unknown"]
     assert not_mended(diagnosis) == []
-    assert "\nLeft out: field-type (1), records lack a field" in text(diagnosis, [])
+    kinds = [line.split()[1] for line in text(diagnosis).splitlines() if line.startswith("error ")]
+    assert kinds == ["field-type", "id-unknown"]
+    (part,) = [one for one in diagnosis.parts if one.source.name == "train"]
+    assert mend(part).done == ["field-type (1): left out", "id-unknown (1): left out"]
 
 
 def test_fractions_are_mended_where_all_boxes_are_such(sets):
@@ -259,7 +273,7 @@ def test_by_the_config_crowds_are_objects(sets, tiny, reached):
     diagnosis = examine([], "", cfg=cfg)
     assert diagnosis.counts == {"box-one-pixel": 1}  # of the head
     assert [numbers.objects for numbers in diagnosis.numbers] == [30, 18]
-    assert mend(diagnosis.parts[0])[1] == ["4 crowd regions are objects, by DATASETS.CROWDS"]
+    assert mend(diagnosis.parts[0])[1] == ["4 crowd regions are taken as objects, by DATASETS.CROWDS"]
     assert mend(diagnosis.parts[1])[1] == []
 
 
@@ -269,6 +283,32 @@ def test_pictures_that_two_training_sets_name_are_named_twice(sets, tiny, reache
     cfg = tiny("DATASETS.TRAIN", tuple(entries), "DATASETS.TEST", ())
     assert examine([], "", cfg=cfg).counts == {"file-twice": 1, "box-one-pixel": 2}
     assert examine(entries, "").counts == {"file-in-both": 1}
+
+
+def ends(diagnosis, *entries):
+    """The last lines that are printed where the copies are called so."""
+    fixes = [Fix(part.entry, entry, [], [], []) for part, entry in zip(diagnosis.parts, entries, strict=True)]
+    return text(diagnosis, fixes).rpartition("\n\n")[2].splitlines()
+
+
+def test_after_a_cleaned_copy_the_last_line_says_what_to_train_with(sets, tiny, reached):
+    sets.picture("train").unlink()
+    diagnosis = examine(sets.write(), sets.folder)
+    assert verdict(diagnosis) == "error"
+    assert ends(diagnosis, "new:train", "new:val") == ["Train with new:train, test with new:val."]
+    assert not errors_left(diagnosis)
+    sets.box("train", [60, 70, 1, 5], image=3)
+    diagnosis = examine(sets.write(), sets.folder)
+    left = ["Not mended: box-one-pixel (1).", "Train with a, test with b; what is not mended is left for you."]
+    assert ends(diagnosis, "a", "b") == left
+    shutil.copy(sets.picture("train", 1), sets.picture("val", 1))
+    diagnosis = examine(sets.write(), sets.folder)
+    assert ends(diagnosis, "a", "b")[-1] == "Mend the errors among these, then train with a, test with b."
+    assert errors_left(diagnosis)
+    cfg = tiny("DATASETS.TRAIN", tuple(sets.entries), "DATASETS.TEST", ())
+    assert ends(examine([], "", cfg=cfg), "a", "b")[-1].endswith(
+        "rain with a and b; what is not mended is left for you."
+    )
 
 
 def test_what_is_not_mended_is_listed(sets):
@@ -309,7 +349,7 @@ def test_copies_are_written_cleaned_into_one_folder(sets, written, tmp_path):
         ("train", 30, "coco", tmp_path / "new", "train"),
         ("val", 18, "coco", tmp_path / "new", "val"),
     ]
-    assert fixes[0].done == ["1 boxes without an area inside their pictures are left out"]
+    assert fixes[0].done == ["1 box without an area inside its picture is left out"]
     shown = text(diagnosis, fixes)
     assert f"{sets.entries[0]} is written as voc:somewhere:train" in shown
     assert "    3 ids" in shown
