@@ -10,6 +10,7 @@ import pytest
 from helpers import ROOT, environment
 
 from detector.commands import check
+from detector.data.problems import KINDS, clause
 from detector.tasks import doctor
 
 spec = importlib.util.spec_from_file_location("planted", ROOT / "tests/data/doctor/conftest.py")
@@ -110,6 +111,12 @@ def test_no_torch_is_loaded_without_a_config(sets):
     )
     told = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True)
     assert told.stdout.splitlines()[-1] == "False", told.stderr
+
+
+def test_what_a_kind_is_agrees_with_its_number():
+    assert clause("voc-measured", 1) == "picture has no size in its annotation file and was measured"
+    assert clause("voc-measured", 2) == KINDS["voc-measured"].what
+    assert not [kind for kind in KINDS.values() if "|" in kind.what]
 
 
 def test_every_kind_is_in_the_table():

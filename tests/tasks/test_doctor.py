@@ -7,6 +7,7 @@ import shutil
 import sys
 from types import ModuleType
 
+import cv2
 import pytest
 from helpers import ROOT
 
@@ -398,6 +399,13 @@ def test_pictures_that_a_config_skips_are_no_error(sets, tiny, reached):
         kinds = document(diagnosis)["kinds"]
         assert [one["severity"] for one in kinds if one["id"].startswith("picture-")] == [severity] * 2
         assert text(diagnosis).startswith(f"{severity} picture-")
+    path, data = sets.picture("train", 2), bytearray(cv2.imencode(".png", planted.texture(1))[1].tobytes())
+    kept = path.read_bytes()
+    data[60:-60] = bytes(len(data) - 120)  # a header and an end, which is all that is looked at before a training
+    path.write_bytes(data)
+    found = examine([], "", cfg=tiny(*words, "skip"))
+    assert (found.kind("picture-unreadable").severity, found.kind("picture-missing").severity) == ("error", "warning")
+    path.write_bytes(kept)
     for place in range(6):
         sets.picture("val", place).unlink()
     assert verdict(examine([], "", cfg=tiny(*words, "skip"))) == "error"  # a test without any picture stops
