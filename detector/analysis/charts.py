@@ -205,13 +205,18 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def new_figure(width: float, height: float, layout: Literal["constrained"] | None) -> "Figure":
-    """An empty picture of so many inches, apart from any display or global state."""
+def figure_class() -> "type[Figure]":
+    """Matplotlib's. Raises MissingPackageError, with what to install, without it."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingPackageError(f'pictures need matplotlib ({error}): pip install "residet[plots]"') from None
-    return Figure(figsize=(width, height), dpi=DPI, layout=layout)
+    return Figure
+
+
+def new_figure(width: float, height: float, layout: Literal["constrained"] | None) -> "Figure":
+    """An empty picture of so many inches, apart from any display or global state."""
+    return figure_class()(figsize=(width, height), dpi=DPI, layout=layout)
 
 
 def save_figure(figure: "Figure", path: Path) -> None:

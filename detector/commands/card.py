@@ -20,7 +20,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """`RUN [--output FILE] [--name NAME] [--license ID] [--replicates N]`."""
     parser = tool_parser(__doc__, "card", EXAMPLE)
     parser.add_argument("folder", type=expanded, metavar="RUN", help="a run's folder, tested")
-    parser.add_argument("--output", type=expanded, metavar="FILE", help="a new file; None: RUN/README.md")
+    parser.add_argument(
+        "--output", type=expanded, metavar="FILE",
+        help="a new file, or this run's card as it was written; None: RUN/README.md",
+    )  # fmt: skip
     parser.add_argument("--name", default="", help="of the model; by default the folder's")
     parser.add_argument(
         "--license", type=identifier, metavar="ID",
@@ -49,14 +52,35 @@ def with_boxes(folder: Path) -> None:
         require_boxes(config.get("MODEL.TASK", BOXES) if isinstance(config, dict) else BOXES, "detector card")
 
 
+def check_place(path: Path, folder: Path) -> None:
+    """Raise ValueError, before the work, where a card would take the place of anything but the run's own untouched one.
+
+    In the run's own folder an untouched card is the run's, whatever the folder was called when it was written.
+    """
+    if not path.exists():
+        return
+    remedy = "move it, or name another file with --output"
+    if not path.is_file():
+        raise UserError(f"{path} is no file: name one with --output")
+    from detector.report.card import run_name
+    from detector.report.seal import seal_of
+
+    seal = seal_of(path.read_bytes())
+    if seal is None:
+        raise UserError(f"{path} is there and was not written by `detector card`: {remedy}")
+    if not seal.whole:
+        raise UserError(f"{path} was changed since `detector card` wrote it, perhaps with words of your own: {remedy}")
+    if seal.run != run_name(folder) and path.resolve().parent != folder.resolve():
+        raise UserError(f"{path} is the card of another run, {seal.run}: {remedy}")
+
+
 def begin(args: argparse.Namespace) -> None:
     """Load plugins, make the card, write it and say where it is."""
     load_plugins(args.imports)
     from detector.report.card import card
 
     path = Path(args.output) if args.output else Path(args.folder) / "README.md"
-    if path.exists():
-        raise UserError(f"--output {path} is there, perhaps with words of your own: move it, or name another file")
+    check_place(path, Path(args.folder))
     with_boxes(Path(args.folder))
     text = card(args.folder, args.name, args.license or "", args.replicates)
     write_atomic(path, text.encode())

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from detector.commands.base import add_config_file, run, show, tool_parser
+from detector.commands.studies.drawing import asked
 from detector.config import get_defaults, load_config
 from detector.config.tasks import require_boxes
 from detector.errors import UserError
@@ -77,6 +78,8 @@ def begin(args: argparse.Namespace) -> None:
         check_new(args.fix)  # before the work
     if args.charts and args.charts.suffix.lower() != ".png":
         raise UserError(f"--charts {args.charts}: name a file that ends in .png")
+    if args.charts:
+        asked("--charts")
     root = args.root or (cfg or get_defaults()).DATASETS.ROOT
     diagnosis = examine(args.entries, root, args.pictures, cfg)
     if args.charts and diagnosis.parts:  # without any there is nothing to draw, and an error

@@ -71,7 +71,7 @@ def read_run(name: str, args: argparse.Namespace) -> CfgNode:
     if "OUTPUT_DIR" in args.opts[::2]:
         raise UserError(
             f"RUN {folder} goes on in its own folder: leave out OUTPUT_DIR, or start anew from its weights by "
-            f"--config-file FILE MODEL.WEIGHT {folder}/model_final.pth"
+            f"--config-file FILE MODEL.WEIGHT {folder}"
         )
     load_plugins(args.imports)
     from detector.tasks.trained import run_config

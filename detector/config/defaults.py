@@ -21,7 +21,8 @@ _C.LOG.PICTURES = 4  # with TENSORBOARD: pictures of each test set that show det
 _C.MODEL = CfgNode()
 _C.MODEL.TASK = "detection"  # detection (boxes) | saliency (maps of salient objects: backbone and MODEL.SALIENCY)
 _C.MODEL.DEVICE = "auto"  # auto (cuda, else mps, else cpu) | cpu | cuda | cuda:1 | mps
-_C.MODEL.WEIGHT = ""  # "": random | imagenet: the backbone's own record | path or address of a file: weights only
+_C.MODEL.WEIGHT = ""  # "": random | imagenet: the backbone's own record | path or address of a file, or a run's
+#                                           folder, of which the newest checkpoint counts: weights only
 _C.MODEL.NUM_CLASSES = 80  # foreground classes, background is the head's own affair; 0: as many as the data have
 _C.MODEL.CHANNELS_LAST = True  # memory format of weights and images: True is faster nearly everywhere, same numbers
 

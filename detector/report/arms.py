@@ -1,6 +1,7 @@
 """Which runs are seeds of one architecture, an arm; what arms are called, and in which settings they differ."""
 
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from detector.report.origin import origin_of, why_unfinished
 from detector.tasks.cells import MACHINE
 from detector.tasks.compare import SILENT, rule_of
 from detector.tasks.measured import config_values
+from detector.tasks.retest import retest
 from detector.text import printable
 
 HEAD, BACKBONE = "MODEL.HEAD.NAME", "MODEL.BACKBONE.NAME"
@@ -92,7 +94,7 @@ def find_runs(folders: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]
                 )
             else:
                 where = f"it has no results{f' on {name}' * bool(name)}"
-                untested[run.name] = f"{where}; `detector test {run}` makes them"
+                untested[run.name] = f"{where}; {retest(home)} makes them"
     return [*found.values()], untested
 
 
@@ -155,13 +157,19 @@ def group(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def check_seeds(name: str, arm: Sequence[Run]) -> None:
-    """Raises ValueError where two runs of an arm have one seed."""
+    """Raises ValueError where two runs of an arm have one seed: they are no two draws of what a seed changes."""
     first: dict[int, Run] = {}
     for run in arm:
         if (other := first.setdefault(run.seed, run)) is not run:
+            entries = run.measured["config"].get("DATASETS.TEST") or []
+            more = max(one.seed for one in arm) + 1
+            files = [shlex.quote(str(one.folder / "results.json")) for one in (other, run)]
+            truth = shlex.quote(str(entries[0])) if len(entries) == 1 else "ENTRY"
             raise UserError(
-                f"{other.folder} and {run.folder} have the same settings ({name}) and the same SEED {run.seed}, and "
-                "say the same of it: name one of them"
+                f"{other.folder} and {run.folder} have the same settings ({name}) and the same SEED {run.seed}: name "
+                f"one of them. To see what another training changes, train with SEED {more} and name "
+                f"both; `detector compare --results {' '.join(files)} --truth {truth} --output FOLDER` says how "
+                "these two differ"
             )
 
 

@@ -8,17 +8,22 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from detector.config import config_text
+from detector.config import changes_text, config_text, get_defaults
+from detector.config.defaults import flat
 from detector.engine.records import NAME as LOG
 from detector.errors import UserError
 from detector.evaluation.report import MEASURES, PER_CLASS
 from detector.models.backbones import BACKBONES
 from detector.report.arms import CONFIG, METRICS, home_of, read_settings
+from detector.report.costs import cost_rows
 from detector.report.runs import runs_document
+from detector.report.seal import sealed
 from detector.report.shown import fact, interval, measured, points, sizes_text
+from detector.tasks.cells import MACHINE
 from detector.tasks.examined import read_metrics
 from detector.tasks.measured import MEASURED
 from detector.text import printable
+from detector.version import __version__
 from detector.weights.address import is_address, shown
 
 WEAK = 0.2
@@ -37,7 +42,9 @@ Row = Mapping[str, Any]
 
 
 def card(folder: str | Path, name: str = "", licence: str = "", replicates: int = 1000) -> str:
-    """The card of a run that was tested: data, classes, config, measures with intervals, weights, limits.
+    """The card of a run that was tested: measures with intervals, costs, data, licences, limits, use, config.
+
+    It ends in a seal, by which the command knows a card that nobody has changed.
 
     folder: the run's; name: of the model, "" is the folder's; licence: of the trained weights, an identifier of the
     hub (mit, apache-2.0, other, ..), "" leaves it open; replicates: of the bootstrap.
@@ -56,12 +63,19 @@ def card(folder: str | Path, name: str = "", licence: str = "", replicates: int 
         f"# {name}\n",
         _summary(cfg, document, model),
         _measures(document, model),
+        _costs(cost_rows(home, said, document, model, cfg.SOLVER.IMS_PER_BATCH)),
         _data(cfg, document),
         _weights(cfg, licence),
         _limits(cfg, document, model),
-        _use(said, cfg),
+        _use(said),
+        _config(cfg),
     ]
-    return "\n".join(parts)
+    return sealed("\n".join(parts), run_name(folder))
+
+
+def run_name(folder: Path) -> str:
+    """What a run's card calls it in its seal: the name of its folder."""
+    return printable(home_of(folder).resolve().name)
 
 
 def _check_run(folder: Path) -> None:
@@ -135,6 +149,16 @@ def _measures(document: Row, model: Row) -> str:
     return "\n".join([*lines, ""])
 
 
+def _costs(rows: Sequence[tuple[str, str]]) -> str:
+    lines = [
+        "## Size and speed\n",
+        "| | |",
+        "|---|---|",
+        *(f"| {what} | {text.replace('|', '/')} |" for what, text in rows),
+    ]
+    return "\n".join([*lines, ""]) if rows else ""
+
+
 def _data(cfg: CfgNode, document: Row) -> str:
     return "\n".join([
         "## Data\n",
@@ -201,7 +225,7 @@ def _limits(cfg: CfgNode, document: Row, model: Row) -> str:
     return "\n".join([*lines, ""])
 
 
-def _use(said: Mapping[str, Any], cfg: CfgNode) -> str:
+def _use(said: Mapping[str, Any]) -> str:
     weight = _last(_place(str(said.get("weight", "model_final.pth"))))
     versions = ", ".join(f"{name} {version}" for name, version in (said.get("versions") or {}).items())
     return "\n".join([
@@ -216,9 +240,25 @@ def _use(said: Mapping[str, Any], cfg: CfgNode) -> str:
         f"Measured: `{weight}`, sha256 of its tensors `{said.get('digest')}`, step {said.get('step')}, "
         f"{said.get('date')}; {versions}.",
         "",
-        "<details><summary>Config</summary>\n",
+    ])  # fmt: skip
+
+
+def _config(cfg: CfgNode) -> str:
+    """What a reader has to know of the config: what is not as by default; the rest folded up."""
+    cfg = shareable(cfg)
+    own, defaults = cfg.clone(), flat(get_defaults())
+    for key in {*MACHINE} - {"SEED"}:
+        own.merge_from_list([key, defaults[key]])
+    return "\n".join([
+        "## Config\n",
+        f"What differs from the defaults of residet {__version__}. The file of the weights holds the whole config.\n",
         "```yaml",
-        config_text(shareable(cfg)).rstrip(),
+        changes_text(own).rstrip(),
+        "```",
+        "",
+        "<details><summary>Every key</summary>\n",
+        "```yaml",
+        config_text(cfg).rstrip(),
         "```",
         "",
         "</details>",

@@ -49,7 +49,11 @@ def headline(document: Document) -> list[str]:
     if not ranked:
         return ["There is nothing to find: no model has an AP."]
     if len(models) == 1:
-        return [f"AP of {first}: {measured(models[first]['AP'])}.", *_fastest(document, pairs)]
+        return [
+            f"AP of {first}: {measured(models[first]['AP'])}.",
+            *_by_seed(models[first]),
+            *_fastest(document, pairs),
+        ]
     if len(models) == 2 and others[0] in pairs:
         return [_two(document, pairs[others[0]]), *_fastest(document, pairs)]
     best = ranked[0]
@@ -61,6 +65,15 @@ def _pairs(document: Document) -> dict[str, Mapping[str, Any]]:
     """The differences to the first model, by the name of the other."""
     first = next(iter(document["models"]))
     return {pair["models"][0]: pair for pair in document["differences"] if pair["models"][1] == first}
+
+
+def _by_seed(model: Mapping[str, Any]) -> list[str]:
+    """How far the seeds of a model lie apart; [] where there is one run."""
+    spread = (model["AP"].get("seeds") or {}).get("sd")
+    if spread is None:
+        return []
+    values = ", ".join(f"{points(run['AP'])} (SEED {run['seed']})" for run in model["runs"])
+    return [f"By seed: {values}; a standard deviation of {points(spread)}."]
 
 
 def _ap(model: Mapping[str, Any]) -> float | None:

@@ -23,9 +23,7 @@ from detector.evaluation.report import PER_CLASS, VOC
 from detector.evaluation.results import read_results
 from detector.evaluation.voc import VocEvaluator
 from detector.tasks.measured import MEASURED
-
-CONFIG = "config.yaml"
-"""What a training writes into its folder before anything else."""
+from detector.tasks.retest import CONFIG, is_run, retest
 
 SHOWN = 4  # folders that a message names
 
@@ -66,7 +64,14 @@ def examine_run(run: str | Path) -> Examined:
     if not metrics.is_file():
         _check_inner(folder)
     if missing := [path.name for path in (metrics, results) if not path.is_file()]:
-        raise MissingFileError(f"RUN {folder} holds no {' and no '.join(missing)}: `detector test {folder}` makes them")
+        lacks = f"RUN {folder} holds no {' and no '.join(missing)}"
+        if len(missing) == 1 or is_run(folder):
+            raise MissingFileError(
+                f"{lacks}: {retest(folder)} makes them; where a test had another OUTPUT_DIR, they lie there: name that"
+            )
+        raise MissingFileError(
+            f"{lacks}: `detector test RUN` makes them, in RUN or in the OUTPUT_DIR that it is given: name that folder"
+        )
     content = read_metrics(metrics)
     said = content[MEASURED]
     task = said["config"].get("MODEL.TASK", BOXES) if isinstance(said.get("config"), dict) else BOXES
@@ -123,10 +128,10 @@ def read_metrics(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise FileAccessError(f"{path}: {error.strerror or error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no JSON: {error}; `detector test {path.parent}` writes it anew") from None
+        raise UserError(f"{path} is no JSON: {error}; {retest(path.parent)} writes it anew") from None
     said = content.get(MEASURED) if isinstance(content, dict) else None
     if not isinstance(said, dict) or not isinstance(said.get("data"), dict) or not isinstance(said.get("config"), dict):
-        raise UserError(f"{path} does not say what was measured; `detector test {path.parent}` writes it anew")
+        raise UserError(f"{path} does not say what was measured; {retest(path.parent)} writes it anew")
     return content
 
 
@@ -145,7 +150,7 @@ def tested(said: Mapping[str, Any], metrics: Path) -> Source:
     if len(source.index) != said["data"].get("images"):
         raise UserError(
             f"{metrics} is of {said['data'].get('images')} images of {name}, which has {len(source.index)} now; "
-            f"`detector test {metrics.parent}` measures anew"
+            f"{retest(metrics.parent)} measures anew"
         )
     return source
 
@@ -166,7 +171,7 @@ def as_measured(source: Source, content: Mapping[str, Any], metrics: Path) -> So
     if lost := lacking(index, names):
         raise UserError(
             f"{metrics} is of the classes {shown(names)}, and {index.path} has {shown(lost)} now; "
-            f"`detector test {metrics.parent}` measures anew"
+            f"{retest(metrics.parent)} measures anew"
         )
     ids = None if index.listed else range(1, len(names) + 1)
     return replace(source, index=in_classes(index, names, ids))
@@ -189,12 +194,8 @@ def check_measures(content: Mapping[str, Any], source: Source, found: Found, met
     for name, value in evaluator.compute().items():
         was = content.get(name)
         if isinstance(was, int | float) and not abs(was - value) <= ROUNDED:
-            # of several test sets each has a folder in the run's
-            home, above = metrics.parent, metrics.parent.resolve().parent
-            if not (home / "config.yaml").is_file() and (above / "config.yaml").is_file():
-                home = above
             raise UserError(
                 f"{metrics} has {name} {was:.4f} where results.json beside it has {value:.4f} on the annotations of "
-                f"{source.index.path}: one of the three was changed since the test; `detector test {home}` measures "
-                "anew"
+                f"{source.index.path}: one of the three was changed since the test; {retest(metrics.parent)} "
+                "measures anew"
             )

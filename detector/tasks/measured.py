@@ -15,6 +15,8 @@ from yacs.config import CfgNode
 
 from detector.config import changed_keys
 from detector.data.dataset import CocoDetection
+from detector.distributed import world_size
+from detector.engine.device import device_name, pick_device
 from detector.errors import FileAccessError
 from detector.evaluation.base import Evaluator
 from detector.evaluation.report import headline, summary_text
@@ -74,9 +76,10 @@ def save_measures(
     """Compute, print and write the measures of a data set and its detections; returns the flat numbers.
 
     metrics.json holds them beside "measured": weight, digest, step, data, config (what differs from the defaults),
-    versions, date (UTC) and seconds. Numbers of other weights than the folder's newest do not take the place of its
-    metrics.json and results.json: they go beside them, under the name of their file. So do those of a checkpoint that
-    lies alone in the folder, and, with the ending that tells the format, those of every exported file.
+    versions, device, threads, processes, date (UTC) and seconds, of the whole evaluation. Numbers of other weights than
+    the folder's newest do not take the place of its metrics.json and results.json: they go beside them, under the name
+    of their file. So do those of a checkpoint that lies alone in the folder, and, with the ending that tells the
+    format, those of every exported file.
     """
     metrics = {key: value for one in evaluators for key, value in one.compute().items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +93,10 @@ def save_measures(
         "data": data,
         "config": {k: shown(v) if k == "MODEL.WEIGHT" else v for k, v in changed_keys(cfg).items()},
         "versions": versions(),
+        # an exported file runs on the CPU, whatever there is
+        "device": device_name(pick_device("cpu" if subject.exported else cfg.MODEL.DEVICE)),
+        "threads": torch.get_num_threads(),
+        "processes": world_size(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
     }
@@ -104,7 +111,7 @@ def _suffix(folder: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNod
     """What the names of the files end in, so that nothing of other weights is overwritten without a word."""
     if subject.exported:
         return _exported_suffix(folder, subject, data, cfg)
-    there = _measured(folder / "metrics.json")
+    there = what_was_measured(folder / "metrics.json")
     if there is None and not subject.beside:
         return ""
     if there is not None and there.get("digest") == subject.digest:
@@ -118,7 +125,7 @@ def _suffix(folder: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNod
             )
         return ""
     suffix = f"_{Path(subject.weight).stem}"
-    other = _measured(folder / f"metrics{suffix}.json")
+    other = what_was_measured(folder / f"metrics{suffix}.json")
     if other is not None and other.get("digest") != subject.digest:
         suffix += f"_{subject.digest[:8]}"
     if there is None:
@@ -133,7 +140,7 @@ def _suffix(folder: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNod
 def _exported_suffix(folder: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNode) -> str:
     """That of an exported file, of whatever weights the folder's own numbers are."""
     suffix = f"_{Path(subject.weight).name}"
-    there = _measured(folder / f"metrics{suffix}.json")
+    there = what_was_measured(folder / f"metrics{suffix}.json")
     if there is None:
         return suffix
     if there.get("digest") != subject.digest:
@@ -183,13 +190,13 @@ def _is_earlier(there: Mapping[str, Any], folder: Path, subject: Subject) -> boo
     return same_run and isinstance(step, int) and subject.step is not None and step < subject.step
 
 
-def _measured(path: Path) -> dict[str, Any] | None:
+def what_was_measured(path: Path) -> dict[str, Any] | None:
     """What a metrics.json says of itself; {} where it says nothing, None where there is none."""
     if not path.is_file():
         return None
     try:
         content = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return {}
     said = content.get(MEASURED) if isinstance(content, dict) else None
     return said if isinstance(said, dict) else {}

@@ -110,7 +110,7 @@ class Thresholds(NamedTuple):
         if state_digest(model.state_dict()) == self.content.digest:
             return
         weight, step = found.file.path, found.file.content.get("step")
-        remedy = f"`detector test {self.folder}` and `detector analyze pr {self.folder}` write them anew"
+        remedy = f"`detector test {self.folder}` and `detector analyze pr {self.path.parent}` write them anew"
         if not found.newest:
             remedy = (
                 f"`detector test {weight} OUTPUT_DIR another/folder` and `detector analyze pr another/folder` write "

@@ -27,6 +27,11 @@ from detector.weights.schema import check_entries
 
 log = logging.getLogger("detector")
 
+WEIGHT = "MODEL.WEIGHT"
+
+CLASSIFIER = "weights.pth"
+"""What a pre-training leaves in its folder for a detector to start from."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -52,13 +57,18 @@ def load_weights(model: Detector, cfg: CfgNode, classes: Sequence[str] | None = 
     """Fill a model that is to be trained with what MODEL.WEIGHT names; see `load_detector` for other classes.
 
     "" is nothing, "imagenet" the backbone's record, else a path or an address: a file of a detector fills the whole
-    model, any other one the backbone. classes: names of the data's classes.
+    model, any other one the backbone; of a run's folder the newest checkpoint counts. classes: names of the data's
+    classes.
     Raises ValueError or OSError naming the file and what does not fit.
     """
     if not cfg.MODEL.WEIGHT:
         return
-    name = cfg.MODEL.BACKBONE.NAME
-    file = read_file(find_weights(name, cfg.MODEL.WEIGHT))
+    name, run = cfg.MODEL.BACKBONE.NAME, named_run(cfg.MODEL.WEIGHT)
+    if run:
+        file = _need_run(run, "newest", Path(cfg.OUTPUT_DIR), f"{WEIGHT} {cfg.MODEL.WEIGHT}", CLASSIFIER).file
+        log.info("%s %s: its newest checkpoint is %s", WEIGHT, run, file.path.name)
+    else:
+        file = read_file(find_weights(name, cfg.MODEL.WEIGHT))
     if is_detector(file):
         load_detector(model, check_entries(file), classes, fine_tune=True)
     else:
@@ -68,9 +78,10 @@ def load_weights(model: Detector, cfg: CfgNode, classes: Sequence[str] | None = 
 def find_trained(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") -> Trained:
     """The weights that a test or a prediction takes.
 
-    weight: what the user asks for comes first: the Path of a checkpoint or of a run's folder, or a text as
-    MODEL.WEIGHT, unless that is "imagenet" or the file that the run in OUTPUT_DIR started from. Next the "newest" or
-    "best" checkpoint of OUTPUT_DIR, whatever it started from. Where there is no run, the config's MODEL.WEIGHT counts.
+    weight: what the user asks for comes first: the Path of a checkpoint or of a run's folder, or a text as MODEL.WEIGHT
+    (which may be a run's folder, too), unless that is "imagenet" or what the run in OUTPUT_DIR started from. Next the
+    "newest" or "best" checkpoint of OUTPUT_DIR, whatever it started from. Where there is no run, the config's
+    MODEL.WEIGHT counts.
     Raises ValueError or OSError where there is none, or it holds no detector.
     """
     folder = Path(cfg.OUTPUT_DIR)
@@ -79,15 +90,14 @@ def find_trained(cfg: CfgNode, weight: str | Path | None = None, which: str = "n
     if isinstance(weight, Path):
         if weight.is_file():
             return _read_detector(weight, folder)
-        if found := _of_run(weight, which, folder):
-            return found
-        raise UserError(f"{weight} holds no checkpoint: name a run's folder or a checkpoint")
+        return _need_run(weight, which, folder, str(weight))
     if weight == "imagenet":
         log.info("MODEL.WEIGHT imagenet is a backbone's file and detects nothing: the run in %s counts", folder)
     elif weight:
-        path = find_weights(cfg.MODEL.BACKBONE.NAME, weight)
+        run = named_run(weight)
+        path = run or find_weights(cfg.MODEL.BACKBONE.NAME, weight)
         if not started_from(folder, cfg.MODEL.BACKBONE.NAME, path):
-            return _read_detector(path, folder)
+            return _need_run(run, which, folder, f"{WEIGHT} {weight}") if run else _read_detector(path, folder)
         log.info("%s is what the run in %s started from: the run's own weights count", path, folder)
     if found := _of_run(folder, which, folder):
         return found
@@ -96,7 +106,31 @@ def find_trained(cfg: CfgNode, weight: str | Path | None = None, which: str = "n
             f"OUTPUT_DIR {folder} has no checkpoint and MODEL.WEIGHT names no detector; train first, or write "
             "MODEL.WEIGHT FILE.pth"
         )
+    if run := named_run(cfg.MODEL.WEIGHT):
+        return _need_run(run, which, folder, f"{WEIGHT} {cfg.MODEL.WEIGHT}")
     return _read_detector(find_weights(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.WEIGHT), folder)
+
+
+def named_run(weight: str) -> Path | None:
+    """The folder that MODEL.WEIGHT names, None where it names something else."""
+    if weight in ("", "imagenet") or is_address(weight):
+        return None
+    path = user_path(weight)
+    return path if path.is_dir() else None
+
+
+def _need_run(run: Path, which: str, folder: Path, said: str, *others: str) -> Trained:
+    """`_of_run`, where there must be one, of a detector.
+
+    said: how the folder was named; others: files that may lie there in its place. Raises ValueError with the remedy.
+    """
+    found = _of_run(run, which, folder)
+    if found and is_detector(found.file):
+        return found
+    name = next((one for one in (BEST, *others) if (run / one).is_file()), None)
+    remedy = f"write {run / name}" if name else "name a run's folder or a checkpoint"
+    what = f"no checkpoint{' of a detector' * bool(found)}{f' but {name}' * bool(name)}"
+    raise UserError(f"{said} holds {what}: {remedy}")
 
 
 def _of_run(run: Path, which: str, folder: Path) -> Trained | None:

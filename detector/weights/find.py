@@ -48,6 +48,8 @@ def resolve(weight: str, network: str, record: Weights, published: Mapping[str, 
         folder = cache_folder() / hashlib.sha256(weight.encode()).hexdigest()[:12]
         return _fetch((weight,), "", network, folder, shown(weight))
     path = user_path(weight)
+    if path.is_dir():
+        raise UserError(f"MODEL.WEIGHT: {path} is a folder: name a file of weights in it")
     if not path.is_file():
         raise UserError(f"MODEL.WEIGHT: there is no file {path}; give a path, an address, 'imagenet', or '' for none")
     return path

@@ -17,6 +17,7 @@ from detector.commands import analyze
 from detector.commands.studies import networks
 from detector.config import config_text, load_config
 from detector.data.images import read_rgb
+from detector.errors import UserError
 from detector.models.backbones import BACKBONES, RGB_UNIT, build_backbone, build_classifier
 from detector.models.build import build_detector
 
@@ -202,13 +203,32 @@ def test_layers_without_a_pair_have_no_value_and_do_not_count(tmp_path, capsys, 
     assert ["constant", "filters", "2"] in lines
 
 
-def test_without_matplotlib_table_and_numbers_are_there(tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def _no_matplotlib(monkeypatch):
     for module in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=r'pip install "residet\[plots\]"'):
-        study("correlation", "resnet10=random", "--output", tmp_path)
+
+
+@pytest.mark.usefixtures("_no_matplotlib")
+def test_without_matplotlib_table_and_numbers_are_there(tmp_path, caplog, capsys, image):
+    study("correlation", "resnet10=random", "--output", tmp_path)
     assert "mean over layers" in capsys.readouterr().out
     assert len(rows_of(tmp_path / "correlation.csv")) == 12
+    study("channels", "resnet10=random", "--image", image, "--stage", "1", "--size", "32", "--output", tmp_path)
+    assert "mean over channels" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["channels_stage1.csv", "correlation.csv"]
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 2
+    for line in told:
+        assert line.startswith("there is no picture: ")
+        assert line.endswith('pip install "residet[plots]"')
+
+
+@pytest.mark.usefixtures("_no_matplotlib")
+def test_a_matrix_that_is_asked_for_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(networks, "open_network", lambda *_: pytest.fail("it should not begin"))
+    with pytest.raises(UserError, match=r'^--layer: .* pip install "residet\[plots\]"$'):
+        study("correlation", "resnet10=random", "--layer", "conv1", "--output", tmp_path)
 
 
 def test_names_must_differ_and_layers_exist(tmp_path):

@@ -98,6 +98,15 @@ def test_mistakes_of_flags_are_one_line_before_the_work(sets, monkeypatch):
     assert "ends in .png" in call(sets.entries[0], "--charts", "a.pdf")
 
 
+def test_charts_without_matplotlib_are_refused_before_the_work(sets, monkeypatch):
+    for module in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(doctor, "examine", lambda *_: pytest.fail("it should not begin"))
+    told = call(sets.entries[0], "--charts", "a.png")
+    assert told.startswith("error: --charts: ")
+    assert told.endswith('pip install "residet[plots]"')
+
+
 def test_charts_are_a_picture(sets, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     assert call(*sets.write(), "--charts", tmp_path / "out" / "page.png") == 0

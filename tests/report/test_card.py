@@ -1,6 +1,7 @@
 """The model card of a run."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,7 +10,8 @@ from helpers.arms import write_run, write_truth
 from detector.commands import card as command
 from detector.config import load_config
 from detector.errors import UserError
-from detector.report.card import card, origin_of_weights, shareable
+from detector.report.card import card, origin_of_weights, run_name, shareable
+from detector.report.seal import sealed
 
 
 @pytest.fixture
@@ -41,6 +43,8 @@ def test_it_says_what_was_measured(run):
     assert values["AP"] == pytest.approx(value / 100, abs=5e-4)
     assert "40 images, 40 objects" in sections["Measures"]
     assert "| `dark/'er` |" in sections["Measures"]
+    assert "| parameters | 5," in sections["Size and speed"]
+    assert "| memory of the training | 300 MiB" in sections["Size and speed"]
 
 
 def test_it_names_weights_and_limits(run):
@@ -147,12 +151,65 @@ def test_what_is_no_run_is_told_with_what_to_name(tmp_path):
         assert "\n" not in message
 
 
-def test_a_file_that_is_there_stays(run, capsys):
-    command.main([str(run), "--replicates", "100"])
-    assert capsys.readouterr().out == f"written to {run / 'README.md'}\n"
-    (run / "README.md").write_text("my own words")
-    with pytest.raises(SystemExit, match="perhaps with words of your own"):
-        command.main([str(run)])
-    assert (run / "README.md").read_text() == "my own words"
+def test_of_the_config_it_shows_what_is_not_as_by_default(run):
+    section = parts(card(run, replicates=100))[1]["Config"]
+    shown, rest = section.split("<details>")
+    keys = yaml.safe_load(shown.split("```")[1].removeprefix("yaml"))
+    assert keys["MODEL"]["BACKBONE"] == {"NAME": "resnet10", "NORM": "bn", "FREEZE_CONV_BODY_AT": 0}
+    assert keys["MODEL"]["WEIGHT"] == "first.pth"
+    assert "OUTPUT_DIR" not in keys  # nor what else is of a machine
+    assert "DEVICE" not in keys["MODEL"]
+    assert len(shown.splitlines()) < 30
+    folded = yaml.safe_load(rest.split("```")[1].removeprefix("yaml"))
+    assert folded["MODEL"]["DEVICE"] == "cpu"
+    assert folded["MODEL"]["RPN"]["NMS_THRESH"] == 0.7
+
+
+def make(*words):
+    command.main([*map(str, words), "--replicates", "100"])
+
+
+def test_its_own_card_gives_way_and_one_that_was_changed_stays(run, capsys):
+    path = run / "README.md"
+    make(run)
+    assert capsys.readouterr().out == f"written to {path}\n"
+    first = path.read_text()
+    make(run, "--license", "mit")
+    assert path.read_text() != first
+    path.write_bytes(first.replace("\n", "\r\n").encode())  # as another system has it
+    make(run)
+    assert path.read_text() == first
+    for changed in (first.replace("40 images", "41 images"), f"{first}And mine.\n", first.replace(" -->", "")):
+        path.write_text(changed)
+        with pytest.raises(SystemExit) as stop:
+            make(run)
+        assert f"{path} was " in str(stop.value) or f"{path} is there and was not written" in str(stop.value)
+        assert str(stop.value).endswith("move it, or name another file with --output")
+        assert path.read_text() == changed
+
+
+def test_what_is_no_card_or_that_of_another_run_stays(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("detector.report.card.card", lambda folder, *_: sealed("words", run_name(Path(folder))))
+    other = write_run(tmp_path / "cats -- dogs", f"{tmp_path}/data/pictures:{tmp_path}/data/truth.json")
+    card_file = tmp_path / "card.md"
+    for mine, theirs, named in ((run, other, "birds"), (other, run, "cats -- dogs")):
+        make(mine, "--output", card_file)
+        make(mine, "--output", card_file)
+        text = card_file.read_text()
+        assert "--" not in text.rsplit("<!--", 1)[1].removesuffix("-->\n")
+        with pytest.raises(SystemExit, match=f"is the card of another run, {named}: move it, or name another file"):
+            make(theirs, "--output", card_file)
+        assert card_file.read_text() == text
+        card_file.unlink()
+    make(run)
+    moved = run.rename(tmp_path / "renamed")
+    make(moved)
+    (moved / "README.md").write_text("my own words")
+    with pytest.raises(SystemExit, match="was not written by `detector card`: move it"):
+        make(moved)
+    assert (moved / "README.md").read_text() == "my own words"
+    with pytest.raises(SystemExit, match="is no file: name one with --output"):
+        make(moved, "--output", tmp_path)
+    monkeypatch.undo()
     with pytest.raises(SystemExit, match="there is no such folder"):
-        command.main([str(run / "gone")])
+        make(moved / "gone")

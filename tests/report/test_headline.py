@@ -19,6 +19,16 @@ def test_two_models():
     assert headline(tie) == ["b and a are a tie: AP 51.0 against 50.0, a difference of +1.0 (-1.0 .. +3.0)."]
 
 
+def test_the_seeds_of_a_single_model_are_its_noise():
+    document = comparisons.runs(("a",))
+    assert headline(document)[:2] == [
+        "AP of a: 60.0 (57.6 .. 62.4).",
+        "By seed: 59.0 (SEED 0), 60.0 (SEED 1), 61.0 (SEED 2); a standard deviation of 0.8.",
+    ]
+    del document["models"]["a"]["AP"]["seeds"]  # as of one run
+    assert not any(line.startswith("By seed") for line in headline(document))
+
+
 def test_the_best_of_several_is_told_from_the_first_alone():
     document = comparisons.results({"a": 0.5, "b": 0.51, "c": 0.58, "d": 0.40, "e": 0.57})
     assert headline(document) == [

@@ -186,8 +186,14 @@ def test_crowds_are_the_same_in_all_tests(tmp_path, entry):
 def test_a_seed_that_is_there_twice_is_refused(tmp_path, entry):
     for name in "ab":
         write_run(tmp_path / name, entry, seed=4)
-    with pytest.raises(ValueError, match=r"a and .*b have the same settings .*SEED 4"):
-        runs_document(None, [tmp_path / "a", tmp_path / "b"], 10)
+    write_run(tmp_path / "c", entry, seed=5)
+    with pytest.raises(
+        ValueError, match=r"a and .*b have the same settings .*SEED 4: .* train with SEED 6 and"
+    ) as caught:
+        runs_document(None, [tmp_path / name for name in "abc"], 10)
+    assert f"--results {tmp_path}/a/results.json {tmp_path}/b/results.json --truth {entry} " in str(caught.value)
+    (model,) = runs_document(None, [tmp_path / "a", tmp_path / "c"], 10)["models"].values()
+    assert model["AP"]["seeds"]["n"] == 2  # what the message tells to do
 
 
 def test_runs_without_results(folder):

@@ -1,6 +1,7 @@
 """thresholds.json: written of a run's results, taken by its predictions, refused for other weights."""
 
 import json
+import shlex
 
 import pytest
 import torch
@@ -132,11 +133,15 @@ def test_those_of_other_weights_are_refused(run, tiny, tmp_path):
         f"--threshold auto: {run / FILE} is of other weights ({path}, step 2) than {path} (step 9), whose scores mean "
         f"something else: `detector test {run}` and `detector analyze pr {run}` write them anew; or write a number"
     )
+    (run / "val").mkdir()  # as of one of several test sets
+    (run / FILE).rename(run / "val" / FILE)
+    with pytest.raises(UserError, match=rf"`detector test {run}` and `detector analyze pr {run}/val` write them anew"):
+        predict(tiny(), str(tmp_path / "val"), tmp_path / "own", "auto")
     evaluate(tiny())  # what the message says
     assert json.loads((run / "metrics.json").read_text())["measured"]["step"] == 9
 
 
-def test_for_weights_that_are_not_the_newest_another_folder_is_named(run, tiny, tmp_path):
+def test_for_weights_that_are_not_the_newest_another_folder_is_named(run, tiny, tmp_path, capsys):
     pr(run)
     other = run / "model_best.pth"
     content = read(run / "model_final.pth")
@@ -148,9 +153,12 @@ def test_for_weights_that_are_not_the_newest_another_folder_is_named(run, tiny, 
     # as the message says
     main(["test", str(other), "OUTPUT_DIR", str(tmp_path / "another")])
     make_up(tmp_path / "another", (run / "results.json").read_text())
+    capsys.readouterr()
     pr(tmp_path / "another")
-    words = ["predict", str(other), str(tmp_path / "val"), "--output", str(tmp_path / "own"), "--threshold", "auto"]
-    main([*words, "OUTPUT_DIR", str(tmp_path / "another")])
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "for `detector predict" in line)
+    words = shlex.split(line.split("`")[1].replace("PHOTOS", f"{tmp_path / 'val'} --output {tmp_path / 'own'}"))
+    assert words[-2:] == ["OUTPUT_DIR", str(tmp_path / "another")]
+    main(words[1:])
     assert (tmp_path / "own" / "detections.json").exists()
 
 

@@ -9,6 +9,7 @@ import torch
 from helpers.runs import read
 
 from detector.config import load_config
+from detector.engine.device import device_name
 from detector.errors import UserError
 from detector.models.build import build_detector
 from detector.tasks.detection import test as run_test  # under its own name pytest would collect it
@@ -139,6 +140,8 @@ def test_metrics_say_what_they_measured(first, tmp_path):
     assert said["versions"]["torch"] == torch.__version__
     assert said["date"].endswith("+00:00")
     assert said["seconds"] > 0
+    assert said["device"] == device_name(torch.device("cpu"))
+    assert (said["threads"], said["processes"]) == (torch.get_num_threads(), 1)
 
 
 def test_newer_weights_of_the_run_take_the_place_and_that_is_said(tiny, tmp_path, first, caplog):

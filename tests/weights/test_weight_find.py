@@ -204,6 +204,8 @@ def test_direct_paths_and_addresses(server, tmp_path):
     assert resolve(f"{server.url}/good.pth", entry()).name == "good.pth"
     with pytest.raises(ValueError, match=r"MODEL\.WEIGHT: there is no file .*none\.pth"):
         resolve(str(tmp_path / "none.pth"), entry())
+    with pytest.raises(ValueError, match=rf"MODEL\.WEIGHT: {tmp_path} is a folder: name a file of weights in it"):
+        resolve(str(tmp_path), entry())
     with pytest.raises(ValueError, match=r"no weights are published for mine; set MODEL\.WEIGHT"):
         resolve("imagenet", entry())
 

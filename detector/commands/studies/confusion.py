@@ -10,6 +10,7 @@ import numpy as np
 
 from detector.commands.base import AUTO, score_or_auto, show
 from detector.commands.studies import Adder
+from detector.commands.studies.drawing import picture
 from detector.commands.studies.networks import table, write_csv
 from detector.commands.studies.words import add_detections, add_iou, read_detections
 from detector.errors import UserError
@@ -155,5 +156,5 @@ def _draw(path: Path, title: str, names: Sequence[str], matrix: np.ndarray) -> N
         counts = folded(matrix[kept], matrix[kept][:, rest].sum(1))
         alarms = max(int(matrix[:, rest].sum()), 1)
         part[-1, -2] = counts[-1, -2] / alarms  # as of any other column: a share of its detections
-    save_confusion_chart(path, title, rows, columns, part, counts)
-    log.info("-> %s", path)
+    with picture(path):
+        save_confusion_chart(path, title, rows, columns, part, counts)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from detector.commands.base import output_folder, show
 from detector.commands.studies import Adder
+from detector.commands.studies.drawing import picture
 from detector.commands.studies.networks import number, points, table
 from detector.files import user_path, write_atomic, write_json
 from detector.text import printable
@@ -48,9 +49,10 @@ def curves(args: argparse.Namespace) -> None:
         show(printable(line))
     write_json(output / "curves.json", document(runs))
     write_atomic(output / "curves.csv", as_csv(runs))
-    save_curves_chart(output / "curves.png", together)
-    for name in ("json", "csv", "png"):
+    for name in ("json", "csv"):
         log.info("-> %s", output / f"curves.{name}")
+    with picture(output / "curves.png"):
+        save_curves_chart(output / "curves.png", together)
 
 
 def _table(runs: Sequence["Run"]) -> str:

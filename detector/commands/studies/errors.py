@@ -5,6 +5,7 @@ import logging
 
 from detector.commands.base import show
 from detector.commands.studies import Adder
+from detector.commands.studies.drawing import picture
 from detector.commands.studies.words import add_detections, read_detections
 from detector.files import write_json
 
@@ -32,11 +33,11 @@ def errors(args: argparse.Namespace) -> None:
     log.info("-> %s", output / "errors.json")
     by_class = 100 * report.found.costs()
     costs = report.found.mean(by_class).tolist()
-    save_errors_chart(
-        output / "errors.png",
-        f"{examined.name} on {examined.source.name}: AP50 {100 * report.measures['AP50']:.1f}",
-        dict(zip(KINDS, costs[: len(KINDS)], strict=True)),
-        dict(zip(SPECIAL, costs[len(KINDS) :], strict=True)),
-        {report.classes[c]: by_class[: len(KINDS), c].tolist() for c in by_loss(report)},
-    )
-    log.info("-> %s", output / "errors.png")
+    with picture(output / "errors.png"):
+        save_errors_chart(
+            output / "errors.png",
+            f"{examined.name} on {examined.source.name}: AP50 {100 * report.measures['AP50']:.1f}",
+            dict(zip(KINDS, costs[: len(KINDS)], strict=True)),
+            dict(zip(SPECIAL, costs[len(KINDS) :], strict=True)),
+            {report.classes[c]: by_class[: len(KINDS), c].tolist() for c in by_loss(report)},
+        )

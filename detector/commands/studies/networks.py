@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from detector.commands.base import output_folder
 from detector.commands.studies import Adder
+from detector.commands.studies.drawing import asked, picture
 from detector.config import config_from_text
 from detector.errors import UserError
 from detector.files import user_path, write_atomic
@@ -74,6 +75,8 @@ def _with_networks(one: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def _networks(args: argparse.Namespace) -> list[Network]:
     """Those of the arguments, after the folder was made sure of."""
+    if getattr(args, "layer", None):
+        asked("--layer")
     output_folder(args.output)
     networks = [open_network(text) for text in args.networks]
     labels = [network.label for network in networks]
@@ -158,15 +161,15 @@ def correlation(networks: Sequence[Network], args: argparse.Namespace) -> None:
         ("network", "index", "layer", "filters", "groups", "constant", "correlation"),
         ((label, i, *row[:-1], row.mean) for label, rows in studied.items() for i, row in enumerate(rows, start=1)),
     )
-    save_layer_chart(args.output / "correlation.png", means)
-    log.info("-> %s", args.output / "correlation.png")
+    with picture(args.output / "correlation.png"):
+        save_layer_chart(args.output / "correlation.png", means)
     if chosen:
         path = args.output / f"correlation_{args.layer}.png"
         matrices = {
             label: as_matrix(filter_correlations(conv.weight, conv.groups)).numpy() for label, conv in chosen.items()
         }
-        save_matrix_chart(path, f"Correlation between the filters of {args.layer}", matrices)
-        log.info("-> %s", path)
+        with picture(path):
+            save_matrix_chart(path, f"Correlation between the filters of {args.layer}", matrices)
 
 
 def channels(networks: Sequence[Network], args: argparse.Namespace) -> None:
@@ -205,8 +208,8 @@ def channels(networks: Sequence[Network], args: argparse.Namespace) -> None:
         for label, outputs in found.items()
     ]  # fmt: skip
     path = args.output / f"channels_stage{args.stage}.png"
-    save_maps_chart(path, f"Feature maps behind the blocks of stage {args.stage}", image, panels)
-    log.info("-> %s", path)
+    with picture(path):
+        save_maps_chart(path, f"Feature maps behind the blocks of stage {args.stage}", image, panels)
 
 
 def average(values: Iterable[float]) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from detector.commands.base import show
 from detector.commands.studies import Adder
+from detector.commands.studies.drawing import picture
 from detector.commands.studies.networks import number, points, table, write_csv
 from detector.commands.studies.words import add_detections, add_iou, read_detections
 from detector.files import write_json
@@ -112,6 +113,7 @@ def _write_numbers(folder: Path, examined: "Examined", iou: float, parts: Sequen
 
 
 def _write_thresholds(run: Path, examined: "Examined", iou: float, parts: Sequence["Part"], whole: "Part") -> None:
+    from detector.tasks.retest import repeated
     from detector.tasks.thresholds import known_iou, write_thresholds
 
     if whole.best is None:
@@ -119,7 +121,7 @@ def _write_thresholds(run: Path, examined: "Examined", iou: float, parts: Sequen
         return
     before = known_iou(run)
     path = write_thresholds(run, examined, iou, parts, whole.threshold)
-    log.info("-> %s, for `detector predict %s PHOTOS --threshold auto`", path, run)
+    log.info("-> %s, for %s", path, repeated(run, "predict", " PHOTOS --threshold auto"))
     if before not in (None, iou):
         log.warning(
             "%s: the thresholds at IoU %g took the place of those at IoU %g, which `detector analyze pr %s --iou %g` "
@@ -136,5 +138,5 @@ def _draw(path: Path, title: str, measure: str, parts: Sequence["Part"], whole: 
         return ClassLine(name, part.ap, part.precision, part.curve.scores, part.curve.f1, best)
 
     lines = [line(part, part.name) for part in parts if part.curve.objects]
-    save_precision_chart(path, title, measure, lines, line(whole, "mean (right: all together)"))
-    log.info("-> %s", path)
+    with picture(path):
+        save_precision_chart(path, title, measure, lines, line(whole, "mean (right: all together)"))

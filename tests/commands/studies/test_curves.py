@@ -1,6 +1,7 @@
 """`detector analyze curves`: its table, its files, and runs that have little to show."""
 
 import json
+import sys
 
 import pytest
 
@@ -49,6 +50,14 @@ def test_the_table_and_the_files(runs, tmp_path, capsys):
     assert lines[3] == "net: AP 25.0 (25.0 to 25.0), AP50 75.0 (75.0 to 75.0), mean and range of 2 runs at step 40"
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"curves.json", "curves.csv", "curves.png"}
     assert json.loads((tmp_path / "out" / "curves.json").read_text())["runs"][1]["best"] == {"step": 20, "AP": 0.4}
+
+
+def test_without_matplotlib_the_other_files_are_there(runs, tmp_path, capsys, monkeypatch):
+    for module in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, module, None)
+    call(*runs, "--output", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"curves.json", "curves.csv"}
+    assert 'pip install "residet[plots]"' in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -76,13 +76,16 @@ def test_an_iou_that_cocos_evaluation_does_not_have(study, files, iou, capsys):
     assert f"{iou!r} is none of 0.5, 0.55, .. 0.95" in capsys.readouterr().err
 
 
-def test_without_matplotlib_table_and_numbers_are_there(study, files, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(("name", "said"), [("pr", "all together"), ("confusion", "false alarms")])
+def test_without_matplotlib_numbers_are_there(name, said, study, files, tmp_path, caplog, capsys, monkeypatch):
     for module in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=r'pip install "residet\[plots\]"'):
-        study("pr", *files(OBJECTS, FOUND))
-    assert "all together" in capsys.readouterr().out
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["pr.csv", "pr.json"]
+    study(name, *files(OBJECTS, FOUND))
+    (line,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert line.startswith("there is no picture: ")
+    assert line.endswith('pip install "residet[plots]"')
+    assert said in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{name}.csv", f"{name}.json"]
 
 
 @pytest.mark.usefixtures("undrawn")

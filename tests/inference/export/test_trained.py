@@ -353,7 +353,8 @@ def test_all_detections_of_trained_weights(kind, backbone, bccd, tmp_path):
             f"RESULT {kind} {backbone} {form}: raw tensors {apart:.1e} apart, {total} detections, highest "
             f"{highest:.2f}, {odd} without partner, {len(unsaid)} of them unexplained; boxes "
             f"{farthest['boxes']:.1e} px, scores {farthest['scores']:.1e}"
-            f"; from float64 where apart: the file {exact.file:.1e}, torch {exact.torch:.1e}"
+            + f"; of float64 where apart: the file {exact.file:.1e}, torch {exact.torch:.1e}"
+            * (apart >= APART)
         )
         assert apart < APART or exact.file <= 2 * exact.torch
         assert total > 300
