@@ -18,6 +18,9 @@ from detector.text import printable
 QUIET = 30.0
 """Seconds between the lines that stand for a bar where there is no terminal."""
 
+_SHARE = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left{postfix}"
+"""The bar of what is counted in nothing that a person counts in."""
+
 log = logging.getLogger("detector")
 
 
@@ -80,8 +83,8 @@ def progress(
     """Every progress bar of the package: on standard error where it is watched, else a log line every QUIET seconds.
 
     items: what is counted as it is iterated over, else the caller counts with `update`; total: how many, None for
-    len(items), or for not known; unit: of what, "B" for bytes; leave: whether it stays when it is done;
-    delay: seconds before it appears.
+    len(items), or for not known; unit: of what, "B" for bytes, "%" for what is shown as a share of the total alone;
+    leave: whether it stays when it is done; delay: seconds before it appears.
     """
     if not watched():
         return _Lines(items, desc, unit, total, initial)
@@ -89,7 +92,7 @@ def progress(
     bar, line = (_notebook_bar(), 0) if in_notebook() else (tqdm, None)
     return bar(
         items, desc=desc, unit=unit, total=total, initial=initial, leave=leave, delay=delay,
-        unit_scale=unit == "B", dynamic_ncols=True, position=line,
+        unit_scale=unit == "B", dynamic_ncols=True, position=line, bar_format=_SHARE if unit == "%" else None,
     )  # fmt: skip
 
 
@@ -127,13 +130,15 @@ class _Lines:
         if now - self.said < QUIET:
             return
         self.said = now
-        passed, counts = now - self.start, self._count(self.done)
+        passed, counts = now - self.start, f"{self._count(self.done)} {self.unit}"
         times = [f"{duration(passed)} passed"]
         if self.total:
             left = passed / max(1, self.done - self.initial) * (self.total - self.done)
-            counts += f"/{self._count(self.total)}"
+            counts = f"{self._count(self.done)}/{self._count(self.total)} {self.unit}"
+            if self.unit == "%":
+                counts = f"{100 * self.done / self.total:.0f} %"
             times += [f"{duration(left)} left"]
-        log.info(", ".join([f"{self.desc}: {counts} {self.unit}", *times, *[self.text] * bool(self.text)]))
+        log.info(", ".join([f"{self.desc}: {counts}", *times, *[self.text] * bool(self.text)]))
 
     def set_postfix_str(self, s: str, refresh: bool = True) -> None:
         self.text = s

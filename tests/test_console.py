@@ -103,6 +103,26 @@ def test_bytes_and_unknown_ends(said, clock):
     assert said() == ["a.pth: 1.00M/4.00M B, 0:30 passed, 1:30 left", "a.pth: 1.00M B, 0:30 passed"]
 
 
+def test_a_share_is_one_number(said, clock):
+    bar = progress(total=1105, desc="trainings", unit="%")
+    clock.now += 34
+    bar.set_postfix_str("fcos resnet18, seed 0 (training 1 of 4)")
+    bar.update(28)
+    assert said() == ["trainings: 3 %, 0:34 passed, 21:48 left, fcos resnet18, seed 0 (training 1 of 4)"]
+
+
+def test_the_bar_of_a_share_has_no_counts(terminal):
+    shown = terminal(100)
+    bar = progress(total=1105, desc="trainings", unit="%")
+    bar.set_postfix_str("fcos a")
+    bar.update(1105)
+    bar.close()
+    text = shown()
+    assert "trainings: 100%|" in text
+    assert "1105" not in text
+    assert " left, fcos a" in text
+
+
 def test_a_terminal_has_a_bar(terminal, caplog):
     shown = terminal(100)
     caplog.set_level(logging.INFO, "detector")

@@ -71,6 +71,12 @@ def begin_cells(args: argparse.Namespace) -> None:
     budget = budget_of(args)
     arms = make_arms(args.config_file, args.opts, args.backbones, args.heads, budget)
     folder, seeds = new_folder(args.output), args.seeds or 3
+    if len(arms) == 1:
+        told = "is its training" if seeds == 1 else f"are its {seeds} trainings, which tell how far seeds lie apart"
+        log.warning(
+            "there is nothing to compare: %s is the only model; name several --backbones or --heads. What follows %s",
+            *(arms[0].name, told),
+        )
     if args.plan:
         plan(State(folder), arms, budget, seeds, folder)
         return
@@ -128,6 +134,7 @@ def plan(
     Returns the arms with their steps and pace, and why others cannot be trained, by name. Raises ValueError where an
     arm began with other keys, where none can be trained, and where the disk is too small.
     """
+    from detector.engine.device import pick_device
     from detector.engine.trouble import machine_trouble
     from detector.tasks.cells import budgeted, cells_of
     from detector.tasks.pace import Pace, Pacer, middle
@@ -165,7 +172,7 @@ def plan(
         raise UserError("none can be trained, as was said")
     cells = cells_of([arm for arm, _ in planned], {arm.name: pace.steps for arm, pace in planned}, seeds, folder)
     left = [cell for cell in cells if not is_done(cell)]
-    show(plan_text(planned, seeds, left, failed))
+    show(plan_text(planned, seeds, left, failed, pick_device(planned[0][0].cfg.MODEL.DEVICE).type))
     disk = {arm.name: pace.disk for arm, pace in planned}
     needed = sum(disk[cell.arm] for cell in left if not cell.folder.exists())
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
@@ -178,12 +185,16 @@ def plan(
 
 
 def plan_text(
-    planned: "Sequence[tuple[Arm, Pace]]", seeds: int, left: "Sequence[Cell]", failed: Mapping[str, str]
+    planned: "Sequence[tuple[Arm, Pace]]",
+    seeds: int,
+    left: "Sequence[Cell]",
+    failed: Mapping[str, str],
+    device: str = "",
 ) -> str:
-    """A table of what one training of each arm takes, and a line of what is left to do."""
+    """A table of what one training of each arm takes, and a line of what is left to do. device: that has the memory."""
     from detector.tasks.side_by_side import steps_done
 
-    rows = [["one training", "steps", "s a step", "time", "memory", "disk"]]
+    rows = [["one training", "steps", "s a step", "time", f"memory on {device}" if device else "memory", "disk"]]
     for arm, pace in planned:
         rows.append([
             arm.name, str(pace.steps), f"{pace.step_s:.3g}", duration(pace.seconds), _size(pace.memory),

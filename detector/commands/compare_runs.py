@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from detector.commands.base import show
+from detector.commands.studies.networks import table
 from detector.errors import UserError
 from detector.plugins import load_plugins
 
@@ -39,9 +42,13 @@ def new_folder(output: str) -> Path:
 
 
 def deliver(document: Mapping[str, Any], folder: Path) -> None:
-    """Write the report, print it, and say where it is."""
+    """Write the report, print its answer and a table, and say where the whole of it is."""
+    from detector.report.terminal import closing, opening, rows
     from detector.report.write import write_report
 
     written = write_report(document, folder)
-    show((folder / "report.md").read_text(encoding="utf-8"))
+    plain = msgspec.json.decode((folder / "report.json").read_bytes())  # as the pages have it
+    show(f"{opening(plain)}\n\n{table(rows(plain))}\n\n{closing(plain)}\n\n")
+    page, text = folder / "report.html", folder / "report.md"
+    show(f"every measure, class and setting, and how to read them: {page}, or as text {text}")
     show(f"written to {folder}: {', '.join(path.name for path in written)}")

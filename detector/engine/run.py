@@ -325,7 +325,10 @@ def newest_to_resume(folder: Path) -> WeightFile | None:
             log.warning("passed over, as the losses had risen and the training diverged: %s", told)
         return found
     if not names:
-        log.warning("OUTPUT_DIR %s holds no checkpoint to resume from: starting at step 0", folder)
+        # a config and no log: a training that a comparison has prepared, and that has not begun
+        prepared = (folder / "config.yaml").is_file() and not (folder / "log.jsonl").exists()
+        if not prepared:
+            log.warning("OUTPUT_DIR %s holds no checkpoint to resume from: starting at step 0", folder)
         return None
     broken = [name for name in (FINAL, *(path.name for _, path in numbered(folder))) if name in names]
     if behind:

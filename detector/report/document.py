@@ -9,6 +9,7 @@ import numpy as np
 from detector.data.packed import PackedIndex
 from detector.errors import UserError
 from detector.evaluation.base import Found, class_names
+from detector.evaluation.evidence import FEWEST
 from detector.evaluation.matching import AREAS
 from detector.evaluation.report import MEASURES, PER_CLASS
 from detector.evaluation.seeds import LEAST, Pairing, Seeds, Training, Verdict, of_arm, of_pair, pair
@@ -16,6 +17,12 @@ from detector.evaluation.significance import holm, judge, resample
 from detector.files import json_bytes
 
 VERSION = 2
+
+FEW = "Fewer than six images hold"
+"""So the note on classes of few images begins."""
+
+_NAMED = 3
+"""Of them, so many are named."""
 
 FACTS = (
     *("params", "macs", "macs_backbone", "size", "step_s", "image_s", "memory_mb", "train_s", "correlation"),
@@ -115,7 +122,7 @@ def build(
         "device": device,
         "failed": [dict(one) for one in failed],
         "unfinished": [dict(one) for one in unfinished],
-        "notes": [*notes, *more, *_notes([one.trainings for one in models.values()])],
+        "notes": [*notes, *more, *_notes([one.trainings for one in models.values()]), *few_images(models, classes)],
     }
     return msgspec.json.decode(json_bytes(content))
 
@@ -203,6 +210,36 @@ def _pair_notes(names: tuple[str, str], chosen: Pairing, arms: Sequence[Sequence
     if len(chosen.first) == 1:
         said.append(f"{both} have one seed in common: the intervals of their differences know no other seeds.")
     return said
+
+
+def few_images(models: Mapping[str, Model], classes: Sequence[str]) -> list[str]:
+    """Which classes too few images hold, in which range of areas, and which measures hang on them."""
+    basis = next(iter(models.values())).trainings[0].measures.basis
+    if basis is None:
+        return []
+    counts = {
+        name: np.bincount(basis.object[held] // basis.images, minlength=len(classes)).tolist()
+        for name, held in zip(AREAS, basis.held, strict=True)
+    }
+    rare = {
+        name: [c for c, number in enumerate(numbers) if 0 < number < FEWEST] for name, numbers in counts.items()
+    }  # fmt: skip
+    told, measures = [], []
+    for name, found in rare.items():
+        new = [c for c in found if name == "all" or c not in rare["all"]]
+        if not new:
+            continue
+        one = ", ".join(f"{classes[c]} ({counts[name][c]})" for c in new[:_NAMED])
+        more = f" and {len(new) - _NAMED:,} more classes" * (len(new) > _NAMED)
+        told.append(f"{f'{name} ' * (name != 'all')}objects of {one}{more}")
+        measures += [title for title, measure in MEASURES.items() if measure.area == name]
+    if not told:
+        return []
+    which = "All measures" if rare["all"] else ", ".join(measures)
+    return [
+        f"{FEW} {'; '.join(told)}. {which}: one such image moves them far, so that intervals are wide, lopsided or "
+        "missing, and such classes alone make no verdict."
+    ]
 
 
 def _notes(arms: Sequence[Sequence[Training]]) -> list[str]:

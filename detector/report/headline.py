@@ -5,6 +5,7 @@ from typing import Any
 
 from detector.report.shown import (
     COSTS,
+    LEAST,
     TIE,
     Document,
     class_names,
@@ -17,7 +18,7 @@ from detector.report.shown import (
     seeds,
 )
 
-_ONE_RUN = "What another seed of a training"
+ONE_RUN = "What another seed of a training"
 """So a note begins that says the same as a line of the reading."""
 
 _NAMED = 5
@@ -90,14 +91,22 @@ def _two(document: Document, pair: Mapping[str, Any]) -> str:
         one, two, row = first, other, _turned(row)
     words = f"{one} and {two} are {TIE}" if row["tie"] else f"{one} is better than {two}"
     values = f"AP {points(_ap(models[one]))} against {points(_ap(models[two]))}"
-    return f"{words}: {values}, a difference of {measured(row, sign=True)}."
+    scope = f", {said}" if (said := _scope(document, row)) else ""
+    return f"{words}: {values}, a difference of {measured(row, sign=True)}{scope}."
+
+
+def _scope(document: Document, row: Mapping[str, Any]) -> str:
+    """What a difference does not count; "" where it counts the seeds."""
+    if row.get("seeds"):
+        return ""
+    return "seeds not counted" if seeds(document) else "of one run each; seeds not counted"
 
 
 def _turned(row: Mapping[str, Any]) -> dict[str, Any]:
     """A difference of two, the other way round."""
     low, high = interval(row) or (None, None)
     bounds = None if low is None or high is None else [-high, -low]
-    return {"value": -row["value"], "interval95": bounds, "tie": row["tie"]}
+    return {**row, "value": -row["value"], "interval95": bounds}
 
 
 def _best(document: Document, best: str, pairs: Mapping[str, Mapping[str, Any]]) -> str:
@@ -105,13 +114,17 @@ def _best(document: Document, best: str, pairs: Mapping[str, Mapping[str, Any]])
     more = parts(document, best)
     line = f"Highest AP: {best}{f' ({more})' if more else ''} with {measured(document['models'][best]['AP'])}"
     if best == first:
-        return f"{line}; it is the model that the others are compared with."
-    return f"{line}; {_against(pairs.get(best), first)}."
+        line += "; it is the model that the others are compared with"
+    else:
+        line += f"; {_against(pairs.get(best), first)}"
+    rows = [pairs[best]["AP"]] if best in pairs else [pair["AP"] for pair in pairs.values()]
+    scopes = {_scope(document, row) for row in rows}
+    return "; ".join([line, *(said for said in scopes if said and len(scopes) == 1)]) + "."
 
 
 def _against(pair: Mapping[str, Any] | None, first: str) -> str:
     if pair is None or pair["AP"].get("value") is None:
-        return f"it was not compared with {first}"
+        return f"not compared with {first}"
     row = pair["AP"]
     words = f"{TIE} with" if row["tie"] else "better than" if row["value"] > 0 else "worse than"
     return f"{words} {first}, the difference being {measured(row, sign=True)}"
@@ -179,11 +192,11 @@ def _fastest(document: Document, pairs: Mapping[str, Mapping[str, Any]]) -> list
                 f"None is told to be the fastest: all rounds of the time of {what} overlap with those of {fastest}."
             ]
         beside = f" against {text(times[first])} of {first}" if first in times and fastest != first else ""
-        word = "Fastest" if known else "Least time, of which it is not known how far it varies"
+        word = "Fastest" if known else "Least time (how far it varies is not known)"
         line = f"{word}: {fastest}, {text(times[fastest])} {what}{beside}"
         if alike:
             line += f", not told from {', '.join(alike)}, whose rounds overlap with its own"
-        return [f"{line}." if fastest == first else f"{line}; {_against(pairs.get(fastest), first)}."]
+        return [f"{line}." if fastest == first else f"{line}; in AP {_against(pairs.get(fastest), first)}."]
     return []
 
 
@@ -210,13 +223,13 @@ def reading(document: Document) -> list[str]:
             )
     else:
         lines.append(f"The intervals are those of {images}.")
-        if not any(note.startswith(_ONE_RUN) for note in notes):
-            lines.append(f"{_ONE_RUN} would change is not in them.")
+        if not any(note.startswith(ONE_RUN) for note in notes):
+            lines.append(f"{ONE_RUN} would change is not in them.")
     if not pairs:
         return lines
     lines.append(
-        "A difference whose interval holds 0, or that has none, is a tie: these data do not tell the two apart, which "
-        "is not to say that they are equal."
+        f"A difference counts where p is below {LEAST} and the interval, as it is shown, does not hold 0. Else it is a "
+        "tie: these data do not tell the two apart, which is not to say that they are equal."
     )
     lines.append(
         "Verdicts on the twelve measures are not corrected for their number, in which about one in 20 would seem to "

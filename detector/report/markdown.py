@@ -37,7 +37,7 @@ def markdown(document: Document) -> str:
         ["# Comparison", "", _line(f"{subject(document)}.")],
         *([f"**{_line(line)}**"] for line in warnings(document)),
         [_line(" ".join([*headline(document), budget(document)]).strip())],
-        [_line(" ".join([*reading(document), *(document.get("notes") or [])]))],
+        [f"- {_line(line)}" for line in [*reading(document), *(document.get("notes") or [])]],
         *_models(document),
         *(_pair(pair, class_names(document)) for pair in document["differences"]),
         *_compared(document),

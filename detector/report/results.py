@@ -10,9 +10,6 @@ from detector.evaluation.results import read_results
 from detector.report.document import Measurer, Model, Truth, build, facts
 from detector.version import versions
 
-LEAST = 0.05
-"""The p value below which a class is said to differ, after Holm's correction for their number."""
-
 
 def results_document(
     files: Sequence[str | Path], truth: Source, replicates: int = 10_000, seed: int = 0

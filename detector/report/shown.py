@@ -8,11 +8,12 @@ import msgspec
 
 from detector.console import duration
 from detector.evaluation.report import PER_CLASS
+from detector.evaluation.significance import ALPHA
 
 Document = Mapping[str, Any]
 """report.json as it is read: plain values, null where there is nothing."""
 
-LEAST = 0.05
+LEAST = ALPHA
 """The p value below which a class is said to differ, after Holm's correction for their number."""
 
 TIE, NOTHING = "a tie", "nothing to find"
@@ -87,9 +88,12 @@ def explained(document: Document) -> list[str]:
         pixels = "{} x {}".format(*distinct.pop()) if len(distinct) == 1 else f"the largest test size ({each})"
         said.append(f"MACs are the multiply-adds of one image of {pixels} pixels, height x width.")
     if {"image_s", "step_s"} & titles:
+        named = {"image": "a test image", "step": "a training step"}
+        shown = [cost.title for cost in known_costs(document) if cost.title in named]
         brackets = any(rounds(model, key) for model in models.values() for key in ("image_s", "step_s"))
         said.append(
-            "Image and step are the times of a test image and of a training step"
+            f"{' and '.join(shown).capitalize()} {'are the times' if len(shown) > 1 else 'is the time'} of "
+            f"{' and of '.join(named[title] for title in shown)}"
             f"{'; beside them the least and the most of the rounds' * brackets}."
         )
     if "train_s" in titles:
@@ -131,7 +135,10 @@ def budget(document: Document) -> str:
 
 def points(value: float | None, sign: bool = False) -> str:
     """A fraction in points of a hundred: 41.2, or +1.2."""
-    return "-" if value is None else f"{100 * value:{'+.1f' if sign else '.1f'}}"
+    if value is None:
+        return "-"
+    rounded = round(100 * value, 1) or 0.0  # -0.04 has no sign
+    return f"{rounded:{'+.1f' if sign else '.1f'}}"
 
 
 def interval(row: Mapping[str, Any] | None, key: str = "interval95") -> tuple[float, float] | None:
@@ -158,7 +165,8 @@ def chance(p: float | None) -> str:
         return "-"
     if p < 0.0001:
         return "< 0.0001"
-    return f"{p:.4f}" if p < 0.01 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    shown = f"{p:.4f}" if p < 0.01 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    return f"< {LEAST}" if p < LEAST <= float(shown) else shown
 
 
 def verdict(row: Mapping[str, Any], models: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from detector.data.dataset import CocoDetection, JoinedDataset
 from detector.data.loader import build_train_dataset, largest_input
 from detector.data.pipeline import at_sizes
 from detector.distributed import largest, world_size
-from detector.engine.memory import GIB, Overhead, free_memory, overhead
+from detector.engine.memory import CARD, GIB, Overhead, free_memory, overhead
 from detector.errors import UserError
 from detector.launch import launch
 from detector.models.build import check_names
@@ -50,7 +50,7 @@ def plan(cfg: CfgNode, memory: float) -> str:
     extra, room = overhead(cfg.MODEL.DEVICE), round(memory * GIB)
     allowed = extra.allowed(room)
     peak = footprint.peak(_at_least(step, footprint))
-    lines = [_heading(cfg, step), *_table(peak), *_verdict(peak, extra, room)]
+    lines = [_heading(cfg, step), *_table(peak), *_verdict(peak, extra, room, cfg.MODEL.DEVICE)]
     lines += _of_test(footprint, cfg, extra, room)
     most = largest_batch(footprint, step, allowed)
     lines += ["", f"what fits into {memory:g} GiB with the other settings as they are:"]
@@ -215,22 +215,23 @@ def remedies(step: Step, stages: Sequence[int]) -> Iterator[list[Remedy]]:
 
 
 def _advice(footprint: Footprint, step: Step, extra: Overhead, room: int) -> list[str]:
-    """The lines about what makes a step fit: of every group the first one that does, or its last."""
-    lines, best = ["what makes it fit, the cheapest first:"], ""
+    """The lines about what makes a step fit, and what does not: of every group the first one that does, or its last."""
+    fitting, others, best = list[str](), list[str](), ""
     for group in remedies(step, footprint.recomputable):
         for remedy in group:
             if -(-remedy.step.images // remedy.step.parts) < footprint.least:
                 continue
             needed = extra.needed(footprint.peak(remedy.step).total)
             if needed <= room or remedy is group[-1]:
-                fits = needed <= room
-                lines.append(f"  {remedy.words}: {_gib(needed)}, {'fits' if fits else 'does not fit'}")
-                best = best or (remedy.words if fits else "")
+                (fitting if needed <= room else others).append(f"  {remedy.words}: {_gib(needed)}")
+                best = best or (remedy.words if needed <= room else "")
                 break
-        if best and len(lines) > 3:
+        if best and len(fitting) + len(others) > 2:
             break
-    lines.append(f"write {best}" if best else "none of them: take a smaller side or backbone")
-    return lines
+    lines = ["what makes it fit, the cheapest first:", *fitting] if fitting else []
+    if others:
+        lines += [f"what saves memory, and is not enough for {_gib(room)}:", *others]
+    return [*lines, f"write {best}" if best else "none of them: take a smaller side or backbone"]
 
 
 def _at_least(step: Step, footprint: Footprint) -> Step:
@@ -254,10 +255,11 @@ def _table(memory: Memory) -> list[str]:
     return [f"  {words:<{width}}{number / 2**20:10,.1f} MiB" for words, number in rows]
 
 
-def _verdict(peak: Memory, extra: Overhead, room: int) -> list[str]:
+def _verdict(peak: Memory, extra: Overhead, room: int, device: str) -> list[str]:
     needed = extra.needed(peak.total)
+    where = f"a CUDA card (MODEL.DEVICE {device})" if extra is CARD else "the CPU"
     return [
-        f"  together {peak.total / 2**20:,.1f} MiB at the peak; with {_gib(extra.fixed)} for libraries and "
+        f"  together {peak.total / 2**20:,.1f} MiB at the peak; on {where} with {_gib(extra.fixed)} for libraries and "
         f"{extra.share:.0%} for workspaces and fragments {_gib(needed)}",
         f"  {'fits' if needed <= room else 'does not fit'} into {_gib(room)}",
     ]

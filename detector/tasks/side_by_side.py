@@ -77,7 +77,9 @@ def run_cells(
     failed: dict[str, str] = {}
     whole = sum(cell.steps * seconds[cell.arm] for cell in cells)
     begun = sum(steps_done(cell) * seconds[cell.arm] for cell in cells)
-    with listening(), progress(total=round(whole), initial=round(begun), desc="compare", unit="s planned") as bar:
+    places = {cell.name: f"{cell.name} (training {place} of {len(cells)})" for place, cell in enumerate(cells, start=1)}
+    # counted in planned seconds: steps of one arm take longer than those of another
+    with listening(), progress(total=round(whole), initial=round(begun), desc="trainings", unit="%") as bar:
         meter = _Meter(bar.update, begun)
         said = False
         while open_ := [cell for cell in cells if not is_done(cell) and cell.name not in failed]:
@@ -87,7 +89,7 @@ def run_cells(
                     if not mine or is_done(cell):
                         continue
                     taken = True
-                    bar.set_postfix_str(cell.name)
+                    bar.set_postfix_str(places[cell.name])
                     if not (cell.folder / LOG).exists():  # nothing began; what failed may have been mended
                         cfg = configs[cell.arm].clone()
                         cfg.defrost()

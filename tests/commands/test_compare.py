@@ -58,7 +58,10 @@ def test_a_difference_has_its_exact_standard_error(hits, tmp_path, capsys):
     assert (report["truth"], report["images"], report["objects"], report["replicates"]) == ("t", 400, 400, 10_000)
     page = (tmp_path / "r" / "report.md").read_text()
     out = capsys.readouterr().out
-    assert page in out
+    assert out.startswith("2 detectors on t: 400 images with 400 objects.\n\nb is better than a: AP ")
+    assert f"every measure, class and setting, and how to read them: {tmp_path / 'r' / 'report.html'}, or as" in out
+    assert "|" not in out
+    assert "#" not in out
     assert f"written to {tmp_path / 'r'}: report.json, report.md, report.html" in out
     assert '<p class="answer">b is better than a: AP ' in (tmp_path / "r" / "report.html").read_text()
     assert "| AR100 | +" in page
@@ -152,7 +155,11 @@ def test_runs_that_exist(runs, tmp_path, capsys):
     assert report["models"]["SOLVER.BASE_LR 0.01"]["facts"]["image_s"] is None
     assert (report["kind"], report["replicates"]) == ("runs", 100)
     assert report["differences"][0]["AR100"]["seeds"]["n"] == 2
-    assert (tmp_path / "r" / "report.md").read_text() in capsys.readouterr().out
+    out = capsys.readouterr().out
+    title, *rows = [line.split() for line in out.split("\n\n")[2].splitlines()]
+    assert [title[0], title[-1]] == ["model", "image"]
+    assert [row[1] for row in rows] == ["0.01", "0.5"]
+    assert f"text {tmp_path / 'r' / 'report.md'}" in out
 
 
 def test_ways_to_compare_exclude_each_other(runs, tmp_path, capsys):

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from detector.__main__ import main
+from detector.commands import compare_cells
 from detector.commands.compare_cells import budget_of, in_turn, plan_text
 from detector.tasks.cells import Arm, Cell
 from detector.tasks.pace import Pace
@@ -48,11 +49,30 @@ def test_mistakes_are_told_before_anything_is_written(words, told, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--backbones", "resnet18"], "nothing to compare: fcos resnet18 is the only model; name several --backbones"),
+        (["--seeds", "1"], "name several --backbones or --heads. What follows is its training"),
+        ([], "What follows are its 3 trainings, which tell how far seeds lie apart"),
+        (["--backbones", "resnet10", "resnet18"], ""),
+    ],
+)
+def test_a_single_model_is_said_to_be_no_comparison(words, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare_cells, "plan", lambda *what: None)
+    main(["compare", "--config-file", "quickstart", "--output", str(tmp_path / "out"), "--plan", *words])
+    said = capsys.readouterr().out
+    assert told in said
+    assert bool(told) == ("nothing to compare" in said)
+
+
 def test_the_plan_adds_up(tmp_path):
     arms = [Arm("fcos a", "a", "fcos", None), Arm("fcos b", "b", "fcos", None)]
     paces = [Pace(100, 0.5, 0.1, 4, 10, 2**30, 2**28), Pace(100, 1.0, 0.1, 4, 10, 2**31, 2**29)]
     left = [Cell("fcos a", 1, tmp_path, 100), Cell("fcos b", 0, tmp_path, 100), Cell("fcos b", 1, tmp_path, 100)]
     lines = plan_text([*zip(arms, paces)], 2, left, {"fcos c": "it diverges"}).splitlines()
+    assert lines[0].split()[-2:] == ["memory", "disk"]
+    assert "memory on cpu" in plan_text([*zip(arms, paces)], 2, left, {}, "cpu").splitlines()[0]
     assert lines[1].split() == ["fcos", "a", "100", "0.5", "0:54", "1.00", "GiB", "256", "MiB"]
     assert lines[2].split() == ["fcos", "b", "100", "1", "1:44", "2.00", "GiB", "0.50", "GiB"]
     assert lines[3].split() == ["fcos", "c", *"-----"]

@@ -141,6 +141,16 @@ def test_an_empty_folder_is_started_in(tmp_path, caplog):
     assert open_folder(str(tmp_path), resume=False) == tmp_path
 
 
+def test_a_training_that_was_prepared_begins_without_a_word(tmp_path, caplog):
+    """As those of a comparison are: a config, and nothing yet that could be lost."""
+    (tmp_path / "config.yaml").write_text("{}")
+    assert to_resume(tmp_path, resume=True) is None
+    assert not caplog.text
+    (tmp_path / "log.jsonl").touch()  # it began, and ended before its first checkpoint
+    assert to_resume(tmp_path, resume=True) is None
+    assert "starting at step 0" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["model_best.pth", "weights_best.pth"])
 def test_weights_alone_are_not_started_over(tmp_path, name):
     save_checkpoint(tmp_path / name, {"model": {}, "step": 3})

@@ -116,6 +116,37 @@ def judged_runs(k, found, images):
     return runs
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("number", [100, 999, 1000])
+def test_verdict_interval_and_p_of_images_say_the_same(number, sign):
+    """Whatever the share of the replicates beyond 0; of 25 in 1000 the percentiles alone would not hold 0."""
+    told = set()
+    for beyond in range(number // 20):
+        drawn = sign * np.r_[np.linspace(-0.02, -0.01, beyond), np.linspace(0.01, 0.03, number - beyond)]
+        value, nothing = np.array([sign * 0.015]), np.zeros((number, 1))
+        first = Training(0, Resampled(value, drawn[:, None], np.zeros((2, 1))))
+        (found,) = of_pair(pair([first], [Training(0, Resampled(value * 0, nothing, np.zeros((2, 1))))]), 60)
+        holds = found.interval[0] <= 0 <= found.interval[1]
+        assert found.tie == holds == (found.p >= 0.05), beyond
+        assert found.p == pytest.approx(2 * (beyond + 1) / (number + 1))
+        told.add(found.tie)
+    assert told == {True, False}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_interval_that_is_shown_as_reaching_0_is_a_tie(sign):
+    """0.03 points are shown as 0.0, and 0.07 as 0.1."""
+    for near, tie in ((0.0003, True), (0.0007, False)):
+        ends = sorted((sign * near, sign * 0.02))
+        images = Difference(sign * 0.01, 0.005, tuple(ends), NONE, 0.04)
+        seeds = of_seeds(np.array([-1, 0, 1]) * 0.001 + sign * (near + T2 * 0.001 / math.sqrt(3)))
+        for found in (combine(images, 60, None, 0.0), combine(of_images(0.0), 60, seeds, 0.0)):
+            assert (found.tie, found.p >= 0.05) == (tie, tie)
+            assert (0 in found.interval) == tie
+    (alone,) = of_arm([training(0, 0.01)], 60)  # a measure is no difference
+    assert alone.interval == alone.images.interval
+
+
 @pytest.mark.parametrize("images", [1, 60])
 def test_seeds_do_not_make_up_for_few_images(images):
     """One image holds the object, found by all trainings of one arm: no interval, nothing told."""

@@ -5,6 +5,8 @@ from helpers import comparisons
 
 from detector.report.headline import headline, reading
 
+ALONE = "of one run each; seeds not counted"
+
 
 def said(document):
     return " ".join(headline(document))
@@ -12,11 +14,17 @@ def said(document):
 
 def test_two_models():
     better = comparisons.results({"a": 0.5, "b": 0.55})
-    assert headline(better) == ["b is better than a: AP 55.0 against 50.0, a difference of +5.0 (+3.0 .. +7.0)."]
+    assert headline(better) == [
+        f"b is better than a: AP 55.0 against 50.0, a difference of +5.0 (+3.0 .. +7.0), {ALONE}."
+    ]
     worse = comparisons.results({"a": 0.55, "b": 0.5})
-    assert headline(worse) == ["a is better than b: AP 55.0 against 50.0, a difference of +5.0 (+3.0 .. +7.0)."]
+    assert headline(worse) == [
+        f"a is better than b: AP 55.0 against 50.0, a difference of +5.0 (+3.0 .. +7.0), {ALONE}."
+    ]
     tie = comparisons.results({"a": 0.5, "b": 0.51})
-    assert headline(tie) == ["b and a are a tie: AP 51.0 against 50.0, a difference of +1.0 (-1.0 .. +3.0)."]
+    assert headline(tie) == [f"b and a are a tie: AP 51.0 against 50.0, a difference of +1.0 (-1.0 .. +3.0), {ALONE}."]
+    both = headline(comparisons.runs(("a", "b")))[0]
+    assert both == "b and a are a tie: AP 60.4 against 60.0, a difference of +0.4 (-2.0 .. +2.8)."
 
 
 def test_the_seeds_of_a_single_model_are_its_noise():
@@ -32,7 +40,7 @@ def test_the_seeds_of_a_single_model_are_its_noise():
 def test_the_best_of_several_is_told_from_the_first_alone():
     document = comparisons.results({"a": 0.5, "b": 0.51, "c": 0.58, "d": 0.40, "e": 0.57})
     assert headline(document) == [
-        "Highest AP: c with 58.0 (56.0 .. 60.0); better than a, the difference being +8.0 (+6.0 .. +10.0).",
+        f"Highest AP: c with 58.0 (56.0 .. 60.0); better than a, the difference being +8.0 (+6.0 .. +10.0); {ALONE}.",
         "Also better than a: e. Worse than a: d. Ties with a: b.",
     ]
 
@@ -48,7 +56,7 @@ def test_the_highest_may_be_a_tie():
 def test_the_first_may_be_the_highest():
     document = comparisons.results({"a": 0.5, "b": 0.45, "c": 0.4})
     assert headline(document) == [
-        "Highest AP: a with 50.0 (48.0 .. 52.0); it is the model that the others are compared with.",
+        f"Highest AP: a with 50.0 (48.0 .. 52.0); it is the model that the others are compared with; {ALONE}.",
         "Worse than a: b, c.",
     ]
 
@@ -59,18 +67,18 @@ def test_the_fastest_and_what_it_loses():
     for model in document["models"].values():
         model["facts"]["image_s_rounds"] = [model["facts"]["image_s"] + more for more in (-0.001, 0.0, 0.02)]
     assert headline(document)[-1] == (
-        "Fastest: d, 10 ms an image against 52 ms of a; worse than a, the difference being -2.7 (-5.1 .. -0.3)."
+        "Fastest: d, 10 ms an image against 52 ms of a; in AP worse than a, the difference being -2.7 (-5.1 .. -0.3)."
     )
     document["models"]["d"]["facts"]["image_s_rounds"] = [0.009, 0.01, 0.055]
     assert headline(document)[-1].startswith(
-        "Fastest: d, 10 ms an image against 52 ms of a, not told from a, whose rounds overlap with its own; worse"
+        "Fastest: d, 10 ms an image against 52 ms of a, not told from a, whose rounds overlap with its own; in AP worse"
     )
     document["models"]["d"]["facts"]["image_s_rounds"] = [0.009, 0.01, 0.1]
     assert headline(document)[-1] == (
         "None is told to be the fastest: all rounds of the time of an image overlap with those of d."
     )
     del document["models"]["b"]["facts"]["image_s_rounds"]
-    assert headline(document)[-1].startswith("Least time, of which it is not known how far it varies: d, 10 ms an")
+    assert headline(document)[-1].startswith("Least time (how far it varies is not known): d, 10 ms an")
     for model in document["models"].values():
         model["facts"]["image_s"] = None
         model["facts"]["step_s_rounds"] = [model["facts"]["step_s"]] * 3

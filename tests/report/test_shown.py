@@ -8,7 +8,16 @@ from detector.report import shown
 
 @pytest.mark.parametrize(
     ("value", "sign", "text"),
-    [(0.4123, False, "41.2"), (0.0123, True, "+1.2"), (-0.0123, True, "-1.2"), (None, True, "-"), (0.0, True, "+0.0")],
+    [
+        (0.4123, False, "41.2"),
+        (0.0123, True, "+1.2"),
+        (-0.0123, True, "-1.2"),
+        (None, True, "-"),
+        (0.0, True, "+0.0"),
+        (-0.0001, True, "+0.0"),
+        (-0.0, False, "0.0"),
+        (-0.0006, True, "-0.1"),
+    ],
 )
 def test_points(value, sign, text):
     assert shown.points(value, sign) == text
@@ -25,7 +34,16 @@ def test_a_value_has_its_interval_where_there_is_one():
 
 @pytest.mark.parametrize(
     ("p", "text"),
-    [(None, "-"), (0.5, "0.50"), (0.0494, "0.049"), (0.0098, "0.0098"), (0.0001, "0.0001"), (3e-9, "< 0.0001")],
+    [
+        (None, "-"),
+        (0.5, "0.50"),
+        (0.0494, "0.049"),
+        (0.0499, "< 0.05"),
+        (0.05, "0.050"),
+        (0.0098, "0.0098"),
+        (0.0001, "0.0001"),
+        (3e-9, "< 0.0001"),
+    ],
 )
 def test_p_values_do_not_round_to_the_level_or_to_nothing(p, text):
     assert shown.chance(p) == text
@@ -114,6 +132,10 @@ def test_what_the_columns_of_costs_are_is_explained():
     assert "Correlation is" in said
     assert "seconds" not in said
     assert "rounds" not in said
+    assert "Image and step are the times of a test image and of a training step." in said
+    for model in document["models"].values():
+        model["facts"]["image_s"] = None
+    assert "Step is the time of a training step." in " ".join(shown.explained(document))
     document["models"]["b"]["facts"].update(size=[480, 640], step_s_rounds=[1.0, 1.2, 1.1])
     said = " ".join(shown.explained(document))
     assert "the largest test size (a: 240 x 320; b: 480 x 640)" in said

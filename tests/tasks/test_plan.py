@@ -81,6 +81,17 @@ def written(text):
     return last.split()[1:]
 
 
+def listed(text, heading):
+    """GiB by KEY VALUE words of the lines under a heading."""
+    found = {}
+    for line in text.partition(heading)[2].splitlines()[1:]:
+        if not line.startswith("  "):
+            break
+        words, _, needed = line.partition(": ")
+        found[words] = float(needed.removesuffix(" GiB"))
+    return found
+
+
 @pytest.fixture
 def lines(monkeypatch):
     """Footprints in MiB by a formula: 100, and 80 for an image of 256 x 320."""
@@ -102,6 +113,10 @@ def test_the_report_names_the_cheapest_that_fits(lines, share, found):
     text = plan(load_config("base/fcos", opts), memory)
     assert "does not fit into" in text
     assert written(text) == found
+    fitting = listed(text, "what makes it fit, the cheapest first:")
+    assert next(iter(fitting)).split() == found
+    assert max(fitting.values()) <= round(memory, 2)
+    assert all(needed > memory - 0.005 for needed in listed(text, "what saves memory, and is not enough").values())
     assert "  fits into" in plan(load_config("base/fcos", [*opts, *found]), memory)
 
 
@@ -150,7 +165,16 @@ def test_so_they_do_with_a_real_network():
 def test_what_nothing_makes_fit_is_said(lines):
     text = plan(load_config("base/fcos", [*BASE, "SOLVER.IMS_PER_BATCH", "2"]), 0.1)
     assert "not a single image" in text
+    assert "makes it fit" not in text
+    assert len(listed(text, "what saves memory, and is not enough for 0.10 GiB:")) == 7
     assert text.splitlines()[-1] == "none of them: take a smaller side or backbone"
+
+
+def test_the_report_says_what_takes_more_than_tensors(lines):
+    card = plan(load_config("base/fcos", BASE), 8)
+    assert "at the peak; on a CUDA card (MODEL.DEVICE auto) with 0.50 GiB for libraries and 10% for" in card
+    host = plan(load_config("base/fcos", [*BASE, "MODEL.DEVICE", "cpu"]), 8)
+    assert "at the peak; on the CPU with 0.75 GiB for libraries and 25% for" in host
 
 
 class Data:
