@@ -40,6 +40,19 @@ def output_folder(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def no_empty_folder(path: Path) -> Iterator[None]:
+    """Whatever fails meanwhile leaves no empty folder at `path`, nor above it, where there was none before."""
+    new = [one for one in (path, *path.parents) if not one.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # the first that is not there, or holds something
+            for one in new:
+                one.rmdir()
+        raise
+
+
 def is_special(path: Path) -> bool:
     """Whether a path is a device, a pipe or a socket, in whose place no file may be put."""
     return path.exists() and not path.is_file() and not path.is_dir()

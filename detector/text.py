@@ -5,6 +5,7 @@ import unicodedata
 
 _ESCAPED = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
 """Unicode categories: control and format characters, surrogates, line and paragraph separators."""
+_PAIR = re.compile(r"(\w+)\|(\w+)")
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -27,6 +28,16 @@ def forms(text: str) -> tuple[str, ...]:
     if text.isascii():
         return (text,)
     return tuple(dict.fromkeys((text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))))
+
+
+def counted(number: int, text: str) -> str:
+    """A number and a text that agrees with it, see `agreeing`: "1 box has no area", "2 boxes have no area"."""
+    return f"{number} {agreeing(number, text)}"
+
+
+def agreeing(number: int, text: str) -> str:
+    """A text on a number of things: of its pairs of words, as box|boxes or has|have, the first is for one thing."""
+    return _PAIR.sub(lambda pair: pair[1] if number == 1 else pair[2], text)
 
 
 def _escape(character: str) -> str:

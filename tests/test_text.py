@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from detector.text import encodable, printable
+from detector.text import counted, encodable, printable
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,8 @@ def test_layout_may_be_kept():
 def test_what_no_encoding_holds_is_escaped_and_nothing_else():
     assert encodable(os.fsdecode(b"caf\xe9\n.jpg")) == "caf\\xe9\n.jpg"
     assert encodable("\ud800 猫") == "\\ud800 猫"
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 boxes have"), (1, "1 box has"), (2, "2 boxes have")])
+def test_a_text_agrees_with_its_number(number, said):
+    assert counted(number, "box|boxes has|have no end |") == f"{said} no end |"

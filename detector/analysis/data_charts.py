@@ -22,10 +22,10 @@ _LETTERS = 24  # of a class name
 _PER_IMAGE = 40  # bars of the histogram of objects an image
 
 
-def save_data_charts(path: Path, parts: Sequence[Part], names: Sequence[str], sides: Sides) -> None:
+def save_data_charts(path: Path, parts: Sequence[Part], names: Sequence[str], sides: Sides | None = None) -> None:
     """Draws a page for several data sets, a colour each, and writes it as PNG.
 
-    names: of the data sets; sides: how pictures are resized for the sizes of the boxes.
+    names: of the data sets; sides: how pictures are resized for the sizes of the boxes, None: not at all.
     Raises ImportError without matplotlib, OSError when it cannot be written.
     """
     rows = classes_table(parts)
@@ -100,8 +100,8 @@ def _logarithmic(axes: "Axes", ticks: Sequence[float], names: Sequence[str]) -> 
     axes.minorticks_off()
 
 
-def _sizes(axes: "Axes", parts: Sequence[Part], sides: Sides) -> None:
-    """Square roots of areas after the resize, with COCO's limits."""
+def _sizes(axes: "Axes", parts: Sequence[Part], sides: Sides | None) -> None:
+    """Square roots of areas with COCO's limits, which have names in pictures as they are."""
     values = [np.sqrt(areas(part, sides)[part.objects]) for part in parts]
     _steps(axes, parts, values, 2.0 ** np.arange(1, 11.01, 0.25))
     ticks = [4, 8, 16, 32, 64, 128, 256, 512, 1024]
@@ -109,10 +109,11 @@ def _sizes(axes: "Axes", parts: Sequence[Part], sides: Sides) -> None:
     for limit in (SMALL, MEDIUM):
         axes.axvline(limit**0.5, color="grey", linewidth=0.9, linestyle="--")
     top = axes.get_xaxis_transform()
-    for place, name in ((8, "small"), (55, "medium"), (380, "large")):
+    for place, name in () if sides else ((8, "small"), (55, "medium"), (380, "large")):
         axes.text(place, 1.0, name, transform=top, ha="center", va="bottom", fontsize="x-small", color="grey")
     axes.margins(y=0.1)
-    _finish(axes, "Sizes after the resize\n", f"square root of the area, pixels\n({sides})", "% of the boxes")
+    title, how = ("Sizes after the resize", f"\n({sides})") if sides else ("Sizes\n", " of the picture as it is")
+    _finish(axes, title, f"square root of the area, pixels{how}", "% of the boxes")
 
 
 def _aspects(axes: "Axes", parts: Sequence[Part]) -> None:

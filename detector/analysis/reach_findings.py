@@ -19,7 +19,7 @@ ALONE = declare(
 COVERED = declare(
     "reach-hidden",
     "warning",
-    "boxes are not taught: all their locations or anchors answer for other boxes",
+    "boxes are not taught by themselves: all their locations or anchors answer for other boxes",
     "Look for objects that are annotated twice; larger INPUT sizes or a finer level part those that are near.",
 )
 UNFIT = declare(
@@ -43,7 +43,7 @@ CROWDED = declare(
 RECALL = declare(
     "reach-recall",
     "note",
-    "figures say what share of the boxes the head would find after a perfect training",
+    "data sets are measured: the share of their boxes that the head would find after a perfect training",
     "Nothing is wrong near 100 %; the rest cannot be learnt with this config, and the other reach kinds say why.",
 )
 
@@ -63,8 +63,8 @@ def _untaught(reach: Reach) -> Iterator[Finding]:
     }
     for fate, reason in reasons.items():
         for row in reach.of(fate).tolist():
-            kind = COVERED if fate == HIDDEN else ALONE
-            yield _of_box(reach, row, kind, f"{reach.head} is not taught it, as {reason}")
+            kind, by_itself = (COVERED, " by itself") if fate == HIDDEN else (ALONE, "")
+            yield _of_box(reach, row, kind, f"{reach.head} is not taught it{by_itself}, as {reason}")
 
 
 def _weak(reach: Reach) -> Iterator[Finding]:
@@ -94,9 +94,16 @@ def _recall(reach: Reach) -> Iterator[Finding]:
         number = f"{len(reach.images)} of {len(reach.index)} images"
         text = (
             f"{reach.index.path}: after a perfect training {reach.head} would find {shares} of {len(reach.rows)} boxes "
-            f"of {number}"
+            f"of {number}{_shared(reach)}"
         )
         yield Finding(RECALL, text)
+
+
+def _shared(reach: Reach) -> str:
+    """How many boxes count as found though nothing answers for them: they lie on a box that is found."""
+    hidden = 0 if reach.found is None else int((reach.found[0] & (reach.fates == HIDDEN)).sum())
+    verb = "is" if hidden == 1 else "are"
+    return f"; {hidden} of them {verb} not taught and found by the detection of the box beneath" if hidden else ""
 
 
 def _of_box(reach: Reach, row: int, kind: str, what: str) -> Finding:

@@ -63,12 +63,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def begin(args: argparse.Namespace) -> None:
-    """Examine, write what is wished, print; ends the process with status 1 where an error was found."""
+    """Examine, write what is wished, print; ends the process with status 1 where an error was found, or is left."""
     load_plugins(args.imports)
     cfg = load_config(args.config_file, args.opts) if args.config_file else None
     if cfg:
         require_boxes(cfg.MODEL.TASK, "detector check")
-    from detector.tasks.doctor import check_new, document, examine, fix, short_names
+    from detector.tasks.doctor import check_new, document, errors_left, examine, fix, short_names
     from detector.tasks.doctor_text import text
 
     if args.fix:
@@ -90,12 +90,12 @@ def begin(args: argparse.Namespace) -> None:
         show(text(diagnosis, fixes))
         if args.charts and diagnosis.parts:
             show(f"The charts are in {args.charts}.")
-    if diagnosis.number("error"):
+    if diagnosis.number("error") if fixes is None else errors_left(diagnosis):
         sys.exit(1)
 
 
 def show_kinds() -> None:
-    """The table of docs/check.md."""
+    """All that is looked for, see docs/reference/kinds.md."""
     from detector.tasks.doctor_text import kinds_table
 
     show(kinds_table())

@@ -8,6 +8,7 @@ from detector.commands.base import expanded, run, show, tool_parser
 from detector.config import get_defaults
 from detector.errors import UserError
 from detector.plugins import load_plugins
+from detector.text import counted
 
 if TYPE_CHECKING:
     from detector.data.convert import Form
@@ -63,7 +64,8 @@ def begin(args: argparse.Namespace, entries: Sequence[str], form: "Form", folder
     for source in sources.values():
         check_units(source.index)
     written = write_datasets(sources, form, folder, args.link)
-    show(f"{folder}: {written.pictures} pictures with {written.boxes} boxes, in {form.upper()}'s format")
+    pictures, boxes = counted(written.pictures, "picture|pictures"), counted(written.boxes, "box|boxes")
+    show(f"{folder}: {pictures} with {boxes}, in {form.upper()}'s format")
     for loss in written.losses:
         show(f"not kept: {loss}")
     for entry in written.entries:

@@ -132,6 +132,7 @@ def predict(
 def finished(summary: "Summary", source: str) -> list[dict[str, object]]:
     """What detections.json holds. Raises ValueError where a picture could not be read."""
     if summary.failed:
-        total = summary.failed + summary.read
-        raise UserError(f"{source}: {summary.failed} of {total} images could not be read; each is named above")
+        from detector.tasks.predict import unread_text
+
+        raise UserError(f"{source}: {unread_text(summary.failed, summary.failed + summary.read)}")
     return summary.rows

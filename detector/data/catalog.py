@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 from detector.data.entries import FORMS, MASKS, VOC, YOLO, resolve, split_entry, split_there
@@ -13,6 +13,7 @@ from detector.data.formats.voc import ANNOTATIONS, CLASSES, LISTS, PICTURES
 from detector.data.hints import hint, other_layout
 from detector.data.index import load_index
 from detector.data.names import leads_out, with_real_names
+from detector.data.origins import origin_of
 from detector.data.packed import PackedIndex
 from detector.data.problems import Problems, logged
 from detector.data.shapes import ensure_shapes
@@ -119,7 +120,7 @@ def load_dataset(entry: str, root: str | Path, problems: Problems | None = None)
         return _load_yolo(entry, place, root, problems)
     if not os.path.isdir(place.folder):
         what = "folder" if isinstance(place, VocLocation) else "folder of pictures"
-        raise MissingFileError(f"dataset {entry!r}: its {what} is expected at {place.folder}; {_hint(entry, root)}")
+        raise _missing(entry, f"its {what} is expected at", place.folder, root)
     if isinstance(place, VocLocation):
         try:
             index = voc.read(place.folder, place.split, place.classes, problems)
@@ -127,16 +128,14 @@ def load_dataset(entry: str, root: str | Path, problems: Problems | None = None)
             raise _explained(entry, root, error) from None
         return Source(_called(entry, place), index.folder or place.folder, index, place.difficult)
     if not os.path.exists(place.annotations) or os.path.isdir(place.annotations):
-        raise MissingFileError(
-            f"dataset {entry!r}: its annotation file is expected at {place.annotations}; {_hint(entry, root)}"
-        )
+        raise _missing(entry, "its annotation file is expected at", place.annotations, root)
     index = with_real_names(load_index(place.annotations, place.folder, problems), place.folder, problems)
     return Source(_called(entry, place), place.folder, index)
 
 
 def _load_yolo(entry: str, place: YoloLocation, root: Path, problems: Problems) -> Source:
     if not os.path.exists(place.folder):
-        raise MissingFileError(f"dataset {entry!r}: nothing is at {place.folder}; {_hint(entry, root)}")
+        raise _missing(entry, "nothing is at", place.folder, root)
     try:
         index = yolo.read(place.folder, place.split, problems)
     except UserError as error:
@@ -198,7 +197,9 @@ def _find(entry: str, root: Path) -> Location | VocLocation | YoloLocation:
             return DATASETS[entry](root)
         except UnknownNameError as error:
             text = hint(entry, root)
-            raise UnknownNameError(_of(entry, text) if text else f"{error.args[0]}; own data: {FORMS}") from None
+            raise UnknownNameError(
+                _of(entry, text) if text else f"{error.args[0]}; {_none_there(entry, root)}; own data: {FORMS}"
+            ) from None
     if entry.startswith(VOC) and not entry.endswith(".json"):
         return VocLocation(*_folder_and_split(entry, VOC, "trainval", root))
     if entry.startswith(YOLO) and not entry.endswith(".json"):
@@ -212,6 +213,11 @@ def _find(entry: str, root: Path) -> Location | VocLocation | YoloLocation:
 def _is_there(entry: str, root: Path) -> bool:
     """Whether a folder or file is called so, colons and all."""
     return os.path.exists(resolve(entry, root))  # False for what is too long for a path
+
+
+def _none_there(entry: str, root: Path) -> str:
+    """A clause on the folder that is not there, where a word is no name of the catalog."""
+    return f"there is no folder {entry} here or in {os.path.abspath(root)}"
 
 
 def _of(entry: str, text: str) -> str:
@@ -232,10 +238,21 @@ def _explained(entry: str, root: Path, error: UserError) -> UserError:
     return MissingFileError(_of(entry, text)) if text else error
 
 
-def _hint(entry: str, root: Path) -> str:
+def _missing(entry: str, what: str, path: Path, root: Path) -> MissingFileError:
+    """Of a folder or file that is not there: what else to write; else its path in full, and where it is to be had."""
+    said, origin = "" if entry in DATASETS else hint(entry, root), origin_of(entry, path)
+    places = [str(path)]
+    if not PureWindowsPath(path.name).drive and (origin or not said):
+        places = [os.path.abspath(one) for one in ((path,) if entry in DATASETS else (root / path, path))]
+    what += " " + " or at ".join(dict.fromkeys(places))
+    if not said and (entry in DATASETS or not origin):
+        said = _layout(entry, root)
+    return MissingFileError(f"dataset {entry!r}: {'; '.join(filter(None, (what, said, origin)))}")
+
+
+def _layout(entry: str, root: Path) -> str:
+    """What to write, or where to put the data set of a name of the catalog."""
     if entry not in DATASETS:
-        if text := hint(entry, root):
-            return text
         return f"write {FORMS} with paths from here or from DATASETS.ROOT (now {root})"
     place = DATASETS[entry](root)
     if isinstance(place, YoloLocation):

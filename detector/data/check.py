@@ -13,6 +13,7 @@ from detector.data.known import Known
 from detector.data.look import UNENDED, Look, look_at_file, reason
 from detector.data.missing import lost_text
 from detector.errors import UserError
+from detector.text import counted
 
 _log = logging.getLogger("detector")
 
@@ -120,7 +121,7 @@ def _check(
             raise UserError("\n".join(lost))
         total = len({_path(one.dataset, item) for one in every for item in range(len(one.dataset))})
         raise UserError(
-            "\n".join([*lost, f"{len(bad)} of {total} pictures cannot be used:\n{_listed(bad)}"])
+            "\n".join([*lost, f"{len(bad)} of {counted(total, 'picture|pictures')} cannot be used:\n{_listed(bad)}"])
             + "\nFetch them again or mend their records, or write DATALOADER.BROKEN skip to do without them"
         )
     for text in lost:

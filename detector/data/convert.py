@@ -23,6 +23,7 @@ from detector.data.packed import check_same_classes
 from detector.data.turning import as_stored, upright
 from detector.errors import FileAccessError, MissingFileError, UserError
 from detector.files import user_path
+from detector.text import counted
 
 Form = Literal["coco", "voc", "yolo"]
 
@@ -34,6 +35,7 @@ _RESERVED = {"names", "nc", "path", "download", "channels", "kpt_shape", "flip_i
 _KNOWN = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # suffixes that every reader takes
 _STARTS = {JPEG: ".jpg", PNG: ".png", b"BM": ".bmp", b"II*\0": ".tif", b"MM\0*": ".tif"}
 _BLANKS = {"\ufeff", *(character for character in map(chr, range(0x3001)) if character.isspace())}
+_TURNED = "picture|pictures is|are turned by its|their EXIF tag, and so are the boxes now"
 _NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP}
 
 
@@ -113,7 +115,7 @@ def _write(sources: Mapping[str, Source], form: Form, folder: Path, aside: Path,
         place = Path(writer.IMAGES) / ("" if form == "voc" else split)
         source, turned = _framed(source, form)
         names, said = new_names(source, form, taken if form == "voc" else Counter())
-        said += [f"{turned} pictures are turned by their EXIF tag, and so are their boxes now"] if turned else []
+        said += [counted(turned, _TURNED)] if turned else []
         _bring(source, aside / place, names, link)
         said += writer.write(source.index, aside, split, names)
         boxes += int(writer.held(source.index).sum())
@@ -193,20 +195,22 @@ def new_names(source: Source, form: Form, taken: Counter[str]) -> tuple[list[str
                 known[name] = _free(_portable(name, ()), taken, whole=True)
         found = [known[name] for name in names]
         again = len(names) - len(known)
-        said = [f"{again} records name a picture that another one names; they do so here"] if again else []
+        said = (
+            [counted(again, "record|records names|name a picture that another one names, here as well")]
+            if again
+            else []
+        )
     else:
         drop = (write_yolo.IMAGES, write_voc.IMAGES) if form == "yolo" else ()
         found = [_free(_suffixed(_visible(_portable(name, drop)), source.folder / name), taken) for name in names]
         again = len(names) - len(set(names))
-        said = (
-            [f"{again} records name a picture that another one names; each has a copy of its own, with a number"]
-            if again
-            else []
-        )
+        own = "record|records names|name a picture that another one names; each has a copy of its own, with a number"
+        said = [counted(again, own)] if again else []
     changed = [(a, b) for a, b in zip(names, found, strict=True) if os.path.normpath(a).replace(os.sep, "/") != b]
     if changed:
         old, new = changed[0]
-        said.append(f"{len(changed)} pictures have another name here, for instance {new!r}, which was {old!r}")
+        renamed = counted(len(changed), "picture|pictures has|have another name here")
+        said.append(f"{renamed}, for instance {new!r}, which was {old!r}")
     return found, said
 
 

@@ -14,6 +14,7 @@ from detector.data.mapped import MappedFile, Place
 from detector.data.misplaced import tell_misplaced
 from detector.data.problems import SHOWN, Finding, Problems, declare, named
 from detector.errors import UserError
+from detector.text import agreeing
 
 if TYPE_CHECKING:  # without torch
     from detector.structures import Size
@@ -21,8 +22,15 @@ if TYPE_CHECKING:  # without torch
 LARGEST = 2**31 - 1
 """The largest side of a picture and coordinate of a box, pixels."""
 
-FLAT = declare("flat-box", "error", "boxes have a width or height of zero or less", "Delete them or draw them anew.")
-OUTSIDE = declare("box-outside", "error", "boxes lie outside their image", "Mend or delete them.")
+FLAT = declare(
+    "flat-box",
+    "warning",
+    "boxes have a width or height of zero or less",
+    "A training leaves them out; delete them or draw them anew.",
+)
+OUTSIDE = declare(
+    "box-outside", "warning", "boxes lie outside their image", "A training leaves them out; mend or delete them."
+)
 BEYOND = declare(
     "box-beyond-edge",
     "warning",
@@ -222,6 +230,8 @@ def _some_of(index: PackedIndex, names: Sequence[str]) -> str:
     return ", ".join(f"{name!r} (id {ids[name]})" for name in names[:SHOWN]) + (", .." if len(names) > SHOWN else "")
 
 
+_NO_SIDE = "a width or height of zero or less"
+_CLIPPED = "by more than a pixel and is|are clipped to it"
 _BLOCK = 1 << 16  # boxes that are clipped at once: of millions, what is made on the way is not
 
 Where = Callable[[int], tuple[str, str]]
@@ -271,9 +281,9 @@ def clip_to_images(
             beyond[part] |= (low < -1) | (high - edge > 1)
     outside, beyond = ~usable & ~flat, usable & beyond
     for kind, chosen, what, one in (
-        (FLAT, flat, f"have a width or height of zero or less and are {fate}", "has a width or height of zero or less"),
-        (OUTSIDE, outside, f"lie outside their image and are {fate}", "lies outside its image"),
-        (BEYOND, beyond, "reach out of their image by more than a pixel and are clipped to it", "reaches out of it"),
+        (FLAT, flat, f"has|have {_NO_SIDE} and is|are {fate}", f"has {_NO_SIDE}"),
+        (OUTSIDE, outside, f"lies|lie outside its|their image and is|are {fate}", "lies outside its image"),
+        (BEYOND, beyond, f"reaches|reach out of its|their image {_CLIPPED}", "reaches out of it"),
     ):
         rows = np.flatnonzero(chosen)
 
@@ -285,6 +295,7 @@ def clip_to_images(
             text = f"{record}: its box {shown} {one} ({width} wide, {height} high)"
             return Finding(kind, text, picture, record, tuple(box))
 
-        problems.several(named(path, len(rows), f"boxes {what}", ids[rows].tolist()), rows.tolist(), example)
+        line = named(path, len(rows), agreeing(len(rows), f"box|boxes {what}"), ids[rows].tolist())
+        problems.several(line, rows.tolist(), example)
     tell_misplaced(path, form, boxes_xywh, limits, flat | outside | beyond, problems)
     return boxes, usable

@@ -13,7 +13,7 @@ from detector.data.packed import PackedIndex, shown
 from detector.data.problems import KINDS, SHOWN, Finding, declare
 from detector.data.shares import crowd_classes, many_crowds, many_difficult, many_repeated, many_without
 from detector.errors import UserError
-from detector.text import printable
+from detector.text import counted, printable
 
 TWICE = declare(
     "file-twice",
@@ -98,7 +98,7 @@ def check_plausible(
                 "are single objects, write DATASETS.CROWDS objects",
                 *(index.path, printable(shown(names))),
             )
-    _say(f"DATASETS.{part}", TWICE, "are named by several records", named_twice(sources))
+    _say(f"DATASETS.{part}", TWICE, "is|are named by several records", named_twice(sources))
 
 
 def check_units(index: PackedIndex) -> None:
@@ -111,7 +111,7 @@ def check_units(index: PackedIndex) -> None:
 
 def check_apart(train: Sequence[Pictures], test: Sequence[Pictures]) -> None:
     """Says which pictures are in the training and in the test."""
-    _say("DATASETS.TRAIN and TEST", SHARED, "are in both", shared(train, test))
+    _say("DATASETS.TRAIN and TEST", SHARED, "is|are in both", shared(train, test))
 
 
 def named_twice(sources: Sequence[Pictures]) -> list[Finding]:
@@ -288,7 +288,7 @@ def _box_finding(index: PackedIndex, kind: str, text: str, row: int) -> Finding:
 def _say(where: str, kind: str, clause: str, found: Sequence[Finding]) -> None:
     if found:
         names = ", ".join([*(one.picture for one in found[:SHOWN]), *[".."] * (len(found) > SHOWN)])
-        text = f"{len(found)} pictures {clause} ({names}); {found[0].text}"
+        text = f"{counted(len(found), f'picture|pictures {clause}')} ({names}); {found[0].text}"
         _log.warning("%s: %s. %s", where, printable(text), KINDS[kind].remedy)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 from detector.errors import UserError
+from detector.text import agreeing
 
 T = TypeVar("T")
 
@@ -21,7 +22,8 @@ Box = tuple[float, float, float, float]
 class Kind(NamedTuple):
     """A kind of problem.
 
-    severity: an error cannot be used as it stands, a warning is likely to be a mistake, a note is worth to be known;
+    severity: an error stops a training or makes its measures worthless, a warning is likely to be a mistake, or is left
+    out by a training that says so, a note is worth to be known;
     what: a clause that follows a number, e.g. "boxes have a width or height of zero or less"; remedy: a sentence.
     """
 
@@ -34,12 +36,23 @@ KINDS: dict[str, Kind] = {}
 """Every kind by its id, lower-case words with hyphens; filled by the files that look for them."""
 
 
+_CLAUSES: dict[str, str] = {}
+
+
 def declare(id_: str, severity: Severity, what: str, remedy: str) -> str:
-    """Files a kind in the table under its id, which is returned. Raises ValueError for one that is there."""
+    """Files a kind in the table under its id, which is returned. Raises ValueError for one that is there.
+
+    what: may have pairs of words, as box|boxes has|have, of which `clause` chooses; the table has the plural.
+    """
     if id_ in KINDS:
         raise UserError(f"kind of problem {id_!r} is declared twice")
-    KINDS[id_] = Kind(severity, what, remedy)
+    KINDS[id_], _CLAUSES[id_] = Kind(severity, agreeing(2, what), remedy), what
     return id_
+
+
+def clause(kind: str, number: int) -> str:
+    """What a kind is, said of so many things."""
+    return agreeing(number, _CLAUSES[kind])
 
 
 class Finding(NamedTuple):

@@ -13,6 +13,7 @@ import numpy as np
 
 from detector.errors import FileAccessError, UserError
 from detector.files import write_atomic
+from detector.text import counted
 
 _TEXT = b"drawn by detector predict"
 MARK = b"\xff\xfe" + (len(_TEXT) + 2).to_bytes(2, "big") + _TEXT
@@ -75,9 +76,10 @@ def check_targets(output: Path, targets: Mapping[Path, Callable[[Path], bool]], 
             in_the_way.append((target, ", which is one of the images"))
     if in_the_way:
         path, what = in_the_way[0]
-        more = f" and {len(in_the_way) - 1} more files" if len(in_the_way) > 1 else ""
+        others = len(in_the_way) - 1
+        more, them = (f" and {counted(others, 'more file|files')}", "them") if others else ("", "it")
         raise UserError(
-            f"--output {output}: {path}{what}{more} would be overwritten, and no prediction wrote it: nothing was "
+            f"--output {output}: {path}{what}{more} would be overwritten, and no prediction wrote {them}: nothing was "
             "done; write --output another/folder"
         )
 

@@ -22,7 +22,7 @@ from detector.errors import FileAccessError, UserError
 from detector.files import user_path
 from detector.inference.drawn import is_map, was_drawn
 from detector.inference.pixels import is_pixels, pixels_of
-from detector.text import printable
+from detector.text import agreeing, counted, printable
 
 if TYPE_CHECKING:  # without torch
     from detector.data.transforms import Sample
@@ -38,6 +38,9 @@ VIDEOS = frozenset(
 
 USUAL_RATE = 25.0
 """Frames a second of a video or camera that does not say it."""
+
+LABELS = (".txt", ".xml", ".json")
+"""Suffixes of files that annotate the picture of their name."""
 
 _SHOWN = 5  # files that are passed over and named
 
@@ -148,7 +151,7 @@ def find_images(source: str, output: Path | None = None) -> list[Path]:
     """The image files that a path, a folder or a glob names, sorted. Raises ValueError when there is none.
 
     Of a folder, the pictures that an earlier prediction drew below `output` are left out; so are files that are no
-    pictures, which the log counts and names.
+    pictures, of which the log counts those with labels and names others.
     """
     path = user_path(source)
     passed_over: list[Path] = []
@@ -160,7 +163,8 @@ def find_images(source: str, output: Path | None = None) -> list[Path]:
             drawn = [p for p in own if p.suffix.lower() in SUFFIXES]
             found = [p for p in found if p not in own]
             if drawn:
-                log.info("%d pictures in %s, which predict drew, are left out", len(drawn), output)
+                said = counted(len(drawn), "picture|pictures")
+                log.info("%s in %s, which predict drew, %s left out", said, output, agreeing(len(drawn), "is|are"))
     elif path.is_file():
         return [path]
     else:
@@ -169,18 +173,32 @@ def find_images(source: str, output: Path | None = None) -> list[Path]:
     for one in found:
         (paths if _is_picture(one) else passed_over).append(one)
     if passed_over:
-        videos = sum(one.suffix.lower() in VIDEOS for one in passed_over)
-        log.info(
-            "%s: %d files that are no pictures are passed over%s: %s%s",
-            *(source, len(passed_over), f" ({videos} of them videos: name each alone)" * bool(videos)),
-            *(", ".join(printable(str(one)) for one in passed_over[:_SHOWN]), ", .." * (len(passed_over) > _SHOWN)),
-        )
+        log.info("%s: %s", source, _passed_text(passed_over, {one.stem for one in paths}))
     if not paths:
         raise UserError(
             f"{source}: no image there; name an image, a folder of {', '.join(sorted(SUFFIXES))}, a glob, a .txt that "
             f"lists images, a video, the number of a camera, {FORMS}, or - for a list on standard input"
         )
     return paths
+
+
+def _passed_text(passed_over: Sequence[Path], stems: set[str]) -> str:
+    """What is passed over: label files, which have the name of a picture, are counted, and others named.
+
+    stems: of the pictures.
+    """
+    others = [one for one in passed_over if one.suffix.lower() not in LABELS or one.stem not in stems]
+    labels, videos = len(passed_over) - len(others), sum(one.suffix.lower() in VIDEOS for one in others)
+    said = [counted(labels, "label file|files")] if labels else []
+    if others:
+        said.append(counted(len(others), f"{'other ' * bool(labels)}file|files that is|are no picture|pictures"))
+    text = f"{' and '.join(said)} {agreeing(len(passed_over), 'is|are')} passed over"
+    if videos:
+        text += f" ({'1 of them a video: name it' if videos == 1 else f'{videos} of them videos: name each'} alone)"
+    if others:
+        names = ", ".join(printable(str(one)) for one in others[:_SHOWN])
+        text += f": {names}{', ..' * (len(others) > _SHOWN)}"
+    return text
 
 
 def _walk(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from copy import deepcopy
 from os.path import realpath
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ from detector.structures import Batch
 from detector.tasks.best import best_by, carry_over, check_best_by, score
 from detector.tasks.compare import classes_to_resume, compare, compare_tasks
 from detector.tasks.distilled import add_teacher, check_teacher, compare_teachers
-from detector.tasks.header import detection_farewell, detection_header
+from detector.tasks.header import FOUND, detection_farewell, detection_header
 from detector.tasks.measured import Subject, check_folder, save_measures, state_digest
 from detector.tasks.pictures import drawn
 from detector.tasks.plan import batch_of_run, fitting_batch
@@ -71,6 +71,9 @@ Metrics = dict[str, dict[str, float]]
 
 class DetectionTask:
     """How a batch becomes a detector's losses, and a detector its measures on the test sets."""
+
+    kept: ClassVar[str] = FOUND
+    """What results.json holds."""
 
     def __init__(
         self,
@@ -186,10 +189,11 @@ class DetectionTask:
         """What is about to be trained."""
         return detection_header(self.cfg, run, self.device, self.train_set, self.tests)
 
-    def farewell(self, run: Run) -> str:
-        """What the training has left, and what to type next."""
+    def farewell(self, run: Run, start: int) -> str:
+        """What the training, from step `start` on, has left, and what to type next."""
         early = run.step < self.cfg.SOLVER.MAX_ITER
-        return detection_farewell(run.folder, list(self.tests), self.cfg.SOLVER.PATIENCE if early else 0)
+        patience, finished = (self.cfg.SOLVER.PATIENCE, 0) if early else (0, run.step * (run.step == start))
+        return detection_farewell(run.folder, list(self.tests), patience, self.kept, finished)
 
 
 def task_of(cfg: CfgNode) -> type[DetectionTask]:
@@ -228,9 +232,10 @@ def train(cfg: CfgNode, resume: bool = False, auto_batch: bool = False) -> Metri
             if is_main():
                 save_config(task.cfg, folder / "config.yaml")
             log.info("%s", task.header(run))
+        begun = run.step
         metrics = loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
         with suppress(Stopped), held():  # all is done
-            log.info("%s", task.farewell(run))
+            log.info("%s", task.farewell(run, begun))
         return metrics
 
 

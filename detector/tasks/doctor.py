@@ -17,18 +17,20 @@ from detector.data.doctor.balance import Numbers, Sides
 from detector.data.doctor.checks import CHECKS
 from detector.data.doctor.folder import entries_in
 from detector.data.doctor.part import Part, Role, short_names
+from detector.data.doctor.seen import SKIPPED, UNDECODED
 from detector.data.doctor.sets import UNREADABLE, Pictures, read_sets, with_pictures, without_crowds
 from detector.data.packed import BEYOND, beside, in_classes
 from detector.data.plausible import FRACTIONS, corners, fractions
-from detector.data.problems import KINDS, Finding
+from detector.data.problems import KINDS, Finding, Kind
 from detector.errors import UserError
 
-VERSION = 1
+VERSION = 2
 """Of the JSON document."""
 
 SEVERITIES = ("error", "warning", "note")
 
 SPLITS = ("train", "val", "valid", "trainval", "test")
+TESTS = ("val", "valid", "test")
 
 
 class Fix(NamedTuple):
@@ -48,22 +50,28 @@ class Diagnosis(NamedTuple):
     """What was found.
 
     parts: the data sets that could be read; findings: in the order of KINDS' severities, then as they were found;
-    sides, sides_from: how pictures are resized for the numbers, and what says so.
+    sides: how a test by the config resizes pictures, None without a config; skipped: the kinds of pictures that a
+    training by the config leaves out.
     """
 
     parts: list[Part]
     findings: list[Finding]
-    sides: Sides
-    sides_from: str
+    sides: Sides | None = None
+    skipped: frozenset[str] = frozenset()
 
     @property
     def counts(self) -> dict[str, int]:
         """Kind -> number of findings, errors first."""
         return dict(Counter(finding.kind for finding in self.findings))
 
+    def kind(self, kind: str) -> Kind:
+        """The table's row of a kind, with its severity in these data sets."""
+        found = KINDS[kind]
+        return found._replace(severity="warning") if kind in self.skipped else found
+
     def number(self, severity: str) -> int:
         """Findings of a severity."""
-        return sum(KINDS[finding.kind].severity == severity for finding in self.findings)
+        return sum(self.kind(finding.kind).severity == severity for finding in self.findings)
 
     @property
     def numbers(self) -> list[Numbers]:
@@ -98,15 +106,14 @@ def examine(
     if cfg is not None and cfg.DATASETS.CROWDS == "objects":
         parts = [without_crowds(part) for part in parts]
     parts = with_pictures(parts, pictures, cfg is not None and cfg.DATASETS.ALLOW_OUTSIDE)
-    sides, sides_from = _sides(cfg)
     if parts:
         for check in CHECKS:
             found += check(parts)
     if cfg is not None:
         found += _reach(cfg, parts)
-    found.sort(key=lambda finding: SEVERITIES.index(KINDS[finding.kind].severity))
-    order = {kind: place for place, kind in enumerate(dict.fromkeys(finding.kind for finding in found))}
-    return Diagnosis(parts, sorted(found, key=lambda finding: order[finding.kind]), sides, sides_from)
+    diagnosis = Diagnosis(parts, found, _sides(cfg), _skipped(cfg, parts, found))
+    kinds = sorted(diagnosis.counts, key=lambda kind: SEVERITIES.index(diagnosis.kind(kind).severity))
+    return diagnosis._replace(findings=sorted(found, key=lambda finding: kinds.index(finding.kind)))
 
 
 def _role(entry: str, cfg: CfgNode | None) -> Role:
@@ -115,11 +122,18 @@ def _role(entry: str, cfg: CfgNode | None) -> Role:
     return "train" if entry in cfg.DATASETS.TRAIN else "test"
 
 
-def _sides(cfg: CfgNode | None) -> tuple[Sides, str]:
+def _sides(cfg: CfgNode | None) -> Sides | None:
     if cfg is None:
-        return Sides(), "the default; a config's with --config-file"
-    node = cfg.INPUT
-    return Sides(node.MIN_SIZE_TEST, node.MAX_SIZE_TEST, node.SQUARE_SIZE), "the config's INPUT"
+        return None
+    return Sides(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.SQUARE_SIZE)
+
+
+def _skipped(cfg: CfgNode | None, parts: Sequence[Part], found: Sequence[Finding]) -> frozenset[str]:
+    """The kinds of pictures that a training does without: none where a data set would be left without any picture."""
+    if cfg is None or cfg.DATALOADER.BROKEN != "skip" or any(one.seen and one.seen.unusable.all() for one in parts):
+        return frozenset()
+    stop = {finding.kind for finding in found if finding.text.endswith(UNDECODED)}
+    return frozenset(SKIPPED) - stop
 
 
 def _reach(cfg: CfgNode, parts: Sequence[Part]) -> list[Finding]:
@@ -234,6 +248,11 @@ def not_mended(diagnosis: Diagnosis) -> list[str]:
     return [kind for kind in diagnosis.counts if kind in stay or kind.startswith("reach-")]
 
 
+def errors_left(diagnosis: Diagnosis) -> bool:
+    """Whether an error is in the cleaned copies too."""
+    return any(diagnosis.kind(kind).severity == "error" for kind in not_mended(diagnosis))
+
+
 def left_out(diagnosis: Diagnosis) -> list[str]:
     """The kinds of errors of records that readers left out, and copies therefore lack."""
     kinds = {finding.kind for finding in diagnosis.findings if mend.is_left_out(finding)}
@@ -241,7 +260,7 @@ def left_out(diagnosis: Diagnosis) -> list[str]:
 
 
 def document(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> dict[str, Any]:
-    """Everything, as plain values: what `--json` prints; docs/check.md says what each key means."""
+    """Everything, as plain values: what `--json` prints; docs/reference/kinds.md says what each key means."""
     sets = [
         {
             "entry": part.entry,
@@ -251,6 +270,7 @@ def document(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> dict[s
             "annotations": str(part.index.path),
             "pictures": str(part.source.folder),
             **numbers._asdict(),
+            "resized": numbers.resized._asdict() if numbers.resized else None,
         }
         for part, numbers in zip(diagnosis.parts, diagnosis.numbers, strict=True)
     ]
@@ -258,10 +278,12 @@ def document(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> dict[s
         "version": VERSION,
         "verdict": verdict(diagnosis),
         **{f"{severity}s": diagnosis.number(severity) for severity in SEVERITIES},
-        "resize": {**diagnosis.sides._asdict(), "from": diagnosis.sides_from},
+        "resize": diagnosis.sides._asdict() if diagnosis.sides else None,
         "sets": sets,
         "classes": [row._asdict() for row in balance.classes_table(diagnosis.parts)],
-        "kinds": [{"id": kind, "count": number, **KINDS[kind]._asdict()} for kind, number in diagnosis.counts.items()],
+        "kinds": [
+            {"id": kind, "count": number, **diagnosis.kind(kind)._asdict()} for kind, number in diagnosis.counts.items()
+        ],
         "findings": [finding._asdict() for finding in diagnosis.findings],
     }
     if fixes is not None:
@@ -271,6 +293,14 @@ def document(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> dict[s
             "not_mended": not_mended(diagnosis),
         }
     return found
+
+
+def uses(diagnosis: Diagnosis, fixes: Sequence[Fix]) -> dict[str, list[str]]:
+    """What the copies are for, "train" or "test" -> their entries: by the config, else by the names of their splits."""
+    found: dict[str, list[str]] = {"train": [], "test": []}
+    for part, one in zip(diagnosis.parts, fixes, strict=True):
+        found[part.role or ("test" if _split(part) in TESTS else "train")].append(one.written)
+    return {use: entries for use, entries in found.items() if entries}
 
 
 def verdict(diagnosis: Diagnosis) -> str:

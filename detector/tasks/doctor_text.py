@@ -3,14 +3,17 @@
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from detector.data.doctor.balance import MEDIUM, SMALL, classes_table
+from detector.data.doctor.balance import MEDIUM, SMALL, Numbers, classes_table
 from detector.data.doctor.sets import UNREADABLE
 from detector.data.formats.records import LAYOUT
-from detector.data.problems import KINDS, SHOWN, Finding
-from detector.tasks.doctor import SEVERITIES, Diagnosis, Fix, left_out, not_mended, short_names, verdict
-from detector.text import printable
+from detector.data.problems import KINDS, SHOWN, Finding, Kind
+from detector.tasks.doctor import SEVERITIES, Diagnosis, Fix, errors_left, not_mended, short_names, uses, verdict
+from detector.text import counted, printable
 
 SAYS = "| kind | severity | what is counted | remedy |\n|---|---|---|---|"
+
+FIGURES = {"reach-recall"}
+"""Kinds of which each finding is a figure of a whole data set: they say all, and there is nothing to count."""
 
 MOST_CLASSES = 20
 """Rows of the table of classes."""
@@ -27,9 +30,8 @@ def text(diagnosis: Diagnosis, fixes: Sequence[Fix] | None = None) -> str:
     if not diagnosis.parts and diagnosis.findings and {*diagnosis.counts} == {UNREADABLE}:  # wrong words, as a rule
         return "\n".join(printable(f"error: {finding.text}") for finding in diagnosis.findings)
     lines = [*_findings(diagnosis), *_entries(diagnosis), *_numbers(diagnosis), *_classes(diagnosis)]
-    if fixes is not None:
-        lines += _fixes(diagnosis, fixes)
-    return "\n".join(printable(line) for line in [*lines, _verdict(diagnosis)])
+    lines += [_verdict(diagnosis)] if fixes is None else _fixes(diagnosis, fixes)
+    return "\n".join(printable(line) for line in lines)
 
 
 def example(finding: Finding) -> str:
@@ -48,17 +50,25 @@ def example(finding: Finding) -> str:
 
 def kinds_table() -> str:
     """The kinds in Markdown, errors first."""
+    rows = [row for severity in SEVERITIES for row in sorted_kinds(severity)]
+    return "\n".join([SAYS, *(f"| `{kind}` | {' | '.join(one)} |" for kind, one in rows)])
+
+
+def sorted_kinds(severity: str) -> list[tuple[str, Kind]]:
+    """The kinds of a severity with their ids, by these."""
     import detector.analysis.reach_findings  # noqa: F401 - declares its kinds
 
-    rows = sorted(KINDS.items(), key=lambda item: (SEVERITIES.index(item[1].severity), item[0]))
-    return "\n".join([SAYS, *(f"| `{kind}` | {' | '.join(one)} |" for kind, one in rows)])
+    return sorted((id_, kind) for id_, kind in KINDS.items() if kind.severity == severity)
 
 
 def _findings(diagnosis: Diagnosis) -> Iterator[str]:
     for kind, number in diagnosis.counts.items():
-        severity, what, remedy = KINDS[kind]
-        yield f"{severity} {kind} ({number}): {what}. {remedy}"
+        severity, what, remedy = diagnosis.kind(kind)
         some = [finding for finding in diagnosis.findings if finding.kind == kind]
+        if kind in FIGURES:
+            yield from (f"{severity} {kind}: {example(finding)}" for finding in some)
+            continue
+        yield f"{severity} {kind} ({number}): {what}. {remedy}"
         yield from (f"    {example(finding)}" for finding in islice(some, SHOWN))
         if number > SHOWN:
             yield f"    and {number - SHOWN} more"
@@ -86,14 +96,31 @@ def _numbers(diagnosis: Diagnosis) -> Iterator[str]:
         f"  small, below {SMALL**0.5:g}^2": [_share(one.small, one.objects) for one in numbers],
         f"  medium, below {MEDIUM**0.5:g}^2": [_share(one.medium, one.objects) for one in numbers],
         "  large": [_share(one.large, one.objects) for one in numbers],
+        **_resized(numbers),
         "  difficult": [str(one.difficult) for one in numbers],
         "crowd regions": [str(one.crowds) for one in numbers],
         "objects an image": [f"{one.mean:.1f}, at most {one.most}" for one in numbers],
         "classes": [str(len(part.index.classes)) for part in diagnosis.parts],
     }
     yield from _table([[name, *cells] for name, cells in rows.items()])
-    yield f"Sizes are areas of boxes after the resize ({diagnosis.sides}: {diagnosis.sides_from}), pixels."
+    yield "Small, medium and large are areas in the pictures as they are, in pixels, as APs, APm and APl count them."
+    if diagnosis.sides:
+        yield f"After the resize: of a test by the config's INPUT, {diagnosis.sides}."
     yield ""
+
+
+def _resized(numbers: Sequence[Numbers]) -> dict[str, list[str]]:
+    """The rows of sizes as the network sees them; none where nothing says how pictures are resized."""
+    pairs = [(one.resized, one.objects) for one in numbers if one.resized]
+    if not pairs:
+        return {}
+    return {
+        f"  after the resize below {SMALL**0.5:g}^2": [_share(sizes.small, whole) for sizes, whole in pairs],
+        f"  after the resize {SMALL**0.5:g}^2 to {MEDIUM**0.5:g}^2": [
+            _share(sizes.medium, whole) for sizes, whole in pairs
+        ],
+        f"  after the resize above {MEDIUM**0.5:g}^2": [_share(sizes.large, whole) for sizes, whole in pairs],
+    }
 
 
 def _classes(diagnosis: Diagnosis) -> Iterator[str]:
@@ -109,7 +136,8 @@ def _classes(diagnosis: Diagnosis) -> Iterator[str]:
     ]
     yield from _table([["class: objects in images", *short_names(diagnosis.parts)], *shown])
     if len(rows) > MOST_CLASSES:
-        yield f"and {len(rows) - MOST_CLASSES} classes with fewer objects; --json and --charts have all"
+        more = counted(len(rows) - MOST_CLASSES, "class|classes")
+        yield f"and {more} with fewer objects; --json and --charts have all"
     yield ""
 
 
@@ -117,14 +145,19 @@ def _fixes(diagnosis: Diagnosis, fixes: Sequence[Fix]) -> Iterator[str]:
     for one in fixes:
         yield f"{one.entry} is written as {one.written}"
         yield from (f"    {line}" for line in [*one.done, *one.lost] or ["nothing had to be mended"])
-    for what, kinds in (("Left out", left_out(diagnosis)), ("Not mended", not_mended(diagnosis))):
-        if kinds:
-            yield f"{what}: {'; '.join(f'{kind} ({diagnosis.counts[kind]}), {KINDS[kind].what}' for kind in kinds)}."
     yield ""
+    left = not_mended(diagnosis)
+    if left:
+        yield f"Not mended: {', '.join(f'{kind} ({diagnosis.counts[kind]})' for kind in left)}."
+    use = ", ".join(f"{use} with {' and '.join(entries)}" for use, entries in uses(diagnosis, fixes).items())
+    if errors_left(diagnosis):
+        yield f"Mend the errors among these, then {use}."
+    else:
+        yield f"{use[:1].upper()}{use[1:]}{'; what is not mended is left for you' if left else ''}."
 
 
 def _verdict(diagnosis: Diagnosis) -> str:
-    said = [f"{number} {name}{'s' * (number != 1)}" for name in SEVERITIES if (number := diagnosis.number(name))]
+    said = [counted(number, f"{name}|{name}s") for name in SEVERITIES if (number := diagnosis.number(name))]
     return f"{VERDICTS[verdict(diagnosis)]}: {', '.join(said) or 'no findings'}."
 
 

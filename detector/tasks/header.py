@@ -95,10 +95,13 @@ FOUND = "detections on the test set"
 """What results.json holds where boxes were looked for."""
 
 
-def detection_farewell(folder: Path, tests: Sequence[str], patience: int = 0, results: str = FOUND) -> str:
+def detection_farewell(
+    folder: Path, tests: Sequence[str], patience: int = 0, results: str = FOUND, finished: int = 0
+) -> str:
     """The files that a training of a detector leaves, and what to type next.
 
-    patience: what ended it, 0: its end; results: what results.json holds.
+    patience: what ended it, 0: its end; results: what results.json holds; finished: its steps, where all of them had
+    been made before, so that this time nothing was.
     """
     homes = [""] if len(tests) == 1 else [f"{name}/" for name in tests]
     files = {
@@ -118,7 +121,9 @@ def detection_farewell(folder: Path, tests: Sequence[str], patience: int = 0, re
             f"detector test {place} --which best",
             f"detector train {place} --resume SOLVER.PATIENCE {2 * patience}",
         ]
-    return farewell(folder, files, commands)
+    elif finished:
+        commands.append(f"detector train {place} --resume SOLVER.MAX_ITER {2 * finished}")
+    return farewell(folder, files, commands, "as it was in" if finished else "written to")
 
 
 def classification_farewell(folder: Path, recipe: Recipe) -> str:
@@ -138,10 +143,10 @@ def classification_farewell(folder: Path, recipe: Recipe) -> str:
     return farewell(folder, files, commands)
 
 
-def farewell(folder: Path, files: Mapping[str, str], commands: Sequence[str]) -> str:
+def farewell(folder: Path, files: Mapping[str, str], commands: Sequence[str], how: str = "written to") -> str:
     """The files that are there, with what they hold, and commands to go on with."""
     rows = [(name, what) for name, what in files.items() if (folder / name).exists()]
-    return "\n".join([block(f"written to {folder}", rows), "next", *(f"  {command}" for command in commands)])
+    return "\n".join([block(f"{how} {folder}", rows), "next", *(f"  {command}" for command in commands)])
 
 
 def block(title: str, rows: Sequence[tuple[str, str]]) -> str:

@@ -13,13 +13,14 @@ from yacs.config import CfgNode
 from detector.config.tasks import require_boxes
 from detector.console import progress, show_log
 from detector.errors import MissingFileError, UserError, cut
-from detector.files import output_folder, user_path
+from detector.files import no_empty_folder, output_folder, user_path
 from detector.inference import drawn
 from detector.inference.formats import exported_form
 from detector.inference.sources import Input, Picture, open_source
 from detector.plugins import load_plugins
 from detector.tasks import written
 from detector.tasks.exported import exported_predictor, open_exported
+from detector.text import counted
 
 if TYPE_CHECKING:  # a mistake in a source is told before torch is imported
     import torch
@@ -247,7 +248,8 @@ def _look(
         drawn.check_targets(
             output, dict(written.targets(output, opened, formats, names)), written.files_read(opened, pictures)
         )
-        return _predict(cfg, opened, pictures, output, threshold, formats, names, build)
+        with no_empty_folder(output):
+            return _predict(cfg, opened, pictures, output, threshold, formats, names, build)
     finally:
         opened.close()
 
@@ -303,10 +305,7 @@ def _predict(
                     raise
                 log.info("%s: ended", opened.name)
         if not summary.read:
-            number = f"{summary.failed} images" if summary.failed else "its frames"
-            raise UserError(
-                f"{opened.name}: none of {number} could be read{'; each is named above' * (not opened.moving)}"
-            )
+            raise UserError(f"{opened.name}: {unread_text(summary.failed, summary.failed)}")
         for sink in sinks:
             sink.finish()
     finally:
@@ -327,14 +326,26 @@ def summary_text(summary: Summary, threshold: float | str, unit: str = "image") 
     text = count_text(summary.detections, threshold, summary.highest)
     if summary.detections:
         text += f", the highest of score {summary.highest:.2f}"
-    total = summary.read + summary.failed
-    return f"{text}; {summary.empty} of {summary.read} {unit}s without one; {summary.read} of {total} {unit}s read"
+    total, pair = summary.read + summary.failed, f"{unit}|{unit}s"
+    if summary.empty:
+        text += f"; {summary.empty} of {counted(summary.read, pair)} without one"
+    return f"{text}; {summary.read} of {counted(total, pair)} read"
+
+
+def unread_text(failed: int, total: int) -> str:
+    """What is said at the end of pictures that could not be read, of so many; total 0: the frames of a video."""
+    if not total:
+        return "none of its frames could be read"
+    each = "; it is named above" if failed == 1 else "; each is named above"
+    if failed < total:
+        return f"{failed} of {total} images could not be read{each}"
+    return f"none of {total} images could be read{each}" if total > 1 else f"the one image could not be read{each}"
 
 
 def count_text(number: int, threshold: float | str, highest: float) -> str:
     """How many detections are shown; where there are none, the threshold that would show the best one."""
     if number or highest <= 0:
-        return f"{number} detection{'s' * (number != 1)}"
+        return counted(number, "detection|detections")
     lower = math.floor(highest * 100) / 100
     none = "no detection reaches its class's threshold"
     if not isinstance(threshold, str):

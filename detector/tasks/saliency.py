@@ -37,7 +37,6 @@ from detector.tasks.header import (
     averaged_text,
     block,
     decay_text,
-    detection_farewell,
     device_text,
     many,
     parameters_text,
@@ -62,6 +61,7 @@ class SaliencyTask(DetectionTask):
     Batches, micro-batches and losses are those of detecting, as targets travel through them as they are.
     """
 
+    kept = SaliencyEvaluator.kept
     train_set: MaskDataset  # type: ignore[assignment]
     tests: Mapping[str, MaskDataset]  # type: ignore[assignment]
 
@@ -150,12 +150,6 @@ class SaliencyTask(DetectionTask):
             ("output", ": ".join([str(run.folder), *filter(None, [periods_text(cfg, bool(self.tests))])])),
         ]
         return block("training", rows)
-
-    def farewell(self, run: Run) -> str:
-        """What the training has left, and what to type next."""
-        early = run.step < self.cfg.SOLVER.MAX_ITER
-        patience = self.cfg.SOLVER.PATIENCE if early else 0
-        return detection_farewell(run.folder, list(self.tests), patience, SaliencyEvaluator.kept)
 
 
 def pictures_text(dataset: MaskDataset) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +19,19 @@ from detector.data.transforms import Compose
 from detector.engine.device import pick_device, say_slow_precisions
 from detector.engine.trouble import explained
 from detector.errors import UserError
-from detector.files import output_folder
+from detector.files import no_empty_folder, output_folder
 from detector.inference import drawn
 from detector.inference.prepare import prepare_for_inference
 from detector.inference.salient import find_maps, overlaid
 from detector.inference.sources import Picture, open_source
 from detector.models.saliency import SaliencyNet, build_saliency
 from detector.structures import MaskTarget
+from detector.tasks.predict import unread_text
 from detector.tasks.remedies import remedies
 from detector.tasks.resolve import resolve_model
 from detector.tasks.saliency import check_saliency_names
 from detector.tasks.trained import find_trained, load_found
+from detector.text import counted
 
 log = logging.getLogger("detector")
 
@@ -73,12 +75,25 @@ def predict_maps(
     cfg = resolve_model(cfg, len(CLASSES))
     model, _, _ = load_found(cfg, found, CLASSES, build_saliency)
     say_slow_precisions(device, {"TEST.AMP": cfg.TEST.AMP})
-    output_folder(output)
-    transforms = build_transforms(cfg, train=False)
-    read = 0
-    with explained(remedies(cfg, training=False)), progress(total=len(pictures), desc="predict", unit="image") as bar:
-        ready: SaliencyNet = prepare_for_inference(model.to(device), cfg.TEST.AMP)  # type: ignore[assignment]
-        for picture, map_path, overlay in zip(pictures, maps, overlays, strict=True):
+    with no_empty_folder(output):
+        output_folder(output)
+        with explained(remedies(cfg, training=False)):
+            ready: SaliencyNet = prepare_for_inference(model.to(device), cfg.TEST.AMP)  # type: ignore[assignment]
+        read = _write(ready, cfg, zip(pictures, maps, overlays, strict=True), threshold, len(pictures))
+        total = counted(len(pictures), "map|maps")
+        log.info("%d of %s -> %s, overlays at %g -> %s", read, total, output / MAPS, threshold, output / OVERLAYS)
+        if read < len(pictures):
+            raise UserError(f"{source}: {unread_text(len(pictures) - read, len(pictures))}")
+    return read
+
+
+def _write(
+    model: SaliencyNet, cfg: CfgNode, rows: Iterable[tuple[Picture, Path, Path]], threshold: float, total: int
+) -> int:
+    """Writes map and overlay of each of `total` pictures; returns how many could be read."""
+    transforms, read = build_transforms(cfg, train=False), 0
+    with explained(remedies(cfg, training=False)), progress(total=total, desc="predict", unit="image") as bar:
+        for picture, map_path, overlay in rows:
             try:
                 image = picture.read()
             except (OSError, UserError) as error:
@@ -88,17 +103,10 @@ def predict_maps(
                 bar.update()
             if image is None:
                 continue
-            levels = levels_of(ready, image, transforms, cfg)
+            levels = levels_of(model, image, transforms, cfg)
             drawn.save_map(map_path, levels)
             drawn.save_picture(overlay, overlaid(image, levels, threshold))
             read += 1
-    log.info(
-        "%d of %d maps -> %s, overlays at %g -> %s", read, len(pictures), output / MAPS, threshold, output / OVERLAYS
-    )
-    if read < len(pictures):
-        raise UserError(
-            f"{source}: {len(pictures) - read} of {len(pictures)} images could not be read; each is named above"
-        )
     return read
 
 

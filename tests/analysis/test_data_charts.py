@@ -19,13 +19,13 @@ spec.loader.exec_module(planted)
 
 @pytest.fixture
 def drawn(monkeypatch, tmp_path):
-    """drawn(sets): the axes of the page, by their titles."""
+    """drawn(sets): the axes of the page, by their titles; sides: as for `save_data_charts`."""
     figures = []
     monkeypatch.setattr(data_charts, "save_figure", lambda figure, path: figures.append(figure))
 
-    def draw(sets, names=("train", "val")):
+    def draw(sets, names=("train", "val"), sides=None):
         parts, _ = read_sets([(entry, "") for entry in sets.write()], sets.folder)
-        data_charts.save_data_charts(tmp_path / "page.png", parts, names, Sides())
+        data_charts.save_data_charts(tmp_path / "page.png", parts, names, sides)
         figures[-1].draw_without_rendering()
         return {axes.get_title(loc="left").strip(): axes for axes in figures[-1].axes}
 
@@ -46,11 +46,20 @@ def test_the_page_shows_what_is_in_the_sets(sets, drawn):
     assert heat.get_array().sum() == 48
     rows, columns = np.nonzero(heat.get_array())
     assert {(int(row) // 8, int(column) // 8) for row, column in zip(rows, columns)} == {(0, 0), (0, 1), (1, 2)}
-    for name in ("Objects an image", "Sizes after the resize", "Aspect ratios"):
+    for name in ("Objects an image", "Sizes", "Aspect ratios"):
         values = axes[name].patches[0].get_data().values
         assert values.sum() == pytest.approx(100)
     counts, edges, _ = axes["Objects an image"].patches[0].get_data()
     assert edges[np.argmax(counts)] == 2.5
+
+
+def test_sizes_are_those_of_pictures_as_they_are_unless_a_config_resizes_them(sets, drawn):
+    """Boxes of 20 to 22 x 22 pixels in pictures of 96 x 128."""
+    for sides, title, named in ((None, "Sizes", True), (Sides(192, 1000), "Sizes after the resize", False)):
+        axes = drawn(sets, sides=sides)[title]
+        counts, edges, _ = axes.patches[0].get_data()
+        assert edges[np.argmax(counts)] < (44 if sides else 22) < edges[np.argmax(counts) + 2]
+        assert ("small" in [text.get_text() for text in axes.texts]) is named
 
 
 def test_names_are_shown_as_they_are_and_many_classes_are_cut(sets, drawn):

@@ -52,6 +52,20 @@ def test_where_all_is_in_reach_the_recall_alone_is_said(index):
     assert reached(index, [LEARNED] * 6, found=None) == []
 
 
+def test_boxes_that_are_found_though_they_are_not_taught_are_told(index):
+    """They lie on a box of their class, whose detection overlaps them enough."""
+    *hidden, said = reached(index, [HIDDEN, HIDDEN, LEARNED, LEARNED, LEARNED, LEARNED])
+    assert [
+        one.text.endswith("is not taught it by itself, as each of its locations answers for another box")
+        for one in hidden
+    ] == [True] * 2
+    assert said.text.endswith("images; 2 of them are not taught and found by the detection of the box beneath")
+    found = np.ones((2, 6), bool)
+    found[:, 0] = False
+    *_, said = reached(index, [HIDDEN, HIDDEN, LEARNED, LEARNED, LEARNED, LEARNED], found=found)
+    assert said.text.endswith("; 1 of them is not taught and found by the detection of the box beneath")
+
+
 def test_boxes_that_are_not_taught_say_why(index):
     *said, _ = reached(index, [LEARNED, APART, BETWEEN, HIDDEN, UNKNOWN, LEARNED])
     by_box = {one.box: one for one in said}

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from helpers import ROOT, environment
 
 from detector.commands import check
+from detector.data.problems import KINDS, clause
 from detector.tasks import doctor
 
 spec = importlib.util.spec_from_file_location("planted", ROOT / "tests/data/doctor/conftest.py")
@@ -36,9 +38,12 @@ def test_the_status_says_whether_there_are_errors(sets, capsys):
     sets.box("train", [60, 70, 1, 5])
     assert call(*sets.write()) == 0
     assert capsys.readouterr().out.endswith("Can be trained on; look at the warnings first: 1 warning.\n")
-    sets.box("train", [60, 70, 0, 5])
+    sets.box("train", [60, 70, 0, 5])  # which a training leaves out
+    assert call(*sets.write()) == 0
+    assert capsys.readouterr().out.endswith("Can be trained on; look at the warnings first: 2 warnings.\n")
+    sets.picture("train").unlink()
     assert call(*sets.write()) == 1
-    assert capsys.readouterr().out.endswith("Mend the errors before a training: 1 error, 1 warning.\n")
+    assert capsys.readouterr().out.endswith("Mend the errors before a training: 1 error, 2 warnings.\n")
     (sets.folder / "train.json").write_text("{")
     assert call(sets.entries[0]) == 1
 
@@ -51,7 +56,7 @@ def test_json_is_one_document_and_nothing_else(sets, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     assert out.isascii()
-    assert json.loads(out)["version"] == 1
+    assert json.loads(out)["version"] == 2
     (sets.folder / "empty").mkdir()
     assert call(sets.folder / "empty", "--json") == 1
     assert json.loads(capsys.readouterr().out)["findings"][0]["record"] == str(sets.folder / "empty")
@@ -75,7 +80,7 @@ def test_wrong_use(words, said, capsys):
 
 def test_words_are_entries_up_to_the_first_key(sets, monkeypatch):
     seen = []
-    monkeypatch.setattr(doctor, "examine", lambda *args: seen.append(args) or doctor.Diagnosis([], [], None, ""))
+    monkeypatch.setattr(doctor, "examine", lambda *args: seen.append(args) or doctor.Diagnosis([], []))
     monkeypatch.setattr("detector.tasks.doctor_text.text", lambda *_: "")
     words = ["--config-file", "quickstart", "shapes_val", "A:b.json", "DATASETS.ROOT", "elsewhere", "SEED", "3"]
     assert call(*words, "--pictures", "headers") == 0
@@ -117,13 +122,22 @@ def test_no_torch_is_loaded_without_a_config(sets):
     assert told.stdout.splitlines()[-1] == "False", told.stderr
 
 
-def test_the_table_of_the_page_is_that_of_the_kinds():
-    """Of a process of its own, as tests declare kinds too. `detector check --kinds` prints what is to stand there."""
+def test_what_a_kind_is_agrees_with_its_number():
+    assert clause("voc-measured", 1) == "picture has no size in its annotation file and was measured"
+    assert clause("voc-measured", 2) == KINDS["voc-measured"].what
+    assert not [kind for kind in KINDS.values() if "|" in kind.what]
+
+
+def test_every_kind_is_in_the_table():
+    """Of a process of its own, as tests declare kinds too."""
     told = subprocess.run(
         [sys.executable, "-m", "detector", "check", "--kinds"],
         env=environment(), cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert told.returncode == 0, told.stderr
-    page = (ROOT / "docs" / "check.md").read_text()
-    assert page.endswith(f"\n\n{told.stdout}")
-    assert "| `flat-box` | error | boxes have a width or height of zero or less |" in told.stdout
+    rows = {line.split("`")[1] for line in told.stdout.splitlines() if line.startswith("| `")}
+    files = [path.read_text() for path in (ROOT / "detector").rglob("*.py")]
+    declared = {id_ for text in files for id_ in re.findall(r'= declare\(\s*"([a-z-]+)"', text)}
+    assert len(declared) > 100
+    assert rows == declared
+    assert "| `flat-box` | warning | boxes have a width or height of zero or less |" in told.stdout

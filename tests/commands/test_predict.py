@@ -92,8 +92,8 @@ def test_the_images_are_not_drawn_on(cfg, photos, tmp_path, where):
     with pytest.raises(UserError) as caught:
         predict(cfg, str(photos), tmp_path / where, 0.5)
     assert str(caught.value) == (
-        f"--output {tmp_path / where}: {tmp_path / where / 'a.jpg'} and 1 more files would be overwritten, and no "
-        "prediction wrote it: nothing was done; write --output another/folder"
+        f"--output {tmp_path / where}: {tmp_path / where / 'a.jpg'} and 1 more file would be overwritten, and no "
+        "prediction wrote them: nothing was done; write --output another/folder"
     )
     assert content(photos) == before
 
@@ -179,13 +179,13 @@ def test_a_picture_that_cannot_be_read_is_said_at_the_end(cfg, photos, tmp_path,
     caplog.set_level("INFO", "detector")
     (photos / "b.png").write_bytes(b"")
     (photos / "notes.txt").write_text("no picture")
-    with pytest.raises(UserError, match=r"photos: 1 of 3 images could not be read; each is named above"):
+    with pytest.raises(UserError, match=r"photos: 1 of 3 images could not be read; it is named above"):
         predict(cfg, str(photos), tmp_path / "out", 0.5)
     assert sorted(content(tmp_path / "out")) == ["a.jpg", "detections.json", "inner/a.jpg"]
     assert caplog.messages == [
-        f"{photos}: 1 files that are no pictures are passed over: {photos / 'notes.txt'}",
+        f"{photos}: 1 file that is no picture is passed over: {photos / 'notes.txt'}",
         f"{photos / 'b.png'}: the picture file is empty; fetch it again; it is left out",
-        f"4 detections, the highest of score 0.80; 0 of 2 images without one; 2 of 3 images read -> {tmp_path / 'out'}",
+        f"4 detections, the highest of score 0.80; 2 of 3 images read -> {tmp_path / 'out'}",
     ]
 
 
@@ -239,7 +239,7 @@ def test_a_video_is_drawn_at_its_rate(cfg, tmp_path, caplog):
     drawn = cv2.VideoCapture(str(tmp_path / "out" / "a.mp4"))
     assert (drawn.get(cv2.CAP_PROP_FPS), drawn.get(cv2.CAP_PROP_FRAME_COUNT)) == (12.5, 7)
     assert drawn.read()[1].std() > 5
-    assert "0 of 7 frames without one; 7 of 7 frames read" in caplog.messages[-1]
+    assert "the highest of score 0.80; 7 of 7 frames read" in caplog.messages[-1]
     with pytest.raises(UserError, match=rf"{tmp_path}/a\.mp4 would be overwritten"):
         predict(cfg, str(tmp_path / "a.mp4"), tmp_path, 0.5)
     predict(cfg, str(tmp_path / "a.mp4"), tmp_path / "two", 0.5, formats=["pictures", "coco"])
@@ -353,8 +353,41 @@ def test_nothing_to_read_is_no_success(cfg, tmp_path, caplog):
         (tmp_path / "photos" / name).write_bytes(b"")
     with pytest.raises(UserError, match=r"photos: none of 2 images could be read; each is named above"):
         predict(cfg, str(tmp_path / "photos"), tmp_path / "out", 0.5)
-    assert not (tmp_path / "out" / "detections.json").exists()
+    assert not (tmp_path / "out").exists()
     assert len(caplog.messages) == 2
+    (tmp_path / "there").mkdir()
+    for output in (tmp_path / "new" / "out", tmp_path / "there"):
+        with pytest.raises(UserError, match=r"a\.jpg: the one image could not be read; it is named above"):
+            predict(cfg, str(tmp_path / "photos" / "a.jpg"), output, 0.5)
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "there").is_dir()
+
+
+def test_no_empty_folder_is_left_by_what_fails_on_the_way(cfg, photos, tmp_path, monkeypatch):
+    def fails(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("detector.inference.listings.Pictures.add", fails)
+    with pytest.raises(MemoryError):
+        predict(cfg, str(photos), tmp_path / "new" / "out", 0.5)
+    assert not (tmp_path / "new").exists()
+
+
+def test_label_files_are_counted_and_not_named(cfg, photos, tmp_path, caplog):
+    caplog.set_level("INFO", "detector")
+    (photos / "labels").mkdir()
+    (photos / "labels" / "a.txt").write_text("")
+    (photos / "b.xml").write_text("")
+    predict(cfg, str(photos), tmp_path / "out", 0.5)
+    assert caplog.messages[0] == f"{photos}: 2 label files are passed over"
+    (photos / "data.yaml").write_text("")
+    (photos / "notes.txt").write_text("")
+    (photos / "labels" / "a.mp4").write_text("")
+    caplog.clear()
+    predict(cfg, str(photos), tmp_path / "out", 0.5)
+    names = f"{photos / 'data.yaml'}, {photos / 'labels' / 'a.mp4'}, {photos / 'notes.txt'}"
+    said = "2 label files and 3 other files that are no pictures are passed over (1 of them a video: name it alone)"
+    assert caplog.messages[0] == f"{photos}: {said}: {names}"
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, 50, float("nan"), "best"])
@@ -449,7 +482,7 @@ def test_a_name_with_control_characters_is_printed_plainly(tmp_path, capsys):
         command.main(words)
     assert f"{tmp_path}/\\xe9\\x1b[31m/a.png: the picture cannot be decoded" in capsys.readouterr().out
     assert caught.value.code == (
-        f"error: {tmp_path}/\\xe9\\x1b[31m: none of 1 images could be read; each is named above"
+        f"error: {tmp_path}/\\xe9\\x1b[31m: the one image could not be read; it is named above"
     )
 
 

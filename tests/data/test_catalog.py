@@ -1,8 +1,12 @@
+import re
+
 import pytest
+from helpers import ROOT
 
 from detector.data import catalog
 from detector.data.catalog import DATASETS, Location, distinct, load_dataset, name_of, split_entry
 from detector.data.loader import build_test_datasets
+from detector.data.origins import CATALOG, FOLDERS
 from detector.errors import UserError
 
 
@@ -46,8 +50,33 @@ def test_missing_folder_and_file_are_named(tmp_path):
     (tmp_path / "coco" / "train2017").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"annotation file is expected at .*instances_train2017\.json"):
         load_dataset("coco_2017_train", tmp_path)
-    with pytest.raises(FileNotFoundError, match="pictures is expected at nowhere; write IMAGE_FOLDER:ANN"):
+    with pytest.raises(FileNotFoundError, match=r"pictures is expected at .*/nowhere or at .*/nowhere; write IMAGE"):
         load_dataset("nowhere:train.json", tmp_path)
+
+
+def test_what_is_missing_is_named_in_full_with_where_public_data_are_to_be_had(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for entry, said in (
+        (
+            "voc:bccd:test",
+            f"its folder is expected at {tmp_path}/data/bccd or at {tmp_path}/bccd; it is the folder BCCD of",
+        ),
+        ("yolo:pets:all", f"nothing is at {tmp_path}/data/pets or at {tmp_path}/pets; write IMAGE_FOLDER"),
+        ("coco_2017_val", f"its folder of pictures is expected at {tmp_path}/data/coco/val2017; put it there"),
+        ("voc_2007_test", f"its folder is expected at {tmp_path}/data/VOCdevkit/VOC2007; put it there"),
+    ):
+        with pytest.raises(FileNotFoundError) as error:
+            load_dataset(entry, "data")
+        assert str(error.value).startswith(f"dataset {entry!r}: {said}")
+        assert ("https://" in str(error.value)) == (entry in ("voc:bccd:test", "coco_2017_val"))
+    with pytest.raises(KeyError, match=f"there is no folder pets here or in {tmp_path}/data; own data"):
+        load_dataset("pets", "data")
+
+
+def test_where_data_are_to_be_had_is_what_the_page_says():
+    page = (ROOT / "datasets/README.md").read_text()
+    for clause in (*FOLDERS.values(), *CATALOG.values()):
+        assert re.search(r"https?://[\w./#]+", clause)[0].removesuffix("#download") in page
 
 
 def test_a_bare_folder_is_answered_with_what_to_write(tmp_path):

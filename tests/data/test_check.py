@@ -165,7 +165,7 @@ def test_jpegs_without_end_are_named_and_read_again_and_again(one_jpeg, caplog):
     whole, _ = one_jpeg(data)[0]
     assert (dataset[0][0] == whole).all()
     dataset = one_jpeg(data[:-40])
-    with pytest.raises(UserError, match=r"1 of 1 pictures cannot be used:\n  .*a\.jpg: .*cut short"):
+    with pytest.raises(UserError, match=r"1 of 1 picture cannot be used:\n  .*a\.jpg: .*cut short"):
         check_training(dataset, {}, "stop")
 
 

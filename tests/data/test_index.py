@@ -158,7 +158,7 @@ def test_bad_boxes_are_counted_once_for_each_kind(coco, caplog):
     assert "(annotation ids: 2, 3, 4)" in messages[0]
     assert "2 boxes lie outside their image" in messages[1]
     assert "(annotation ids: 5, 6)" in messages[1]
-    assert "1 boxes reach out of their image by more than a pixel" in messages[2]
+    assert "1 box reaches out of its image by more than a pixel" in messages[2]
     assert "(annotation ids: 8)" in messages[2]
     assert all("train.json" in message for message in messages)
     assert index.annotation_ids.tolist() == [1, 2, 4, 5, 6, 7, 8]  # only the negative side is gone
@@ -175,7 +175,7 @@ def test_good_boxes_give_no_warning(coco, caplog):
 @pytest.mark.parametrize("box", [[-1.5, 2, 9, 9], [2, -1.5, 9, 9], [2, 2, 79.5, 9], [2, 2, 9, 59.5]])
 def test_boxes_beyond_each_edge_are_told(coco, caplog, box):
     index = load_index(coco.annotate([{"bbox": box}]))
-    assert "1 boxes reach out of their image" in caplog.text
+    assert "1 box reaches out of its image" in caplog.text
     assert index.usable.all()
 
 

@@ -60,7 +60,7 @@ def test_the_second_time_nothing_is_decoded_and_the_same_is_said(path, decoded, 
     same(fresh, first)
     same(fresh, second)
     assert len(said) == 1
-    assert "1 boxes have a width or height of zero" in said[0]
+    assert "1 box has a width or height of zero" in said[0]
     assert caplog.messages == said * 2
     assert first.mapped.path == second.mapped.path == kept(path)
     assert second.rows(0) == slice(0, 3)

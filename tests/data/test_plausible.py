@@ -306,14 +306,14 @@ def test_the_commands_say_it_once_a_kind(coco, cfg, caplog):
         dataset = build_train_dataset(cfg)
         crowds, twice = caplog.messages
         assert "3 of 8 objects (38 %) have iscrowd 1" in crowds
-        assert "DATASETS.TRAIN: 1 pictures are named by several records (1.png); " in twice
+        assert "DATASETS.TRAIN: 1 picture is named by several records (1.png); " in twice
         assert "is named by 8 records" in twice
         assert "and 3 more. Join the records" in twice
         caplog.clear()
         build_test_datasets(cfg, dataset)
     crowds, twice, both = caplog.messages
-    assert "DATASETS.TEST: 1 pictures are named by" in twice
-    assert "DATASETS.TRAIN and TEST: 1 pictures are in both (1.png); " in both
+    assert "DATASETS.TEST: 1 picture is named by" in twice
+    assert "DATASETS.TRAIN and TEST: 1 picture is in both (1.png); " in both
     assert "Take them out of one" in both
 
 
@@ -339,7 +339,7 @@ def test_names_that_no_terminal_shows_are_escaped(index, tmp_path, caplog):
     found = replace(found, file_names=np.array(["\udce9\n.png"] * 2), image_ids=np.arange(2))
     found = replace(found, heights=found.heights.repeat(2), widths=found.widths.repeat(2))
     check_plausible("TRAIN", [source(found, tmp_path)])
-    assert "1 pictures are named by several records (\\xe9\\x0a.png); " in caplog.text
+    assert "1 picture is named by several records (\\xe9\\x0a.png); " in caplog.text
 
 
 def test_fractions_stop_a_command(coco, cfg):

@@ -2,11 +2,12 @@
 
 import ast
 import re
+import subprocess
 import sys
 from inspect import getdoc
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, environment
 
 import detector
 from detector.commands import VERBS
@@ -17,9 +18,11 @@ from detector.models.backbones import BACKBONES
 from detector.models.heads import HEADS
 from detector.models.necks import NECKS
 from detector.models.saliency import SALIENCY
+from detector.tasks.doctor import Diagnosis, document
 
 sys.path.insert(0, str(ROOT / "tools/reference"))
 import keys
+import kinds
 import pages
 
 ANEW = "run `make reference`"
@@ -98,6 +101,24 @@ def test_every_registered_name_and_config_stands_there():
 
 def test_every_key_that_moved_stands_there():
     assert text("moved.md") == pages.moved_page().rstrip() + "\n", ANEW
+
+
+def test_every_kind_of_finding_stands_there():
+    """Of a process of its own, as tests declare kinds too."""
+    code = "import sys; sys.path.insert(0, 'tools/reference'); import pages; print(pages.kinds_page(), end='')"
+    told = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert text("kinds.md") == told.stdout.rstrip() + "\n", ANEW
+    files = [path.read_text(encoding="utf-8") for path in (ROOT / "detector").rglob("*.py")]
+    declared = {id_ for one in files for id_ in re.findall(r'= declare\(\s*"([a-z-]+)"', one)}
+    assert len(declared) > 100
+    tables = text("kinds.md").partition("## The JSON document")[0]
+    assert {line.split("`")[1] for line in tables.splitlines() if line.startswith("| `")} == declared
+
+
+def test_every_key_of_the_document_of_check_stands_there():
+    found = document(Diagnosis([], []), [])
+    assert list(kinds.DOCUMENT) == list(found)
 
 
 def test_every_public_name_stands_there():

@@ -37,7 +37,7 @@ def test_a_folder_with_links_is_searched_once(write_greys, tmp_path, caplog):
     assert names(photos, photos) == found
     (line,) = caplog.messages
     assert line.startswith(
-        f"{photos}: 7 files that are no pictures are passed over (1 of them videos: name each alone): "
+        f"{photos}: 7 files that are no pictures are passed over (1 of them a video: name it alone): "
         f"{photos / 'film.mp4'}, {photos / 'notes.txt'}, {photos / 'pipe.jpg'}, "
     )
     assert line.endswith(", ..")

@@ -129,7 +129,11 @@ def test_a_finished_run_says_that_nothing_is_left(tiny, tmp_path, caplog):
     assert "nothing is left" not in caplog.text
     train(tiny(*QUICK, "SOLVER.MAX_ITER", 1), resume=True)
     assert caplog.messages[-2] == "nothing is left to train: all 1 steps are done"
+    assert caplog.messages[-1].startswith(f"as it was in {tmp_path / 'out'}\n  model_final.pth  ")
+    assert caplog.messages[-1].endswith(f"  detector train {tmp_path / 'out'} --resume SOLVER.MAX_ITER 2")
+    train(tiny(*QUICK, "SOLVER.MAX_ITER", 2), resume=True)
     assert caplog.messages[-1].startswith(f"written to {tmp_path / 'out'}\n  model_final.pth  ")
+    assert "MAX_ITER" not in caplog.messages[-1]
 
 
 def test_a_folder_that_is_a_link_is_resumed(tiny, tmp_path):

@@ -14,7 +14,17 @@ from detector.data.doctor.mend import mend
 from detector.data.formats.records import LAYOUT
 from detector.data.problems import KINDS, Finding
 from detector.errors import UserError
-from detector.tasks.doctor import document, examine, fix, left_out, not_mended, short_names, verdict
+from detector.tasks.doctor import (
+    Fix,
+    document,
+    errors_left,
+    examine,
+    fix,
+    left_out,
+    not_mended,
+    short_names,
+    verdict,
+)
 from detector.tasks.doctor_text import example, text
 
 spec = importlib.util.spec_from_file_location("planted", ROOT / "tests/data/doctor/conftest.py")
@@ -52,9 +62,9 @@ def test_errors_come_first_and_what_is_of_a_kind_stands_together(sets):
     sets.box("val", [60, 70, 1, 5])
     sets.picture("train", 1).unlink()
     diagnosis = examine(sets.write(), sets.folder)
-    assert diagnosis.counts == {"flat-box": 1, "picture-missing": 2, "box-one-pixel": 2, "box-of-whole-picture": 1}
-    assert [*diagnosis.counts] == ["flat-box", "picture-missing", "box-one-pixel", "box-of-whole-picture"]
-    assert [diagnosis.number(severity) for severity in ("error", "warning", "note")] == [3, 2, 1]
+    assert diagnosis.counts == {"picture-missing": 2, "flat-box": 1, "box-one-pixel": 2, "box-of-whole-picture": 1}
+    assert [*diagnosis.counts] == ["picture-missing", "flat-box", "box-one-pixel", "box-of-whole-picture"]
+    assert [diagnosis.number(severity) for severity in ("error", "warning", "note")] == [2, 3, 1]
     kinds = [finding.kind for finding in diagnosis.findings]
     assert kinds == sorted(kinds, key=[*diagnosis.counts].index)
     assert verdict(diagnosis) == "error"
@@ -83,13 +93,21 @@ def test_the_numbers(sets):
     diagnosis = examine(sets.write(), sets.folder)
     found = document(diagnosis)
     assert found["verdict"] == "clean"
-    assert found["resize"]["short"] == 800
+    assert found["resize"] is None
+    assert [one["resized"] for one in found["sets"]] == [None, None]
+    assert [(one["small"], one["medium"], one["large"]) for one in found["sets"]] == [(30, 0, 0), (18, 0, 0)]
     one, other = found["sets"]
     assert (one["name"], one["images"], one["objects"], one["crowds"], one["mean"]) == ("train", 10, 30, 1, 3)
     assert (other["name"], other["images"], other["objects"], other["crowds"]) == ("val", 6, 18, 0)
     assert found["classes"][0] == {"name": "cat", "objects": [10, 6], "images": [10, 6]}
     lines = text(diagnosis).splitlines()
     assert ["images", "10", "6"] in [line.split() for line in lines]
+    assert "small, below 32^2 30 (100%) 18 (100%)".split() in [line.split() for line in lines]
+    assert (
+        "Small, medium and large are areas in the pictures as they are, in pixels, as APs, APm and APl count them."
+        in lines
+    )
+    assert "resize" not in text(diagnosis)
     assert "cat 10 in 10 6 in 6".split() in [line.split() for line in lines]
     assert lines[-1] == "Nothing is wrong: 1 note."
 
@@ -171,8 +189,12 @@ def test_a_config_gives_roles_sizes_and_head(sets, tiny, reached):
     assert [part.role for part in diagnosis.parts] == ["train", "test"]
     assert diagnosis.counts == {"file-in-both": 1, "box-one-pixel": 1}
     assert reached == [("fcos", 10, False)]  # what is trained on
-    assert diagnosis.sides[:2] == (96, 96)
-    assert document(diagnosis)["resize"]["from"] == "the config's INPUT"
+    assert document(diagnosis)["resize"] == {"short": 96, "long": 96, "square": 0}
+    assert document(diagnosis)["sets"][0]["resized"] == {"small": 30, "medium": 0, "large": 0}
+    assert document(diagnosis)["sets"][0]["small"] == 30
+    for size in ("below 32^2", "32^2 to 96^2", "above 96^2"):
+        assert f"\n  after the resize {size} " in text(diagnosis)
+    assert "After the resize: of a test by the config's INPUT, shorter side 96, longer at most 96." in text(diagnosis)
     cfg = tiny("DATASETS.TRAIN", tuple(entries), "DATASETS.TEST", ())
     assert examine([], "", cfg=cfg).counts == {"box-one-pixel": 2}  # both are trained on: no leak
     assert examine(entries[1:], "", cfg=cfg).parts[0].role == "train"
@@ -222,7 +244,10 @@ def test_what_readers_leave_out_is_listed(sets):
     assert diagnosis.counts == {"field-type": 1, "id-unknown": 1}
     assert left_out(diagnosis) == ["field-type", "id-unknown"]
     assert not_mended(diagnosis) == []
-    assert "\nLeft out: field-type (1), records lack a field" in text(diagnosis, [])
+    kinds = [line.split()[1] for line in text(diagnosis).splitlines() if line.startswith("error ")]
+    assert kinds == ["field-type", "id-unknown"]
+    (part,) = [one for one in diagnosis.parts if one.source.name == "train"]
+    assert mend(part).done == ["field-type (1): left out", "id-unknown (1): left out"]
 
 
 def test_fractions_are_mended_where_all_boxes_are_such(sets):
@@ -246,7 +271,7 @@ def test_by_the_config_crowds_are_objects(sets, tiny, reached):
     diagnosis = examine([], "", cfg=cfg)
     assert diagnosis.counts == {"box-one-pixel": 1}  # of the head
     assert [numbers.objects for numbers in diagnosis.numbers] == [30, 18]
-    assert mend(diagnosis.parts[0])[1] == ["4 crowd regions are objects, by DATASETS.CROWDS"]
+    assert mend(diagnosis.parts[0])[1] == ["4 crowd regions are taken as objects, by DATASETS.CROWDS"]
     assert mend(diagnosis.parts[1])[1] == []
 
 
@@ -256,6 +281,32 @@ def test_pictures_that_two_training_sets_name_are_named_twice(sets, tiny, reache
     cfg = tiny("DATASETS.TRAIN", tuple(entries), "DATASETS.TEST", ())
     assert examine([], "", cfg=cfg).counts == {"file-twice": 1, "box-one-pixel": 2}
     assert examine(entries, "").counts == {"file-in-both": 1}
+
+
+def ends(diagnosis, *entries):
+    """The last lines that are printed where the copies are called so."""
+    fixes = [Fix(part.entry, entry, [], [], []) for part, entry in zip(diagnosis.parts, entries, strict=True)]
+    return text(diagnosis, fixes).rpartition("\n\n")[2].splitlines()
+
+
+def test_after_a_cleaned_copy_the_last_line_says_what_to_train_with(sets, tiny, reached):
+    sets.picture("train").unlink()
+    diagnosis = examine(sets.write(), sets.folder)
+    assert verdict(diagnosis) == "error"
+    assert ends(diagnosis, "new:train", "new:val") == ["Train with new:train, test with new:val."]
+    assert not errors_left(diagnosis)
+    sets.box("train", [60, 70, 1, 5], image=3)
+    diagnosis = examine(sets.write(), sets.folder)
+    left = ["Not mended: box-one-pixel (1).", "Train with a, test with b; what is not mended is left for you."]
+    assert ends(diagnosis, "a", "b") == left
+    shutil.copy(sets.picture("train", 1), sets.picture("val", 1))
+    diagnosis = examine(sets.write(), sets.folder)
+    assert ends(diagnosis, "a", "b")[-1] == "Mend the errors among these, then train with a, test with b."
+    assert errors_left(diagnosis)
+    cfg = tiny("DATASETS.TRAIN", tuple(sets.entries), "DATASETS.TEST", ())
+    assert ends(examine([], "", cfg=cfg), "a", "b")[-1].endswith(
+        "rain with a and b; what is not mended is left for you."
+    )
 
 
 def test_what_is_not_mended_is_listed(sets):
@@ -296,7 +347,7 @@ def test_copies_are_written_cleaned_into_one_folder(sets, written, tmp_path):
         ("train", 30, "coco", tmp_path / "new", "train"),
         ("val", 18, "coco", tmp_path / "new", "val"),
     ]
-    assert fixes[0].done == ["1 boxes without an area inside their pictures are left out"]
+    assert fixes[0].done == ["1 box without an area inside its picture is left out"]
     shown = text(diagnosis, fixes)
     assert f"{sets.entries[0]} is written as voc:somewhere:train" in shown
     assert "    3 ids" in shown

@@ -154,8 +154,8 @@ def test_a_data_set_is_drawn_with_its_truth(run, tmp_path, data):
         (Summary(2, 1, 2, 0, 0.0), "0 detections; 2 of 2 images without one; 2 of 3 images read"),
         (
             Summary(1, 0, 1, 0, 0.349),
-            "no detection of score 0.5 or more: the highest is 0.35, so try --threshold 0.34; 1 of 1 images without "
-            "one; 1 of 1 images read",
+            "no detection of score 0.5 or more: the highest is 0.35, so try --threshold 0.34; 1 of 1 image without "
+            "one; 1 of 1 image read",
         ),
     ],
 )

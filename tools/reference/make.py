@@ -1,4 +1,4 @@
-"""Write docs/reference of the code: config keys, commands, backbones, parts, the public Python names."""
+"""Write docs/reference of the code: keys, commands, backbones, parts, the public Python names, what `check` finds."""
 
 import argparse
 

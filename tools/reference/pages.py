@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from keys import Key, list_keys, list_sections
+from kinds import kinds_body
 
 import detector
 from detector.__main__ import command
@@ -233,6 +234,11 @@ def moved_page() -> str:
     return "\n".join([*lines, ""])
 
 
+def kinds_page() -> str:
+    """What `detector check` looks for, and the document that it prints."""
+    return MADE + "\n" + kinds_body()
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "config.md": config_page,
     "commands.md": commands_page,
@@ -240,6 +246,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "parts.md": parts_page,
     "python.md": api_page,
     "moved.md": moved_page,
+    "kinds.md": kinds_page,
 }
 """File of docs/reference -> what makes it."""
 

@@ -51,11 +51,20 @@ class Sides(NamedTuple):
         return f"shorter side {self.short}, longer at most {self.long}"
 
 
+class Sizes(NamedTuple):
+    """Objects by their area: below SMALL, below MEDIUM, and above."""
+
+    small: int
+    medium: int
+    large: int
+
+
 class Numbers(NamedTuple):
     """The numbers of one data set.
 
     objects: boxes that are neither crowds nor left out, of which `difficult` are marked so; empty: images without any;
-    small, medium, large: objects by their area in the resized picture; most, mean: objects an image.
+    small, medium, large: objects by their area in the picture as it is, as the measures count them; resized: by that of
+    their box in the resized picture, None where nothing says how it is resized; most, mean: objects an image.
     """
 
     images: int
@@ -66,32 +75,38 @@ class Numbers(NamedTuple):
     small: int
     medium: int
     large: int
+    resized: Sizes | None
     most: int
     mean: float
 
 
-def areas(part: Part, sides: Sides) -> np.ndarray:
-    """[M] float64: the areas of the boxes in the resized picture, pixels."""
+def areas(part: Part, sides: Sides | None = None) -> np.ndarray:
+    """[M] float64: the areas of the objects, as COCO's evaluation takes them; sides: of their resized boxes. Pixels."""
     index = part.index
+    if sides is None:
+        return index.areas
     spans = (index.boxes[:, 2:] - index.boxes[:, :2]).astype(np.float64)
     return (spans * sides.scales(index.heights, index.widths)[part.image_of]).prod(1)
 
 
-def numbers(part: Part, sides: Sides) -> Numbers:
-    """The numbers of a data set."""
+def sizes(found: np.ndarray) -> Sizes:
+    """How many of some areas [M] are of which size."""
+    small, upto = int((found < SMALL).sum()), int((found < MEDIUM).sum())
+    return Sizes(small, upto - small, len(found) - upto)
+
+
+def numbers(part: Part, sides: Sides | None = None) -> Numbers:
+    """The numbers of a data set. sides: how its pictures are resized."""
     index, objects = part.index, part.objects
     per_image = np.bincount(part.image_of[objects], minlength=len(index))
-    some = areas(part, sides)[objects]
-    small, upto = int((some < SMALL).sum()), int((some < MEDIUM).sum())
     return Numbers(
         images=len(index),
         empty=int((per_image == 0).sum()),
         objects=int(objects.sum()),
         crowds=int(index.crowd.sum()),
         difficult=int((objects & index.difficult).sum()),
-        small=small,
-        medium=upto - small,
-        large=len(some) - upto,
+        **sizes(areas(part)[objects])._asdict(),
+        resized=sizes(areas(part, sides)[objects]) if sides else None,
         most=int(per_image.max(initial=0)),
         mean=float(per_image.mean()) if len(per_image) else 0.0,
     )

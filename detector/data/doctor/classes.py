@@ -10,6 +10,7 @@ import numpy as np
 from detector.data.doctor.part import Part
 from detector.data.formats import yolo_lines
 from detector.data.problems import Finding, declare
+from detector.text import counted
 
 UNUSED = declare(
     "class-unused",
@@ -112,10 +113,10 @@ def from_one(parts: Sequence[Part]) -> list[Finding]:
         if not beyond or (index.labels == 0).any():
             continue
         if all(f"its class is {number}, but" in one.text for one in beyond):
+            lines = counted(len(beyond), "line|lines has|have")
             text = (
-                f"{index.path}: class 0, {index.classes[0]!r}, is in no line, and {len(beyond)} lines have class "
-                f"{number}, one beyond the last: do the classes start at 1? Then all names are "
-                f"shifted, e.g. {beyond[0].record}"
+                f"{index.path}: class 0, {index.classes[0]!r}, is in no line, and {lines} class {number}, one beyond "
+                f"the last: do the classes start at 1? Then all names are shifted, e.g. {beyond[0].record}"
             )
             found.append(Finding(FROM_ONE, text, beyond[0].picture, beyond[0].record))
     return found

@@ -17,6 +17,7 @@ from detector.data.packed import BEYOND, FAR, FLAT, OUTSIDE, PackedIndex
 from detector.data.plausible import CORNERS, FRACTIONS, SCALE, SOME_FRACTIONS, TWICE, corners
 from detector.data.problems import KINDS, SHOWN, Finding
 from detector.errors import UserError
+from detector.text import counted
 
 MENDED = {
     FLAT, OUTSIDE, BEYOND, FAR, TWICE, FRACTIONS, boxes.REPEATED, pictures.OUTSIDE,
@@ -34,6 +35,8 @@ STAYS = {
     sets.UNREADABLE, sets.TWICE, sets.EMPTY, sets.TEST_EMPTY, sets.LISTS_DIFFER, folder.PASSED_OVER,
 }  # fmt: skip
 """The kinds that only a person can mend."""
+
+_EMPTIED = "picture|pictures lost all its|their boxes, and counts|count as without objects now"
 
 
 class Mended(NamedTuple):
@@ -72,15 +75,15 @@ def mend(part: Part) -> Mended:
 
     def note(number: int, what: str) -> None:
         if number:
-            done.append(f"{number} {what}")
+            done.append(counted(number, what))
 
-    note(part.uncrowded, "crowd regions are objects, by DATASETS.CROWDS")
+    note(part.uncrowded, "crowd region|regions is|are taken as objects, by DATASETS.CROWDS")
     limits = np.stack([index.widths, index.heights], 1)[part.image_of].astype(np.float64)
     sides, areas = index.boxes_xywh, index.areas
     if are_fractions(index):
         sides = sides * np.tile(limits, 2)
         areas = sides[:, 2:].prod(1)
-        note(len(sides), "boxes were fractions of their pictures and are now pixels")
+        note(len(sides), "box|boxes was|were fractions of its|their picture|pictures and is|are now pixels")
     low, high = np.clip(sides[:, :2], 0, limits), np.clip(sides[:, :2] + sides[:, 2:], 0, limits)
     good = (high.astype(np.float32) > low.astype(np.float32)).all(1) & (sides[:, 2:] > 0).all(1)  # as readers decide
     clipped = np.concatenate([low, high - low], 1)
@@ -94,15 +97,17 @@ def mend(part: Part) -> Mended:
     kept = good & usable[image_of]
     repeated = kept & _repeated(image_of, clipped, index, kept)
     unread = [one for one in part.told if _unread(one, index.kind)]
-    note(int((~usable).sum()), f"pictures cannot be used and are left out, with {int((~usable[image_of]).sum())} boxes")
+    lost = counted(int((~usable[image_of]).sum()), "box|boxes")
+    note(int((~usable).sum()), f"picture|pictures cannot be used and is|are left out, with {lost}")
+    flat = int((usable[image_of] & ~good).sum()) + len(unread)
+    note(flat, "box|boxes without an area inside its|their picture|pictures is|are left out")
     note(
-        int((usable[image_of] & ~good).sum()) + len(unread), "boxes without an area inside their pictures are left out"
+        int((kept & changed & ~repeated).sum()),
+        "box|boxes reached out of its|their picture|pictures and is|are clipped",
     )
-    note(int((kept & changed & ~repeated).sum()), "boxes reached out of their pictures and are clipped")
-    note(
-        int((usable & (first != np.arange(len(index)))).sum()), "further records of a picture are merged into its first"
-    )
-    note(int(repeated.sum()), "boxes that repeat another one are left out")
+    further = int((usable & (first != np.arange(len(index)))).sum())
+    note(further, "further record|records of a picture is|are merged into the first")
+    note(int(repeated.sum()), "box|boxes that repeats|repeat another one is|are left out")
     done += _as_read(part)
     images = np.flatnonzero(usable & (first == np.arange(len(index))))
     rows = np.flatnonzero(kept & ~repeated)
@@ -110,7 +115,7 @@ def mend(part: Part) -> Mended:
     emptied = _emptied(part, images, image_of[kept], image_of[~good])
     if emptied:
         named = ", ".join(emptied[:SHOWN]) + (", .." if len(emptied) > SHOWN else "")
-        done.append(f"{len(emptied)} pictures lost all their boxes, and are now such without objects: {named}")
+        done.append(f"{counted(len(emptied), _EMPTIED)}: {named}")
     return Mended(replace(part.source, index=_chosen(index, images, rows, image_of, clipped, areas)), done, emptied)
 
 
@@ -135,7 +140,7 @@ def _as_read(part: Part) -> list[str]:
     lines = []
     for (kind, left), number in Counter((one.kind, is_left_out(one) or one.kind == FAR) for one in told).items():
         fate = "left out" if left else "numbered anew" if kind == ids.TWICE else "the copy has what was read"
-        lines.append(f"{number} {KINDS[kind].what} ({kind}): {fate}")
+        lines.append(f"{kind} ({number}): {fate}")
     return lines
 
 

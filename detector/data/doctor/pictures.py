@@ -15,6 +15,7 @@ from detector.data.names import leads_out
 from detector.data.plausible import SHARED, named_twice
 from detector.data.problems import Finding, declare
 from detector.data.suffixes import SUFFIXES
+from detector.text import agreeing, counted
 
 OUTSIDE = declare(
     "picture-outside-folder",
@@ -92,10 +93,8 @@ def not_named(parts: Sequence[Part]) -> list[Finding]:
             every = [name for name in files_below(Path(folder)) if os.path.splitext(name)[1].lower() in SUFFIXES]
         rest = [name for name in every if os.path.normpath(os.path.join(folder, name)) not in known]
         if 2 * len(rest) > len(every):  # a smaller rest is that of a split which is not examined
-            text = (
-                f"{part.source.folder}: {len(rest)} of its {len(every)} pictures are named by no record of "
-                f"{part.index.path}, e.g. {rest[0]}"
-            )
+            number = f"{len(rest)} of its {counted(len(every), 'picture|pictures')} {agreeing(len(rest), 'is|are')}"
+            text = f"{part.source.folder}: {number} named by no record of {part.index.path}, e.g. {rest[0]}"
             found.append(Finding(UNNAMED, text, record=str(part.index.path)))
     return found
 

@@ -35,6 +35,11 @@ UNENDED = declare(
     "JPEG files lack only their end marker; they are read",
     "Write them anew some day.",
 )
+SKIPPED = (MISSING, UNREADABLE, CUT, RESIZED)
+"""The kinds of pictures that `DATALOADER.BROKEN skip` leaves out."""
+UNDECODED = "has a header and cannot be decoded; it is damaged or of a format that OpenCV cannot read"
+"""What is said of a picture that only who decodes it all tells from a good one, as a training does when it needs it."""
+
 TURNED_BY_TAG = declare(
     "picture-turned",
     "warning",
@@ -147,7 +152,7 @@ def _look_at(path: str, size: tuple[int, int], image: int, seen: Seen, deep: boo
         seen.hashes[image], seen.thumbs[image] = fingerprint(grey)
         seen.decoded[image] = True
     elif not found.fault and not _can_be_read(data):
-        fault(UNREADABLE, f"{path} cannot be decoded; it is damaged or of a format that OpenCV cannot read")
+        fault(UNREADABLE, f"{path} {UNDECODED}")
     return None
 
 

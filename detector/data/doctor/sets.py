@@ -13,9 +13,10 @@ from detector.data.doctor import seen
 from detector.data.doctor.part import Part, Role
 from detector.data.doctor.pictures import outside
 from detector.data.label_files import first_wanted
-from detector.data.packed import beside
+from detector.data.packed import FLAT, OUTSIDE, beside
 from detector.data.problems import KINDS, Finding, Problems, declare
 from detector.errors import UserError
+from detector.text import counted
 
 UNREADABLE = declare(
     "set-unreadable", "error", "data sets cannot be read at all", "Do what the message says, and check again."
@@ -96,9 +97,9 @@ def without_objects(parts: Sequence[Part]) -> list[Finding]:
         index, number = part.index, len(part.index.labels)
         if number:
             crowds = int(index.crowd.sum())
-            why = (
-                f"of its {number} annotations {crowds} are crowds, and {number - crowds} have no area inside a picture"
-            )
+            marked = counted(crowds, "is|are marked as crowd|crowds")
+            flat = counted(number - crowds, "has|have no area inside a picture")
+            why = f"of its {counted(number, 'annotation|annotations')} {marked}, and {flat}"
         elif any(map(_of_a_box, part.told)):
             why = "none of its annotations can be used"
         elif index.kind == "yolo":
@@ -106,14 +107,17 @@ def without_objects(parts: Sequence[Part]) -> list[Finding]:
         else:
             why = "it has no annotations"
         kind = TEST_EMPTY if _is_test(part) else EMPTY
-        found.append(
-            Finding(kind, f"{part.entry}: none of its {len(index)} pictures has an object: {why}", record=part.entry)
-        )
+        found.append(Finding(kind, f"{part.entry}: {_none_of(len(index))} has an object: {why}", record=part.entry))
     return found
 
 
+def _none_of(pictures: int) -> str:
+    return "not even its one picture" if pictures == 1 else f"none of its {pictures} pictures"
+
+
 def _of_a_box(finding: Finding) -> bool:
-    if KINDS[finding.kind].severity != "error":
+    """Whether a finding is of an annotation that cannot be used."""
+    if KINDS[finding.kind].severity != "error" and finding.kind not in (FLAT, OUTSIDE):
         return False
     return finding.box is not None or re.search(r"annotations\[|:\d+$|#\d+$", finding.record) is not None
 

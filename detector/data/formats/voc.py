@@ -33,7 +33,7 @@ from detector.data.formats.voc_xml import (
 )
 from detector.data.formats.write_voc import write
 from detector.data.packed import PackedIndex, clip_to_images
-from detector.data.problems import KINDS, SHOWN, Finding, Problems, declare, named
+from detector.data.problems import SHOWN, Finding, Problems, clause, declare, named
 from detector.data.sizes import measured
 from detector.errors import UserError, cut
 
@@ -61,12 +61,15 @@ CLASSES = (
 BROKEN = declare("voc-file", "error", "annotation files cannot be used", "Mend or delete them.")
 OBJECT = declare("voc-object", "error", "objects cannot be used", "Mend or delete these <object> elements.")
 MEASURED = declare(
-    "voc-measured", "note", "pictures have no size in their annotation file and were measured", "Write the size."
+    "voc-measured",
+    "note",
+    "picture|pictures has|have no size in its|their annotation file and was|were measured",
+    "Write the size.",
 )
 NO_SIZE = declare(
     "voc-no-size",
     "error",
-    "pictures have no size in their annotation file and cannot be measured",
+    "picture|pictures has|have no size in its|their annotation file and cannot be measured",
     "Mend the pictures, or write the size.",
 )
 
@@ -148,7 +151,9 @@ def _pictures(files: Files, names: Sequence[str], problems: Problems) -> list[_P
         pictures.append(_Picture(name, file, xml, size, found.objects))
     for kind, some in taken.items():
         records = [Path(one.record).relative_to(files.place.annotations).as_posix() for one in some[: SHOWN + 1]]
-        line = named(files.place.annotations, len(some), f"{KINDS[kind].what}: {_FATES[kind]}", records, "objects")
+        line = named(
+            files.place.annotations, len(some), f"{clause(kind, len(some))}: {_FATES[kind]}", records, "objects"
+        )
         problems.several(line, range(len(some)), some.__getitem__)
     return pictures
 
@@ -215,7 +220,7 @@ def _measure(files: Files, pictures: Sequence[_Picture], problems: Problems) -> 
                 text += f", and {root.pictures / one.file} cannot be read to learn it"
             return Finding(kind, text, one.file, str(root.annotations / one.xml))
 
-        line = named(root.annotations, len(some), KINDS[kind].what, [one.file for one in some], "pictures")
+        line = named(root.annotations, len(some), clause(kind, len(some)), [one.file for one in some], "pictures")
         problems.several(line, range(len(some)), example)
 
 

@@ -11,19 +11,25 @@ from detector.data.formats.voc_layout import ALL, Place, last_part, lists_of, ma
 from detector.data.formats.voc_splits import FLAG, Names, divided, pick_list, plain, read_lines
 from detector.data.formats.voc_xml import Annotation, read_annotation
 from detector.data.names import readings
-from detector.data.problems import KINDS, Finding, Problems, declare, named
+from detector.data.problems import Finding, Problems, clause, declare, named
 from detector.data.suffixes import SUFFIXES
 from detector.errors import MissingFileError, UserError
-from detector.text import forms
+from detector.text import agreeing, forms
 
 LOST = declare(
     "voc-lost-name", "error", "names in a list stand for neither an annotation file nor a picture", "Mend the list."
 )
-TWICE = declare("voc-listed-twice", "warning", "pictures stand twice in a list", "They count once; delete the others.")
+TWICE = declare(
+    "voc-listed-twice",
+    "warning",
+    "picture|pictures stands|stand twice in a list",
+    "They count once; delete the others.",
+)
 ABSENT = declare(
     "voc-absent-class",
     "note",
-    "pictures stand with -1 in the list of one class, which they do not show, and are taken too",
+    "picture|pictures stands|stand with -1 in the list of one class, which it|they does|do not show, and is|are taken "
+    "too",
     "Name train, val or another list of all classes, or delete these lines, if only the others are meant.",
 )
 DOUBTFUL = declare(
@@ -35,40 +41,43 @@ DOUBTFUL = declare(
 CLAIMED = declare(
     "voc-same-picture",
     "error",
-    "annotation files name the picture of another one",
+    "annotation file|files names|name the picture of another one",
     "Join the files of each picture into one, or bring the picture that is meant.",
 )
 BARE = declare(
     "voc-without-xml",
     "note",
-    "pictures without an annotation file count as pictures without objects",
+    "picture|pictures without an annotation file counts|count as picture|pictures without objects",
     "Annotate those that have objects, or take them out.",
 )
 UNLABELLED = declare(
     "voc-passed-picture",
     "note",
-    "pictures without an annotation file are passed over",
+    "picture|pictures without an annotation file is|are passed over",
     "Name them in a list of ImageSets/Main to have them as pictures without objects.",
 )
 UNLISTED = declare(
-    "voc-unlisted", "note", "annotation files are named by no list and passed over", "List them, or read split all."
+    "voc-unlisted",
+    "note",
+    "annotation file|files is|are named by no list and passed over",
+    "List them, or read split all.",
 )
 OTHER = declare(
     "voc-other-file",
     "note",
-    "files are neither annotation files nor pictures that are read, and are passed over",
+    "file|files is|are neither annotation file|files nor picture|pictures that is|are read, and is|are passed over",
     "Convert those that are pictures to JPEG or PNG.",
 )
 OUTSIDE = declare(
     "voc-outside",
     "warning",
-    "annotation files lie outside the folder that is read, and are passed over",
+    "annotation file|files lies|lie outside the folder that is read, and is|are passed over",
     "Put them and their pictures into the folders of the others, or name their folder as a data set of its own.",
 )
 TWIN = declare(
     "voc-second-picture",
     "note",
-    "pictures have the name of another one, which the annotation file names, and are passed over",
+    "picture|pictures has|have the name of another one, which the annotation file names, and is|are passed over",
     "Give each an annotation file under a name of its own, or take them out.",
 )
 
@@ -202,7 +211,7 @@ def split_names(files: Files, split: str, problems: Problems) -> list[str]:
         (OUTSIDE, place.home, outside(place)),
         (OTHER, place.home, [path.relative_to(place.home).as_posix() for path in found.others]),
     ):
-        what = KINDS[kind].what + (f", of {len(names)} in split {split!r}" if kind == BARE else "")
+        what = clause(kind, len(some)) + (f", of {len(names)} in split {split!r}" if kind == BARE else "")
 
         def example(row: int, kind: str = kind, root: Path = root, some: Sequence[str] = some) -> Finding:
             path = str(root / some[row])
@@ -223,9 +232,8 @@ def _tell_claims(files: Files, names: Sequence[str], problems: Problems) -> None
         return Finding(CLAIMED, text, file, str(files.path(name)))
 
     some = [files.found.annotations[name] for name in claims]
-    line = named(
-        files.place.annotations, len(some), f"{KINDS[CLAIMED].what}, and have none of their own", some, "files"
-    )
+    own = agreeing(len(some), "has|have none of its|their own")
+    line = named(files.place.annotations, len(some), f"{clause(CLAIMED, len(some))}, and {own}", some, "files")
     problems.several(line, range(len(some)), example)
 
 
@@ -250,7 +258,7 @@ def _listed(files: Files, path: Path, split: str, problems: Problems) -> list[st
     absent = [line.split()[0] for line in lines] if all(map(FLAG.fullmatch, lines)) else []
     absent = [name for name, line in zip(absent, lines, strict=False) if line.split()[-1] == "-1"]
     for kind, some in ((TWICE, twice), (ABSENT, absent)):
-        line = named(path, len(some), KINDS[kind].what, some, "e.g.")
+        line = named(path, len(some), clause(kind, len(some)), some, "e.g.")
         said = "stands twice" if kind == TWICE else "does not show the class"
 
         def example(row: int, kind: str = kind, some: Sequence[str] = some, said: str = said) -> Finding:

@@ -19,27 +19,33 @@ MAX_DEPTH = 64
 """How deep the elements of an annotation file may nest; VOC's are 4 deep."""
 
 EMPTY = declare(
-    "voc-empty-object", "warning", "objects have neither a class nor a box", "Delete these <object> elements."
+    "voc-empty-object",
+    "warning",
+    "object|objects has|have neither a class nor a box",
+    "Delete these <object> elements.",
 )
 WORD = declare(
     "voc-difficult-word",
     "note",
-    "objects have a <difficult> that is neither 0 nor 1",
+    "object|objects has|have a <difficult> that is neither 0 nor 1",
     "Words for no and Unspecified count as 0, words for yes and numbers but 0 as 1; write that number.",
 )
 COMMA = declare(
-    "voc-decimal-comma", "warning", "objects have numbers with a decimal comma", "Write them with a decimal point."
+    "voc-decimal-comma",
+    "warning",
+    "object|objects has|have numbers with a decimal comma",
+    "Write them with a decimal point.",
 )
 SHAPE = declare(
     "voc-shape",
     "note",
-    "objects are polygons or turned boxes without a <bndbox>",
+    "object|objects is|are polygons or turned boxes without a <bndbox>",
     "The upright boxes around them count; export boxes where others are meant.",
 )
 THIN = declare(
     "voc-one-pixel",
     "warning",
-    "boxes begin and end in the same column or row, and so are one pixel wide or high",
+    "box|boxes begins|begin and ends|end in the same column or row, and so is|are one pixel wide or high",
     "Draw them anew, unless such objects are meant.",
 )
 

@@ -9,6 +9,7 @@ import numpy as np
 from detector.data.packed import PackedIndex
 from detector.errors import UserError
 from detector.files import json_bytes, write_atomic
+from detector.text import counted
 
 IMAGES, ANNOTATIONS = "images", "annotations"
 
@@ -51,14 +52,12 @@ def write(
     losses = []
     if not ours:
         losses.append(
-            f"ids are whole numbers here: {len(image_ids)} pictures and {len(ids)} boxes are numbered from 1; the "
-            "names of the pictures stay"
+            f"ids are whole numbers here: {counted(len(image_ids), 'picture|pictures')} and "
+            f"{counted(len(ids), 'box|boxes')} are numbered from 1; the names of the pictures stay"
         )
     if number := int(index.difficult.sum()):
-        losses.append(
-            f'{number} difficult objects are written with "ignore": 1; few readers know that word, others take them '
-            "for objects like any"
-        )
+        marked = counted(number, "difficult object|objects is|are written with")
+        losses.append(f'{marked} "ignore": 1; few readers know that word, others take them for objects like any')
     return losses
 
 

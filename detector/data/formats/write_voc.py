@@ -8,9 +8,10 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from detector.data.formats.losses import counted, lost_ids, one_line
+from detector.data.formats.losses import lost_ids, one_line, those
 from detector.data.packed import PackedIndex
 from detector.files import write_atomic
+from detector.text import counted
 
 IMAGES, ANNOTATIONS, LISTS, CLASS_FILE = "JPEGImages", "Annotations", "ImageSets/Main", "classes.txt"
 
@@ -54,10 +55,10 @@ def write(
     thin = keep & (index.boxes_xywh[:, 2:] < 1 - 10**-DECIMALS).any(1)
     return [
         *renamed,
-        *lost_ids(index, range(1, len(classes) + 1)),
-        *counted(index.crowd & keep, "crowd regions are written as difficult objects: the format has no crowds"),
-        *counted(thin, "boxes are narrower than a pixel and are written one pixel wide"),
-        *counted(~keep, "boxes have no area inside their picture and are left out"),
+        *lost_ids(index, range(1, len(classes) + 1), "names stand for them"),
+        *those(index.crowd & keep, "crowd region|regions is|are marked as difficult: the format has no crowds"),
+        *those(thin, "box|boxes is|are narrower than a pixel and is|are written one pixel wide"),
+        *those(~keep, "box|boxes has|have no area inside its|their picture and is|are left out"),
     ]
 
 
@@ -74,7 +75,9 @@ def plain_classes(classes: Sequence[str]) -> tuple[list[str], list[str]]:
             counts[plain] += 1
         found.append(new)
     changed = [f"{a!r} is {b!r}" for a, b in zip(classes, found, strict=True) if a != b]
-    return found, [f"{len(changed)} classes have another name here: {', '.join(changed[:5])}"] if changed else []
+    return found, [
+        f"{counted(len(changed), 'class|classes has|have another name here')}: {', '.join(changed[:5])}"
+    ] if changed else []
 
 
 def _stem(name: str) -> str:

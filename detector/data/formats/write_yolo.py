@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import yaml  # type: ignore[import-untyped]
 
-from detector.data.formats.losses import counted, lost_ids
+from detector.data.formats.losses import lost_ids, those
 from detector.data.packed import PackedIndex
 from detector.files import write_atomic
 
@@ -49,11 +49,13 @@ def write(
         write_atomic(folder / LABELS / split / f"{os.path.splitext(name)[0]}.txt", "".join(lines).encode())
     write_yaml(folder, {split: f"{IMAGES}/{split}"}, index.classes)
     return [
-        *lost_ids(index, range(len(index.classes))),
-        *counted(index.crowd, "crowd regions are left out: the format has none, and they are no objects"),
-        *counted(index.difficult & keep, "difficult objects are written as objects like any: the format has no mark"),
-        *counted(beyond & keep, "boxes reach out of their picture and are clipped to it"),
-        *counted(~index.usable & ~index.crowd, "boxes have no area inside their picture and are left out"),
+        *lost_ids(index, range(len(index.classes)), "names and order stand for them"),
+        *those(index.crowd, "crowd region|regions is|are left out: the format has none, and they are no objects"),
+        *those(
+            index.difficult & keep, "difficult object|objects is|are written like any other: the format has no mark"
+        ),
+        *those(beyond & keep, "box|boxes reaches|reach out of its|their picture and is|are clipped to it"),
+        *those(~index.usable & ~index.crowd, "box|boxes has|have no area inside its|their picture and is|are left out"),
     ]
 
 

@@ -15,6 +15,7 @@ from detector.data.label_files import LabelFiles, find_label_files, lies_elsewhe
 from detector.data.packed import PackedIndex, clip_to_images
 from detector.data.problems import Finding, Problems, declare, named
 from detector.data.sizes import measured
+from detector.text import agreeing, counted
 
 __all__ = ["read", "write"]
 
@@ -129,7 +130,8 @@ def _tell_files(layout: Layout, folder: Path, names: Sequence[str], files: Label
     without = [i for i, path in enumerate(files.labels) if not path]
     if without:
         near = lies_elsewhere(folder / names[0]) if len(without) == len(names) else ""
-        what = f"of {len(names)} pictures have no label file; the first is looked for at {files.expected}{near}"
+        lack = agreeing(len(without), "has|have no label file")
+        what = f"of {counted(len(names), 'picture|pictures')} {lack}; the first is looked for at {files.expected}{near}"
         line = named(layout.path, len(without), what, [names[i] for i in without], "pictures")
 
         def example(i: int) -> Finding:
@@ -138,7 +140,8 @@ def _tell_files(layout: Layout, folder: Path, names: Sequence[str], files: Label
 
         problems.several(line, without, example)
     if files.stray:
-        line = named(layout.path, len(files.stray), "label files have no picture", files.stray, "e.g.")
+        what = agreeing(len(files.stray), "label file|files has|have no picture")
+        line = named(layout.path, len(files.stray), what, files.stray, "e.g.")
         problems.several(
             line,
             range(len(files.stray)),

@@ -12,7 +12,7 @@ from detector.data.problems import Finding, Problems, declare, named
 from detector.data.suffixes import SUFFIXES
 from detector.errors import MissingFileError, UserError, cut
 from detector.files import user_path
-from detector.text import forms
+from detector.text import agreeing, forms
 
 MISSING = declare(
     "yolo-missing-picture",
@@ -65,6 +65,8 @@ _WORDS = {
 _SILENT = (".txt", ".cache", ".npy", ".xml", ".json", ".yaml", ".yml", ".csv", ".names", ".data", ".labels", ".md")
 _NOTHING = ("", "null", "Null", "NULL", "~")
 _OTHER = {"path", "names", "nc", "download", "kpt_shape", "flip_idx", "channels", "roboflow"}
+_NO_PICTURES = "file|files is|are passed over: no picture|pictures that can be read"
+_IN_NO_SPLIT = "picture|pictures lies|lie in no split and is|are passed over"
 _NODES = 100_000  # the names of twenty thousand classes
 
 
@@ -227,11 +229,11 @@ def find_pictures(layout: Layout, split: str, problems: Problems) -> Pictures:
             lists.append(os.path.dirname(place) or ".")
             paths |= dict.fromkeys(_listed_pictures(Path(place), layout, problems))
     if other:
-        line = named(layout.path, len(other), "files are passed over: no pictures that can be read", other, "e.g.")
+        line = named(layout.path, len(other), agreeing(len(other), _NO_PICTURES), other, "e.g.")
         problems.several(line, range(len(other)), lambda i: Finding(PASSED, f"{other[i]}: no picture", other[i]))
     if split == ALL and ALL not in layout.splits and not lists:
         rest = _in_no_split(layout.roots[0], set(map(os.path.abspath, paths)))
-        line = named(layout.path, len(rest), "pictures lie in no split and are passed over", rest, "e.g.")
+        line = named(layout.path, len(rest), agreeing(len(rest), _IN_NO_SPLIT), rest, "e.g.")
         problems.several(
             line, range(len(rest)), lambda i: Finding(UNCLAIMED, f"{rest[i]} lies in no split", rest[i], rest[i])
         )
@@ -348,8 +350,9 @@ def _listed_pictures(path: Path, layout: Layout, problems: Problems) -> list[str
             missing.append(line)
         else:
             found.append(os.path.normpath(place))
+    lack = f"{len(missing)} of its pictures {agreeing(len(missing), 'is|are')} missing"
     for line in missing:
-        text = f"{path}: {line} is not there ({len(missing)} of its pictures are missing); fetch it or delete the line"
+        text = f"{path}: {line} is not there ({lack}); fetch it or delete the line"
         problems.error(Finding(MISSING, text, line, str(path)))
     if moved:
         line = named(path, len(moved), "pictures are found by the end of their paths only", moved, "e.g.")

@@ -11,6 +11,7 @@ from detector.data.formats.yolo_folder import Layout
 from detector.data.formats.yolo_poses import POSES, Poses
 from detector.data.problems import SHOWN, Finding, Problems, declare, named
 from detector.errors import UserError, cut
+from detector.text import agreeing
 
 LINE = declare(
     "yolo-line",
@@ -45,6 +46,7 @@ LARGEST = 2.0
 """What is above is no fraction of a picture that somebody wrote a little too large."""
 
 _BOX = 5
+_TWICE = "line|lines stands|stand twice in its|their file|files and counts|count once"
 
 
 class Lines:
@@ -168,7 +170,9 @@ class Lines:
                 line, posed, lambda row: Finding(POSES, f"{where(row)[1]}: it looks like a pose", *where(row))
             )
         if self.scores:
-            what = "lines have a sixth number, as predictions have; it is passed over"
+            what = agreeing(
+                len(self.scores), "line|lines has|have a sixth number, as predictions have; it is passed over"
+            )
             line = named(layout.path, len(self.scores), what, self.scores, "e.g.")
             rows = range(len(self.scores))
             self.problems.several(
@@ -252,7 +256,7 @@ def _again(
     again[order[1:]] = same
     found = rows[again].tolist()
     records = [where(row)[1] for row in found]
-    line = named(layout.path, len(found), "lines stand twice in their files and count once", records, "e.g.")
+    line = named(layout.path, len(found), agreeing(len(found), _TWICE), records, "e.g.")
     problems.several(
         line,
         range(len(found)),

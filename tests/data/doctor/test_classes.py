@@ -125,8 +125,8 @@ def test_a_skew_that_is_sure_and_small_is_left_alone(sets):
     assert balance.skew(parts_of(sets)) == []
 
 
-def test_sizes_are_those_of_the_resized_picture(sets):
-    """96 x 128: scaled by 2 to 192 x 256, a box of 20 x 22 has 1760 pixels, medium; by 1 it is small."""
+def test_sizes_are_those_of_the_picture_as_it_is_and_of_the_resized_one(sets):
+    """96 x 128: a box of 20 x 22 has 440 pixels, small; scaled by 2 to 192 x 256 it has 1760, medium."""
     sets.content["train"]["annotations"] = []
     sets.box("train", [10, 10, 20, 22])
     sets.box("train", [10, 40, 10, 10], iscrowd=1)
@@ -139,7 +139,19 @@ def test_sizes_are_those_of_the_resized_picture(sets):
         (Sides(square=192), (0, 1, 0)),
     ):
         numbers = balance.numbers(part, sides)
-        assert (numbers.small, numbers.medium, numbers.large) == sizes
+        assert (numbers.small, numbers.medium, numbers.large) == (1, 0, 0)
+        assert numbers.resized == sizes
         assert (numbers.images, numbers.empty, numbers.objects, numbers.crowds) == (10, 9, 1, 1)
         assert (numbers.most, numbers.mean) == (1, 0.1)
     assert balance.areas(part, Sides(square=192))[0] == pytest.approx(20 * 22 * 192 / 96 * 192 / 128)
+    assert balance.numbers(part).resized is None
+
+
+def test_sizes_are_those_that_the_measures_count(sets):
+    """By the `area` of the file where it has one, as APs, APm and APl go by it."""
+    sets.content["train"]["annotations"] = []
+    sets.box("train", [0, 0, 33, 32], area=1023)
+    sets.box("train", [40, 0, 33, 32])
+    sets.box("train", [0, 0, 120, 96])
+    numbers = balance.numbers(parts_of(sets)[0])
+    assert (numbers.small, numbers.medium, numbers.large) == (1, 1, 1)

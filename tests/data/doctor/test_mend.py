@@ -44,7 +44,7 @@ def test_boxes_are_left_out_clipped_and_kept_once(sets):
     assert mend(part)[1] == [
         "2 boxes without an area inside their pictures are left out",
         "2 boxes reached out of their pictures and are clipped",
-        "1 boxes that repeat another one are left out",
+        "1 box that repeats another one is left out",
     ]
     assert index.annotation_ids.tolist() == [1, 2, 3, 33, 4, 5, 6, 34, *range(7, 31)]
     assert index.boxes_xywh[[3, 7]].tolist() == [[110, 10, 18, 20], [100, 0, 28, 20]]
@@ -78,8 +78,8 @@ def test_records_of_one_file_become_one(sets):
     sets.content["train"]["annotations"][21]["bbox"] = sets.content["train"]["annotations"][0]["bbox"]
     source, done, _ = mend(part_of(sets))
     assert done == [
-        "1 further records of a picture are merged into its first",
-        "1 boxes that repeat another one are left out",
+        "1 further record of a picture is merged into the first",
+        "1 box that repeats another one is left out",
     ]
     index = source.index
     assert index.image_ids.tolist() == [1, 2, 3, 4, 5, 6, 7, 9, 10]
@@ -127,10 +127,10 @@ def test_what_a_reader_leaves_out_is_listed_with_the_pictures_that_lose_all(sets
     source, done, emptied = mend(part_of(sets))
     assert done == [
         "3 boxes without an area inside their pictures are left out",
-        "3 records lack a field, or have one of the wrong type (field-type): left out",
-        "1 records have the id of another one (id-twice): numbered anew",
-        "1 boxes have a coordinate beyond 2147483647 pixels (box-far): left out",
-        "2 pictures lost all their boxes, and are now such without objects: train0.jpg, train1.jpg",
+        "field-type (3): left out",
+        "id-twice (1): numbered anew",
+        "box-far (1): left out",
+        "2 pictures lost all their boxes, and count as without objects now: train0.jpg, train1.jpg",
     ]
     assert emptied == ["train0.jpg", "train1.jpg"]
     assert len(source.index.labels) == 23

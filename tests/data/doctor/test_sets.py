@@ -72,7 +72,7 @@ def test_why_a_set_has_no_objects(sets, yolo):
     for row in sets.content["train"]["annotations"]:
         row["iscrowd"] = 1
     crowds = read_sets([(sets.write()[0], "")], "")[0]
-    assert "of its 30 annotations 30 are crowds" in without_objects(crowds)[0].text
+    assert "of its 30 annotations 30 are marked as crowds" in without_objects(crowds)[0].text
     for row in sets.content["train"]["annotations"]:
         row["category_id"] = 99
     assert "none of its annotations can be used" in without_objects(read_sets([(sets.write()[0], "")], "")[0])[0].text

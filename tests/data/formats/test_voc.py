@@ -71,8 +71,8 @@ def test_broken_boxes_are_dropped_counted_and_named(voc):
     assert index.offsets.tolist() == [0, 1, 2]
     flat, outside, beyond = problems.lines
     assert "3 boxes have a width or height of zero or less and are dropped (annotation ids: a.xml#1, a.xml#3" in flat
-    assert "1 boxes lie outside their image and are dropped (annotation ids: a.xml#4)" in outside
-    assert "1 boxes reach out" in beyond
+    assert "1 box lies outside its image and is dropped (annotation ids: a.xml#4)" in outside
+    assert "1 box reaches out" in beyond
     kinds = ["flat-box"] * 3 + ["box-outside", "box-beyond-edge"]
     assert [one.kind for one in problems.findings] == kinds
     assert problems.findings[3].picture == "a.png"
@@ -252,10 +252,10 @@ def test_entries_and_names(voc, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="write voc:FOLDER:SPLIT"):
             load_dataset(entry, tmp_path)
     with pytest.raises(
-        FileNotFoundError, match=r"'voc:nowhere:all': its folder is expected at nowhere; .*DATASETS\.ROOT"
+        FileNotFoundError, match=r"'voc:nowhere:all': its folder is expected at .*nowhere; .*DATASETS\.ROOT"
     ):
         load_dataset("voc:nowhere:all", tmp_path)
-    with pytest.raises(FileNotFoundError, match="folder of pictures is expected at voc"):
+    with pytest.raises(FileNotFoundError, match=r"folder of pictures is expected at .*/voc or at .*/voc"):
         load_dataset("voc:train.json", tmp_path)
     with pytest.raises(KeyError, match=r"voc_2007_trainvl.*close: voc_2007_trainval.*voc:FOLDER:SPLIT"):
         load_dataset("voc_2007_trainvl", tmp_path)

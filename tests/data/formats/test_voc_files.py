@@ -30,7 +30,7 @@ def test_files_that_no_list_names_are_counted(voc):
     index, lines, found = scanned(voc.folder, "train")
     assert index.image_ids.tolist() == ["a"]
     assert lines == [
-        f"{voc.pictures}: 1 pictures without an annotation file are passed over (files: bare.png)",
+        f"{voc.pictures}: 1 picture without an annotation file is passed over (files: bare.png)",
         f"{voc.annotations}: 2 annotation files are named by no list and passed over (files: c.xml, d.xml)",
     ]
     assert found == [
@@ -56,7 +56,7 @@ def test_pictures_without_annotations_that_a_list_names_have_no_objects(voc):
     assert index.num_boxes().tolist() == [0, 1]
     assert (index.size(0), index.file_names[0]) == ((30, 50), "b.png")
     assert lines == [
-        f"{voc.pictures}: 1 pictures without an annotation file count as pictures without objects, of 2 in split "
+        f"{voc.pictures}: 1 picture without an annotation file counts as picture without objects, of 2 in split "
         "'train' (files: b.png)"
     ]
     assert found == [("voc-without-xml", str(voc.pictures / "b.png"))]
@@ -160,7 +160,7 @@ def test_a_file_that_names_the_picture_of_another_one_is_told(voc):
     assert index.file_names.tolist() == ["a.png", "a_user2.png"]
     assert found == [("voc-same-picture", str(voc.annotations / "a_user2.xml"))]
     assert lines == [
-        f"{voc.annotations}: 1 annotation files name the picture of another one, and have none of their own "
+        f"{voc.annotations}: 1 annotation file names the picture of another one, and has none of its own "
         "(files: a_user2.xml)"
     ]
     assert scanned(voc.folder, "train")[2] == []
@@ -225,7 +225,7 @@ def test_a_second_picture_of_a_name_is_told(voc):
     index, lines, found = scanned(voc.folder, "all")
     assert index.file_names.tolist() == ["a.jpg"]
     assert lines == [
-        f"{voc.pictures}: 1 pictures have the name of another one, which the annotation file names, and are passed "
+        f"{voc.pictures}: 1 picture has the name of another one, which the annotation file names, and is passed "
         "over (files: a.png)"
     ]
     assert found == [("voc-second-picture", str(voc.pictures / "a.png"))]
@@ -239,5 +239,5 @@ def test_pictures_without_the_class_of_a_list_are_counted(voc):
     index, lines, found = scanned(voc.folder, "x_train")
     assert index.image_ids.tolist() == ["a", "b", "c"]
     assert found == [("voc-listed-twice", str(path)), *[("voc-absent-class", str(path))] * 2]
-    assert lines[0] == f"{path}: 1 pictures stand twice in a list (e.g.: b)"
+    assert lines[0] == f"{path}: 1 picture stands twice in a list (e.g.: b)"
     assert lines[1].startswith(f"{path}: 2 pictures stand with -1 in the list of one class")

@@ -115,7 +115,7 @@ def test_folders_of_other_names_are_matched_by_what_is_in_them(make):
     assert ids(folder, "all") == ["ann/a.jpg", "ann/b"]
     problems = Problems()
     read(folder, "all", problems=problems)
-    assert problems.lines == [f"{folder}: 1 pictures without an annotation file are passed over (files: img/c.jpg)"]
+    assert problems.lines == [f"{folder}: 1 picture without an annotation file is passed over (files: img/c.jpg)"]
 
 
 def test_a_folder_for_other_annotations_does_not_hide_those_beside_the_pictures(make):
