@@ -101,7 +101,7 @@ def test_predict_draws_and_lists(trained, package, tmp_path):
     common = ["--import", "my_package", "--config-file", home / "out" / "config.yaml", "--threshold", "0.0"]
     run = call("predict", *common, "--input", source, "--output", tmp_path / "out", path=[package])
     assert run.returncode == 1, run.stderr[-3000:]
-    assert f"error: {source}: 1 of 3 images could not be read; each is named above" in run.stderr
+    assert f"error: {source}: 1 of 3 images could not be read; it is named above" in run.stderr
     assert "broken.jpg" in run.stdout
     listed = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert [(Path(r["file"]).name, r["width"], r["height"]) for r in listed] == [("a.png", 70, 50), ("b.jpg", 40, 90)]
