@@ -1,5 +1,6 @@
 """Which runs are seeds of one architecture, an arm; what arms are called, and in which settings they differ."""
 
+import logging
 import re
 import shlex
 from collections import defaultdict
@@ -23,6 +24,8 @@ from detector.tasks.compare import SILENT, rule_of
 from detector.tasks.measured import config_values
 from detector.tasks.retest import retest
 from detector.text import printable
+
+log = logging.getLogger("detector")
 
 HEAD, BACKBONE = "MODEL.HEAD.NAME", "MODEL.BACKBONE.NAME"
 
@@ -56,7 +59,7 @@ class Run(NamedTuple):
 
 
 def find_runs(folders: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]]:
-    """Folders of runs: those that are one, and those that lie in one that is none; each once.
+    """Folders of runs: those that are one, and those that lie in one that is none; each once, said where named twice.
 
     In the folder of a comparison its arms come in its order. Of runs that were tested on several sets "FOLDER/SET"
     means FOLDER/*/SET, whether or not there is such a folder. Returns also which of several runs were not tested,
@@ -67,7 +70,7 @@ def find_runs(folders: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]
     untested: dict[str, str] = {}
     for folder in map(Path, folders):
         if folder.is_dir() and _is_run(folder):
-            found.setdefault(folder.resolve(), folder)
+            _take(found, folder)
             continue
         runs, name = _runs_in(folder), ""
         if not runs:  # of a folder of runs one test set: what compares trainings has its report there
@@ -86,7 +89,7 @@ def find_runs(folders: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]
                 continue
             home = run / name
             if all((home / file).is_file() for file in (METRICS, "results.json")):
-                found.setdefault(home.resolve(), home)
+                _take(found, home)
             elif not name and (sets := sorted(path.parent.name for path in run.glob(f"*/{METRICS}"))):
                 raise UserError(
                     f"--runs {folder}: {run.name} was tested on {', '.join(sets)}; write one of them, "
@@ -96,6 +99,13 @@ def find_runs(folders: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]
                 where = f"it has no results{f' on {name}' * bool(name)}"
                 untested[run.name] = f"{where}; {retest(home)} makes them"
     return [*found.values()], untested
+
+
+def _take(found: dict[Path, Path], folder: Path) -> None:
+    """Note a run's folder by its real path; say so where it is there already, as it may stand for another one."""
+    if (before := found.setdefault(folder.resolve(), folder)) is not folder:
+        other = f" (as {before})" * (str(before) != str(folder))
+        log.warning("--runs: %s stands there twice%s; it is one run, and counts once", folder, other)
 
 
 def _rank(folder: Path) -> tuple[int, str]:

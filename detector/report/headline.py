@@ -1,6 +1,7 @@
 """The answer of a comparison in a few sentences, and how to read its intervals."""
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detector.report.shown import (
@@ -10,8 +11,11 @@ from detector.report.shown import (
     Document,
     class_names,
     fact,
+    images_alone,
+    in_common,
     interval,
     measured,
+    named_seeds,
     parts,
     points,
     rounds,
@@ -81,6 +85,12 @@ def _ap(model: Mapping[str, Any]) -> float | None:
     return (model.get("AP") or {}).get("value")
 
 
+def _ap_of(model: Mapping[str, Any], numbers: Sequence[int]) -> float | None:
+    """AP of a model's runs with these seeds, of all runs without any: as it is in a difference."""
+    values = [run["AP"] for run in model.get("runs") or () if run.get("seed") in numbers]
+    return statistics.fmean(values) if values and None not in values else _ap(model)
+
+
 def _two(document: Document, pair: Mapping[str, Any]) -> str:
     other, first = pair["models"]
     row, models = pair["AP"], document["models"]
@@ -90,7 +100,10 @@ def _two(document: Document, pair: Mapping[str, Any]) -> str:
     if row["value"] < 0 and not row["tie"]:
         one, two, row = first, other, _turned(row)
     words = f"{one} and {two} are {TIE}" if row["tie"] else f"{one} is better than {two}"
-    values = f"AP {points(_ap(models[one]))} against {points(_ap(models[two]))}"
+    common = in_common(document, pair)
+    of = f"of {named_seeds(common)}, which both have, " if common else ""
+    each = [_ap_of(models[name], common) for name in (one, two)]
+    values = f"{of}AP {points(each[0])} against {points(each[1])}"
     scope = f", {said}" if (said := _scope(document, row)) else ""
     return f"{words}: {values}, a difference of {measured(row, sign=True)}{scope}."
 
@@ -116,18 +129,20 @@ def _best(document: Document, best: str, pairs: Mapping[str, Mapping[str, Any]])
     if best == first:
         line += "; it is the model that the others are compared with"
     else:
-        line += f"; {_against(pairs.get(best), first)}"
+        line += f"; {_against(document, pairs.get(best), first)}"
     rows = [pairs[best]["AP"]] if best in pairs else [pair["AP"] for pair in pairs.values()]
     scopes = {_scope(document, row) for row in rows}
     return "; ".join([line, *(said for said in scopes if said and len(scopes) == 1)]) + "."
 
 
-def _against(pair: Mapping[str, Any] | None, first: str) -> str:
+def _against(document: Document, pair: Mapping[str, Any] | None, first: str) -> str:
     if pair is None or pair["AP"].get("value") is None:
         return f"not compared with {first}"
     row = pair["AP"]
     words = f"{TIE} with" if row["tie"] else "better than" if row["value"] > 0 else "worse than"
-    return f"{words} {first}, the difference being {measured(row, sign=True)}"
+    common = in_common(document, pair)
+    of = f", of {named_seeds(common)}" if common else ""
+    return f"{words} {first}, the difference being {measured(row, sign=True)}{of}"
 
 
 def _sorted_out(first: str, best: str, pairs: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -196,7 +211,7 @@ def _fastest(document: Document, pairs: Mapping[str, Mapping[str, Any]]) -> list
         line = f"{word}: {fastest}, {text(times[fastest])} {what}{beside}"
         if alike:
             line += f", not told from {', '.join(alike)}, whose rounds overlap with its own"
-        return [f"{line}." if fastest == first else f"{line}; in AP {_against(pairs.get(fastest), first)}."]
+        return [f"{line}." if fastest == first else f"{line}; in AP {_against(document, pairs.get(fastest), first)}."]
     return []
 
 
@@ -215,6 +230,8 @@ def reading(document: Document) -> list[str]:
             f"The intervals hold two sources of chance together: the images, by {images}; and the seeds of the "
             f"trainings, by Student's t over {paired}seeds: what training again would change.",
         ]
+        if alone := images_alone(document):
+            lines.append(f"Of the images alone are the intervals of {alone}: one seed tells nothing of others.")
         most = numbers[-1]
         if most < _FLIP and not any("sign-flip" in note for note in notes):
             lines.append(

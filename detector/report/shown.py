@@ -210,6 +210,34 @@ def seeds(document: Document) -> list[int]:
     return [] if numbers == {1} else sorted(numbers)
 
 
+def in_common(document: Document, pair: Mapping[str, Any]) -> list[int]:
+    """The seeds that a difference is of, where one of its two models has others besides; else []."""
+    ours, theirs = ({run.get("seed") for run in document["models"][name].get("runs") or ()} for name in pair["models"])
+    return sorted((ours & theirs) - {None}) if ours != theirs else []
+
+
+def named_seeds(numbers: Sequence[int]) -> str:
+    """As a sentence has them: "seed 1 alone", "seeds 0 and 2"."""
+    if len(numbers) == 1:
+        return f"seed {numbers[0]} alone"
+    return f"seeds {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+
+
+_MOST = 5
+"""So many are named of what has no seeds in its interval."""
+
+
+def images_alone(document: Document) -> str:
+    """Whose AP and which differences have intervals of the images alone, where others hold seeds too; "" if none."""
+    models = document["models"]
+    rows = [(f"AP of {name}", model.get("AP")) for name, model in models.items()]
+    rows += [(f"{pair['models'][0]} minus {pair['models'][1]}", pair["AP"]) for pair in document["differences"]]
+    names = [name for name, row in rows if row and interval(row) and not row.get("seeds")]
+    if not seeds(document) or not names:
+        return ""
+    return ", ".join(names[:_MOST]) + f" and {len(names) - _MOST} more" * (len(names) > _MOST)
+
+
 def subject(document: Document) -> str:
     """What was compared on what: "5 models under fcos, 3 seeds each, on t.json: 72 images with 1,021 objects"."""
     kind = "detectors" if document.get("kind", "results") == "results" else "models"

@@ -14,6 +14,7 @@ from detector.report.shown import (
     budget,
     chance,
     fact,
+    images_alone,
     known_costs,
     measured,
     seeds,
@@ -58,6 +59,8 @@ def rows(document: Document) -> list[list[str]]:
 def closing(document: Document) -> str:
     """How to read the table, and what makes the comparison less than fair or less than known."""
     what = "images and of the seeds" if seeds(document) else "images alone"
+    if alone := images_alone(document):
+        what += f"; of the images alone: {alone}"
     said = [f"Points of a hundred; in brackets 95 % intervals: the chance of the test {what}."]
     if "difference" in (titles := rows(document)[0]):
         said.append(f"{titles[2].capitalize()}: minus {next(iter(document['models']))}.")

@@ -1,6 +1,7 @@
 """The cells of a comparison: every backbone under every head with every seed, on one data set and one budget."""
 
 import glob
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -145,7 +146,7 @@ def budgeted(cfg: CfgNode, budget: Budget, step_s: float = 0.0) -> CfgNode:
     elif budget.kind == "hours" and step_s:
         steps = int(budget.number * 3600 / step_s)
     if steps < TESTS:
-        raise UserError(f"--{budget.kind} {budget.number:g} are {steps} steps of SOLVER.IMS_PER_BATCH; take more")
+        raise UserError(_too_few(budget, steps, cfg.SOLVER.IMS_PER_BATCH, step_s))
     if budget.kind and (budget.kind != "hours" or step_s):
         cfg = with_steps(cfg, steps, f"--{budget.kind} {budget.number:g}")
     solver = cfg.SOLVER
@@ -156,6 +157,20 @@ def budgeted(cfg: CfgNode, budget: Budget, step_s: float = 0.0) -> CfgNode:
     cfg.SOLVER.TEST_PERIOD = -(-solver.MAX_ITER // TESTS)
     cfg.freeze()
     return cfg
+
+
+def _too_few(budget: Budget, steps: int, images: int, step_s: float) -> str:
+    """What is wrong with a budget of fewer steps than TESTS, and the least that is not. images: of a step."""
+    given, least = f"--{budget.kind} {budget.number:g}", f"--{budget.kind} {TESTS}"
+    if budget.kind == "images":
+        least = f"--images {TESTS * images}"
+    elif budget.kind == "hours" and step_s:
+        # rounded up, as what is written must be enough
+        least = f"--hours {math.ceil(TESTS * step_s / 3600 * 10_000 + 1e-9) / 10_000:g}"
+    elif budget.kind != "steps":
+        given, least = f"SOLVER.MAX_ITER {steps}", f"SOLVER.MAX_ITER {TESTS}"
+    number = f"{steps} step{'s' * (steps != 1)} of {images} images"
+    return f"{given}: {number}, too few for the {TESTS} points of a learning curve: take {least} or more"
 
 
 def folder_name(arm: str) -> str:

@@ -29,6 +29,8 @@ MOST = 64
 """Images a step that are looked for at most; the rates of the usual schedules are not meant for more."""
 MIN_SIDE = 64
 """Pixels, the shortest side that is looked for."""
+TIMES = 4
+"""The longest side that is looked for is so many times today's."""
 
 
 class Remedy(NamedTuple):
@@ -61,6 +63,8 @@ def plan(cfg: CfgNode, memory: float) -> str:
         lines[-1] += " or more"
     side = largest_side(footprint, step, allowed, cfg.DATALOADER.SIZE_DIVISIBILITY)
     lines.append(f"  the largest side: {_sides(cfg, side, step.size)}" if side else "  no side that is useful")
+    if side and side[0] >= TIMES * step.size[0]:
+        lines[-1] += " or more"
     if peak.total > allowed:
         lines += ["", *_advice(footprint, step, extra, room)]
     return "\n".join(lines)
@@ -153,7 +157,7 @@ def largest_batch(footprint: Footprint, step: Step, allowed: int, most: int = MO
 def largest_side(footprint: Footprint, step: Step, allowed: int, divisibility: int) -> Size | None:
     """The largest padded size of a step's form that takes `allowed` bytes, None where none is useful.
 
-    The shorter side is a multiple of `divisibility` and at most four times as long as now.
+    The shorter side is a multiple of `divisibility` and at most TIMES as long as now.
     """
     short, long = step.size
 
@@ -165,7 +169,7 @@ def largest_side(footprint: Footprint, step: Step, allowed: int, divisibility: i
         return footprint.peak(_at_least(step, footprint)._replace(size=size(number))).total
 
     least, now = -(-MIN_SIDE // divisibility), short // divisibility
-    most, known = 4 * now, max(now, least + 1)
+    most, known = TIMES * now, max(now, least + 1)
     low = total(least)
     if low > allowed:
         return None

@@ -40,6 +40,9 @@ POLL = 0.5
 WAIT = 5.0
 """Seconds between looks at cells that others work on."""
 
+_NEARLY = 0.994
+"""The share of all trainings that is shown at most while one goes on: rounded it is 99 %."""
+
 _ERROR = "error: "
 
 
@@ -79,8 +82,9 @@ def run_cells(
     begun = sum(steps_done(cell) * seconds[cell.arm] for cell in cells)
     places = {cell.name: f"{cell.name} (training {place} of {len(cells)})" for place, cell in enumerate(cells, start=1)}
     # counted in planned seconds: steps of one arm take longer than those of another
-    with listening(), progress(total=round(whole), initial=round(begun), desc="trainings", unit="%") as bar:
-        meter = _Meter(bar.update, begun)
+    meter = _Meter(whole, begun)
+    with listening(), progress(total=meter.total, initial=meter.told, desc="trainings", unit="%") as bar:
+        meter.update = bar.update
         said = False
         while open_ := [cell for cell in cells if not is_done(cell) and cell.name not in failed]:
             taken = False
@@ -105,14 +109,31 @@ def run_cells(
                     log.info("waiting for %s, which other processes train", ", ".join(cell.name for cell in open_))
                 said = True
                 time.sleep(WAIT)
+        meter.end()
     return failed
 
 
 class _Meter:
-    """Tells a bar of whole seconds what adds up in parts of them."""
+    """Tells a bar of whole seconds what adds up in parts of them, and the last of them when all is done.
 
-    def __init__(self, update: Callable[[int], object], begun: float) -> None:
-        self.update, self.passed, self.told = update, begun, round(begun)
+    After its last step a training is still tested, so that the plan's seconds may have passed before. update: the
+    bar's; total, told: seconds of the whole, and what the bar knows of them.
+    """
+
+    update: Callable[[int], object]
+
+    def __init__(self, whole: float, begun: float) -> None:
+        self.total, self.passed = max(1, round(whole)), begun
+        self.told = self._shown()
+
+    def _shown(self) -> int:
+        """Seconds that have passed, of which the bar makes 99 % at most."""
+        return min(round(self.passed), int(_NEARLY * self.total))
+
+    def end(self) -> None:
+        """All is done."""
+        self.update(self.total - self.told)
+        self.told = self.total
 
     def of(self, seconds: float) -> Callable[[int], object]:
         """Takes steps of so many seconds."""
@@ -121,7 +142,7 @@ class _Meter:
     def add(self, seconds: float) -> None:
         """Take seconds that have passed by the plan."""
         self.passed += seconds
-        if (more := round(self.passed) - self.told) > 0:
+        if (more := self._shown() - self.told) > 0:
             self.update(more)
             self.told += more
 

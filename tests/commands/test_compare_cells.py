@@ -40,7 +40,7 @@ def test_words_that_do_not_fit(words, told, capsys, tmp_path):
         (["--backbones", "resnet81"], "resnet18"),
         (["--backbones", "resnet10", "resnet10"], "two arms are called 'fcos resnet10'"),
         (["--heads", "yolo"], "MODEL.HEAD.NAME"),
-        (["--steps", "2"], "take more"),
+        (["--steps", "2"], "take --steps 4 or more"),
         (["--backbones", "resnet10", "MODEL.DEVICE", "cpu"], "MODEL.DEVICE is a key"),
     ],
 )

@@ -1,5 +1,7 @@
 """Which runs are one arm, and what arms are called."""
 
+import logging
+
 import pytest
 from helpers.arms import write_run, write_truth
 
@@ -72,6 +74,20 @@ def test_settings_without_effect_are_not_compared(make):
     assert found["differ"] == {
         "MODEL.HEAD.NAME": {"one": "fcos", "two": "faster_rcnn"}, "MODEL.FCOS.NUM_CONVS": {"one": 2}
     }  # fmt: skip
+
+
+def test_a_run_that_is_named_twice_is_said_to_count_once(make, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("detector"), "propagate", True)
+    make("a"), make("b")
+    folder = tmp_path / "a"
+    assert find_runs([folder, tmp_path / "b"])[0] == [folder, tmp_path / "b"]
+    assert not caplog.messages
+    around = tmp_path / ".." / tmp_path.name
+    assert find_runs([folder, folder, around])[0] == [folder, around / "b"]
+    assert caplog.messages == [
+        f"--runs: {folder} stands there twice; it is one run, and counts once",
+        f"--runs: {around / 'a'} stands there twice (as {folder}); it is one run, and counts once",
+    ]
 
 
 def test_folders_of_runs(make, tmp_path):

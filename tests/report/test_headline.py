@@ -27,6 +27,47 @@ def test_two_models():
     assert both == "b and a are a tie: AP 60.4 against 60.0, a difference of +0.4 (-2.0 .. +2.8)."
 
 
+def unequal(number):
+    """Two models; the second has so many of the first one's three seeds."""
+    document = comparisons.runs(("a", "b"))
+    other, gap = document["models"]["b"], document["differences"][0]["AP"]
+    other["runs"] = other["runs"][:number]
+    gap.update(value=0.012 if number == 1 else 0.01, seeds=gap["seeds"] if number > 1 else None)
+    if number == 1:
+        other["AP"]["seeds"] = None
+    return document
+
+
+def test_of_unequal_seeds_those_are_named_that_both_have():
+    """The runs' AP are 59.0, 60.0 and 61.0, and 59.4 and 60.4; the models' own are 60.0 and 60.4."""
+    assert headline(unequal(1))[0] == (
+        "b and a are a tie: of seed 0 alone, which both have, AP 59.4 against 59.0, a difference of +1.2 "
+        "(-2.0 .. +2.8), seeds not counted."
+    )
+    assert headline(unequal(2))[0].startswith(
+        "b and a are a tie: of seeds 0 and 1, which both have, AP 59.9 against 59.5, a difference of +1.0 ("
+    )
+    assert "which both have" not in said(unequal(3))
+    apart = unequal(1)
+    apart["models"]["b"]["runs"][0]["seed"] = 7  # then the difference is of all
+    assert "tie: AP 60.4 against 60.0," in said(apart)
+
+
+def test_so_they_are_where_several_models_are_compared():
+    document = comparisons.runs(("a", "b", "c"))
+    del document["models"]["c"]["runs"][0]
+    assert "c with 63.1 (60.7 .. 65.5); better than a, the difference being +3.1 (+0.7 .. +5.5), of seeds 1 and 2." in (
+        said(document)
+    )
+
+
+def test_reading_names_the_intervals_that_hold_no_seeds():
+    line = "Of the images alone are the intervals of AP of b, b minus a: one seed tells nothing of others."
+    assert line in reading(unequal(1))
+    assert not any("alone are" in one for one in reading(unequal(2)))
+    assert not any("alone are" in one for one in reading(comparisons.results({"a": 0.5, "b": 0.6})))
+
+
 def test_the_seeds_of_a_single_model_are_its_noise():
     document = comparisons.runs(("a",))
     assert headline(document)[:2] == [

@@ -45,6 +45,18 @@ def test_what_must_be_known_stands_below():
     assert f"Difference: minus {long}." in closing(comparisons.results({long: 0.5, "b": 0.6})).replace("\n", " ")
 
 
+def test_the_intervals_without_seeds_are_named():
+    document = comparisons.runs(("a", "b"))
+    assert "images alone" not in closing(document)
+    document["models"]["b"]["AP"]["seeds"] = document["differences"][0]["AP"]["seeds"] = None
+    whole = " ".join(closing(document).split())
+    assert "the test images and of the seeds; of the images alone: AP of b, b minus a. All" in whole
+    many = comparisons.runs(tuple("abcdefgh"))
+    for model in [*many["models"].values()][1:]:
+        model["AP"]["seeds"] = None
+    assert "alone: AP of b, AP of c, AP of d, AP of e, AP of f and 2 more." in " ".join(closing(many).split())
+
+
 def test_hostile_names_and_nothing_known(hostile, empty):
     for document in (hostile, empty):
         text = opening(document) + closing(document) + str(rows(document))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from detector.config import load_config
 from detector.errors import UserError
 from detector.tasks.cells import (
     Arm,
@@ -102,6 +103,24 @@ def test_a_reference_batch_is_applied_before_the_budget():
 def test_a_budget_of_nothing_is_refused(budget):
     with pytest.raises(UserError, match=f"--{budget.kind}"):
         solver(budget, step_s=1)
+
+
+@pytest.mark.parametrize(
+    ("budget", "opts", "told", "least"),
+    [
+        (Budget("steps", 2), (), "--steps 2: 2 steps of 4 images", Budget("steps", 4)),
+        (Budget("images", 4), (), "--images 4: 1 step of 4 images", Budget("images", 16)),
+        (Budget("hours", 2e-4), (), "--hours 0.0002: 2 steps of 4 images", Budget("hours", 0.0004)),
+        (Budget(), ("SOLVER.MAX_ITER", "3"), "SOLVER.MAX_ITER 3: 3 steps of 4 images", None),
+    ],
+)
+def test_a_small_budget_is_told_the_least(budget, opts, told, least):
+    with pytest.raises(UserError) as error:
+        budgeted(load_config("bccd/fcos_resnet18", [*opts]), budget, step_s=0.3)
+    said, words = str(error.value), f"--{least.kind} {least.number:g}" if least else "SOLVER.MAX_ITER 4"
+    assert said == f"{told}, too few for the 4 points of a learning curve: take {words} or more"
+    if least:
+        assert solver(least, step_s=0.3).MAX_ITER == 4
 
 
 def test_cells_go_seed_by_seed_in_folders_of_plain_names(tmp_path):

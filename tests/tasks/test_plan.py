@@ -135,6 +135,21 @@ def check_words_that_fit(memory):
     assert "does not fit into" in plan(load_config("base/fcos", one_more), memory)
 
 
+@pytest.mark.parametrize("opts", [(), ("INPUT.SQUARE_SIZE", "256")])
+def test_the_side_that_is_as_far_as_was_looked_is_not_called_the_largest(lines, opts):
+    def side(mebibytes):
+        text = plan(
+            load_config("base/fcos", [*BASE, *opts, "SOLVER.IMS_PER_BATCH", "1"]), CARD.needed(mebibytes * 2**20) / GIB
+        )
+        (line,) = [line for line in text.splitlines() if "the largest side" in line]
+        return line
+
+    assert side(10**6).endswith(" or more")
+    key = "INPUT.SQUARE_SIZE" if opts else "INPUT.MIN_SIZE_TRAIN"
+    assert f"{key} 1024" in side(10**6)
+    assert "or more" not in side(600)
+
+
 def test_the_batch_and_the_side_that_are_named_fit(lines):
     check_words_that_fit(CARD.needed(600 * 2**20) / GIB)
 

@@ -94,6 +94,56 @@ def test_every_cell_gets_its_config_and_is_trained_once(cells):
     assert [count(cell) for cell in made] == [1, 1]
 
 
+class Bar:
+    """What a bar was told, as it was told it."""
+
+    def __init__(self, total, initial, **words):
+        self.total, self.done, self.shown = total, initial, [initial / total]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def set_postfix_str(self, text):
+        pass
+
+    def update(self, number):
+        self.done += number
+        self.shown.append(self.done / self.total)
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.5, 33.3])
+def test_the_bar_is_full_when_the_last_training_is_tested(cells, monkeypatch, seconds):
+    """All steps of the last one are in its log before it is done."""
+    bars, ends = [], []
+    made = cells("", "")
+
+    def bar(**words):
+        bars.append(Bar(**words))
+        return bars[-1]
+
+    def train(cell, imports, update):
+        for _ in range(cell.steps):
+            update(1)
+        ends.append(bars[0].done / bars[0].total)
+        (cell.folder / "model_final.pth").touch()
+        (cell.folder / side_by_side.LOG).write_text(json.dumps({"step": cell.steps, "event": "evaluation"}))
+        return ""
+
+    monkeypatch.setattr(side_by_side, "progress", bar)
+    monkeypatch.setattr(side_by_side, "_train", train)
+    run_cells(made, ARMS, {"arm": seconds})
+    assert f"{100 * ends[-1]:.0f}" != "100"
+    assert bars[0].shown[-1] == 1
+    assert bars[0].shown == sorted(bars[0].shown)
+    if seconds == 33.3:
+        assert f"{100 * ends[0]:.0f} {100 * ends[1]:.0f}" == "50 99"
+    run_cells(made, ARMS, {"arm": seconds})
+    assert bars[1].done == bars[1].total
+
+
 def test_a_cell_that_fails_costs_no_other(cells):
     made = cells("fails", "dies", "bug", "")
     failed = run_cells(made, ARMS, SECONDS)
