@@ -10,7 +10,7 @@ from helpers import ROOT
 
 from detector.data.catalog import load_dataset
 from detector.data.problems import KINDS, Finding, Kind
-from detector.tasks.doctor import Diagnosis, document, examine, verdict
+from detector.tasks.doctor import Diagnosis, document, examine, not_mended, verdict
 from detector.tasks.doctor_text import text
 
 spec = importlib.util.spec_from_file_location("planted", ROOT / "tests/data/doctor/conftest.py")
@@ -71,4 +71,8 @@ def test_a_figure_of_a_data_set_is_not_counted(sets):
     declare = KINDS.get("reach-recall") or Kind("note", "", "")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(KINDS, "reach-recall", declare)
-        assert text(Diagnosis([], [finding])).splitlines()[0] == f"note reach-recall: {finding.text}"
+        alone = Diagnosis([], [finding])
+        assert text(alone).splitlines()[0] == f"note reach-recall: {finding.text}"
+        assert text(alone).endswith("Nothing is wrong: no findings.")
+        assert "ot mended" not in text(alone, [])
+        assert not_mended(alone) == []
