@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for the package of helpers
 pytest.register_assert_rewrite("helpers")
 
 from helpers.golden import reference  # noqa: E402 - its folder and its assertions come first
+from helpers.planted import Sets  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +31,12 @@ def coco_tiny() -> Path:
 @pytest.fixture(scope="session")
 def bccd() -> Path:
     return reference("data/bccd")
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> Sets:
+    """Two data sets without any defect, to plant one."""
+    return Sets(tmp_path)
 
 
 @pytest.fixture(scope="session", autouse=True)

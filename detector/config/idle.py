@@ -10,6 +10,9 @@ from detector.config.defaults import flat
 NECK_OF_HEAD = {"fcos": "fpn", "faster_rcnn": "fpn", "refinedet": "refinedet_sources"}
 """The neck that "auto" is with each built-in head, known here without the models."""
 
+OF_NECK = tuple(f"MODEL.NECK.{key}" for key in ("SOURCES", "EXTRA_LEVELS", "L2NORM_SCALES", "NORM"))
+"""What a head's paper decides of its neck where nobody does."""
+
 _SECTIONS = {
     "fcos": ("MODEL.FCOS.",),
     "faster_rcnn": ("MODEL.RPN.", "MODEL.ROI_HEADS.", "MODEL.ROI_BOX_HEAD.", "MODEL.CLS_AGNOSTIC_BBOX_REG"),

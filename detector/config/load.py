@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 
 from detector.config.checks import validate
 from detector.config.defaults import FROM_ENVIRONMENT, flat, get_defaults
-from detector.config.idle import idle_text
+from detector.config.idle import OF_NECK, idle_text
 from detector.config.reading import Layer, leaves, parse, read_layers
 from detector.config.shipped import find_config
 from detector.config.values import NOTHING, UnknownKeyError, sections_of, value_of
@@ -41,8 +41,10 @@ def load_config(path: str | Path | None, opts: Sequence[object] = (), *, idle: b
     (`DATASETS.TRAIN images:train.json`). Of SOLVER.EPOCHS and MAX_ITER the one that is set later counts. Where nothing
     sets OUTPUT_DIR, it is output/NAME of NAME.yaml.
 
-    Logs one line that names the keys which were set and have no effect, unless idle is False; what a shipped
-    file says of another head than that on top of it is not meant. Raises FileNotFoundError for a missing file or base.
+    Where another head is named on top of a shipped file, what that file says of its own head's neck gives way, unless
+    MODEL.NECK.NAME is set. Logs one line that names the keys which were set and have no effect, unless idle is False;
+    what a shipped file says of another head than that on top of it is not meant.
+    Raises FileNotFoundError for a missing file or base.
     Raises ValueError for YAML that cannot be read, bases in a circle, an override without value, and, all in one
     message with file and key: unknown keys (with the nearest ones), keys of other frameworks (with what to write now),
     values of a wrong type or range.
@@ -87,6 +89,8 @@ def _build(layers: Sequence[Layer], name: str = "", *, idle: bool = True) -> tup
     sections = sections_of(defaults)
     problems: dict[str, list[str]] = {}
     sources: dict[str, str] = {}
+    shipped = {layer.source for layer in layers if layer.shipped}
+    described = cfg.MODEL.HEAD.NAME
     for layer in layers:
         values: dict[str, object] = {}
         for key, value in layer.pairs:
@@ -108,8 +112,15 @@ def _build(layers: Sequence[Layer], name: str = "", *, idle: bool = True) -> tup
         for key, value in values.items():
             _set(cfg, key, value)
             sources[key] = layer.source
+        if layer.shipped:
+            described = cfg.MODEL.HEAD.NAME
     if problems:
         raise UserError(_report(problems))
+    if cfg.MODEL.HEAD.NAME != described and "MODEL.NECK.NAME" not in sources:  # a person leaves the shipped detector
+        for key in OF_NECK:
+            if sources.get(key) in shipped:
+                _set(cfg, key, defaults[key])
+                del sources[key]
     named = {}
     if name and "OUTPUT_DIR" not in sources:
         cfg.OUTPUT_DIR = f"{cfg.OUTPUT_DIR}/{name}"
@@ -120,7 +131,7 @@ def _build(layers: Sequence[Layer], name: str = "", *, idle: bool = True) -> tup
     cfg.freeze()
     written = {layer.source for layer in layers if layer.written}
     persons = {key: source for key, source in sources.items() if source not in written}
-    if idle and (line := idle_text(cfg, persons, {layer.source for layer in layers if layer.shipped})):
+    if idle and (line := idle_text(cfg, persons, shipped)):
         log.warning("%s", line)
     return cfg, {key: DEFAULT for key in defaults} | FROM_ENVIRONMENT | sources | named
 

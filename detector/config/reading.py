@@ -88,7 +88,10 @@ class _Loader(yaml.BaseLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
-        for key, _ in node.value:
+        for key, value in node.value:
+            if node.flow_style and _ends_tuple(key, value):
+                problem = "in braces a comma ends a value: write a tuple as a list, [..] in place of (..)"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             if not isinstance(key, yaml.ScalarNode) or key.value in seen:
                 problem = (
                     f"key {cut(key.value)} stands twice" if isinstance(key, yaml.ScalarNode) else "a key must be text"
@@ -96,6 +99,12 @@ class _Loader(yaml.BaseLoader):
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _ends_tuple(key: yaml.Node, value: yaml.Node) -> bool:
+    """Whether YAML has taken the end of a tuple in braces, "2)" of `{STEPS: (1, 2)}`, for a key without value."""
+    plain = isinstance(key, yaml.ScalarNode) and not key.style and value.value == ""
+    return plain and key.value.endswith(")") and "(" not in key.value
 
 
 def read_layers(path: Path) -> list[Layer]:

@@ -127,6 +127,10 @@ def open_text(text: str, root: str | Path = "datasets", outside: bool = False, o
     folder whose pictures, if they were drawn here, are left out.
     Raises ValueError or OSError where there is nothing, or not what it should be.
     """
+    if not text.strip():  # a shell's variable without value, which would be the current folder
+        raise UserError(
+            f"SOURCE {text!r} is empty: name a picture, a folder (. is the current one) or what else help names"
+        )
     if text == STDIN:
         return _files(text, _lines("standard input", sys.stdin.buffer.read(), None))
     path = user_path(text)

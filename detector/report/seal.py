@@ -5,7 +5,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-_SEAL = re.compile(r"\n<!-- detector card of (?P<run>\S+), unchanged while sha256 of all above is (?P<sum>\w+) -->\Z")
+_SEAL = re.compile(r"\n<!-- detector card of (?P<run>\S+), unchanged while sha256 of all above is (?P<sum>\w+) -->")
 
 
 class Seal(NamedTuple):
@@ -24,8 +24,11 @@ def sealed(text: str, run: str) -> str:
 def seal_of(data: bytes) -> Seal | None:
     """The seal of a file's content, None without one. Ends of lines may be those of another system."""
     text = data.decode("utf-8", errors="replace").replace("\r\n", "\n").rstrip()
-    found = _SEAL.search(text)
-    return found and Seal(unquote(found["run"]), _sum(text[: found.start()]) == found["sum"])
+    found = next(iter([*_SEAL.finditer(text)][-1:]), None)
+    if found is None:
+        return None
+    last = found.end() == len(text)  # words below it are a change as well
+    return Seal(unquote(found["run"]), last and _sum(text[: found.start()]) == found["sum"])
 
 
 def _quoted(run: str) -> str:

@@ -40,6 +40,13 @@ RULES = {
 """Key, or section with its dot -> what becomes of a resume that changes it; the longest entry that fits counts."""
 
 
+ANYWAY = ("MODEL.DEVICE", "MODEL.WEIGHT", "DATASETS.ROOT")
+"""What may be another where no step is left."""
+
+TESTING = ("DATASETS.TEST", "TEST.", "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "MODEL.CHANNELS_LAST", "DATALOADER.")
+"""And where a test is."""
+
+
 class Change(NamedTuple):
     """A key, or what else a run is made of, with its value in the checkpoint and now."""
 
@@ -95,6 +102,7 @@ def compare(file: WeightFile, cfg: CfgNode, classes: Sequence[str], pictures: in
             f"{path}"
         )
     said = [change for change in found if change.rule == SAID]
+    _check_finished(file, cfg, [change.key for change in said])
     here = versions()
     before = content.get("versions") or here
     said += [
@@ -106,6 +114,21 @@ def compare(file: WeightFile, cfg: CfgNode, classes: Sequence[str], pictures: in
         said.append(Change("pictures to train on", number, pictures))
     if said:
         log.warning("resumed with other settings than %s had: %s", path, "; ".join(map(str, said)))
+
+
+def _check_finished(file: WeightFile, cfg: CfgNode, changed: Sequence[str]) -> None:
+    """Raise ValueError where all steps are done: what is changed would be written down as if it had been so."""
+    step = file.content.get("step")
+    if step != cfg.SOLVER.MAX_ITER or "SOLVER.MAX_ITER" in changed:
+        return
+    tests = cfg.DATASETS.TEST and (not file.content.get("metrics") or "DATASETS.TEST" in changed)
+    idle = [key for key in changed if not (key.startswith(ANYWAY) or (tests and key.startswith(TESTING)))]
+    if idle:
+        out = "leave it out" if len(idle) == 1 else "leave them out"
+        raise UserError(
+            f"{file.path}: all {step} steps are done, and {listed(idle)} would change nothing: {out}, or train on with "
+            f"SOLVER.MAX_ITER {2 * step}"
+        )
 
 
 def compare_tasks(file: WeightFile, cfg: CfgNode) -> None:

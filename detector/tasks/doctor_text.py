@@ -7,13 +7,20 @@ from detector.data.doctor.balance import MEDIUM, SMALL, Numbers, classes_table
 from detector.data.doctor.sets import UNREADABLE
 from detector.data.formats.records import LAYOUT
 from detector.data.problems import KINDS, SHOWN, Finding, Kind
-from detector.tasks.doctor import SEVERITIES, Diagnosis, Fix, errors_left, not_mended, short_names, uses, verdict
+from detector.tasks.doctor import (
+    FIGURES,
+    SEVERITIES,
+    Diagnosis,
+    Fix,
+    errors_left,
+    not_mended,
+    short_names,
+    uses,
+    verdict,
+)
 from detector.text import counted, printable
 
 SAYS = "| kind | severity | what is counted | remedy |\n|---|---|---|---|"
-
-FIGURES = {"reach-recall"}
-"""Kinds of which each finding is a figure of a whole data set: they say all, and there is nothing to count."""
 
 MOST_CLASSES = 20
 """Rows of the table of classes."""
@@ -157,7 +164,8 @@ def _fixes(diagnosis: Diagnosis, fixes: Sequence[Fix]) -> Iterator[str]:
 
 
 def _verdict(diagnosis: Diagnosis) -> str:
-    said = [counted(number, f"{name}|{name}s") for name in SEVERITIES if (number := diagnosis.number(name))]
+    found = diagnosis._replace(findings=[finding for finding in diagnosis.findings if finding.kind not in FIGURES])
+    said = [counted(number, f"{name}|{name}s") for name in SEVERITIES if (number := found.number(name))]
     return f"{VERDICTS[verdict(diagnosis)]}: {', '.join(said) or 'no findings'}."
 
 

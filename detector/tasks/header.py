@@ -123,7 +123,7 @@ def detection_farewell(
         ]
     elif finished:
         commands.append(f"detector train {place} --resume SOLVER.MAX_ITER {2 * finished}")
-    return farewell(folder, files, commands, "as it was in" if finished else "written to")
+    return farewell(folder, files, commands, "in" if finished else "written to")
 
 
 def classification_farewell(folder: Path, recipe: Recipe) -> str:

@@ -80,6 +80,8 @@ def predict_maps(
         with explained(remedies(cfg, training=False)):
             ready: SaliencyNet = prepare_for_inference(model.to(device), cfg.TEST.AMP)  # type: ignore[assignment]
         read = _write(ready, cfg, zip(pictures, maps, overlays, strict=True), threshold, len(pictures))
+        if not read:  # nor is there a folder to name
+            raise UserError(f"{source}: {unread_text(len(pictures), len(pictures))}")
         total = counted(len(pictures), "map|maps")
         log.info("%d of %s -> %s, overlays at %g -> %s", read, total, output / MAPS, threshold, output / OVERLAYS)
         if read < len(pictures):

@@ -1,20 +1,13 @@
 """The page of charts of data sets."""
 
-import importlib.util
-
 import numpy as np
 import pytest
-from helpers import ROOT
 
 pytest.importorskip("matplotlib")
 
 from detector.analysis import data_charts
 from detector.data.doctor.balance import Sides
 from detector.data.doctor.sets import read_sets
-
-spec = importlib.util.spec_from_file_location("planted", ROOT / "tests/data/doctor/conftest.py")
-planted = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(planted)
 
 
 @pytest.fixture
@@ -30,11 +23,6 @@ def drawn(monkeypatch, tmp_path):
         return {axes.get_title(loc="left").strip(): axes for axes in figures[-1].axes}
 
     return draw
-
-
-@pytest.fixture
-def sets(tmp_path):
-    return planted.Sets(tmp_path)
 
 
 def test_the_page_shows_what_is_in_the_sets(sets, drawn):

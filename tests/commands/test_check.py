@@ -1,6 +1,5 @@
 """`detector check` as a person calls it."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -12,15 +11,6 @@ from helpers import ROOT, environment
 from detector.commands import check
 from detector.data.problems import KINDS, clause
 from detector.tasks import doctor
-
-spec = importlib.util.spec_from_file_location("planted", ROOT / "tests/data/doctor/conftest.py")
-planted = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(planted)
-
-
-@pytest.fixture
-def sets(tmp_path):
-    return planted.Sets(tmp_path)
 
 
 def call(*words):

@@ -160,11 +160,36 @@ def test_a_base_may_be_a_shipped_file_and_one_beside_it_wins(write):
         ("OUTPUT_DIR: a\n\tSEED: 1\n", 2, ""),
         ("SOLVER:\n  MAX_ITER: 1\nSOLVER:\n  GAMMA: 1\n", 3, "key 'SOLVER' stands twice"),
         ("? [a]\n: 1\n", 1, "a key must be text"),
+        (
+            'A: 1\nDATASETS: {TRAIN: ("a",), TEST: ("b",)}\n',
+            2,
+            "in braces a comma ends a value: write a tuple as a list",
+        ),
+        ("SOLVER: {STEPS: (1, 2)}\n", 1, "in braces a comma ends a value: write a tuple as a list"),
     ],
 )
 def test_yaml_errors_name_file_and_line(write, text, line, problem):
     path = write("a.yaml", text)
     assert message(path).startswith(f"{path}, line {line}: not valid YAML: {problem}")
+
+
+def test_keys_of_a_shipped_neck_give_way_to_another_head_alone(write):
+    name, swap = "base/refinedet_bottleneck", ["MODEL.HEAD.NAME", "fcos"]
+
+    def neck(path, opts=()):
+        cfg, origins = load_config_with_origins(path, opts)
+        node = cfg.MODEL.NECK
+        return (node.EXTRA_LEVELS, node.L2NORM_SCALES, node.NORM), origins["MODEL.NECK.NORM"]
+
+    kept, source = neck(name)
+    assert kept == ("c6_bottleneck", (), "bn")
+    assert neck(name, ["MODEL.HEAD.NAME", "refinedet"]) == (kept, source)
+    assert neck(name, swap) == (("auto", (-1,), "auto"), "default")
+    assert neck(name, [*swap, "MODEL.NECK.NORM", "gn"]) == (("auto", (-1,), "gn"), "command line")
+    assert neck(name, [*swap, "MODEL.NECK.NAME", "refinedet_sources"]) == (kept, source)
+    mine = write("mine.yaml", f"_BASE_: {name}\nMODEL: {{HEAD: {{NAME: fcos}}, NECK: {{NORM: bn}}}}\n")
+    assert neck(mine)[0] == ("auto", (-1,), "bn")
+    assert neck(mine, ["MODEL.HEAD.NAME", "refinedet"])[0] == kept  # back to what the shipped file describes
 
 
 def test_files_that_hold_no_keys(write, tmp_path):

@@ -49,6 +49,9 @@ def test_a_folder_of_nothing_and_a_name_of_nothing_are_refused(tmp_path):
     for source in (tmp_path, tmp_path / "*.jpg", tmp_path / "nix"):
         with pytest.raises(UserError, match=r": no image there; name an image, a folder of .*, or - for a list on"):
             open_source(str(source))
+    for source in ("", " "):
+        with pytest.raises(UserError, match=f"^SOURCE '{source}' is empty: name a picture, a folder"):
+            open_source(source)
     (tmp_path / "anno.json").write_text("{}")
     with pytest.raises(UserError, match=r"anno\.json is no picture: .* write IMAGE_FOLDER:.*anno\.json"):
         open_source(str(tmp_path / "anno.json"))

@@ -236,8 +236,26 @@ def test_parts_that_do_not_fit_name_the_keys_of_the_neck():
     )
     written = shlex.split(str(error.value).rpartition(": write ")[2])
     build_detector(load_config("quickstart", ["MODEL.HEAD.NAME", "faster_rcnn", *neck, *written]))
-    with pytest.raises(ValueError, match=r"MODEL\.RPN\.ANCHOR_SIZES .* the neck has 5 \(.*\)$"):
-        build_detector(load_config("base/faster_rcnn", ["MODEL.RPN.ANCHOR_SIZES", "[32]"]))
+
+
+def test_sizes_of_anchors_that_do_not_fit_the_levels_have_a_remedy():
+    three = ["MODEL.HEAD.NAME", "faster_rcnn", "MODEL.RPN.ANCHOR_SIZES", "(16, 32, 64)"]
+    with pytest.raises(ValueError, match=r"MODEL\.RPN\.ANCHOR_SIZES .* the neck has 5 ") as error:
+        build_detector(load_config("quickstart", three))
+    assert str(error.value).endswith(
+        "(p2, p3, p4, p5, p6): write 5 sizes, or MODEL.NECK.SOURCES and MODEL.NECK.EXTRA_LEVELS that come to 3 levels"
+    )
+    with torch.device("meta"):
+        before = ["MODEL.NECK.SOURCES", "[c3, c4, c5]", "MODEL.NECK.EXTRA_LEVELS", "none"]  # as docs/decisions.md has
+        assert [*build_detector(load_config("quickstart", [*three, *before])).neck.levels] == ["p3", "p4", "p5"]
+
+
+def test_one_key_swaps_the_head_where_a_shipped_file_has_keys_of_its_own_neck():
+    with torch.device("meta"):
+        build_detector(load_config("refinedet/resnet101_caffe_coco320", ["MODEL.HEAD.NAME", "fcos"]))
+    own = ["MODEL.HEAD.NAME", "fcos", "MODEL.NECK.EXTRA_LEVELS", "c6_bottleneck"]
+    with pytest.raises(ValueError, match=r"'c6_bottleneck' .* belong to the neck refinedet_sources; fpn has none, max"):
+        build_detector(load_config("base/refinedet_bottleneck", own))
 
 
 def test_another_head_is_one_key_in_every_config_that_leaves_the_neck_open(caplog):

@@ -1,6 +1,5 @@
 """Data sets examined, as text and as a document."""
 
-import importlib.util
 import json
 import logging
 import shutil
@@ -8,7 +7,6 @@ import sys
 from types import ModuleType
 
 import pytest
-from helpers import ROOT
 
 from detector.data.doctor.mend import mend
 from detector.data.formats.records import LAYOUT
@@ -26,15 +24,6 @@ from detector.tasks.doctor import (
     verdict,
 )
 from detector.tasks.doctor_text import example, text
-
-spec = importlib.util.spec_from_file_location("planted", ROOT / "tests/data/doctor/conftest.py")
-planted = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(planted)
-
-
-@pytest.fixture
-def sets(tmp_path):
-    return planted.Sets(tmp_path)
 
 
 @pytest.fixture

@@ -1,22 +1,17 @@
 """Cleaned copies as the command writes them: they have no error, and the data set is as it was."""
 
-import importlib.util
 import json
 import shutil
 
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers.planted import Sets
 
 from detector.commands import check
 from detector.data.catalog import load_dataset
 from detector.data.convert import write_dataset, write_datasets
 from detector.tasks.doctor import examine
 from detector.tasks.doctor_text import text
-
-spec = importlib.util.spec_from_file_location("planted", ROOT / "tests/data/doctor/conftest.py")
-planted = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(planted)
 
 
 def status(*words):
@@ -37,7 +32,7 @@ def broken(tmp_path):
     """A data set with every error that can be mended."""
     folder = tmp_path / "data"
     folder.mkdir()
-    sets = planted.Sets(folder)
+    sets = Sets(folder)
     sets.picture("train", 0).unlink()
     sets.picture("train", 1).write_bytes(b"no picture")
     path = sets.picture("train", 2)
@@ -85,7 +80,7 @@ def test_a_copy_has_no_error_and_the_data_set_is_as_it_was(broken, tmp_path, cap
 
 
 def test_fractions_are_pixels_in_the_copy(tmp_path, capsys):
-    sets = planted.Sets(tmp_path)
+    sets = Sets(tmp_path)
     pixels = [row["bbox"] for row in sets.content["train"]["annotations"]]
     for row in sets.content["train"]["annotations"]:
         x, y, width, height = row["bbox"]
@@ -111,7 +106,7 @@ def test_a_copy_of_voc_lacks_the_two_broken_boxes_and_nothing_else(bccd, tmp_pat
 
 def yolo(tmp_path, change):
     """train and val in YOLO's format, with another text in the label files of train."""
-    sets = planted.Sets(tmp_path)
+    sets = Sets(tmp_path)
     entries = sets.write()
     write_datasets({s: load_dataset(e, ".") for s, e in zip(("train", "val"), entries)}, "yolo", tmp_path / "yolo")
     for path in (tmp_path / "yolo/labels/train").iterdir():
@@ -160,7 +155,7 @@ def test_no_copy_is_written_of_classes_that_start_at_1(tmp_path):
 
 def test_a_copy_of_yolo(tmp_path, capsys):
     """Written from COCO's format, then broken."""
-    sets = planted.Sets(tmp_path)
+    sets = Sets(tmp_path)
     write_dataset(load_dataset(sets.write()[0], "."), "yolo", tmp_path / "yolo")
     (tmp_path / "yolo/images/train/train3.jpg").write_bytes(b"no picture")
     labels = tmp_path / "yolo/labels/train/train5.txt"

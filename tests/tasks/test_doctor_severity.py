@@ -1,26 +1,16 @@
 """What is an error of `detector check`: what stops a training; and what is not counted."""
 
-import importlib.util
 import sys
 from types import ModuleType
 
 import cv2
 import pytest
-from helpers import ROOT
+from helpers.planted import texture
 
 from detector.data.catalog import load_dataset
 from detector.data.problems import KINDS, Finding, Kind
-from detector.tasks.doctor import Diagnosis, document, examine, verdict
+from detector.tasks.doctor import Diagnosis, document, examine, not_mended, verdict
 from detector.tasks.doctor_text import text
-
-spec = importlib.util.spec_from_file_location("planted", ROOT / "tests/data/doctor/conftest.py")
-planted = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(planted)
-
-
-@pytest.fixture
-def sets(tmp_path):
-    return planted.Sets(tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +44,7 @@ def test_pictures_that_a_config_skips_are_no_error(sets, tiny):
         kinds = document(diagnosis)["kinds"]
         assert [one["severity"] for one in kinds if one["id"].startswith("picture-")] == [severity] * 2
         assert text(diagnosis).startswith(f"{severity} picture-")
-    path, data = sets.picture("train", 2), bytearray(cv2.imencode(".png", planted.texture(1))[1].tobytes())
+    path, data = sets.picture("train", 2), bytearray(cv2.imencode(".png", texture(1))[1].tobytes())
     kept = path.read_bytes()
     data[60:-60] = bytes(len(data) - 120)  # a header and an end, which is all that is looked at before a training
     path.write_bytes(data)
@@ -71,4 +61,8 @@ def test_a_figure_of_a_data_set_is_not_counted(sets):
     declare = KINDS.get("reach-recall") or Kind("note", "", "")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(KINDS, "reach-recall", declare)
-        assert text(Diagnosis([], [finding])).splitlines()[0] == f"note reach-recall: {finding.text}"
+        alone = Diagnosis([], [finding])
+        assert text(alone).splitlines()[0] == f"note reach-recall: {finding.text}"
+        assert text(alone).endswith("Nothing is wrong: no findings.")
+        assert "ot mended" not in text(alone, [])
+        assert not_mended(alone) == []

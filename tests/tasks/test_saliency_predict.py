@@ -77,6 +77,18 @@ def test_maps_have_the_size_of_their_pictures_and_are_what_a_test_measures(run, 
     assert overlay.shape == (50, 31, 3)
 
 
+def test_where_no_picture_can_be_read_no_folder_is_named(run, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="detector")
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "in" / name).write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"in: none of 2 images could be read; each is named above$"):
+        predict(run, tmp_path / "out" / "x", source=str(tmp_path / "in"))
+    assert sum("it is left out" in line for line in caplog.messages) == 2
+    assert not [line for line in caplog.messages if "out/x" in line or " -> " in line]
+    assert not (tmp_path / "out").exists()
+
+
 def test_overlays_are_tinted_from_the_threshold_on(run, tmp_path):
     predict(run, tmp_path / "all", threshold=0.0)
     predict(run, tmp_path / "none", threshold=1.0)

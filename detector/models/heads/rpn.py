@@ -16,6 +16,7 @@ from detector.ops.boxes import decode_deltas, encode_deltas
 from detector.ops.matching import BACKGROUND, match_boxes, sample_balanced
 from detector.ops.select import keep_best
 from detector.structures import Features, Level, Size, Target
+from detector.text import counted
 
 
 class Proposals(NamedTuple):
@@ -64,7 +65,9 @@ class RPN(nn.Module):
         if len(anchor_sizes) != len(levels):
             raise UserError(
                 f"MODEL.RPN.ANCHOR_SIZES {tuple(anchor_sizes)} has one size for each of {len(anchor_sizes)} levels, "
-                f"but the neck has {len(levels)} ({', '.join(levels)})"
+                f"but the neck has {len(levels)} ({', '.join(levels)}): write {counted(len(levels), 'size|sizes')}, or "
+                f"MODEL.NECK.SOURCES and MODEL.NECK.EXTRA_LEVELS that come to "
+                f"{counted(len(anchor_sizes), 'level|levels')}"
             )
         widths = {level.channels for level in levels.values()}
         if len(widths) != 1:

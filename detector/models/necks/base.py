@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import nn
 from yacs.config import CfgNode
 
+from detector.errors import UserError
 from detector.registry import Registry
 from detector.structures import Features, Level
 
@@ -35,6 +36,17 @@ class NeckKeys(NamedTuple):
 NECKS: Registry[Callable[[CfgNode, dict[str, Level]], Neck]] = Registry("neck", "necks")
 NECK_KEYS: dict[str, NeckKeys] = {}
 """What necks declare, by name."""
+EXTRA_LEVELS: dict[str, tuple[str, ...]] = {}
+"""The words of MODEL.NECK.EXTRA_LEVELS that each neck knows, by the name of the neck."""
+
+
+def check_extra_levels(neck: str, word: str) -> None:
+    """Raise ValueError for a MODEL.NECK.EXTRA_LEVELS that this neck does not know, with the necks that do."""
+    if word not in EXTRA_LEVELS[neck]:
+        owners = [name for name, words in EXTRA_LEVELS.items() if word in words]
+        said = f"belong to the neck {' and '.join(owners)}" if owners else "are known to no neck"
+        here = ", ".join(EXTRA_LEVELS[neck])
+        raise UserError(f"extra levels {word!r} (MODEL.NECK.EXTRA_LEVELS) {said}; {neck} has {here}")
 
 
 def register_neck(

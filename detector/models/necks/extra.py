@@ -9,12 +9,12 @@ from yacs.config import CfgNode
 from detector.errors import UserError
 from detector.models.layers import conv_layer, optional_norm, projection_bottleneck
 from detector.models.narrow import convolve
-from detector.models.necks.base import Neck, NeckKeys, register_neck
+from detector.models.necks.base import EXTRA_LEVELS, Neck, NeckKeys, check_extra_levels, register_neck
 from detector.models.norm import Norm, conv_norm
 from detector.structures import Features, Level
 
 EPS = 1e-10
-EXTRA = ("none", "c6", "c6_bottleneck")
+EXTRA_LEVELS["refinedet_sources"] = ("none", "c6", "c6_bottleneck")
 
 
 class L2Norm(nn.Module):
@@ -64,10 +64,7 @@ class RefineDetSources(Neck):
         self, sources: dict[str, Level], scales: Sequence[float] = (10, 8), extra: str = "c6", norm: Norm | None = None
     ) -> None:
         super().__init__()
-        if extra not in EXTRA:
-            raise UserError(
-                f"unknown extra level {extra!r} (MODEL.NECK.EXTRA_LEVELS); refinedet_sources has {', '.join(EXTRA)}"
-            )
+        check_extra_levels("refinedet_sources", extra)
         if len(scales) > len(sources):
             raise UserError(
                 f"MODEL.NECK.L2NORM_SCALES {tuple(scales)} has a scale for each of {len(scales)} sources, but "

@@ -6,11 +6,16 @@ from yacs.config import CfgNode
 
 from detector.errors import UserError
 from detector.models.narrow import convolve
-from detector.models.necks.base import Neck, NeckKeys, register_neck
+from detector.models.necks.base import EXTRA_LEVELS, Neck, NeckKeys, check_extra_levels, register_neck
 from detector.models.norm import ConvNorm, norm_factory
 from detector.models.packed import conv_plus
 from detector.models.winograd import WideConv2d
 from detector.structures import Features, Level
+
+ABOVE = {"none": 0, "maxpool": 1, "p6p7_p5": 2, "p6p7_c5": 2}
+"""How many levels each word of MODEL.NECK.EXTRA_LEVELS adds."""
+
+EXTRA_LEVELS["fpn"] = tuple(ABOVE)
 
 
 class FPN(Neck):
@@ -39,12 +44,10 @@ class FPN(Neck):
         self.levels = {f"p{name[1:]}": Level(channels, level.stride) for name, level in sources.items()}
         top = list(sources)[-1]
         number, stride = int(top[1:]), sources[top].stride
-        above = {"none": 0, "maxpool": 1, "p6p7_p5": 2, "p6p7_c5": 2}
-        if extra not in above:
-            raise UserError(f"unknown extra levels {extra!r} (MODEL.NECK.EXTRA_LEVELS); choose one of {list(above)}")
-        for i in range(1, above[extra] + 1):
+        check_extra_levels("fpn", extra)
+        for i in range(1, ABOVE[extra] + 1):
             self.levels[f"p{number + i}"] = Level(channels, stride * 2**i)
-        if above[extra] == 2:
+        if ABOVE[extra] == 2:
             source_channels = sources[top].channels if extra == "p6p7_c5" else channels
             self.p6 = nn.Conv2d(source_channels, channels, 3, stride=2, padding=1)
             self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)

@@ -72,7 +72,9 @@ def test_the_bottleneck_is_res6():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"'p6p7_p5' \(MODEL\.NECK\.EXTRA_LEVELS\); refinedet_sources has none, c6"):
+    with pytest.raises(
+        ValueError, match=r"'p6p7_p5' \(.*LEVELS\) belong to the neck fpn; refinedet_sources has none, c6"
+    ):
         RefineDetSources(SOURCES, (), "p6p7_p5")
     with pytest.raises(ValueError, match="a scale for each of 4 sources, but there are 3"):
         RefineDetSources(SOURCES, (1, 2, 3, 4))

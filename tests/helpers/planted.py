@@ -4,7 +4,6 @@ import json
 
 import cv2
 import numpy as np
-import pytest
 
 HEIGHT, WIDTH = 96, 128
 CLASSES = ("cat", "dog", "bird")
@@ -70,8 +69,3 @@ class Sets:
                 content = json.dumps(content)
             (self.folder / f"{part}.json").write_text(content)
         return self.entries
-
-
-@pytest.fixture
-def sets(tmp_path):
-    return Sets(tmp_path)
