@@ -25,7 +25,8 @@ DOCUMENT = {
     "findings": "every example, in the order of `kinds`: `kind`, `text`, `picture`, `record`, `box` (x, y, width, "
     "height as in the file, or null)",
     "fix": "with `--fix`: `copies` (`entry`, `written`, `done`, `lost`, `emptied`: pictures that lost all boxes), and "
-    "lists of kinds: `left_out` (records that could not be read) and `not_mended`",
+    "lists of kinds: `left_out` (records that could not be read) and `not_mended`, without `reach-recall`, which is a "
+    "figure",
 }
 """Key of the JSON document -> what it holds."""
 
