@@ -29,7 +29,7 @@ RUNS = {  # what a run of this name is trained and tested on, where the page its
 }
 SHORT = "MODEL.DEVICE cpu SOLVER.MAX_ITER 3 SOLVER.WARMUP_ITERS 1 DATALOADER.NUM_WORKERS 0"
 SHORTER = {  # a shell's pattern -> what is added to the commands that fit it first, so that long ones take seconds
-    "train*--resume*": "MODEL.DEVICE cpu DATALOADER.NUM_WORKERS 0",
+    "train*--resume*": "MODEL.DEVICE cpu DATALOADER.NUM_WORKERS 0 SOLVER.MAX_ITER 32",  # two more than the run has
     "train*": SHORT,
     "compare*--config-file*": f"--steps 4 {SHORT}",  # of two --steps the last one counts; fewer are refused
 }
