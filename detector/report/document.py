@@ -221,9 +221,7 @@ def few_images(models: Mapping[str, Model], classes: Sequence[str]) -> list[str]
         name: np.bincount(basis.object[held] // basis.images, minlength=len(classes)).tolist()
         for name, held in zip(AREAS, basis.held, strict=True)
     }
-    rare = {
-        name: [c for c, number in enumerate(numbers) if 0 < number < FEWEST] for name, numbers in counts.items()
-    }  # fmt: skip
+    rare = {name: [c for c, number in enumerate(each) if 0 < number < FEWEST] for name, each in counts.items()}
     told, measures = [], []
     for name, found in rare.items():
         new = [c for c in found if name == "all" or c not in rare["all"]]

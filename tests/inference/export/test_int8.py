@@ -224,10 +224,15 @@ def test_openvino_sees_in_int8_what_is_used_twice(tmp_path):
         pads = [shapes[weight][2] // 2] * 4
         nodes.append(scoped(onnx, "Conv", [source, weight], [result], "model.neck", f"model.neck.{weight}", pads=pads))
     free = ["N", 3, "H", "W"]
-    outputs = [helper.make_tensor_value_info(name, kinds.FLOAT, ["N", 16, "H", "W"]) for name in "bc"]
+    outputs = [helper.make_tensor_value_info(name, kinds.FLOAT, None) for name in "de"]
     sizes = helper.make_tensor_value_info("sizes", kinds.INT64, ["N", 2])
     outputs.append(helper.make_tensor_value_info("s", kinds.INT64, ["N", 2]))
     nodes.append(helper.make_node("Identity", ["sizes"], ["s"]))
+    regions = {"rois": np.array([[2, 2, 14, 14]], np.float32), "pictures": np.zeros(1, np.int64)}
+    initial += [onnx.numpy_helper.from_array(value, name) for name, value in regions.items()]
+    size = {"output_height": 2, "output_width": 2}
+    nodes.append(helper.make_node("RoiAlign", ["b", *regions], ["d"], name="pooled", **size))  # in float32
+    nodes.append(helper.make_node("Neg", ["c"], ["e"], name="last"))  # as OpenVINO calls a layer by its output
     inner = [helper.make_tensor_value_info("images", kinds.UINT8, free), sizes]
     made = helper.make_graph(nodes, "g", inner, outputs, initial)
     proto = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
