@@ -5,8 +5,9 @@ They compute in float32, and what a file has in int8 in that; OpenVINO also in b
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,10 +17,10 @@ from detector.config import config_from_text
 from detector.engine.device import gains_bf16
 from detector.errors import MissingFileError, UserError
 from detector.extras import needed
-from detector.inference.export.facts import KEY, Facts, read_facts
+from detector.inference.export.facts import KEY, SECOND, Facts, read_facts, second_path
 from detector.inference.export.program import read_program
 from detector.inference.export.whole import select_raw
-from detector.inference.export.write import INPUTS
+from detector.inference.export.write import INPUTS, file_digest
 from detector.inference.formats import EXPORTS, exported_form
 from detector.models.build import build_detector
 from detector.models.detector import check_input
@@ -39,17 +40,29 @@ Graph = Callable[[np.ndarray, np.ndarray], Arrays]
 a head's `export.whole.raw` has."""
 
 
+class Opened(NamedTuple):
+    """A file in its runtime. run: inputs by name, and the names of the outputs wanted -> these; said: its metadata.
+
+    outputs: their names, or, as a file of torch has none, their number.
+    """
+
+    run: Callable[[Mapping[str, np.ndarray], Sequence[str]], Arrays]
+    said: str | None
+    inputs: list[str]
+    outputs: list[str] | int
+
+
 class ExportedDetector(nn.Module):
     """A graph in another runtime in the place of a `Detector`; it may be called from several threads at once.
 
-    graph: runs it; facts: what its file says of it.
+    graph: runs it; facts: what its file says of it; second: runs the file of the second stage, where there is one.
     """
 
     mean: Tensor
 
-    def __init__(self, graph: Graph, facts: Facts) -> None:
+    def __init__(self, graph: Graph, facts: Facts, second: arrays.RoIHeads | None = None) -> None:
         super().__init__()
-        self.graph, self.facts = graph, facts
+        self.graph, self.facts, self.second = graph, facts, second
         self.names, self.category_ids = list(facts.names), list(facts.category_ids)
         self.head = head_of(facts) if facts.split and not facts.selection else None
         self.register_buffer("mean", torch.zeros(1), persistent=False)  # tells where images go
@@ -70,6 +83,21 @@ class ExportedDetector(nn.Module):
             for i, number in enumerate(counts.tolist())
         ]
 
+    def second_inputs(self, images: np.ndarray, sizes: np.ndarray) -> Arrays:
+        """What the second stage of a split file is given, in the order of its inputs; images and sizes as a graph's."""
+        known = self.facts.second
+        if known is None or self.second is None:
+            raise ValueError("the file has one graph")
+        seen: dict[str, np.ndarray] = {}
+
+        def roi_heads(given: dict[str, np.ndarray]) -> Arrays:
+            seen.update(given)
+            return self.second(given)  # type: ignore[misc]
+
+        height, width = images.shape[2:]
+        arrays.select(self.facts.selection, self.graph(images, sizes), (height, width), sizes.tolist(), roi_heads)
+        return tuple(np.array(seen[name]) for name in known.inputs)
+
     def select(self, images: Tensor, sizes: list[Size]) -> list[Detection]:
         """The detections of a split file, from what the network gives; of a head that NumPy does not know in torch.
 
@@ -82,7 +110,9 @@ class ExportedDetector(nn.Module):
                 Detection(
                     boxes=torch.from_numpy(boxes), labels=torch.from_numpy(labels), scores=torch.from_numpy(scores)
                 )
-                for boxes, scores, labels in arrays.select(self.facts.selection, found, (height, width), sizes)
+                for boxes, scores, labels in arrays.select(
+                    self.facts.selection, found, (height, width), sizes, self.second
+                )
             ]
         grids: list[Size] = [(-(-height // stride), -(-width // stride)) for stride in self.facts.strides]
         return select_raw(self.head, [torch.from_numpy(np.array(one)) for one in found], grids, sizes)
@@ -106,17 +136,41 @@ def load_exported(path: str | Path, precision: str = "off", *, say: bool = True)
         raise UserError(f"{path}: exported detectors are called {', '.join(f'NAME{s}' for s in EXPORTS.values())}")
     if not path.is_file():
         raise MissingFileError(f"{path}: there is no such file")
-    if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
-        raise MissingFileError(f"{path}: its weights, {path.with_suffix('.bin').name}, are not beside it")
     check_precision(path, precision)
-    if (form := exported_form(path)) == "openvino":
-        graph, facts = _openvino(path, precision)
-    else:
-        graph, facts = {"onnx": _onnxruntime, "torch": _torch}[form](path)
+    first = _opened(path, precision)
+    facts = read_facts(first.said, path)
+    _check(path, first, INPUTS, facts.outputs)
+    second = None if facts.second is None else _second(path, facts, precision)
     if say:
         kind = "in int8, " * (facts.int8 is not None)
         log.info("%s: %d classes, %sof %s", path, len(facts.names), kind, facts.weight or "unknown weights")
-    return ExportedDetector(graph, facts)
+
+    def graph(images: np.ndarray, sizes: np.ndarray) -> Arrays:
+        return first.run(dict(zip(INPUTS, (images, sizes), strict=True)), facts.outputs)
+
+    return ExportedDetector(graph, facts, second)
+
+
+def _opened(path: Path, precision: str) -> Opened:
+    if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
+        raise MissingFileError(f"{path}: its weights, {path.with_suffix('.bin').name}, are not beside it")
+    if (form := exported_form(path)) == "openvino":
+        return _openvino(path, precision)
+    return {"onnx": _onnxruntime, "torch": _torch}[form](path)
+
+
+def _second(path: Path, facts: Facts, precision: str) -> arrays.RoIHeads:
+    """Runs the file of the second stage. Raises ValueError or OSError where it is not beside the first, or not its own."""
+    beside, known = second_path(path), facts.second
+    if known is None:
+        raise ValueError(f"{path} has no second stage")
+    if not beside.is_file():
+        raise MissingFileError(f"{path}: its second stage, {beside.name}, is not beside it; copy both files")
+    opened = _opened(beside, precision)
+    if opened.said != SECOND or file_digest(beside) != known.digest:
+        raise UserError(f"{beside} does not belong to {path.name}: it is of another export; copy both files of one")
+    _check(beside, opened, known.inputs, known.outputs)
+    return lambda given: opened.run({name: np.ascontiguousarray(given[name]) for name in known.inputs}, known.outputs)
 
 
 def check_precision(path: Path, precision: str) -> None:
@@ -138,7 +192,7 @@ def auto_text(path: Path, facts: Facts) -> str:
     return "off (float32), as the file was written" + "; bf16 is faster here, and moves boxes" * faster
 
 
-def _onnxruntime(path: Path) -> tuple[Graph, Facts]:
+def _onnxruntime(path: Path) -> Opened:
     runtime = needed("onnxruntime")
     state = runtime.capi.onnxruntime_pybind11_state
     faults = state.InvalidProtobuf, state.InvalidGraph, state.InvalidArgument, state.Fail, state.NotImplemented
@@ -149,16 +203,12 @@ def _onnxruntime(path: Path) -> tuple[Graph, Facts]:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except faults as error:
         raise UserError(f"{path} cannot be read as an ONNX file: {_first_line(error)}") from None
-    facts = read_facts(_said(path, lambda: session.get_modelmeta().custom_metadata_map.get(KEY)), path)
-    _check(path, facts, [one.name for one in session.get_inputs()], [one.name for one in session.get_outputs()])
-
-    def run(images: np.ndarray, sizes: np.ndarray) -> Arrays:
-        return session.run(facts.outputs, dict(zip(INPUTS, (images, sizes), strict=True)))
-
-    return run, facts
+    said = _said(path, lambda: session.get_modelmeta().custom_metadata_map.get(KEY))
+    ports = ([one.name for one in some] for some in (session.get_inputs(), session.get_outputs()))
+    return Opened(lambda given, outputs: session.run(list(outputs), dict(given)), said, *ports)
 
 
-def _openvino(path: Path, precision: str) -> tuple[Graph, Facts]:
+def _openvino(path: Path, precision: str) -> Opened:
     openvino = needed("openvino")
     core = openvino.Core()
     # By default bf16 where the processor has it, which moves edges by pixels.
@@ -169,29 +219,25 @@ def _openvino(path: Path, precision: str) -> tuple[Graph, Facts]:
     except RuntimeError as error:
         raise UserError(f"{path} cannot be read as an OpenVINO file: {_first_line(error)}") from None
     there = graph.has_rt_info([KEY])
-    facts = read_facts(_said(path, lambda: graph.get_rt_info([KEY]).astype(str)) if there else None, path)
-    _check(path, facts, *([one.any_name for one in ports] for ports in (compiled.inputs, compiled.outputs)))
+    said = _said(path, lambda: graph.get_rt_info([KEY]).astype(str)) if there else None
     own = threading.local()  # a request serves one caller at a time
 
-    def run(images: np.ndarray, sizes: np.ndarray) -> Arrays:
+    def run(given: Mapping[str, np.ndarray], outputs: Sequence[str]) -> Arrays:
         if not hasattr(own, "request"):
             own.request = compiled.create_infer_request()
-        found = own.request.infer(dict(zip(INPUTS, (images, sizes), strict=True)))
-        return [found[name] for name in facts.outputs]
+        found = own.request.infer(dict(given))
+        return [found[name] for name in outputs]
 
-    return run, facts
+    return Opened(run, said, *([one.any_name for one in ports] for ports in (compiled.inputs, compiled.outputs)))
 
 
-def _torch(path: Path) -> tuple[Graph, Facts]:
+def _torch(path: Path) -> Opened:
     program, notes = read_program(path)
-    facts = read_facts(notes.get(KEY), path)
-    if (program.inputs, len(program.outputs)) != (list(INPUTS), len(facts.outputs)):
-        raise UserError(f"{path} is no detector that `detector export` wrote: its graph has other inputs and outputs")
 
-    def run(images: np.ndarray, sizes: np.ndarray) -> Arrays:
-        return [one.numpy() for one in program(torch.from_numpy(images), torch.from_numpy(sizes))]
+    def run(given: Mapping[str, np.ndarray], outputs: Sequence[str]) -> Arrays:
+        return [one.numpy() for one in program(*map(torch.from_numpy, given.values()))]
 
-    return run, facts
+    return Opened(run, notes.get(KEY), program.inputs, len(program.outputs))
 
 
 def _said(path: Path, read: Callable[[], str | None]) -> str | None:
@@ -202,11 +248,17 @@ def _said(path: Path, read: Callable[[], str | None]) -> str | None:
         raise UserError(f"{path} is damaged: what it says of itself is no text ({error}); export it anew") from None
 
 
-def _check(path: Path, facts: Facts, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    if (list(inputs), list(outputs)) != (list(INPUTS), facts.outputs):
+def _check(path: Path, opened: Opened, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Raise ValueError where a file's graph is not the one that its metadata speak of."""
+    if isinstance(opened.outputs, int):
+        if (len(opened.inputs), opened.outputs) != (len(inputs), len(outputs)):
+            raise UserError(
+                f"{path} is no detector that `detector export` wrote: its graph has other inputs and outputs"
+            )
+    elif (opened.inputs, opened.outputs) != (list(inputs), list(outputs)):
         raise UserError(
-            f"{path} is no detector that `detector export` wrote: it turns {', '.join(inputs)} into "
-            f"{', '.join(outputs)}, and not {', '.join(INPUTS)} into {', '.join(facts.outputs)}"
+            f"{path} is no detector that `detector export` wrote: it turns {', '.join(opened.inputs)} into "
+            f"{', '.join(opened.outputs)}, and not {', '.join(inputs)} into {', '.join(outputs)}"
         )
 
 

@@ -1,7 +1,8 @@
 """From what the network of a split file gives to detections, in NumPy alone: this file needs nothing else.
 
-Shapes: N images, P locations or anchors of all levels, fine to coarse and row by row, C classes, K candidates, D
-detections. `select(rule, outputs, sides, sizes)` is all that is called from elsewhere.
+Shapes: N images, P locations or anchors of all levels, fine to coarse and row by row, C classes, K candidates, R
+proposals of all images, D detections. `select(rule, outputs, sides, sizes, roi_heads)` is all that is called from
+elsewhere.
 """
 
 import math
@@ -16,22 +17,36 @@ Array = np.ndarray[Any, Any]
 Found = tuple[Array, Array, Array]
 """Detections of an image, best first: boxes [D, 4] xyxy float32, scores [D] float32, labels [D] int64."""
 
+RoIHeads = Callable[[dict[str, Array]], Sequence[Array]]
+"""The second graph of two: its inputs by name -> its outputs in their order."""
+
 MAX_LOG_SCALE = math.log(1000 / 16)
 """The largest dw and dh that are decoded."""
 
+CHUNK = 128  # boxes that are held against all behind them at once: memory for speed, whatever their number
+
 
 def select(
-    rule: Mapping[str, Any], outputs: Sequence[Array], sides: tuple[int, int], sizes: Sequence[Sequence[int]]
+    rule: Mapping[str, Any],
+    outputs: Sequence[Array],
+    sides: tuple[int, int],
+    sizes: Sequence[Sequence[int]],
+    roi_heads: RoIHeads | None = None,
 ) -> list[Found]:
     """The detections of each image in pixels of the network's input, clipped to the image.
 
-    rule: "selection" of the file's metadata: kind, strides and the keys that `of_fcos` or `of_refinedet` read; outputs:
-    the arrays [N, P, ..] of the file, in their order; sides: height and width of the padded images; sizes [N, 2]: those
-    of the images. Raises ValueError for a kind that is none.
+    rule: "selection" of the file's metadata: kind, strides and the keys that the function of its kind in `KINDS` reads;
+    outputs: the arrays of the file, in their order; sides: height and width of the padded images; sizes [N, 2]: those
+    of the images; roi_heads: runs the second file, where there is one. Raises ValueError for a kind that is none, and
+    where the second file is wanting.
     """
     if rule["kind"] not in KINDS:
         raise ValueError(f"a selection of kind {rule['kind']!r} is unknown; known: {', '.join(KINDS)}")
     grids = [(-(-sides[0] // stride), -(-sides[1] // stride)) for stride in rule["strides"]]
+    if rule["kind"] == "faster_rcnn":
+        if roi_heads is None:
+            raise ValueError("a selection of kind 'faster_rcnn' needs roi_heads, which runs the second file")
+        return of_faster_rcnn(rule, outputs, grids, sizes, roi_heads)
     return KINDS[rule["kind"]](rule, outputs, grids, sizes)
 
 
@@ -42,11 +57,7 @@ def of_fcos(
 
     rule: offset, padded_strides: of the points; threshold, joint, candidates (of a level), nms, limit.
     """
-    steps = [(stride, stride) for stride in rule["strides"]]
-    if rule["padded_strides"]:
-        height, width = (side * rule["strides"][0] for side in grids[0])
-        steps = [(height // h, width // w) for h, w in grids]
-    levels = [centres(grid, step, rule["offset"]) for grid, step in zip(grids, steps, strict=True)]
+    levels = [centres(grid, step, rule["offset"]) for grid, step in zip(grids, steps_of(rule, grids), strict=True)]
     points = np.concatenate(levels)
     ends = np.cumsum([len(level) for level in levels])
     least = rule["threshold"] ** 2 if rule["joint"] else rule["threshold"]
@@ -111,45 +122,179 @@ def of_refinedet(
     return found
 
 
-KINDS: dict[str, Callable[..., list[Found]]] = {"fcos": of_fcos, "refinedet": of_refinedet}
+def of_faster_rcnn(
+    rule: Mapping[str, Any],
+    outputs: Sequence[Array],
+    grids: list[tuple[int, int]],
+    sizes: Sequence[Sequence[int]],
+    roi_heads: RoIHeads,
+) -> list[Found]:
+    """Of outputs maps [N, channels, H, W] of the levels that are pooled, objectness [N, P] logits, deltas [N, P, 4].
+
+    The second graph takes those maps, boxes [R, 4] and image [R] int64, and of a cascade sizes [N, 2] int64; it gives
+    scores [R, C + 1] in 0..1, background last, deltas [R, C or 1, 4] and of a cascade the boxes [R, 4] that they move.
+    rule: levels: names of the maps; cascade: whether it is one; cells, padded_strides: of the anchors; candidates (of a
+    level), proposals (of an image), proposal_nms, proposal_side; weights: of deltas; agnostic: one box for all classes;
+    threshold, nms, limit, side; method: hard, soft_linear or soft_gaussian; sigma, min_score. Ren et al. 2015, sec. 3.
+    """
+    *maps, objectness, anchor_deltas = outputs
+    proposals = [propose(rule, *one, grids) for one in zip(objectness, anchor_deltas, sizes, strict=True)]
+    counts = [len(one) for one in proposals]
+    boxes, image = np.concatenate(proposals), np.repeat(np.arange(len(counts)), counts)
+    if not len(boxes):  # no runtime likes none; there is no score behind it
+        boxes, image = np.zeros((1, 4), np.float32), np.zeros(1, np.int64)
+    given = dict(zip(rule["levels"], maps, strict=True)) | {"boxes": boxes, "image": image}
+    if rule["cascade"]:
+        given["sizes"] = np.array(sizes, np.int64)
+    scores, deltas, *moved = roi_heads(given)
+    references = moved[0] if moved else boxes
+    found, starts = [], np.cumsum([0, *counts])
+    for (start, end), size in zip(pairwise(starts), sizes, strict=True):
+        sure = scores[start:end, :-1]
+        region, label = np.nonzero(sure > np.float32(rule["threshold"]))
+        column = np.zeros_like(label) if rule["agnostic"] else label
+        box = decode(references[start:end][region], deltas[start:end][region, column], rule["weights"])
+        box, score = clip(box, size), sure[region, label]
+        wide = (box[:, 2:] - box[:, :2]).min(axis=1, initial=np.inf) >= np.float32(rule["side"])
+        box, score, label = box[wide], score[wide], label[wide]
+        if rule["method"] == "hard":
+            kept = suppress(box, score, label, rule["nms"], rule["limit"])
+            score = score[kept]
+        else:
+            kept, score = suppress_softly(rule, box, score, label)
+        found.append((box[kept], score, label[kept]))
+    return found
+
+
+def propose(
+    rule: Mapping[str, Any], objectness: Array, deltas: Array, size: Sequence[int], grids: list[tuple[int, int]]
+) -> Array:
+    """The proposals of one image [R, 4], best first; objectness [P] logits, deltas [P, 4]. Ren et al. 2015, sec. 3."""
+    boxes, logits, levels, start = [], [], [], 0
+    for i, (cells, grid, step) in enumerate(zip(rule["cells"], grids, steps_of(rule, grids), strict=True)):
+        cells = np.array(cells, np.float32)
+        end = start + grid[0] * grid[1] * len(cells)
+        taken = best(objectness[start:end], rule["candidates"])
+        cell, shape = np.divmod(taken, len(cells))
+        row, column = np.divmod(cell, grid[1])
+        corner = np.stack([column * step[1], row * step[0]], axis=1).astype(np.float32)
+        boxes.append(decode(np.tile(corner, 2) + cells[shape], deltas[start + taken], (1, 1, 1, 1)))
+        logits.append(objectness[start + taken])
+        levels.append(np.full(len(taken), i))
+        start = end
+    box, logit, level = clip(np.concatenate(boxes), size), np.concatenate(logits), np.concatenate(levels)
+    side = (box[:, 2:] - box[:, :2]).min(axis=1)
+    wide = (side >= np.float32(rule["proposal_side"])) & (side > 0)
+    box, logit, level = box[wide], logit[wide], level[wide]
+    return box[suppress(box, logit, level, rule["proposal_nms"], rule["proposals"])]
+
+
+KINDS: dict[str, Callable[..., list[Found]]] = {
+    "fcos": of_fcos,
+    "refinedet": of_refinedet,
+    "faster_rcnn": of_faster_rcnn,
+}
 
 
 def suppress(boxes: Array, scores: Array, labels: Array, nms_threshold: float, limit: int) -> Array:
     """Indices of the `limit` best boxes that non-maximum suppression within each class leaves, best first.
 
     boxes [K, 4] xyxy; scores [K]; labels [K]; a box goes when a better one of its class has a larger IoU with it than
-    nms_threshold. There is one round for each box that stays, and each looks at its class alone.
+    nms_threshold. As better boxes alone decide on a box, the best few are tried before all.
     """
     order = np.argsort(-scores, kind="stable")
-    ranked, labels = boxes[order], labels[order]
-    inside = np.argsort(labels, kind="stable")  # class by class, best first
-    place = np.empty(len(order), np.int64)
-    place[inside] = np.arange(len(order))
-    ends = np.searchsorted(labels[inside], labels, side="right")
-    x1, y1, x2, y2 = np.ascontiguousarray(ranked[inside].T)
+    count = 2 * limit
+    while True:
+        tried = order[:count]
+        kept = tried[survivors(boxes[tried], labels[tried], nms_threshold)]
+        if len(kept) >= limit or count >= len(order):
+            return kept[:limit]
+        count *= 4
+
+
+def survivors(boxes: Array, labels: Array, nms_threshold: float) -> Array:
+    """Indices, ascending, of the boxes that non-maximum suppression leaves of boxes that stand best first.
+
+    Class by class, a chunk of boxes at a time: first among themselves, then those that stay against all behind them.
+    """
+    inside = np.argsort(labels, kind="stable")
+    labels, number = labels[inside], len(inside)
+    ends = np.searchsorted(labels, labels, side="right")
+    x1, y1, x2, y2 = np.ascontiguousarray(boxes[inside].T)
     areas = (x2 - x1) * (y2 - y1)
-    gone = bytearray(len(order))  # by rank; a list would be as quick to read and slow to write
-    marks = np.frombuffer(gone, np.uint8)
-    kept: list[int] = []
+    gone = np.zeros(number, bool)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        for rank in range(len(order)):
-            if gone[rank]:
-                continue
-            kept.append(rank)
-            if len(kept) == limit:
-                break
-            i, rest = place[rank], slice(place[rank] + 1, ends[rank])
-            width = np.minimum(x2[i], x2[rest]) - np.maximum(x1[i], x1[rest])
-            height = np.minimum(y2[i], y2[rest]) - np.maximum(y1[i], y1[rest])
-            common = np.maximum(width, 0) * np.maximum(height, 0)
-            marks[inside[rest][common / (areas[i] + areas[rest] - common) > nms_threshold]] = 1
-    return order[kept]
+        for start in range(0, number, CHUNK):
+            stop = min(start + CHUNK, number)
+            rows = start + np.flatnonzero(~gone[start:stop])
+            end = ends[stop - 1]  # of the last class in the chunk
+            for own in (True, False):
+                i, rest = rows[:, None], slice(start, stop) if own else slice(stop, end)
+                width = np.minimum(x2[i], x2[rest]) - np.maximum(x1[i], x1[rest])
+                height = np.minimum(y2[i], y2[rest]) - np.maximum(y1[i], y1[rest])
+                common = np.maximum(width, 0) * np.maximum(height, 0)
+                over = common / (areas[i] + areas[rest] - common) > nms_threshold
+                over &= labels[i] == labels[rest]
+                if own:
+                    rows = rows[_first_come(over, rows - start)]
+                    gone[start:stop] = True
+                    gone[rows] = False
+                else:
+                    gone[rest] |= over.any(axis=0)
+    return np.sort(inside[~gone])
+
+
+def _first_come(over: Array, places: Array) -> list[int]:
+    """Which rows stay, when one that stays sends away those it marks: over [B, chunk] bool; places [B] of the rows."""
+    marked = [int.from_bytes(row.tobytes(), "little") for row in np.packbits(over, axis=1, bitorder="little")]
+    kept, gone = [], 0  # a number whose bits are the places: by far the quickest set there is
+    for row, (place, marks) in enumerate(zip(places.tolist(), marked, strict=True)):
+        if not gone >> place & 1:
+            kept.append(row)
+            gone |= marks
+    return kept
+
+
+def suppress_softly(rule: Mapping[str, Any], boxes: Array, scores: Array, labels: Array) -> tuple[Array, Array]:
+    """Indices and lowered scores of the best boxes, best first, by soft-NMS within each class. Bodla et al. 2017.
+
+    rule: method, nms, sigma, min_score, limit, as the head's MODEL.ROI_HEADS.
+    """
+    rest, kept, found = scores.copy(), [], []
+    x1, y1, x2, y2 = np.ascontiguousarray(boxes.T)
+    areas = (x2 - x1) * (y2 - y1)
+    for _ in range(min(rule["limit"], len(scores))):
+        i = int(rest.argmax())
+        if rest[i] <= np.float32(rule["min_score"]):
+            break
+        kept.append(i)
+        found.append(rest[i])
+        width = np.minimum(x2[i], x2) - np.maximum(x1[i], x1)
+        height = np.minimum(y2[i], y2) - np.maximum(y1[i], y1)
+        common = np.maximum(width, 0) * np.maximum(height, 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            iou = np.nan_to_num(common / (areas[i] + areas - common))
+        if rule["method"] == "soft_gaussian":
+            decay = np.exp(-(iou**2) / np.float32(rule["sigma"]))
+        else:
+            decay = np.where(iou > rule["nms"], 1 - iou, np.float32(1))
+        rest = np.where(labels == labels[i], rest * decay, rest)
+        rest[i] = -1
+    return np.array(kept, np.int64), np.array(found, scores.dtype)
 
 
 def best(scores: Array, limit: int) -> Array:
     """Indices of the `limit` highest scores [K], descending."""
     chosen = np.argpartition(-scores, limit - 1)[:limit] if len(scores) > limit else np.arange(len(scores))
     return chosen[np.argsort(-scores[chosen], kind="stable")]
+
+
+def steps_of(rule: Mapping[str, Any], grids: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Pixels between the rows and the columns of each level; with padded_strides as torchvision divides them."""
+    if not rule["padded_strides"]:
+        return [(stride, stride) for stride in rule["strides"]]
+    height, width = (side * rule["strides"][0] for side in grids[0])
+    return [(height // h, width // w) for h, w in grids]
 
 
 def centres(grid: tuple[int, int], step: tuple[int, int], offset: float) -> Array:

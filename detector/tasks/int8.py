@@ -25,8 +25,8 @@ from detector.extras import needed
 from detector.files import write_json
 from detector.inference.export.choose import Choice, choose, difference
 from detector.inference.export.facts import Facts, Int8, LeftOut, Loss
-from detector.inference.export.int8 import QUANTISERS, Inputs, Quantiser
-from detector.inference.export.write import PACKAGES, export, save_openvino
+from detector.inference.export.int8 import QUANTISERS, FileQuantiser, Inputs
+from detector.inference.export.write import PACKAGES, export, to_openvino
 from detector.inference.formats import EXPORTS
 from detector.inference.runtimes import ExportedDetector, load_exported
 from detector.models.detector import Detector
@@ -97,13 +97,11 @@ def export_int8(
         reference = source
         if form == "openvino":
             reference = Path(folder, "float32.xml")
-            size = save_openvino(
-                reference, needed("openvino").Core().read_model(str(source)), load_exported(source, say=False).facts
-            )
+            size = to_openvino(source, reference, load_exported(source, say=False).facts)
         float32 = load_exported(reference, say=False)
         facts = float32.facts
         log.info("int8: calibrated with %d pictures of DATASETS.TRAIN", len(pictures.calibration))
-        quantiser = QUANTISERS[form](source, pictures.calibration)
+        quantiser = FileQuantiser(form, source, pictures.calibration)
         costs = Costs(float32, quantiser, trial, facts, pictures.held_out, tests, cfg, wish.aim)
         choice = choose(quantiser.groups, costs.lost, costs.errors, wish.aim / 100) if tests else Choice([], 0.0, True)
         left_out = [one.layers for one in choice.left_out]
@@ -176,7 +174,7 @@ class Costs:
     def __init__(
         self,
         float32: ExportedDetector,
-        quantiser: Quantiser,
+        quantiser: FileQuantiser,
         trial: Path,
         facts: Facts,
         held_out: Sequence[Inputs],
@@ -245,7 +243,7 @@ def time_ratio(made: ExportedDetector, float32: ExportedDetector, pictures: Sequ
             spent = []
             for model in (float32, made):
                 start = time.perf_counter()
-                model.graph(*inputs)
+                list(detections(model, [inputs]))
                 spent.append(time.perf_counter() - start)
             if turn:  # the first one warms up
                 ratios.append(spent[1] / spent[0])

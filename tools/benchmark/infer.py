@@ -18,6 +18,7 @@ from peers import PAIRS, share
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
+from detector.inference.export.facts import second_path
 from detector.structures import Detection
 
 GOALS = {
@@ -119,12 +120,14 @@ def print_goals(head: str, seconds: Mapping[str, list[float]]) -> None:
 
 
 def size_of(contest: Contest, name: str) -> str:
-    """MB of a form's file, its weights included."""
+    """MB of a form's file, or both, their weights included."""
     if not FORMS[name].file:
         return ""
     path = contest.file(FORMS[name].file)
-    parts = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-    return f"{sum(part.stat().st_size for part in parts) / 1e6:.1f}"
+    parts = [path, second_path(path)]
+    if path.suffix == ".xml":
+        parts += [part.with_suffix(".bin") for part in parts]
+    return f"{sum(part.stat().st_size for part in parts if part.exists()) / 1e6:.1f}"
 
 
 def moved(reference: Detection, other: Detection) -> str:

@@ -19,8 +19,7 @@ from peers import build_peer, clock, convert_peer, counted, prepared_peer
 
 from detector.config import config_from_text, config_text
 from detector.engine.device import autocast, peak_memory_mb
-from detector.extras import needed
-from detector.inference.export.write import export, quiet, save_openvino
+from detector.inference.export.write import export, quiet, to_openvino
 from detector.inference.prepare import prepare_for_inference
 from detector.inference.runtimes import load_exported
 from detector.models.build import build_detector
@@ -181,13 +180,13 @@ FORMS: dict[str, Form] = {
     "ours best": Form(lambda contest: eager_run(contest, "bf16"), "bf16"),
     "ours compiled": Form(compiled_run, "bf16"),
     "onnx fp32": Form(lambda contest: file_run(contest, "fp32.onnx"), "fp32", "onnxruntime", "fp32.onnx"),
-    "onnx split": Form(lambda contest: file_run(contest, "split.onnx"), "fp32", "onnxruntime", "split.onnx", ("fcos",)),
+    "onnx split": Form(lambda contest: file_run(contest, "split.onnx"), "fp32", "onnxruntime", "split.onnx"),
     "onnx int8": Form(lambda contest: file_run(contest, "int8.onnx"), "int8", "onnxruntime", "int8.onnx"),
     "openvino fp32": Form(lambda contest: file_run(contest, "fp32.xml"), "fp32", "openvino", "fp32.xml"),
-    "openvino split": Form(lambda contest: file_run(contest, "split.xml"), "fp32", "openvino", "split.xml", ("fcos",)),
+    "openvino split": Form(lambda contest: file_run(contest, "split.xml"), "fp32", "openvino", "split.xml"),
     "openvino bf16": Form(lambda contest: file_run(contest, "fp32.xml", "bf16"), "bf16", "openvino", "fp32.xml"),
     "openvino split bf16": Form(
-        lambda contest: file_run(contest, "split.xml", "bf16"), "bf16", "openvino", "split.xml", ("fcos",)
+        lambda contest: file_run(contest, "split.xml", "bf16"), "bf16", "openvino", "split.xml"
     ),
     "openvino int8": Form(lambda contest: file_run(contest, "int8.xml"), "int8", "nncf", "int8.xml"),
     "openvino int8, bf16": Form(lambda contest: file_run(contest, "int8.xml", "bf16"), "int8", "nncf", "int8.xml"),
@@ -233,11 +232,11 @@ def prepare(contest: Contest, names: list[str]) -> None:
                 export(ours(contest), facts, "onnx", source, split=source.name.endswith("split.onnx"))
             written = load_exported(source, say=False).facts
             if name.startswith("int8"):
-                from detector.inference.export.int8 import QUANTISERS
+                from detector.inference.export.int8 import FileQuantiser
 
-                QUANTISERS["openvino" if path.suffix == ".xml" else "onnx"](source, pictures).save(path, written)
+                FileQuantiser("openvino" if path.suffix == ".xml" else "onnx", source, pictures).save(path, written)
             elif path.suffix == ".xml":
-                save_openvino(path, needed("openvino").Core().read_model(str(source)), written)
+                to_openvino(source, path, written)
         print(f"  {path.name}: written in {time.perf_counter() - started:.0f} s", file=sys.stderr)
 
 

@@ -1,6 +1,7 @@
 """What an exported file says of itself, so that it is enough to predict and to be evaluated with."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +13,9 @@ from detector.structures import NO_CLASS
 
 KEY = "detector"
 """Of the entry of a file's metadata that holds the facts as JSON."""
+
+SECOND = '{"second_stage":true}'
+"""What the second file of two has there: the facts are in the first."""
 
 
 class LeftOut(msgspec.Struct, frozen=True):
@@ -51,6 +55,14 @@ class Int8(msgspec.Struct, frozen=True):
     bytes: float
 
 
+class Second(msgspec.Struct, frozen=True):
+    """The file of the second stage: its inputs and outputs, and the SHA-256 of what it holds."""
+
+    inputs: list[str]
+    outputs: list[str]
+    digest: str
+
+
 class Facts(msgspec.Struct, frozen=True):
     """names, category_ids [C]: of the outputs; resize: the sides that a picture gets before it is padded.
 
@@ -77,12 +89,14 @@ class Facts(msgspec.Struct, frozen=True):
     outputs: list[str] = msgspec.field(default_factory=lambda: list(Padded._fields))
     """Names of what the graph gives; others are those of the network alone, of which a selection has to follow."""
     strides: list[int] = []
-    """Pixels per cell of the levels that stand in a row in each output of the network alone, fine to coarse."""
+    """Pixels per cell of the levels that stand in a row in outputs of the network alone, fine to coarse."""
     int8: Int8 | None = None
     """Of a file whose network is computed in int8."""
 
     selection: dict[str, Any] = {}
     """By what `ops.arrays.select` makes detections of the outputs of the network alone; empty: only torch can."""
+    second: Second | None = None
+    """Of a file beside which there is a second one, see `second_path`."""
 
     @property
     def split(self) -> bool:
@@ -102,6 +116,11 @@ class Resizing(msgspec.Struct, frozen=True):
     divisibility: int
 
 
+def second_path(path: Path) -> Path:
+    """Where the file of the second stage lies: NAME.roi_heads.onnx of NAME.onnx."""
+    return path.with_name(f"{path.stem}.roi_heads{path.suffix}")
+
+
 def facts_text(facts: Facts) -> str:
     """The facts as JSON."""
     return msgspec.json.encode(facts).decode()
@@ -111,6 +130,8 @@ def read_facts(text: str | None, path: object) -> Facts:
     """The facts that a file carries. Raises ValueError naming the file where it has none, or others."""
     if not text:
         raise UserError(f"{path} was not written by `detector export`: it does not say what its outputs mean")
+    if text == SECOND:
+        raise UserError(f"{path} is the second of two files: name the first, {name_of_first(Path(str(path)))}")
     try:
         facts = msgspec.json.decode(text, type=Facts)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
@@ -121,6 +142,11 @@ def read_facts(text: str | None, path: object) -> Facts:
         raise UserError(f"{path} is damaged: {fault}; export it anew")
     parse(facts.config, f"{path}, its config")
     return facts
+
+
+def name_of_first(path: Path) -> str:
+    """What the file beside a second one is called, as far as its name tells."""
+    return f"{path.stem.removesuffix('.roi_heads')}{path.suffix}" if ".roi_heads" in path.name else f"NAME{path.suffix}"
 
 
 def _faults(facts: Facts) -> Iterator[str]:
@@ -148,3 +174,5 @@ def _faults(facts: Facts) -> Iterator[str]:
         yield "its strides are less than 1"
     if facts.selection and whole:
         yield "it has a selection, and outputs that need none"
+    if facts.second is not None and not facts.selection:
+        yield "it has a second file, and no selection that uses it"

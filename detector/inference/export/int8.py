@@ -10,21 +10,23 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from detector.extras import needed
-from detector.inference.export.facts import KEY, Facts, facts_text
+from detector.inference.export.facts import KEY, SECOND, Facts, facts_text, second_path
 from detector.inference.export.layers import BETWEEN, LAYERS, groups_of, groups_of_layers
-from detector.inference.export.write import INPUTS, save_onnx, save_openvino
+from detector.inference.export.write import INPUTS, save_onnx, save_openvino, with_second
+from detector.inference.runtimes import ExportedDetector, load_exported
 
 if TYPE_CHECKING:
     from onnx import ModelProto
     from openvino import Model, Node
 
-Inputs = tuple[np.ndarray, np.ndarray]
-"""images uint8 [1, 3, H, W] and sizes int64 [1, 2], as a graph takes them."""
+Inputs = tuple[np.ndarray, ...]
+"""What a graph takes, in the order of its inputs: images uint8 [1, 3, H, W] and sizes int64 [1, 2]; of a second stage
+maps and boxes."""
 
 FEW = 16
 """Calibration pictures for the trials of one group of layers, where they cannot have the ranges of the file itself."""
@@ -34,17 +36,24 @@ OPENVINO_LAYERS = ("Convolution", "ConvolutionBackpropData", "GroupConvolution",
 
 
 class Quantiser:
-    """An ONNX file's graph, to be written with some groups of layers in int8. pictures: to calibrate with."""
+    """An ONNX file's graph, to be written with some groups of layers in int8.
 
-    def __init__(self, source: Path, pictures: Sequence[Inputs]) -> None:
+    pictures: to calibrate with; names: of the graph's inputs.
+    """
+
+    def __init__(self, source: Path, pictures: Sequence[Inputs], names: Sequence[str] = INPUTS) -> None:
         self.proto: ModelProto = needed("onnx").load(str(source))
-        self.pictures = pictures
+        self.pictures, self.names = pictures, list(names)
         self.nodes = groups_of(self.proto)
         self.groups = groups_of_layers(self.proto, self.nodes)
         """Of layers, in the order of the graph."""
 
-    def save(self, path: Path, facts: Facts, left_out: Collection[str] = (), only: str = "") -> int:
-        """Write the file; returns its bytes. left_out: groups in float32; only: the one group that is not, a trial."""
+    def save(self, path: Path, said: str, left_out: Collection[str] = (), only: str = "") -> int:
+        """Write the file; returns its bytes.
+
+        said: its metadata; left_out: groups in float32; only: the one group that is not, a trial. A group of another
+        graph may be among them.
+        """
         raise NotImplementedError
 
     def chosen(self, left_out: Collection[str], only: str) -> list[str]:
@@ -55,11 +64,11 @@ class Quantiser:
 class OnnxQuantiser(Quantiser):
     """For onnxruntime: uint8 activations and int8 weights, for which its kernels on x86 are made."""
 
-    def __init__(self, source: Path, pictures: Sequence[Inputs]) -> None:
-        super().__init__(source, pictures)
-        self.ranges = ranges_of(self.proto, self.nodes, pictures)
+    def __init__(self, source: Path, pictures: Sequence[Inputs], names: Sequence[str] = INPUTS) -> None:
+        super().__init__(source, pictures, names)
+        self.ranges = ranges_of(self.proto, self.nodes, pictures, names)
 
-    def save(self, path: Path, facts: Facts, left_out: Collection[str] = (), only: str = "") -> int:
+    def save(self, path: Path, said: str, left_out: Collection[str] = (), only: str = "") -> int:
         """See `Quantiser`."""
         needed("onnxruntime")
         from onnxruntime.quantization import QuantType
@@ -67,24 +76,26 @@ class OnnxQuantiser(Quantiser):
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
         data = {name: TensorData(lowest=low, highest=high) for name, (low, high) in self.ranges.items()}
-        with silent():
-            quantiser = QDQQuantizer(
-                copy.deepcopy(self.proto), per_channel=True, reduce_range=False, weight_qType=QuantType.QInt8,
-                activation_qType=QuantType.QUInt8, tensors_range=TensorsData(CalibrationMethod.MinMax, data),
-                nodes_to_quantize=self.chosen(left_out, only), nodes_to_exclude=[],
-                op_types_to_quantize=[*LAYERS, *BETWEEN], extra_options={},
-            )  # fmt: skip
-            quantiser.quantize_model()
-        made = quantiser.model.model
+        made, chosen = copy.deepcopy(self.proto), self.chosen(left_out, only)
+        if chosen:  # it would take none for all
+            with silent():
+                quantiser = QDQQuantizer(
+                    made, per_channel=True, reduce_range=False, weight_qType=QuantType.QInt8,
+                    activation_qType=QuantType.QUInt8, tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+                    nodes_to_quantize=chosen, nodes_to_exclude=[],
+                    op_types_to_quantize=[*LAYERS, *BETWEEN], extra_options={},
+                )  # fmt: skip
+                quantiser.quantize_model()
+            made = quantiser.model.model
         for entry in list(made.metadata_props):
             if entry.key == KEY:
                 made.metadata_props.remove(entry)
-        made.metadata_props.add(key=KEY, value=facts_text(facts))
+        made.metadata_props.add(key=KEY, value=said)
         return save_onnx(path, made.SerializeToString())
 
 
 def ranges_of(
-    proto: "ModelProto", nodes: Collection[str], pictures: Sequence[Inputs]
+    proto: "ModelProto", nodes: Collection[str], pictures: Sequence[Inputs], names: Sequence[str] = INPUTS
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The lowest and highest value, 0 included, that each tensor around the nodes takes, each the mean over pictures.
 
@@ -123,7 +134,7 @@ def ranges_of(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    found = np.array([session.run(outputs, dict(zip(INPUTS, one, strict=True))) for one in pictures], np.float32)
+    found = np.array([session.run(outputs, dict(zip(names, one, strict=True))) for one in pictures], np.float32)
     low, high = found[:, 0::2].mean(0), found[:, 1::2].mean(0)
     return {name: (low[i], high[i]) for i, name in enumerate(wanted)}
 
@@ -131,45 +142,47 @@ def ranges_of(
 class OpenVinoQuantiser(Quantiser):
     """For OpenVINO: NNCF's post-training quantisation with fast bias correction."""
 
-    def __init__(self, source: Path, pictures: Sequence[Inputs]) -> None:
-        super().__init__(source, pictures)
+    def __init__(self, source: Path, pictures: Sequence[Inputs], names: Sequence[str] = INPUTS) -> None:
+        super().__init__(source, pictures, names)
         self.everywhere: Model | None = None
         """The graph that the trials of one group are made of; calibrated when the first one is asked for."""
         self.latest: tuple[list[str], Model] | None = None
         """Nodes in int8 and the graph, which is often asked for again: calibrating takes longest."""
 
-    def save(self, path: Path, facts: Facts, left_out: Collection[str] = (), only: str = "") -> int:
+    def save(self, path: Path, said: str, left_out: Collection[str] = (), only: str = "") -> int:
         """See `Quantiser`."""
+        if not (names := self.chosen(left_out, only)):
+            return save_openvino(path, self._float32(), said)
         if not only:
-            names = self.chosen(left_out, "")
             if self.latest is None or self.latest[0] != names:
                 self.latest = names, self._quantised(names, self.pictures)
-            return save_openvino(path, self.latest[1], facts)
+            return save_openvino(path, self.latest[1], said)
         if self.everywhere is None:
             # Without correction of biases, which would stay in the layers that are not on trial.
             self.everywhere = self._quantised(list(self.nodes), self.pictures[:FEW], trial=True)
         made = self.everywhere.clone()
-        round_only(made, set(self.chosen((), only)))
-        return save_openvino(path, made, facts)
+        round_only(made, set(names))
+        return save_openvino(path, made, said)
 
     def _quantised(self, names: Collection[str], pictures: Sequence[Inputs], trial: bool = False) -> "Model":
         """The graph with the nodes in int8; of a trial its weights stay float32 behind operators that round them."""
         with silent():
             nncf = needed("nncf")
-        graph = (
-            needed("openvino").Core().read_model(io.BytesIO(with_biases(self.proto, self.nodes).SerializeToString()))
-        )
-        kept = set(names)
+        graph, kept = self._float32(), set(names)
         ignored = [one.get_friendly_name() for one in graph.get_ordered_ops() if node_of(one) not in kept]
         advanced = nncf.AdvancedQuantizationParameters(
             disable_bias_correction=trial, backend_params={"compress_weights": not trial}
         )
-        data = [dict(zip(INPUTS, one, strict=True)) for one in pictures]
+        data = nncf.Dataset(pictures, lambda one: dict(zip(self.names, one, strict=True)))
         with silent():
             return nncf.quantize(
-                graph, nncf.Dataset(data), subset_size=len(data), advanced_parameters=advanced,
+                graph, data, subset_size=len(pictures), advanced_parameters=advanced,
                 ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
             )  # fmt: skip
+
+    def _float32(self) -> "Model":
+        proto = with_biases(self.proto, self.nodes)
+        return needed("openvino").Core().read_model(io.BytesIO(proto.SerializeToString()))
 
 
 def with_biases(proto: "ModelProto", nodes: Collection[str]) -> "ModelProto":
@@ -224,6 +237,44 @@ def round_only(graph: "Model", nodes: Collection[str]) -> None:
 
 QUANTISERS: dict[str, type[Quantiser]] = {"onnx": OnnxQuantiser, "openvino": OpenVinoQuantiser}
 """By the formats of `formats.EXPORTS` that can be quantised."""
+
+
+class FileQuantiser:
+    """An exported ONNX file, to be written in a format with some groups of layers in int8: of both its graphs, if two.
+
+    pictures: to calibrate with. groups: of layers, in the order of the graphs.
+    """
+
+    def __init__(self, form: str, source: Path, pictures: Sequence[Inputs]) -> None:
+        model = load_exported(source, say=False)
+        self.parts = [QUANTISERS[form](source, pictures)]
+        if model.facts.second is not None:
+            given = SecondInputs(model, pictures)
+            self.parts.append(QUANTISERS[form](second_path(source), given, model.facts.second.inputs))
+        self.groups = [group for part in self.parts for group in part.groups]
+
+    def save(self, path: Path, facts: Facts, left_out: Collection[str] = (), only: str = "") -> int:
+        """As `Quantiser.save`; facts: what the file says of itself."""
+        written = 0
+        for second in self.parts[1:]:
+            written += second.save(second_path(path), SECOND, left_out, only)
+            facts = with_second(facts, second_path(path))
+        return written + self.parts[0].save(path, facts_text(facts), left_out, only)
+
+
+class SecondInputs(Sequence[Inputs]):
+    """What the second graph of a file sees of pictures: made anew each time, as the maps of all take gigabytes."""
+
+    def __init__(self, model: ExportedDetector, pictures: Sequence[Inputs]) -> None:
+        self.model, self.pictures = model, pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, place: Any) -> Any:  # noqa: ANN401 - of an index or a slice
+        if isinstance(place, slice):
+            return SecondInputs(self.model, self.pictures[place])
+        return self.model.second_inputs(*self.pictures[place])
 
 
 @contextmanager

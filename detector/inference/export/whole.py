@@ -28,13 +28,18 @@ def select(head: Head, features: Features, sizes: Tensor) -> Padded:
 def raw(head: Head, features: Features) -> NamedTuple:
     """What the layers of a head compute, a tensor a field, all levels in a row: what is left of it in a split file.
 
-    A head says how by `raw.register(ITS_CLASS)`, and by `select_raw` what becomes of it; one that does not cannot be
-    split: raises ValueError.
+    A head says how by `raw.register(ITS_CLASS)`, and what becomes of it by `rule_of` or `select_raw`; one that does not
+    cannot be split: raises ValueError.
     """
     raise UserError(
-        f"a head {type(head).__name__} cannot be split: what follows its network needs the network again; export it "
-        "whole"
+        f"a head {type(head).__name__} cannot be split: it registers no `inference.export.whole.raw`; export it whole"
     )
+
+
+@singledispatch
+def second_stage(head: Head) -> "SecondStage | None":
+    """What of a head's layers works on boxes that are selected of what `raw` gives; None for a head of one stage."""
+    return None
 
 
 @singledispatch
@@ -47,6 +52,17 @@ def select_raw(head: Head, outputs: Sequence[Tensor], grids: list[Size], sizes: 
 def rule_of(head: Head) -> dict[str, Any]:
     """By what `ops.arrays.select` selects as the head does, as JSON has it; empty where it cannot: then torch does."""
     return {}
+
+
+class SecondStage(nn.Module):
+    """The layers of a head that work on selected boxes: the second graph of a split file.
+
+    Its inputs are maps of `Network`, by the names that those have there, boxes [R, 4] xyxy pixels, image [R] int64
+    index into the batch, and what `inputs` says further.
+    """
+
+    inputs: list[str]
+    outputs: list[str]
 
 
 class Network(nn.Module):

@@ -1,5 +1,6 @@
 """A detector as one file for onnxruntime, OpenVINO or torch: the graph and what has to be known of it."""
 
+import hashlib
 import io
 import logging
 import secrets
@@ -17,9 +18,9 @@ from torch.export import Dim, ExportedProgram
 from detector.errors import FileAccessError, UserError
 from detector.extras import needed
 from detector.files import write_atomic
-from detector.inference.export.facts import KEY, Facts, facts_text
+from detector.inference.export.facts import KEY, SECOND, Facts, Second, facts_text, second_path
 from detector.inference.export.program import Tuple, program_bytes
-from detector.inference.export.whole import Network, Whole, rule_of
+from detector.inference.export.whole import Network, SecondStage, Whole, rule_of, second_stage
 from detector.inference.formats import EXPORTS
 from detector.inference.prepare import merge_norms
 from detector.models.deform import use_sampling
@@ -39,25 +40,46 @@ def export(model: Detector, facts: Facts, form: str, path: Path, split: bool = F
     """Write a detector as `path`; it is for nothing else afterwards, as its norms are merged. Returns bytes written.
 
     form: a key of EXPORTS; an OpenVINO file has its weights beside it, in FILE.bin. split: whether it ends where the
-    network does, before the selection, see `whole.raw`.
+    network does, before the selection, see `whole.raw`; a head of two stages then has its second one in a second file.
     Raises ValueError for a head that cannot be exported, a name that ends otherwise, and without the packages.
     """
     check_form(form, path)
     merge_norms(model.float().cpu())
     use_sampling(model)
     if split:
-        facts = msgspec.structs.replace(
-            facts, outputs=names_of(model), strides=strides_of(model), selection=rule_of(model.head)
-        )
-    graph = Network(model) if split else Whole(model)
-    if form == "torch":
-        program = graph_of(Tuple(graph), _coarsest(model))
-        with quiet():
-            return save_onnx(path, program_bytes(program, {KEY: facts_text(facts)}))
-    onnx = _onnx(graph, model, facts)
-    if form == "onnx":
-        return save_onnx(path, onnx)
-    return _write_openvino(path, onnx, facts)
+        facts = split_facts(model, facts)
+    network = Network(model) if split else Whole(model)
+    first = graph_of(Tuple(network) if form == "torch" else network, _coarsest(model))
+    stage, written = second_stage(model.head) if split else None, 0
+    if stage is not None and facts.second is not None:
+        beside = second_path(path)
+        second = graph_of_second(stage, Network(model), _coarsest(model))
+        written = _write(form, beside, second, facts.second.inputs, facts.second.outputs, SECOND)
+        facts = with_second(facts, beside)
+    return written + _write(form, path, first, INPUTS, facts.outputs, facts_text(facts))
+
+
+def split_facts(model: Detector, facts: Facts) -> Facts:
+    """The facts of a file that ends where the network does; of a second one they lack the digest."""
+    names, rule, second = names_of(model), rule_of(model.head), second_stage(model.head)
+    said = None if second is None else Second(second.inputs, second.outputs, "")
+    strides = rule.get("strides") or list(model.head.strides.values())  # type: ignore[union-attr, operator]
+    return msgspec.structs.replace(facts, outputs=names, strides=strides, selection=rule, second=said)
+
+
+def with_second(facts: Facts, path: Path) -> Facts:
+    """The facts with the digest of the second file, which is written first."""
+    if facts.second is None:
+        return facts
+    return msgspec.structs.replace(facts, second=msgspec.structs.replace(facts.second, digest=file_digest(path)))
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of an exported file, and of its weights where they lie beside it."""
+    digest = hashlib.sha256(path.read_bytes())
+    if path.suffix.lower() == EXPORTS["openvino"]:
+        digest.update(path.with_suffix(".bin").read_bytes())
+    return digest.hexdigest()
 
 
 def check_form(form: str, path: Path) -> None:
@@ -81,6 +103,20 @@ def graph_of(module: nn.Module, coarsest: int) -> ExportedProgram:
     free = Dim.DYNAMIC
     with torch.no_grad(), quiet():
         return torch.export.export(module, example, dynamic_shapes=({0: free, 2: free, 3: free}, {0: free}))
+
+
+def graph_of_second(stage: SecondStage, network: Network, coarsest: int) -> ExportedProgram:
+    """The graph of a second stage, of any number of boxes, images, and sizes of maps."""
+    height, width = 2 * coarsest, 3 * coarsest
+    sizes = torch.tensor([[height, width], [height, coarsest]])
+    with torch.no_grad():
+        found = network(torch.zeros(2, 3, height, width, dtype=torch.uint8), sizes)._asdict()
+    given = {"boxes": torch.zeros(5, 4), "image": torch.zeros(5, dtype=torch.int64), "sizes": sizes} | found
+    example = tuple(given[name] for name in stage.inputs)
+    free = Dim.DYNAMIC
+    dims = tuple({0: free, 2: free, 3: free} if name in found else {0: free} for name in stage.inputs)
+    with torch.no_grad(), quiet():
+        return torch.export.export(stage, example, dynamic_shapes=(dims,))
 
 
 @contextmanager
@@ -107,26 +143,28 @@ def names_of(model: Detector) -> list[str]:
     return list(Network(model)(blank, torch.tensor([[side, side]]))._fields)
 
 
-def strides_of(model: Detector) -> list[int]:
-    """Pixels per cell of the levels that a head predicts from."""
-    return list(model.head.strides.values())  # type: ignore[union-attr, operator]
-
-
 def _coarsest(model: Detector) -> int:
     return max(level.stride for level in model.neck.levels.values())
 
 
-def _onnx(graph: nn.Module, model: Detector, facts: Facts) -> bytes:
-    """An ONNX file with everything inside."""
-    made = onnx_of(graph_of(graph, _coarsest(model)), facts.outputs)
-    proto = made.model_proto
-    proto.metadata_props.add(key=KEY, value=facts_text(facts))
+def _write(
+    form: str, path: Path, program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str], said: str
+) -> int:
+    """A graph as a file of a format, with everything inside. Returns bytes written."""
+    if form == "torch":
+        with quiet():
+            return save_onnx(path, program_bytes(program, {KEY: said}))
+    proto = onnx_of(program, outputs, inputs).model_proto
+    proto.metadata_props.add(key=KEY, value=said)
     if (size := proto.ByteSize()) > LARGEST:
         raise UserError(f"the detector takes {size / 2**30:.1f} GiB, and an ONNX file holds at most 2")
-    return proto.SerializeToString()
+    content = proto.SerializeToString()
+    if form == "onnx":
+        return save_onnx(path, content)
+    return save_openvino(path, needed("openvino").Core().read_model(model=io.BytesIO(content)), said)
 
 
-def onnx_of(program: ExportedProgram, outputs: Sequence[str]) -> torch.onnx.ONNXProgram:
+def onnx_of(program: ExportedProgram, outputs: Sequence[str], inputs: Sequence[str] = INPUTS) -> torch.onnx.ONNXProgram:
     """The graph in ONNX's operators.
 
     Not by the exporter of before, dynamo=False, which writes other numbers without a word, even of a plain ResNet-18.
@@ -135,7 +173,7 @@ def onnx_of(program: ExportedProgram, outputs: Sequence[str]) -> torch.onnx.ONNX
     """
     with torch.no_grad(), quiet():
         made = torch.onnx.export(
-            program, dynamo=True, input_names=INPUTS, output_names=outputs, optimize=False, verbose=False
+            program, dynamo=True, input_names=inputs, output_names=outputs, optimize=False, verbose=False
         )
     if made is None:
         raise RuntimeError("torch.onnx.export gave nothing")
@@ -151,14 +189,19 @@ def save_onnx(path: Path, content: bytes) -> int:
     return len(content)
 
 
-def _write_openvino(path: Path, onnx: bytes, facts: Facts) -> int:
-    return save_openvino(path, needed("openvino").Core().read_model(model=io.BytesIO(onnx)), facts)
+def to_openvino(source: Path, path: Path, facts: Facts) -> int:
+    """An exported ONNX file, with the second one beside it, as OpenVINO's. Returns bytes written."""
+    read, written = needed("openvino").Core().read_model, 0
+    if facts.second is not None:
+        written = save_openvino(second_path(path), read(str(second_path(source))), SECOND)
+        facts = with_second(facts, second_path(path))
+    return written + save_openvino(path, read(str(source)), facts_text(facts))
 
 
-def save_openvino(path: Path, graph: Any, facts: Facts) -> int:  # noqa: ANN401 - its package may be missing
+def save_openvino(path: Path, graph: Any, said: str) -> int:  # noqa: ANN401 - its package may be missing
     """FILE.xml and FILE.bin, in float32: OpenVINO would halve the weights unless told. Returns bytes written."""
     openvino = needed("openvino")
-    graph.set_rt_info(facts_text(facts), [KEY])
+    graph.set_rt_info(said, [KEY])
     aside = path.with_name(f".{path.stem[:50]}.{secrets.token_hex(8)}.xml")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
