@@ -160,7 +160,7 @@ def _opened(path: Path, precision: str) -> Opened:
 
 
 def _second(path: Path, facts: Facts, precision: str) -> arrays.RoIHeads:
-    """Runs the file of the second stage. Raises ValueError or OSError where it is not beside the first, or not its own."""
+    """Runs the file of the second stage. Raises ValueError or OSError where it is not there, or of another export."""
     beside, known = second_path(path), facts.second
     if known is None:
         raise ValueError(f"{path} has no second stage")

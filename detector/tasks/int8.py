@@ -24,9 +24,9 @@ from detector.evaluation.significance import Resampled, judge, less, resample, s
 from detector.extras import needed
 from detector.files import write_json
 from detector.inference.export.choose import Choice, choose, difference
-from detector.inference.export.facts import Facts, Int8, LeftOut, Loss
+from detector.inference.export.facts import Facts, Int8, LeftOut, Loss, second_path
 from detector.inference.export.int8 import QUANTISERS, FileQuantiser, Inputs
-from detector.inference.export.write import PACKAGES, export, to_openvino
+from detector.inference.export.write import PACKAGES, export, to_openvino, with_second
 from detector.inference.formats import EXPORTS
 from detector.inference.runtimes import ExportedDetector, load_exported
 from detector.models.detector import Detector
@@ -117,7 +117,8 @@ def export_int8(
             bytes=written / size,
         )
         facts = msgspec.structs.replace(facts, int8=said)
-        written = quantiser.save(output, facts, left_out)
+        quantiser.save(output, facts, left_out)
+        facts = with_second(facts, second_path(output))
     write_json(beside(output), msgspec.to_builtins(said))
     log.info("%s", int8_text(said, output.name))
     if not choice.reached:

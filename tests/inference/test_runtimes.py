@@ -9,9 +9,11 @@ import pytest
 import torch
 from helpers.exporting import small
 
-from detector.errors import UserError
-from detector.inference.export.facts import Facts, Int8, facts_text
-from detector.inference.runtimes import auto_text, check_precision, load_exported
+from detector.errors import MissingFileError, UserError
+from detector.inference import runtimes
+from detector.inference.export.facts import SECOND, Facts, Int8, facts_text, second_path
+from detector.inference.export.write import INPUTS, split_facts, with_second
+from detector.inference.runtimes import Opened, auto_text, check_precision, load_exported
 from detector.tasks.export import facts_of
 
 INT8 = Int8(5, ["a"], [], 0.0, [], 0.5, 0.3)
@@ -119,3 +121,57 @@ def test_a_file_whose_metadata_are_no_text_is_named(tmp_path, monkeypatch):
     (tmp_path / "a.onnx").write_bytes(b"a graph")
     with pytest.raises(UserError, match=r"a\.onnx is damaged: what it says of itself is no text \(.*utf-8"):
         load_exported(tmp_path / "a.onnx")
+
+
+@pytest.fixture
+def two_files(tmp_path, monkeypatch):
+    """A split file of two stages, that beside it, and what is read as them, by path; no runtime is asked."""
+    model, cfg = small("faster_rcnn")
+    path = tmp_path / "a.b.onnx"
+    beside = second_path(path)
+    for one in (path, beside):
+        one.write_bytes(b"a graph")
+    facts = with_second(split_facts(model, facts_of(cfg, ["a", "b", "c"], [3, 7, 9], "", "model.pth", None)), beside)
+    files = {
+        path: Opened(lambda given, outputs: [], facts_text(facts), list(INPUTS), facts.outputs),
+        beside: Opened(lambda given, outputs: [], SECOND, facts.second.inputs, facts.second.outputs),
+    }
+    monkeypatch.setattr(runtimes, "_opened", lambda path, precision: files[path])
+    return path, files
+
+
+def test_a_file_of_two_stages_has_the_second_beside_it(two_files):
+    path, files = two_files
+    beside = path.with_name("a.b.roi_heads.onnx")
+    assert [*files] == [path, beside]
+    assert load_exported(path).second is not None
+    with pytest.raises(
+        UserError, match=r"a\.b\.roi_heads\.onnx is the second of two files: name the first, a\.b\.onnx$"
+    ):
+        load_exported(beside)
+    renamed = beside.rename(path.with_name("c.onnx"))
+    with pytest.raises(
+        MissingFileError, match=r"a\.b\.onnx: its second stage, a\.b\.roi_heads\.onnx, is not beside it; copy both"
+    ):
+        load_exported(path)
+    files[renamed] = files[beside]
+    with pytest.raises(UserError, match=r"c\.onnx is the second of two files: name the first, NAME\.onnx$"):
+        load_exported(renamed)
+
+
+def test_the_second_file_is_that_of_the_same_export(two_files):
+    path, files = two_files
+    beside = second_path(path)
+    beside.write_bytes(b"another graph")
+    message = r"a\.b\.roi_heads\.onnx does not belong to a\.b\.onnx: it is of another export; copy both files of one"
+    with pytest.raises(UserError, match=message):
+        load_exported(path)
+    beside.write_bytes(b"a graph")
+    files[beside] = files[beside]._replace(said=files[path].said)
+    with pytest.raises(UserError, match=message):
+        load_exported(path)
+    files[beside] = files[beside]._replace(said=SECOND, inputs=["boxes"])
+    with pytest.raises(
+        UserError, match=r"roi_heads\.onnx is no detector that .*: it turns boxes into scores, deltas, and"
+    ):
+        load_exported(path)

@@ -24,8 +24,7 @@ from detector.errors import UserError
 from detector.inference import runtimes
 from detector.inference.export import Network, Whole
 from detector.inference.export.facts import facts_text
-from detector.inference.export.whole import rule_of
-from detector.inference.export.write import PACKAGES, names_of, strides_of
+from detector.inference.export.write import PACKAGES, split_facts
 from detector.inference.formats import EXPORTS
 from detector.inference.runtimes import ExportedDetector, check_precision
 from detector.models.build import build_detector, resolve_parts
@@ -57,9 +56,7 @@ def files(monkeypatch):
 
     def write(model, facts, form, path, split=False):
         if split:
-            facts = msgspec.structs.replace(
-                facts, outputs=names_of(model), strides=strides_of(model), selection=rule_of(model.head)
-            )
+            facts = split_facts(model, facts)
         files[path] = model, facts
         path.write_bytes(b"a graph")
         return 7

@@ -18,7 +18,6 @@ from detector.data.loader import build_test_datasets
 from detector.engine.stop import Stopped
 from detector.errors import MissingPackageError, UserError
 from detector.inference.export.facts import LeftOut, Loss
-from detector.inference.export.int8 import Quantiser
 from detector.inference.export.write import check_form
 from detector.inference.runtimes import ExportedDetector
 from detector.models.build import build_detector
@@ -71,8 +70,8 @@ def files(monkeypatch):
         shift, facts = files[Path(path)]
         return ExportedDetector(finder(shift), facts)
 
-    class Shifting(Quantiser):
-        def __init__(self, source, pictures):
+    class Shifting:
+        def __init__(self, form, source, pictures):
             self.groups, self.pictures = [*files["shifts"]], pictures
             files["pictures"] = pictures
 
@@ -88,7 +87,7 @@ def files(monkeypatch):
     monkeypatch.setattr(int8, "load_exported", read)
     monkeypatch.setattr(int8, "needed", lambda *names: None)
     monkeypatch.setattr("detector.tasks.export.check_form", lambda form, path: None)
-    monkeypatch.setitem(int8.QUANTISERS, "onnx", Shifting)
+    monkeypatch.setattr(int8, "FileQuantiser", Shifting)
     return files
 
 
@@ -243,8 +242,10 @@ def test_texts():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
-@pytest.mark.parametrize("head", ["fcos", "refinedet", "faster_rcnn"])
-def test_real_files_are_a_quarter_as_large_and_find_much_the_same(head, form, tiny, tmp_path):
+@pytest.mark.parametrize(
+    ("head", "split"), [("fcos", False), ("refinedet", False), ("faster_rcnn", False), ("faster_rcnn", True)]
+)
+def test_real_files_are_a_quarter_as_large_and_find_much_the_same(head, split, form, tiny, tmp_path):
     for name in ("onnx", "onnxscript", "onnxruntime", *(["openvino", "nncf"] if form == "openvino" else [])):
         pytest.importorskip(name)
     model, own = small(head)
@@ -255,8 +256,9 @@ def test_real_files_are_a_quarter_as_large_and_find_much_the_same(head, form, ti
     cfg.defrost()
     cfg.DATASETS.TEST = ()
     facts = msgspec.structs.replace(facts, names=["dark", "light", "c"])
-    found = int8.export_int8(model, facts, form, output, cfg, Wish(4, measured=False))
+    found = int8.export_int8(model, facts, form, output, cfg, Wish(4, measured=False), split)
     assert found.int8.error < 0.3
     assert found.int8.bytes < 0.35
     assert found.int8.layers[0] == "backbone.conv1"
+    assert ("head.box_heads.fcs" in found.int8.layers) == (head == "faster_rcnn")
     assert int8.load_exported(output).facts == found

@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from helpers.exporting import CASCADE, pictures, small
 
+from detector.inference.export.choose import difference
+from detector.inference.export.facts import second_path
 from detector.inference.export.int8 import (
     QUANTISERS,
+    FileQuantiser,
     OnnxQuantiser,
     OpenVinoQuantiser,
     ranges_of,
@@ -12,7 +16,11 @@ from detector.inference.export.int8 import (
     with_biases,
 )
 from detector.inference.export.layers import SCOPES
+from detector.inference.export.write import PACKAGES, export
 from detector.inference.formats import EXPORTS
+from detector.inference.runtimes import load_exported
+from detector.tasks.export import facts_of
+from detector.tasks.int8 import detections
 
 
 def scoped(onnx, kind, inputs, outputs, *scopes, **attributes):
@@ -69,17 +77,19 @@ def test_ranges_are_the_mean_of_each_pictures_extremes_and_hold_zero(graph):
 
 @pytest.mark.parametrize(
     ("left_out", "only", "in_int8"),
-    [((), "", {"one", "two"}), (["head.cls_logits"], "", {"one"}), ((), "head.cls_logits", {"two"})],
+    [
+        *(((), "", {"one", "two"}), (["head.cls_logits"], "", {"one"}), ((), "head.cls_logits", {"two"})),
+        ((), "a group of another graph", set()),
+    ],
 )
-def test_only_the_chosen_layers_are_in_int8(left_out, only, in_int8, graph, tmp_path, monkeypatch):
+def test_only_the_chosen_layers_are_in_int8(left_out, only, in_int8, graph, tmp_path):
     import onnx
     import onnxruntime
 
     _, source = graph
-    monkeypatch.setattr("detector.inference.export.int8.facts_text", lambda facts: f"said {facts}")
     quantiser = OnnxQuantiser(source, [inputs(10), inputs(200)])
     assert quantiser.groups == ["backbone.conv1", "head.cls_logits"]
-    written = quantiser.save(tmp_path / "b.onnx", "that", left_out, only)
+    written = quantiser.save(tmp_path / "b.onnx", "said that", left_out, only)
     assert written == (tmp_path / "b.onnx").stat().st_size
     made = onnx.load(str(tmp_path / "b.onnx"))
     assert {entry.key: entry.value for entry in made.metadata_props}["detector"] == "said that"
@@ -95,7 +105,7 @@ def test_only_the_chosen_layers_are_in_int8(left_out, only, in_int8, graph, tmp_
     session = onnxruntime.InferenceSession(str(tmp_path / "b.onnx"), providers=["CPUExecutionProvider"])
     images, sizes = inputs(100)
     assert session.run(["e"], {"images": images, "sizes": sizes})[0].shape == (1, 5, 4, 4)
-    again = quantiser.save(tmp_path / "c.onnx", "that", left_out, only)  # the graph itself is untouched
+    again = quantiser.save(tmp_path / "c.onnx", "said that", left_out, only)  # the graph itself is untouched
     assert again == written
 
 
@@ -157,9 +167,11 @@ def test_openvino_calibrates_once_for_the_same_nodes_and_once_for_all_trials(gra
         made.text += f" but for {sorted(nodes)}"
 
     monkeypatch.setattr(OpenVinoQuantiser, "_quantised", quantised)
+    monkeypatch.setattr(OpenVinoQuantiser, "_float32", lambda self: Made("in float32"))
     monkeypatch.setattr("detector.inference.export.int8.round_only", round_only)
-    monkeypatch.setattr("detector.inference.export.int8.save_openvino", lambda path, made, facts: (made.text, facts))
+    monkeypatch.setattr("detector.inference.export.int8.save_openvino", lambda path, made, said: (made.text, said))
     quantiser = OpenVinoQuantiser(graph[1], [inputs(10)] * 20)
+    assert quantiser.save(tmp_path / "a.xml", 0, only="a group of another graph") == ("in float32", 0)
     said = [quantiser.save(tmp_path / "a.xml", fact, left) for fact, left in ((1, ()), (2, ["head.cls_logits"]))]
     assert said == [("graph 1", 1), ("graph 2", 2)]
     trials = [quantiser.save(tmp_path / "a.xml", 3, only=group)[0] for group in quantiser.groups]
@@ -250,3 +262,43 @@ def test_openvino_sees_in_int8_what_is_used_twice(tmp_path):
 
 def test_the_formats_are_those_of_files():
     assert {*QUANTISERS} <= {*EXPORTS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opts", [[], CASCADE])
+@pytest.mark.parametrize("form", QUANTISERS)
+def test_both_graphs_of_two_stages_are_in_int8(form, opts, tmp_path):
+    """Groups of either are chosen as those of one graph; the second is calibrated with what the first finds."""
+    for name in (*PACKAGES[form], "onnxruntime", *["nncf"] * (form == "openvino")):
+        pytest.importorskip(name)
+    model, cfg = small("faster_rcnn", *opts)
+    facts = facts_of(cfg, ["a", "b", "c"], [3, 7, 9], "", "model.pth", None)
+    source, path = tmp_path / "s.onnx", tmp_path / f"a{EXPORTS[form]}"
+    size = export(model, facts, "onnx", source, split=True)
+    float32 = load_exported(source)
+    seen = [(pictures(1, 128, 160, seed=i)[0].numpy(), np.array([[128, 160]])) for i in range(6)]
+    wanted = list(detections(float32, seen))
+    quantiser = FileQuantiser(form, source, seen)
+    first, second = (part.groups for part in quantiser.parts)
+    assert [*first, *second] == quantiser.groups
+    assert second == [f"head.box_heads.{name}" for name in ("fcs", "cls_logits", "deltas")]
+    given = quantiser.parts[1].pictures
+    assert [len(given), len(given[:2]), len(given[1])] == [6, 2, len(float32.facts.second.inputs)]
+    assert len(given[1][4]) == 100  # proposals
+    errors, sizes = [], []
+    for left_out, only in (((), ""), (second, ""), ((), "head.box_heads.fcs"), ((), "backbone.layer2")):
+        written = quantiser.save(path, float32.facts, left_out, only)
+        files = [path, second_path(path)]
+        files += [one.with_suffix(".bin") for one in files] if form == "openvino" else []
+        assert written == sum(one.stat().st_size for one in files)
+        sizes.append(second_path(path).with_suffix(".bin" if form == "openvino" else path.suffix).stat().st_size)
+        made = load_exported(path)  # whose second file is its own
+        if form == "onnx":
+            kept = made.facts.second.digest == float32.facts.second.digest
+            assert kept == (sizes[-1] == second_path(source).stat().st_size) == (len(sizes) in (2, 4))
+        errors.append(difference(wanted, list(detections(made, seen))))
+    assert written > 0.9 * size
+    assert all(0 < error < 0.15 for error in errors)
+    assert sizes[0] < 0.8 * sizes[1]
+    assert (sizes[2] < 0.9 * sizes[1]) == (form == "onnx")  # a trial of OpenVINO's has its weights in float32
+    assert sizes[3] == pytest.approx(sizes[1], rel=0.05)

@@ -7,10 +7,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from detector.errors import UserError
 from detector.inference.export import Network, Whole
-from detector.inference.export.whole import normalize, select, select_raw
+from detector.inference.export.whole import normalize, raw, rule_of, second_stage, select, select_raw
 from detector.models.build import build_detector
 from detector.models.heads import HEADS
 from detector.models.heads.base import Head
+from detector.ops import arrays
 
 KINDS = {
     "fcos": ("fcos", []),
@@ -100,10 +101,25 @@ def test_the_network_alone_leaves_nothing_but_the_selection(kind):
             assert all(torch.equal(one[key], other[key]) for key in other)
 
 
-def test_a_head_of_two_stages_is_not_split():
-    model, _ = small("faster_rcnn")
-    with pytest.raises(UserError, match=r"a head FasterRCNN cannot be split: .* export it whole"):
-        Network(model)(*(torch.as_tensor(x) for x in pictures(1, 128, 128)))
+@pytest.mark.parametrize("kind", [kind for kind, (head, _) in KINDS.items() if head == "faster_rcnn"])
+def test_the_networks_of_two_stages_leave_nothing_but_the_selection(kind):
+    head, opts = KINDS[kind]
+    model, _ = small(head, *opts)
+    second, rule = second_stage(model.head), rule_of(model.head)
+
+    def roi_heads(given):
+        with torch.no_grad():
+            return [x.numpy() for x in second(*(torch.from_numpy(given[name]) for name in second.inputs))]
+
+    for number, height, width in ((1, 128, 192), (3, 160, 130)):
+        images, sizes = pictures(number, height, width)
+        with torch.no_grad():
+            want = model(images, sizes)
+            outputs = [x.numpy() for x in Network(model)(images, torch.tensor(sizes))]
+        for one, found in zip(want, arrays.select(rule, outputs, (height, width), sizes, roi_heads), strict=True):
+            entries = [torch.from_numpy(x)[None] for x in found]
+            assert len(one["scores"]) > 20
+            assert_same([*entries, torch.tensor([len(found[1])])], [one], boxes=1e-3, scores=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -137,9 +153,14 @@ def test_a_head_that_says_nothing_is_named():
 
     with pytest.raises(UserError, match="a head Other cannot be exported"):
         select(Other(), {}, torch.zeros(1, 2))
+    with pytest.raises(UserError, match=r"a head Other cannot be split: .*; export it whole"):
+        raw(Other(), {})
+    assert second_stage(Other()) is None
 
 
 def test_soft_suppression_is_named():
     model, _ = small("faster_rcnn", "MODEL.ROI_HEADS.NMS_METHOD", "soft_linear")
-    with pytest.raises(UserError, match=r"NMS_METHOD soft_linear cannot be exported: write hard"):
+    with pytest.raises(
+        UserError, match=r"NMS_METHOD soft_linear is no part of a graph: write hard, or export with --split"
+    ):
         Whole(model)(*(torch.as_tensor(x) for x in pictures(1, 128, 128)))

@@ -10,7 +10,7 @@ from torch import nn
 
 from detector.errors import MissingFileError, UserError
 from detector.inference.export import Network, Whole
-from detector.inference.export.facts import Resizing, facts_text, read_facts
+from detector.inference.export.facts import Resizing, Second, facts_text, read_facts, second_path
 from detector.inference.export.fcos import best_pairs
 from detector.inference.export.write import PACKAGES, check_form, export, graph_of, onnx_of
 from detector.inference.formats import EXPORTS, exported_form
@@ -129,18 +129,50 @@ def test_a_file_finds_what_the_detector_finds(kind, form, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("head", "form"), [("fcos", "onnx"), ("refinedet", "onnx"), ("refinedet", "openvino"), ("fcos", "torch")]
+    ("kind", "form"),
+    [
+        *(("fcos", "onnx"), ("refinedet", "onnx"), ("refinedet", "openvino"), ("fcos", "torch")),
+        *((kind, form) for kind in ("faster_rcnn", "cascade") for form in EXPORTS),
+        ("soft", "onnx"),
+    ],
 )
-def test_a_split_file_finds_what_the_detector_finds(head, form, tmp_path):
+def test_a_split_file_finds_what_the_detector_finds(kind, form, tmp_path):
     skip_without(form)
-    model, cfg = small(head)
-    original, _ = small(head)
+    soft = "faster_rcnn", [*CASCADE, "MODEL.ROI_HEADS.NMS_METHOD", "soft_linear"]
+    head, opts = {**KINDS, "soft": soft}[kind]
+    model, cfg = small(head, *opts)
+    original, _ = small(head, *opts)
     original.load_state_dict(model.state_dict())
     path = tmp_path / f"a{EXPORTS[form]}"
-    export(model, facts(cfg), form, path, split=True)
+    written = export(model, facts(cfg), form, path, split=True)
+    assert written == sum(file.stat().st_size for file in tmp_path.iterdir())
+    two = head == "faster_rcnn"
+    assert len(list(tmp_path.iterdir())) == (1 + two) * (2 if form == "openvino" else 1)
     other = assert_finds_the_same(path, original)
     assert other.facts.split
-    assert other.facts.strides == list(original.head.strides.values())
+    assert other.facts.strides == list((original.head.rpn if two else original.head).strides.values())
+    if two:
+        with pytest.raises(
+            UserError, match=rf"a\.roi_heads\{EXPORTS[form]} is the second of two files: name the first, a"
+        ):
+            load_exported(second_path(path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", EXPORTS)
+def test_a_second_stage_of_nothing(form, tmp_path):
+    """Where nothing is proposed; and the second files of two exports are not mixed."""
+    skip_without(form)
+    model, cfg = small("faster_rcnn", "MODEL.RPN.MIN_SIZE", "1e6")
+    path, later = (tmp_path / f"{name}{EXPORTS[form]}" for name in "ab")
+    export(model, facts(cfg), form, path, split=True)
+    images, sizes = pictures(2, 128, 160)
+    assert [len(one["scores"]) for one in load_exported(path)(images, sizes)] == [0, 0]
+    export(small("faster_rcnn")[0], facts(cfg), form, later, split=True)
+    for ending in [EXPORTS[form], *[".bin"] * (form == "openvino")]:
+        second_path(later).with_suffix(ending).replace(second_path(path).with_suffix(ending))
+    with pytest.raises(UserError, match=r"a\.roi_heads\.\w+ does not belong to a\.\w+: it is of another export"):
+        load_exported(path)
 
 
 @pytest.mark.slow
@@ -231,6 +263,7 @@ def test_the_facts_are_those_of_the_config():
         ({"outputs": ["logits"]}, "its outputs are logits, and it has no strides"),
         ({"outputs": ["logits"], "strides": [8, 0]}, "its strides are less than 1"),
         ({"selection": {"kind": "fcos"}}, "it has a selection, and outputs that need none"),
+        ({"second": Second([], [], "")}, "it has a second file, and no selection that uses it"),
         ({"config": "MODEL: ["}, "not valid YAML"),
         ({"config": "5"}, "expected KEY: VALUE lines"),
     ],
