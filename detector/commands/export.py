@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--split", action="store_true",
-        help="the network alone, in front of the selection (fcos and refinedet), which needs NumPy alone",
+        help="the network alone, in front of the selection, which needs NumPy alone; that of faster_rcnn in two files, "
+        "FILE.onnx and FILE.roi_heads.onnx",
     )  # fmt: skip
     add_int8(parser)
     args = parser.parse_intermixed_args(argv)

@@ -140,7 +140,7 @@ def of_faster_rcnn(
     *maps, objectness, anchor_deltas = outputs
     proposals = [propose(rule, *one, grids) for one in zip(objectness, anchor_deltas, sizes, strict=True)]
     counts = [len(one) for one in proposals]
-    boxes, image = np.concatenate(proposals), np.repeat(np.arange(len(counts)), counts)
+    boxes, image = np.concatenate(proposals), np.repeat(np.arange(len(counts), dtype=np.int64), counts)
     if not len(boxes):  # no runtime likes none; there is no score behind it
         boxes, image = np.zeros((1, 4), np.float32), np.zeros(1, np.int64)
     given = dict(zip(rule["levels"], maps, strict=True)) | {"boxes": boxes, "image": image}

@@ -24,6 +24,7 @@ from detector.errors import UserError
 from detector.inference import runtimes
 from detector.inference.export import Network, Whole
 from detector.inference.export.facts import facts_text
+from detector.inference.export.whole import second_stage
 from detector.inference.export.write import PACKAGES, split_facts
 from detector.inference.formats import EXPORTS
 from detector.inference.runtimes import ExportedDetector, check_precision
@@ -43,6 +44,28 @@ def trained(tiny, tmp_path):
     model = build_detector(cfg)
     nn.init.normal_(model.head.bbox_pred.weight, std=0.05)
     nn.init.normal_(model.head.cls_logits.weight, std=0.05)
+    (tmp_path / "out").mkdir()
+    facts = {"classes": ["dark", "light"], "category_ids": [3, 7], "config": config_text(cfg), "step": 6}
+    torch.save({"model": model.state_dict(), **facts}, tmp_path / "out" / "model_final.pth")
+    return cfg
+
+
+@pytest.fixture
+def trained_twice(tiny, tmp_path):
+    """As `trained`, of two stages."""
+    opts = [
+        "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM",
+        "32",
+        "MODEL.RPN.POST_NMS_TOP_N_TEST",
+        "50",
+        "MODEL.ROI_HEADS.NMS",
+        "0.95",
+    ]
+    cfg = tiny("MODEL.HEAD.NAME", "faster_rcnn", *opts)
+    model = build_detector(cfg)
+    nn.init.normal_(model.head.rpn.objectness.weight, std=0.5)
+    nn.init.normal_(model.head.box_heads[0].cls_logits.weight, std=0.5)
+    model.head.box_heads[0].cls_logits.bias.data[-1] = -5.0  # background
     (tmp_path / "out").mkdir()
     facts = {"classes": ["dark", "light"], "category_ids": [3, 7], "config": config_text(cfg), "step": 6}
     torch.save({"model": model.state_dict(), **facts}, tmp_path / "out" / "model_final.pth")
@@ -70,7 +93,13 @@ def files(monkeypatch):
             with torch.no_grad():
                 return [entry.numpy() for entry in made(torch.from_numpy(images), torch.from_numpy(sizes))]
 
-        return ExportedDetector(graph, facts)
+        stage = second_stage(model.head)
+
+        def second(given):
+            with torch.no_grad():
+                return [entry.numpy() for entry in stage(*(torch.from_numpy(given[name]) for name in stage.inputs))]
+
+        return ExportedDetector(graph, facts, second if facts.second else None)
 
     monkeypatch.setattr("detector.tasks.export.check_form", lambda form, path: None)
     monkeypatch.setattr("detector.tasks.export.export", write)
@@ -121,6 +150,16 @@ def test_its_measures_are_those_of_the_run(flags, trained, files, tmp_path):
     said = json.loads((tmp_path / "files" / "metrics_a.onnx.json").read_bytes())["measured"]
     assert (said["weight"], said["step"]) == (str(file), 6)
     assert said["digest"] == files[file][1].digest
+
+
+def test_the_measures_of_two_stages_are_those_of_the_run(trained_twice, files, tmp_path):
+    run, file = tmp_path / "out", tmp_path / "a.onnx"
+    export_command.main([str(run), "--output", str(file), "--split"])
+    assert files[file][1].outputs[-2:] == ["objectness", "deltas"]
+    for one in (run, file):
+        test_command.main([str(one)])
+    assert len(json.loads((run / "results.json").read_bytes())) > 20
+    assert measures(tmp_path / "metrics_a.onnx.json") == pytest.approx(measures(run / "metrics.json"), abs=1e-6)
 
 
 def test_its_numbers_never_take_the_place_of_the_runs(trained, files, tmp_path, capsys):
@@ -333,27 +372,31 @@ def picture(path, height, width):
         (70, 50, 96, False),
         (64, 96, 0, True),
         (1, 640, 0, False),
+        (64, 96, 0, "two stages"),
     ],
 )
-def test_the_script_of_the_docs(height, width, square, split, trained, files, tmp_path, monkeypatch, capsys):
+def test_the_script_of_the_docs(height, width, square, split, request, files, tmp_path, monkeypatch, capsys):
     """With a stand-in for onnxruntime, which gets what the detector itself would."""
-    cfg = trained.clone()
+    cfg = request.getfixturevalue("trained_twice" if split == "two stages" else "trained").clone()
     cfg.defrost()
     cfg.INPUT.SQUARE_SIZE = square
-    export_run(cfg, "onnx", tmp_path / "a.onnx", tmp_path / "out", split=split)
+    export_run(cfg, "onnx", tmp_path / "a.onnx", tmp_path / "out", split=bool(split))
     model, pixels = runtimes.load_exported(tmp_path / "a.onnx"), picture(tmp_path / "a.npy", height, width)
     network = load(tmp_path / "a.onnx").network
     got = {}
 
     class Session:
         def __init__(self, path, providers):
-            assert path == str(tmp_path / "a.onnx")
+            self.second = path == str(tmp_path / "a.roi_heads.onnx")
+            assert self.second or path == str(tmp_path / "a.onnx")
 
         def get_modelmeta(self):
             return SimpleNamespace(custom_metadata_map={"detector": facts_text(model.facts)})
 
         def run(self, outputs, inputs):
             assert outputs is None
+            if self.second:
+                return model.second(inputs)
             got.update(inputs)
             return model.graph(inputs["images"], inputs["sizes"])
 
@@ -384,7 +427,9 @@ def test_the_script_of_the_docs(height, width, square, split, trained, files, tm
 @pytest.mark.parametrize(
     ("form", "flags"), [("onnx", []), ("openvino", []), ("torch", []), ("onnx", ["--split"]), ("openvino", ["--split"])]
 )
-def test_a_real_file_measures_the_same(form, flags, trained, tmp_path):
+@pytest.mark.parametrize("stages", ["trained", "trained_twice"])
+def test_a_real_file_measures_the_same(stages, form, flags, request, tmp_path):
+    request.getfixturevalue(stages)
     for name in (*PACKAGES[form], {"onnx": "onnxruntime"}.get(form, form)):
         pytest.importorskip(name)
     file = tmp_path / "files" / f"a{EXPORTS[form]}"
