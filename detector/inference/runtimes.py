@@ -225,7 +225,7 @@ def _openvino(path: Path, precision: str) -> Opened:
     def run(given: Mapping[str, np.ndarray], outputs: Sequence[str]) -> Arrays:
         if not hasattr(own, "request"):
             own.request = compiled.create_infer_request()
-        found = own.request.infer(dict(given))
+        found = own.request.infer(dict(given), share_inputs=True)
         return [found[name] for name in outputs]
 
     return Opened(run, said, *([one.any_name for one in ports] for ports in (compiled.inputs, compiled.outputs)))

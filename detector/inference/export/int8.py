@@ -5,7 +5,6 @@ output channel; activations have one scale, from the ranges that they take in ca
 """
 
 import copy
-import io
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import numpy as np
 from detector.extras import needed
 from detector.inference.export.facts import KEY, SECOND, Facts, facts_text, second_path
 from detector.inference.export.layers import BETWEEN, LAYERS, groups_of, groups_of_layers
-from detector.inference.export.write import INPUTS, save_onnx, save_openvino, with_second
+from detector.inference.export.write import INPUTS, openvino_graph, save_onnx, save_openvino, with_second
 from detector.inference.runtimes import ExportedDetector, load_exported
 
 if TYPE_CHECKING:
@@ -181,8 +180,7 @@ class OpenVinoQuantiser(Quantiser):
             )  # fmt: skip
 
     def _float32(self) -> "Model":
-        proto = with_biases(self.proto, self.nodes)
-        return needed("openvino").Core().read_model(io.BytesIO(proto.SerializeToString()))
+        return openvino_graph(with_biases(self.proto, self.nodes).SerializeToString())
 
 
 def with_biases(proto: "ModelProto", nodes: Collection[str]) -> "ModelProto":

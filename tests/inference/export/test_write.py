@@ -1,5 +1,6 @@
 """Files for other runtimes find what the detector finds."""
 
+import io
 import math
 
 import msgspec
@@ -12,7 +13,7 @@ from detector.errors import MissingFileError, UserError
 from detector.inference.export import Network, Whole
 from detector.inference.export.facts import Resizing, Second, facts_text, read_facts, second_path
 from detector.inference.export.fcos import best_pairs
-from detector.inference.export.write import PACKAGES, check_form, export, graph_of, onnx_of
+from detector.inference.export.write import PACKAGES, check_form, export, graph_of, onnx_of, openvino_graph
 from detector.inference.formats import EXPORTS, exported_form
 from detector.inference.runtimes import load_exported
 from detector.models.detector import Detector
@@ -156,6 +157,35 @@ def test_a_split_file_finds_what_the_detector_finds(kind, form, tmp_path):
             UserError, match=rf"a\.roi_heads\{EXPORTS[form]} is the second of two files: name the first, a"
         ):
             load_exported(second_path(path))
+
+
+def test_for_openvino_regions_are_cut_from_what_a_convolution_gives():
+    """From an input they would take ten times as long; the values stay."""
+    onnx, openvino = pytest.importorskip("onnx"), pytest.importorskip("openvino")
+    helper = onnx.helper
+    nodes = [
+        helper.make_node("Relu", ["map"], ["x"]),
+        *(helper.make_node("RoiAlign", [name, "boxes", "image"], [f"of_{name}"]) for name in ("map", "x")),
+    ]
+    kinds = {"map": (1, ["N", 5, "H", "W"]), "boxes": (1, ["R", 4]), "image": (7, ["R"])}
+    inputs = [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()]
+    outputs = [helper.make_tensor_value_info(f"of_{name}", 1, None) for name in ("map", "x")]
+    proto = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+    ).SerializeToString()
+    graph = openvino_graph(proto)
+    operators = {one.get_friendly_name(): one for one in graph.get_ordered_ops()}
+    before = {name: operators[name].input_value(0).get_node().get_friendly_name() for name in ("of_map", "of_x")}
+    assert before == {"of_map": "map/channels_last", "of_x": "x"}
+    assert operators["map/channels_last"].get_type_name() == "GroupConvolution"
+    generator = torch.Generator().manual_seed(0)
+    given = [torch.randn(2, 5, 9, 11, generator=generator).numpy(), torch.tensor([[1.0, 2, 6, 7]]).numpy(), [1]]
+    plain = openvino.Core().read_model(io.BytesIO(proto))
+    found, want = (
+        openvino.Core().compile_model(one, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}) for one in (graph, plain)
+    )
+    for one, other in zip(found(given).values(), want(given).values(), strict=True):
+        torch.testing.assert_close(torch.from_numpy(one), torch.from_numpy(other), rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
