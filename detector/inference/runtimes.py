@@ -85,18 +85,12 @@ class ExportedDetector(nn.Module):
 
     def second_inputs(self, images: np.ndarray, sizes: np.ndarray) -> Arrays:
         """What the second stage of a split file is given, in the order of its inputs; images and sizes as a graph's."""
-        known = self.facts.second
-        if known is None or self.second is None:
+        rule, known = self.facts.selection, self.facts.second
+        if known is None:
             raise ValueError("the file has one graph")
-        seen: dict[str, np.ndarray] = {}
-
-        def roi_heads(given: dict[str, np.ndarray]) -> Arrays:
-            seen.update(given)
-            return self.second(given)  # type: ignore[misc]
-
-        height, width = images.shape[2:]
-        arrays.select(self.facts.selection, self.graph(images, sizes), (height, width), sizes.tolist(), roi_heads)
-        return tuple(np.array(seen[name]) for name in known.inputs)
+        grids = arrays.grids_of(rule, (images.shape[2], images.shape[3]))
+        given, _ = arrays.regions(rule, self.graph(images, sizes), grids, sizes.tolist())
+        return tuple(np.array(given[name]) for name in known.inputs)
 
     def select(self, images: Tensor, sizes: list[Size]) -> list[Detection]:
         """The detections of a split file, from what the network gives; of a head that NumPy does not know in torch.

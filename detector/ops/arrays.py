@@ -42,12 +42,17 @@ def select(
     """
     if rule["kind"] not in KINDS:
         raise ValueError(f"a selection of kind {rule['kind']!r} is unknown; known: {', '.join(KINDS)}")
-    grids = [(-(-sides[0] // stride), -(-sides[1] // stride)) for stride in rule["strides"]]
+    grids = grids_of(rule, sides)
     if rule["kind"] == "faster_rcnn":
         if roi_heads is None:
             raise ValueError("a selection of kind 'faster_rcnn' needs roi_heads, which runs the second file")
         return of_faster_rcnn(rule, outputs, grids, sizes, roi_heads)
     return KINDS[rule["kind"]](rule, outputs, grids, sizes)
+
+
+def grids_of(rule: Mapping[str, Any], sides: tuple[int, int]) -> list[tuple[int, int]]:
+    """Height and width of each level's map, in cells, of images of these padded sides."""
+    return [(-(-sides[0] // stride), -(-sides[1] // stride)) for stride in rule["strides"]]
 
 
 def of_fcos(
@@ -129,25 +134,16 @@ def of_faster_rcnn(
     sizes: Sequence[Sequence[int]],
     roi_heads: RoIHeads,
 ) -> list[Found]:
-    """Of outputs maps [N, channels, H, W] of the levels that are pooled, objectness [N, P] logits, deltas [N, P, 4].
+    """Of outputs as `regions` takes them.
 
-    The second graph takes those maps, boxes [R, 4] and image [R] int64, and of a cascade sizes [N, 2] int64; it gives
-    scores [R, C + 1] in 0..1, background last, deltas [R, C or 1, 4] and of a cascade the boxes [R, 4] that they move.
-    rule: levels: names of the maps; cascade: whether it is one; cells, padded_strides: of the anchors; candidates (of a
-    level), proposals (of an image), proposal_nms, proposal_side; weights: of deltas; agnostic: one box for all classes;
-    threshold, nms, limit, side; method: hard, soft_linear or soft_gaussian; sigma, min_score. Ren et al. 2015, sec. 3.
+    The second graph gives, for the inputs that `regions` returns, scores [R, C + 1] in 0..1, background last, deltas
+    [R, C or 1, 4] and of a cascade the boxes [R, 4] that these move. rule: what `regions` reads; weights: of deltas;
+    agnostic: one box for all classes; threshold, nms, limit, side; method: hard, soft_linear or soft_gaussian; sigma,
+    min_score. Ren et al. 2015, sec. 3.
     """
-    *maps, objectness, anchor_deltas = outputs
-    proposals = [propose(rule, *one, grids) for one in zip(objectness, anchor_deltas, sizes, strict=True)]
-    counts = [len(one) for one in proposals]
-    boxes, image = np.concatenate(proposals), np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-    if not len(boxes):  # no runtime likes none; there is no score behind it
-        boxes, image = np.zeros((1, 4), np.float32), np.zeros(1, np.int64)
-    given = dict(zip(rule["levels"], maps, strict=True)) | {"boxes": boxes, "image": image}
-    if rule["cascade"]:
-        given["sizes"] = np.array(sizes, np.int64)
+    given, counts = regions(rule, outputs, grids, sizes)
     scores, deltas, *moved = roi_heads(given)
-    references = moved[0] if moved else boxes
+    references = moved[0] if moved else given["boxes"]
     found, starts = [], np.cumsum([0, *counts])
     for (start, end), size in zip(pairwise(starts), sizes, strict=True):
         sure = scores[start:end, :-1]
@@ -166,10 +162,35 @@ def of_faster_rcnn(
     return found
 
 
+def regions(
+    rule: Mapping[str, Any], outputs: Sequence[Array], grids: list[tuple[int, int]], sizes: Sequence[Sequence[int]]
+) -> tuple[dict[str, Array], list[int]]:
+    """The inputs of Faster R-CNN's second graph, by name, and how many of the boxes are of each image.
+
+    outputs: maps [N, channels, H, W] of the levels that are pooled, objectness [N, P] logits, deltas [N, P, 4]. The
+    inputs: those maps, boxes [R, 4] and image [R] int64, and of a cascade sizes [N, 2] int64. rule: levels: names of
+    the maps; cascade: whether it is one; and what `propose` reads.
+    """
+    *maps, objectness, deltas = outputs
+    proposals = [propose(rule, *one, grids) for one in zip(objectness, deltas, sizes, strict=True)]
+    counts = [len(one) for one in proposals]
+    boxes, image = np.concatenate(proposals), np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+    if not len(boxes):  # no runtime likes none; no image counts this one
+        boxes, image = np.zeros((1, 4), np.float32), np.zeros(1, np.int64)
+    given = dict(zip(rule["levels"], maps, strict=True)) | {"boxes": boxes, "image": image}
+    if rule["cascade"]:
+        given["sizes"] = np.array(sizes, np.int64)
+    return given, counts
+
+
 def propose(
     rule: Mapping[str, Any], objectness: Array, deltas: Array, size: Sequence[int], grids: list[tuple[int, int]]
 ) -> Array:
-    """The proposals of one image [R, 4], best first; objectness [P] logits, deltas [P, 4]. Ren et al. 2015, sec. 3."""
+    """The proposals of one image [R, 4], best first; objectness [P] logits, deltas [P, 4]. Ren et al. 2015, sec. 3.
+
+    rule: cells: of each level the anchors of a cell [A, 4]; padded_strides: of the anchors; candidates (of a level),
+    proposals (of an image), proposal_nms, proposal_side: the shortest.
+    """
     boxes, logits, levels, start = [], [], [], 0
     for i, (cells, grid, step) in enumerate(zip(rule["cells"], grids, steps_of(rule, grids), strict=True)):
         cells = np.array(cells, np.float32)

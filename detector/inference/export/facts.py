@@ -174,5 +174,7 @@ def _faults(facts: Facts) -> Iterator[str]:
         yield "its strides are less than 1"
     if facts.selection and whole:
         yield "it has a selection, and outputs that need none"
-    if facts.second is not None and not facts.selection:
-        yield "it has a second file, and no selection that uses it"
+    if facts.second is not None and facts.selection.get("kind") != "faster_rcnn":
+        yield "it has a second file, and its selection needs none"
+    if facts.second is None and facts.selection.get("kind") == "faster_rcnn":
+        yield "it has no second file, and its selection needs one"

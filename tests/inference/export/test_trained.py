@@ -29,7 +29,8 @@ HEADS = {
     "faster_rcnn": ("faster_rcnn", []),
     "cascade": ("faster_rcnn", CASCADE),
 }
-OPENVINO = {("fcos", "sreresnet50"), ("refinedet", "resnet50"), ("cascade", "resnest50"), ("faster_rcnn", "iresnet50")}
+FURTHER = {("fcos", "sreresnet50"), ("refinedet", "resnet50"), ("cascade", "resnest50"), ("faster_rcnn", "iresnet50")}
+"""Of which an OpenVINO file is made as well, and one that is split."""
 
 SHORT = [
     *("INPUT.MIN_SIZE_TRAIN", "(128,)", "INPUT.MAX_SIZE_TRAIN", "192", "INPUT.MIN_SIZE_TEST", "160"),
@@ -314,18 +315,23 @@ def test_all_detections_of_trained_weights(kind, backbone, bccd, tmp_path):
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name)
     cfg = learned(kind, backbone, bccd, tmp_path / "run")
-    forms = {"onnx": "a.onnx"} | ({"openvino": "a.xml"} if (kind, backbone) in OPENVINO else {})
+    forms = {"onnx": "a.onnx"}
+    if (kind, backbone) in FURTHER:
+        forms |= {"openvino": "a.xml", "split": "a_split.onnx"}
     model, _, _ = load_trained(cfg, tmp_path / "run")
     merge_norms(model)  # without Winograd's filtering, as the file
     layers = RAW[type(model.head).__name__]
-    tap, nodes, exact = Tap(model, layers), {}, Exact(cfg, tmp_path / "run", layers)
+    tap, exact = Tap(model, layers), Exact(cfg, tmp_path / "run", layers)
     for form, name in forms.items():
         if form == "openvino":
             pytest.importorskip("openvino")
-        export_run(cfg, form, tmp_path / name, tmp_path / "run")
-        nodes = nodes or raw_nodes(tmp_path / name, layers)
+        written = "openvino" if form == "openvino" else "onnx"
+        export_run(cfg, written, tmp_path / name, tmp_path / "run", split=form == "split")
+        if written == "onnx":  # whose names OpenVINO's file has too
+            nodes = raw_nodes(tmp_path / name, layers)
         other = load_exported(tmp_path / name)
-        raw = {"onnx": raw_of_onnx, "openvino": raw_of_openvino}[form](tmp_path / name, nodes)
+        assert other.facts.split == (form == "split")
+        raw = {"onnx": raw_of_onnx, "openvino": raw_of_openvino}[written](tmp_path / name, nodes)
         total, odd, highest, apart = 0, 0, 0.0, 0.0
         farthest, unsaid = {"boxes": 0.0, "scores": 0.0}, []
         for short in (160, 175, 224):

@@ -293,7 +293,11 @@ def test_the_facts_are_those_of_the_config():
         ({"outputs": ["logits"]}, "its outputs are logits, and it has no strides"),
         ({"outputs": ["logits"], "strides": [8, 0]}, "its strides are less than 1"),
         ({"selection": {"kind": "fcos"}}, "it has a selection, and outputs that need none"),
-        ({"second": Second([], [], "")}, "it has a second file, and no selection that uses it"),
+        ({"second": Second([], [], "")}, "it has a second file, and its selection needs none"),
+        (
+            {"outputs": ["logits"], "strides": [8], "selection": {"kind": "faster_rcnn"}},
+            "it has no second file, and its selection needs one",
+        ),
         ({"config": "MODEL: ["}, "not valid YAML"),
         ({"config": "5"}, "expected KEY: VALUE lines"),
     ],
