@@ -84,7 +84,7 @@ class ExportedDetector(nn.Module):
             for i, number in enumerate(counts.tolist())
         ]
 
-    def second_inputs(self, images: np.ndarray, sizes: np.ndarray) -> Arrays:
+    def second_inputs(self, images: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, ...]:
         """What the second stage of a split file is given, in the order of its inputs; images and sizes as a graph's."""
         rule, known = self.facts.selection, self.facts.second
         if known is None:

@@ -103,7 +103,7 @@ def export_int8(
         facts = float32.facts
         number = counted(len(pictures.calibration), "picture|pictures")
         log.info("int8: calibrated with %s of DATASETS.TRAIN", number)
-        quantiser = FileQuantiser(form, source, pictures.calibration)
+        quantiser = FileQuantiser(form, source, facts, pictures.calibration, float32.second_inputs)
         costs = Costs(float32, quantiser, trial, facts, pictures.held_out, tests, cfg, wish.aim)
         choice = choose(quantiser.groups, costs.lost, costs.errors, wish.aim / 100) if tests else Choice([], 0.0, True)
         left_out = [one.layers for one in choice.left_out]
