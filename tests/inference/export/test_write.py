@@ -175,7 +175,7 @@ def test_for_openvino_regions_are_cut_from_what_a_convolution_gives():
     ).SerializeToString()
     graph = openvino_graph(proto)
     operators = {one.get_friendly_name(): one for one in graph.get_ordered_ops()}
-    before = {name: operators[name].input_value(0).get_node().get_friendly_name() for name in ("of_map", "of_x")}
+    before = {name: operators[name].input_value(0).get_node().get_friendly_name() for name in regions}
     assert before == {"of_map": "map/channels_last", "again": "map/channels_last", "of_x": "x"}
     assert operators["map/channels_last"].get_type_name() == "GroupConvolution"
     assert len({one.get_friendly_name() for one in graph.get_ordered_ops()}) == len(graph.get_ordered_ops())
