@@ -27,6 +27,7 @@ from detector.models.detector import check_input
 from detector.models.heads.base import Head
 from detector.ops import arrays
 from detector.structures import Detection, Size
+from detector.text import counted
 
 log = logging.getLogger("detector")
 
@@ -83,7 +84,7 @@ class ExportedDetector(nn.Module):
             for i, number in enumerate(counts.tolist())
         ]
 
-    def second_inputs(self, images: np.ndarray, sizes: np.ndarray) -> Arrays:
+    def second_inputs(self, images: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, ...]:
         """What the second stage of a split file is given, in the order of its inputs; images and sizes as a graph's."""
         rule, known = self.facts.selection, self.facts.second
         if known is None:
@@ -137,7 +138,8 @@ def load_exported(path: str | Path, precision: str = "off", *, say: bool = True)
     second = None if facts.second is None else _second(path, facts, precision)
     if say:
         kind = "in int8, " * (facts.int8 is not None)
-        log.info("%s: %d classes, %sof %s", path, len(facts.names), kind, facts.weight or "unknown weights")
+        classes = counted(len(facts.names), "class|classes")
+        log.info("%s: %s, %sof %s", path, classes, kind, facts.weight or "unknown weights")
 
     def graph(images: np.ndarray, sizes: np.ndarray) -> Arrays:
         return first.run(dict(zip(INPUTS, (images, sizes), strict=True)), facts.outputs)

@@ -13,7 +13,7 @@ from detector.evaluation.errors import BACKGROUND, FOREGROUND, KINDS, SPECIAL, E
 from detector.evaluation.matching import match
 from detector.evaluation.precision import accumulate
 from detector.evaluation.report import MEASURES
-from detector.text import printable
+from detector.text import counted, printable
 
 VERSION = 1
 """Of the JSON document."""
@@ -130,8 +130,8 @@ def text(report: ErrorReport, name: str) -> str:
         reached = f"{100 * in_turn[k]:.1f}" if k < len(KINDS) else ""
         rows.append([kind, str(numbers[k]), f"{100 * costs[k]:.1f}", reached, WORDS[kind]])
     head = (
-        f"{printable(name)} on {printable(report.data)}: {report.images} images, {found.objects.sum()} objects, "
-        f"{report.detections} detections"
+        f"{printable(name)} on {printable(report.data)}: {counted(report.images, 'image|images')}, "
+        f"{counted(found.objects.sum(), 'object|objects')}, {counted(report.detections, 'detection|detections')}"
     )
     return "\n".join([head, "", *_columns(rows), "", *sentences(report), "", *_classes(report)]) + "\n"
 

@@ -32,6 +32,7 @@ from detector.inference.runtimes import ExportedDetector, load_exported
 from detector.models.detector import Detector
 from detector.structures import Detection
 from detector.tasks.detection import detect_on
+from detector.text import counted
 
 log = logging.getLogger("detector")
 
@@ -100,8 +101,9 @@ def export_int8(
             size = to_openvino(source, reference, load_exported(source, say=False).facts)
         float32 = load_exported(reference, say=False)
         facts = float32.facts
-        log.info("int8: calibrated with %d pictures of DATASETS.TRAIN", len(pictures.calibration))
-        quantiser = FileQuantiser(form, source, pictures.calibration)
+        number = counted(len(pictures.calibration), "picture|pictures")
+        log.info("int8: calibrated with %s of DATASETS.TRAIN", number)
+        quantiser = FileQuantiser(form, source, facts, pictures.calibration, float32.second_inputs)
         costs = Costs(float32, quantiser, trial, facts, pictures.held_out, tests, cfg, wish.aim)
         choice = choose(quantiser.groups, costs.lost, costs.errors, wish.aim / 100) if tests else Choice([], 0.0, True)
         left_out = [one.layers for one in choice.left_out]
@@ -151,7 +153,8 @@ def training_pictures(cfg: CfgNode, facts: Facts, number: int) -> Pictures:
     held = min(HELD_OUT, max(1, len(order) // 4))
     calibration = order[held:][:number] or order
     if len(calibration) < number:
-        log.warning("--calibrate %d: DATASETS.TRAIN has %d pictures for it", number, len(calibration))
+        pictures = counted(len(calibration), "picture|pictures")
+        log.warning("--calibrate %d: DATASETS.TRAIN has %s for it", number, pictures)
     step = facts.resize.divisibility
     inputs = [_input(places[i], step) for i in [*order[:held], *calibration]]
     return Pictures(calibration=inputs[held:], held_out=inputs[:held])
@@ -257,7 +260,7 @@ def loss_text(one: Loss) -> str:
     if one.low is not None and one.high is not None:
         interval = f"95 % interval {100 * one.low:+.2f} to {100 * one.high:+.2f}"
     return (
-        f"AP {100 * one.float32:.2f} -> {100 * one.int8:.2f} on {one.data} ({one.images} images), "
+        f"AP {100 * one.float32:.2f} -> {100 * one.int8:.2f} on {one.data} ({counted(one.images, 'image|images')}), "
         f"lost {100 * one.lost:+.2f} points ({interval})"
     )
 
@@ -275,7 +278,7 @@ def int8_text(said: Int8, name: str) -> str:
     left = "; ".join(map(left_out_text, said.left_out)) or "nothing"
     return "\n".join(
         [
-            f"{name} in int8, calibrated with {said.pictures} pictures; of float32:",
+            f"{name} in int8, calibrated with {counted(said.pictures, 'picture|pictures')}; of float32:",
             *costs,
             f"  detections in training pictures held out differ by {change}",
             f"  {said.seconds:.2f} of its time, {said.bytes:.2f} of its size",

@@ -91,7 +91,7 @@ def test_teacher_and_student_see_the_same_pictures_in_their_own_pixels(recipe, t
             pixels, shares = v2.RandomChoice([kind(alpha=mixing[name], num_classes=2)])(pixels, batch.labels)
     for module in theirs.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.eps = 0.0
+            module.eps = 1e-30  # lost to any variance; torch 2.10 takes no 0
     with torch.no_grad():
         mean = torch.tensor(BGR_255.mean).view(3, 1, 1)
         t = theirs(torch.stack([image[[2, 1, 0]] - mean for image in pixels]))

@@ -71,7 +71,7 @@ def files(monkeypatch):
         return ExportedDetector(finder(shift), facts)
 
     class Shifting:
-        def __init__(self, form, source, pictures):
+        def __init__(self, form, source, facts, pictures, second_inputs):
             self.groups, self.pictures = [*files["shifts"]], pictures
             files["pictures"] = pictures
 

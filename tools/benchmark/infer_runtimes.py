@@ -230,11 +230,13 @@ def prepare(contest: Contest, names: list[str]) -> None:
         else:
             if not source.exists():
                 export(ours(contest), facts, "onnx", source, split=source.name.endswith("split.onnx"))
-            written = load_exported(source, say=False).facts
+            float32 = load_exported(source, say=False)
+            written = float32.facts
             if name.startswith("int8"):
                 from detector.inference.export.int8 import FileQuantiser
 
-                FileQuantiser("openvino" if path.suffix == ".xml" else "onnx", source, pictures).save(path, written)
+                form = "openvino" if path.suffix == ".xml" else "onnx"
+                FileQuantiser(form, source, written, pictures, float32.second_inputs).save(path, written)
             elif path.suffix == ".xml":
                 to_openvino(source, path, written)
         print(f"  {path.name}: written in {time.perf_counter() - started:.0f} s", file=sys.stderr)

@@ -6,7 +6,7 @@ output channel; activations have one scale, from the ranges that they take in ca
 
 import copy
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,6 @@ from detector.extras import needed
 from detector.inference.export.facts import KEY, SECOND, Facts, facts_text, second_path
 from detector.inference.export.layers import BETWEEN, LAYERS, groups_of, groups_of_layers
 from detector.inference.export.write import INPUTS, openvino_graph, save_onnx, save_openvino, with_second
-from detector.inference.runtimes import ExportedDetector, load_exported
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -240,15 +239,22 @@ QUANTISERS: dict[str, type[Quantiser]] = {"onnx": OnnxQuantiser, "openvino": Ope
 class FileQuantiser:
     """An exported ONNX file, to be written in a format with some groups of layers in int8: of both its graphs, if two.
 
-    pictures: to calibrate with. groups: of layers, in the order of the graphs.
+    facts: of the file; pictures: to calibrate with; second_inputs: what the second graph is given of one in float32.
+    groups: of layers, in the order of the graphs.
     """
 
-    def __init__(self, form: str, source: Path, pictures: Sequence[Inputs]) -> None:
-        model = load_exported(source, say=False)
+    def __init__(
+        self,
+        form: str,
+        source: Path,
+        facts: Facts,
+        pictures: Sequence[Inputs],
+        second_inputs: Callable[[np.ndarray, np.ndarray], Inputs],
+    ) -> None:
         self.parts = [QUANTISERS[form](source, pictures)]
-        if model.facts.second is not None:
-            given = SecondInputs(model, pictures)
-            self.parts.append(QUANTISERS[form](second_path(source), given, model.facts.second.inputs))
+        if facts.second is not None:
+            given = SecondInputs(second_inputs, pictures)
+            self.parts.append(QUANTISERS[form](second_path(source), given, facts.second.inputs))
         self.groups = [group for part in self.parts for group in part.groups]
 
     def save(self, path: Path, facts: Facts, left_out: Collection[str] = (), only: str = "") -> int:
@@ -263,16 +269,17 @@ class FileQuantiser:
 class SecondInputs(Sequence[Inputs]):
     """What the second graph of a file sees of pictures: made anew each time, as the maps of all take gigabytes."""
 
-    def __init__(self, model: ExportedDetector, pictures: Sequence[Inputs]) -> None:
-        self.model, self.pictures = model, pictures
+    def __init__(self, of_one: Callable[[np.ndarray, np.ndarray], Inputs], pictures: Sequence[Inputs]) -> None:
+        self.of_one, self.pictures = of_one, pictures
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def __getitem__(self, place: Any) -> Any:  # noqa: ANN401 - of an index or a slice
         if isinstance(place, slice):
-            return SecondInputs(self.model, self.pictures[place])
-        return self.model.second_inputs(*self.pictures[place])
+            return SecondInputs(self.of_one, self.pictures[place])
+        images, sizes = self.pictures[place]
+        return self.of_one(images, sizes)
 
 
 @contextmanager

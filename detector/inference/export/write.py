@@ -210,16 +210,15 @@ def openvino_graph(onnx: bytes) -> Any:  # noqa: ANN401 - its package may be mis
     """
     openvino = needed("openvino")
     graph, ops = openvino.Core().read_model(model=io.BytesIO(onnx)), openvino.opset13
-    made: dict[str, Any] = {}  # one of each map, also where the stages of a cascade read it: NNCF tells them by name
-    for one in graph.get_ordered_ops():
-        if one.get_type_name() != "ROIAlign" or one.input_value(0).get_node().get_type_name() != "Parameter":
-            continue
-        given = one.input_value(0)
-        name = f"{given.get_node().get_friendly_name()}/channels_last"
-        if name not in made:
+    regions = [one.input(0) for one in graph.get_ordered_ops() if one.get_type_name() == "ROIAlign"]
+    for given in graph.get_parameters():
+        name = given.get_friendly_name()
+        of_it = [one for one in regions if one.get_source_output().get_node().get_friendly_name() == name]
+        if of_it:  # in a cascade several
             ones = ops.constant(np.ones((given.get_partial_shape()[1].get_length(), 1, 1, 1, 1), np.float32))
-            made[name] = ops.group_convolution(given, ones, [1, 1], [0, 0], [0, 0], [1, 1], name=name)
-        one.input(0).replace_source_output(made[name].output(0))
+            same = ops.group_convolution(given, ones, [1, 1], [0, 0], [0, 0], [1, 1], name=f"{name}/channels_last")
+            for one in of_it:
+                one.replace_source_output(same.output(0))
     graph.validate_nodes_and_infer_types()
     return graph
 

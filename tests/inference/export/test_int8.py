@@ -278,7 +278,7 @@ def test_both_graphs_of_two_stages_are_in_int8(form, opts, tmp_path):
     float32 = load_exported(source)
     seen = [(pictures(1, 128, 160, seed=i)[0].numpy(), np.array([[128, 160]])) for i in range(6)]
     wanted = list(detections(float32, seen))
-    quantiser = FileQuantiser(form, source, seen)
+    quantiser = FileQuantiser(form, source, float32.facts, seen, float32.second_inputs)
     first, second = (part.groups for part in quantiser.parts)
     assert [*first, *second] == quantiser.groups
     assert second == [f"head.box_heads.{name}" for name in ("fcs", "cls_logits", "deltas")]

@@ -163,24 +163,23 @@ def test_a_split_file_finds_what_the_detector_finds(kind, form, tmp_path):
 def test_for_openvino_regions_are_cut_from_what_a_convolution_gives():
     """From an input they would take ten times as long; the values stay."""
     onnx, openvino = pytest.importorskip("onnx"), pytest.importorskip("openvino")
-    helper = onnx.helper
+    helper, regions = onnx.helper, {"of_map": "map", "again": "map", "of_x": "x"}
     nodes = [
         helper.make_node("Relu", ["map"], ["x"]),
-        *(helper.make_node("RoiAlign", [name, "boxes", "image"], [f"of_{name}"]) for name in ("map", "x")),
-        helper.make_node("RoiAlign", ["map", "boxes", "image"], ["again"], output_width=2),  # as a cascade's stages do
+        *(helper.make_node("RoiAlign", [name, "boxes", "image"], [found]) for found, name in regions.items()),
     ]
     kinds = {"map": (1, ["N", 5, "H", "W"]), "boxes": (1, ["R", 4]), "image": (7, ["R"])}
     inputs = [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()]
-    outputs = [helper.make_tensor_value_info(name, 1, None) for name in ("of_map", "of_x", "again")]
+    outputs = [helper.make_tensor_value_info(name, 1, None) for name in regions]
     proto = helper.make_model(
         helper.make_graph(nodes, "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
     ).SerializeToString()
     graph = openvino_graph(proto)
     operators = {one.get_friendly_name(): one for one in graph.get_ordered_ops()}
-    before = {one.name: operators[one.name].input_value(0).get_node().get_friendly_name() for one in outputs}
-    assert before == {"of_map": "map/channels_last", "of_x": "x", "again": "map/channels_last"}
-    assert len(operators) == len(graph.get_ordered_ops())  # names differ, as NNCF wants them
+    before = {name: operators[name].input_value(0).get_node().get_friendly_name() for name in regions}
+    assert before == {"of_map": "map/channels_last", "again": "map/channels_last", "of_x": "x"}
     assert operators["map/channels_last"].get_type_name() == "GroupConvolution"
+    assert len({one.get_friendly_name() for one in graph.get_ordered_ops()}) == len(graph.get_ordered_ops())
     generator = torch.Generator().manual_seed(0)
     given = [torch.randn(2, 5, 9, 11, generator=generator).numpy(), torch.tensor([[1.0, 2, 6, 7]]).numpy(), [1]]
     plain = openvino.Core().read_model(io.BytesIO(proto))
