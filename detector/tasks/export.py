@@ -15,7 +15,8 @@ from detector.data.loader import build_test_datasets, check_memory
 from detector.data.sources import Origin
 from detector.distributed import first_here, joined
 from detector.errors import MissingFileError, UserError
-from detector.inference.export.facts import Facts, Resizing
+from detector.inference.export.facts import Facts, Resizing, second_path
+from detector.inference.export.whole import second_stage
 from detector.inference.export.write import check_form, export
 from detector.models.build import check_names, pixel_statistics, resolve_parts
 from detector.tasks.detection import Metrics, evaluate
@@ -63,13 +64,17 @@ def export_run(
     digest = state_digest(model.state_dict())
     step = found.file.content.get("step")
     facts = facts_of(cfg, names, category_ids, digest, found.file.path.name, step)
+    two = split and second_stage(model.head) is not None
     if int8 is not None:
-        return export_int8(model, facts, form, output, cfg, int8, split)
-    written = export(model, facts, form, output, split)
-    log.info(
-        "%s: %.1f MB, up to %d detections an image; boxes in pixels of the resized image", output, written / 1e6,
-        facts.limit,
-    )  # fmt: skip
+        facts = export_int8(model, facts, form, output, cfg, int8, split)
+    else:
+        written = export(model, facts, form, output, split)
+        log.info(
+            "%s: %.1f MB, up to %d detections an image; boxes in pixels of the resized image", output, written / 1e6,
+            facts.limit,
+        )  # fmt: skip
+    if two:
+        log.info("%s, with the second stage, belongs to it: copy both files", second_path(output))
     return facts
 
 

@@ -152,9 +152,12 @@ def test_its_measures_are_those_of_the_run(flags, trained, files, tmp_path):
     assert said["digest"] == files[file][1].digest
 
 
-def test_the_measures_of_two_stages_are_those_of_the_run(trained_twice, files, tmp_path):
+def test_the_measures_of_two_stages_are_those_of_the_run(trained_twice, files, tmp_path, capsys):
     run, file = tmp_path / "out", tmp_path / "a.onnx"
+    export_command.main([str(run), "--output", str(file)])
+    assert "copy both" not in capsys.readouterr().out
     export_command.main([str(run), "--output", str(file), "--split"])
+    assert f"{tmp_path / 'a.roi_heads.onnx'}, with the second stage, belongs to it" in capsys.readouterr().out
     assert files[file][1].outputs[-2:] == ["objectness", "deltas"]
     for one in (run, file):
         test_command.main([str(one)])

@@ -116,6 +116,7 @@ class RoIHeads(SecondStage):
         several = len(head.box_heads) > 1
         # So that layers have the names that they have in a whole file.
         self.model = nn.ModuleDict({"head": nn.ModuleDict({"box_heads": head.box_heads})})
+        self.layers = ["box_heads"]
         self.pooler, self.weights, self.num_classes = head.pooler, head.weights, head.num_classes
         self.inputs = [*head.pooler.strides, "boxes", "image", *["sizes"] * several]
         self.outputs = ["scores", "deltas", *["moved"] * several]

@@ -58,9 +58,11 @@ class SecondStage(nn.Module):
     """The layers of a head that work on selected boxes: the second graph of a split file.
 
     Its inputs are maps of `Network`, by the names that those have there, boxes [R, 4] xyxy pixels, image [R] int64
-    index into the batch, and what `inputs` says further.
+    index into the batch, and what `inputs` says further. layers: names of the modules that it takes from the head,
+    which the first graph does without.
     """
 
+    layers: list[str]
     inputs: list[str]
     outputs: list[str]
 

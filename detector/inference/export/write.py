@@ -50,13 +50,15 @@ def export(model: Detector, facts: Facts, form: str, path: Path, split: bool = F
     if split:
         facts = split_facts(model, facts)
     network = Network(model) if split else Whole(model)
-    first = graph_of(Tuple(network) if form == "torch" else network, _coarsest(model))
     stage, written = second_stage(model.head) if split else None, 0
     if stage is not None and facts.second is not None:
         beside = second_path(path)
-        second = graph_of_second(stage, Network(model), _coarsest(model))
+        second = graph_of_second(stage, network, _coarsest(model))
         written = _write(form, beside, second, facts.second.inputs, facts.second.outputs, SECOND)
         facts = with_second(facts, beside)
+        for name in stage.layers:  # torch's file would hold them twice, as it holds what no operator reads
+            delattr(model.head, name)
+    first = graph_of(Tuple(network) if form == "torch" else network, _coarsest(model))
     return written + _write(form, path, first, INPUTS, facts.outputs, facts_text(facts))
 
 
@@ -106,7 +108,7 @@ def graph_of(module: nn.Module, coarsest: int) -> ExportedProgram:
         return torch.export.export(module, example, dynamic_shapes=({0: free, 2: free, 3: free}, {0: free}))
 
 
-def graph_of_second(stage: SecondStage, network: Network, coarsest: int) -> ExportedProgram:
+def graph_of_second(stage: SecondStage, network: nn.Module, coarsest: int) -> ExportedProgram:
     """The graph of a second stage, of any number of boxes, images, and sizes of maps."""
     height, width = 2 * coarsest, 3 * coarsest
     sizes = torch.tensor([[height, width], [height, coarsest]])

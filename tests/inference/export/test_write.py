@@ -153,6 +153,7 @@ def test_a_split_file_finds_what_the_detector_finds(kind, form, tmp_path):
     assert other.facts.split
     assert other.facts.strides == list((original.head.rpn if two else original.head).strides.values())
     if two:
+        assert b"box_heads" not in path.read_bytes()  # weights that lie in the second file
         with pytest.raises(
             UserError, match=rf"a\.roi_heads\{EXPORTS[form]} is the second of two files: name the first, a"
         ):
