@@ -45,20 +45,27 @@ def export(model: Detector, facts: Facts, form: str, path: Path, split: bool = F
     Raises ValueError for a head that cannot be exported, a name that ends otherwise, and without the packages.
     """
     check_form(form, path)
+    if facts.resize.divisibility % model.backbone.pads_to:
+        raise UserError(
+            f"DATALOADER.SIZE_DIVISIBILITY {facts.resize.divisibility}: the backbone pads pictures to multiples of "
+            f"{model.backbone.pads_to}, which an exported graph cannot; export with a multiple of that"
+        )
     merge_norms(model.float().cpu())
     use_sampling(model)
     if split:
         facts = split_facts(model, facts)
     network = Network(model) if split else Whole(model)
-    stage, written = second_stage(model.head) if split else None, 0
-    if stage is not None and facts.second is not None:
-        beside = second_path(path)
+    stage = second_stage(model.head) if split else None
+    if stage is not None:
         second = graph_of_second(stage, network, _coarsest(model))
-        written = _write(form, beside, second, facts.second.inputs, facts.second.outputs, SECOND)
-        facts = with_second(facts, beside)
         for name in stage.layers:  # torch's file would hold them twice, as it holds what no operator reads
             delattr(model.head, name)
     first = graph_of(Tuple(network) if form == "torch" else network, _coarsest(model))
+    written = 0
+    if facts.second is not None:
+        beside = second_path(path)
+        written = _write(form, beside, second, facts.second.inputs, facts.second.outputs, SECOND)
+        facts = with_second(facts, beside)
     return written + _write(form, path, first, INPUTS, facts.outputs, facts_text(facts))
 
 

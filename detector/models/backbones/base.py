@@ -31,6 +31,8 @@ class Backbone(nn.Module):
     """Images [N, 3, H, W] -> Features. A subclass fills `levels` and defines `forward` and `parts`."""
 
     levels: dict[str, Level]
+    pads_to = 1
+    """Pixels that the sides of images are padded to a multiple of, where they are not; a graph of any size cannot."""
 
     def __init__(self) -> None:
         """Without levels: a subclass fills them."""

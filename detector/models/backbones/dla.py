@@ -109,6 +109,8 @@ class Tree(nn.Module):
 class DLA60(Backbone):
     """Levels c2..c5 of DLA-60, whose parts are called level2 .. level5. Yu et al. 2018, table 1."""
 
+    pads_to = 32
+
     def __init__(self, norm: Norm, **block_args: int) -> None:
         """block_args: keywords of every block, as Res2Bottleneck's."""
         super().__init__()
@@ -163,7 +165,7 @@ class DLA60(Backbone):
         The images are padded with zeros, right and bottom, to a multiple of 32, as pooling and convolution round odd
         sides differently; so are the levels: c2 has ceil(H / 32) * 8 rows.
         """
-        below, right = (-side % 32 for side in images.shape[-2:])
+        below, right = (-side % self.pads_to for side in images.shape[-2:])
         x = F.pad(images, (0, right, 0, below)) if below or right else images
         x = self.level1(self.level0(self.base_layer(x)))
         features = {"c1": x} if "c1" in self.levels else {}

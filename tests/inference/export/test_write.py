@@ -256,6 +256,15 @@ def test_mistakes_are_named(tmp_path, monkeypatch):
     assert exported_form("a.pth") == ""
 
 
+def test_sides_that_a_backbone_pads_by_itself_are_named(tmp_path):
+    """A graph would have the padding of the example, whatever the size."""
+    model, cfg = small("fcos", "DATALOADER.SIZE_DIVISIBILITY", "1", backbone="res2net_dla60")
+    message = "SIZE_DIVISIBILITY 1: the backbone pads pictures to multiples of 32, .*; export with a multiple of that"
+    with pytest.raises(UserError, match=message):
+        export(model, facts(cfg), "torch", tmp_path / "a.pt2")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(("name", "package"), [("a.onnx", "onnxruntime"), ("a.xml", "openvino"), ("a.pt2", "torch")])
 def test_a_damaged_file_is_named(name, package, tmp_path):
     pytest.importorskip(package)
