@@ -12,6 +12,16 @@ EACH = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 BOTH = pytest.mark.parametrize(("number", "status"), EACH)
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """The signals as a terminal has them: nohup has SIGHUP ignored, which a training then respects."""
+    before = {number: signal.getsignal(number) for number, _ in EACH}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def send(number=signal.SIGINT):
     os.kill(os.getpid(), number)
 
