@@ -54,12 +54,8 @@ def trained(tiny, tmp_path):
 def trained_twice(tiny, tmp_path):
     """As `trained`, of two stages."""
     opts = [
-        "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM",
-        "32",
-        "MODEL.RPN.POST_NMS_TOP_N_TEST",
-        "50",
-        "MODEL.ROI_HEADS.NMS",
-        "0.95",
+        *("MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM", "32", "MODEL.ROI_HEADS.NMS", "0.95"),
+        *("MODEL.RPN.POST_NMS_TOP_N_TEST", "50"),
     ]
     cfg = tiny("MODEL.HEAD.NAME", "faster_rcnn", *opts)
     model = build_detector(cfg)
