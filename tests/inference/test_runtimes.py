@@ -175,3 +175,14 @@ def test_the_second_file_is_that_of_the_same_export(two_files):
         UserError, match=r"roi_heads\.onnx is no detector that .*: it turns boxes into scores, deltas, and"
     ):
         load_exported(path)
+
+
+def test_a_file_of_torch_with_other_inputs_or_outputs_is_named(facts, tmp_path, monkeypatch):
+    (tmp_path / "a.pt2").write_bytes(b"a graph")
+    opened = Opened(lambda given, outputs: [], facts_text(facts), list(INPUTS), len(facts.outputs))
+    monkeypatch.setattr(runtimes, "_opened", lambda path, precision: opened)
+    assert load_exported(tmp_path / "a.pt2").facts == facts
+    for other in ({"inputs": ["sizes", "images"]}, {"inputs": ["images"]}, {"outputs": 3}):
+        monkeypatch.setattr(runtimes, "_opened", lambda path, precision, other=other: opened._replace(**other))
+        with pytest.raises(UserError, match=r"a\.pt2 is no detector that .*: its graph has other inputs and outputs"):
+            load_exported(tmp_path / "a.pt2")

@@ -211,7 +211,7 @@ def to_openvino(source: Path, path: Path, facts: Facts) -> int:
 def openvino_graph(onnx: bytes) -> Any:  # noqa: ANN401 - its package may be missing
     """The graph of an ONNX file, for OpenVINO.
 
-    RoIAlign of a map that is an input takes OpenVINO 2026.4.1 eighteen times as long as of one that a convolution made,
+    RoIAlign of a map that is an input takes OpenVINO 2026.4.1 ten times as long as of one that a convolution made,
     which lies with its channels last (findings/openvino_roi_align_is_slow_on_inputs.sh). So a convolution stands in
     between that leaves every value as it is.
     """
