@@ -81,7 +81,8 @@ def load_weights(model: Detector, cfg: CfgNode, classes: Sequence[str] | None = 
 def _head_of(file: WeightFile) -> str | None:
     """MODEL.HEAD.NAME of the config in a file, whose other keys may be of another version; None where it has none."""
     source = str(file.path)
-    return dict(leaves(parse(file.content.get("config") or "", source), source)).get("MODEL.HEAD.NAME")
+    name = dict(leaves(parse(file.content.get("config") or "", source), source)).get("MODEL.HEAD.NAME")
+    return str(name) if name else None
 
 
 def find_trained(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") -> Trained:

@@ -211,7 +211,7 @@ def test_a_pattern_that_the_shell_spelled_out_is_said_to_be_one(
     words = [{"RUN": str(run), "FILE": str(file)}.get(word, word) for word in form]
     assert refused(predict, *words, *others) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.endswith("b.png is a file, not a KEY: there is one SOURCE: a folder, or a pattern in quotes")
+    assert said.endswith("b.png is no KEY: there is one SOURCE: a folder, or a pattern in quotes")
     assert not called
 
 
