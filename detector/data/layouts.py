@@ -312,7 +312,8 @@ def _coco(top: _Place, claimed: dict[Path, str]) -> tuple[dict[str, Path], list[
             continue
         place = best_folder(file, places)
         entry = f"{place}:{file.path}"
-        owner = next((other for folder, other in claimed.items() if inside or place.is_relative_to(folder)), None)
+        spot = file.path if inside else place
+        owner = next((other for folder, other in claimed.items() if spot.is_relative_to(folder)), None)
         key = (place, file.key) if file.key else file.path
         if owner or key in taken:
             pass_over(file, f"{owner or taken[key]} has the same pictures" if not inside else f"it lies in {owner}")
