@@ -95,6 +95,9 @@ def without_objects(parts: Sequence[Part]) -> list[Finding]:
         if part.objects.any():
             continue
         index, number = part.index, len(part.index.labels)
+        if not len(index):
+            found.append(Finding(EMPTY, f"{part.entry}: none of its pictures can be used", record=part.entry))
+            continue
         if number:
             crowds = int(index.crowd.sum())
             marked = counted(crowds, "is|are marked as crowd|crowds")

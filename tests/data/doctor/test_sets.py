@@ -8,7 +8,7 @@ import pytest
 from detector.data.catalog import load_dataset
 from detector.data.convert import write_datasets
 from detector.data.doctor.part import Part, short_names
-from detector.data.doctor.sets import EMPTY, LISTS_DIFFER, TEST_EMPTY, read_sets, without_objects
+from detector.data.doctor.sets import EMPTY, LISTS_DIFFER, TEST_EMPTY, UNREADABLE, read_sets, without_objects
 
 
 @pytest.fixture
@@ -79,6 +79,18 @@ def test_why_a_set_has_no_objects(sets, yolo):
     (sets.folder / "yolo" / "labels").rename(sets.folder / "yolo" / "label")
     expected = sets.folder / "yolo" / "labels" / "train" / "train0.txt"
     assert f"looked for at {expected}" in without_objects(read_sets([(yolo, "")], "")[0])[0].text
+
+
+def test_a_set_without_a_picture_that_can_be_used(sets, yolo):
+    home = sets.folder / "yolo"
+    for path in (home / "images" / "train").iterdir():
+        path.write_bytes(b"no picture")
+    (found,) = without_objects(read_sets([(yolo, "")], "")[0])
+    assert (found.kind, found.text) == (EMPTY, f"{yolo}: none of its pictures can be used")
+    for path in (home / "images" / "train").iterdir():
+        path.unlink()
+    parts, findings = read_sets([(yolo, "")], "")
+    assert (parts, [one.kind for one in findings]) == ([], [UNREADABLE])
 
 
 def test_roboflows_files_are_called_as_their_folders(sets):

@@ -5,12 +5,13 @@ import json
 import cv2
 import numpy as np
 import pytest
+from helpers.converted import write_dataset
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.datasets import CocoDetection, VOCDetection
 
 from detector.data.catalog import load_dataset
-from detector.data.convert import write_dataset, write_datasets
+from detector.data.convert import write_datasets
 
 NAMES = ["b.jpg", "cam 1/a.jpg", "Ünïcode.jpg", "empty.jpg"]
 BOXES = [(0, 2, [1.5, 2.25, 30, 17.5]), (0, 1, [0, 0, 80, 40]), (1, 2, [10, 10, 5, 5]), (2, 1, [3, 4, 5, 6])]
