@@ -20,7 +20,7 @@ from detector.engine.device import device_name, pick_device
 from detector.errors import FileAccessError
 from detector.evaluation.base import Evaluator
 from detector.evaluation.report import headline, summary_text
-from detector.files import write_json
+from detector.files import make_folder, write_json
 from detector.version import versions
 from detector.weights.address import shown
 
@@ -52,7 +52,7 @@ class Subject(NamedTuple):
 def check_folder(folder: Path) -> None:
     """Make the folder that an evaluation writes to. Raises OSError with the remedy, before and not after the work."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         fault = "" if os.access(folder, os.W_OK) else "Permission denied"
     except OSError as error:
         fault = str(error.strerror)
