@@ -92,7 +92,12 @@ def is_special(path: Path) -> bool:
 
 def write_json(path: str | Path, obj: object) -> None:
     """Write `obj` as indented JSON (NaN becomes null) with `write_atomic`; see `json_bytes`."""
-    write_atomic(path, msgspec.json.format(json_bytes(obj), indent=2) + b"\n")
+    write_atomic(path, json_text(obj).encode())
+
+
+def json_text(obj: object) -> str:
+    """`obj` as indented JSON, which ends in a line's end; see `json_bytes`."""
+    return msgspec.json.format(json_bytes(obj), indent=2).decode() + "\n"
 
 
 def json_bytes(obj: object) -> bytes:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from detector.commands.base import AMP, CLASSIFIER_FLAGS, add_workers, expanded, run, tool_parser
+from detector.commands.output import STANDARD, text_place, write_text
 from detector.errors import UserError
-from detector.files import write_json
+from detector.files import json_text
 from detector.plugins import load_plugins
 
 EXAMPLE = "detector classify --backbone resnet50 --data imagenet/val"
@@ -19,7 +20,7 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 def main(argv: Sequence[str] | None = None) -> None:
     """`--backbone NAME --data DIR [--weight imagenet|PATH|ADDRESS] [flags]`."""
     args = build_parser().parse_args(argv)
-    run(lambda: begin(vars(args)), CLASSIFIER_FLAGS)
+    run(lambda: begin(vars(args)), CLASSIFIER_FLAGS, log=args.json != STANDARD)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -51,7 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_workers(parser)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     add("--amp", default="off", choices=AMP, help="mixed precision")
-    add("--json", type=expanded, default="", metavar="FILE", help="write settings and numbers (per cent) there")
+    add(
+        "--json", type=text_place, default="", metavar="FILE",
+        help="write settings and numbers (per cent) there; -: print them, and nothing else",
+    )  # fmt: skip
     return parser
 
 
@@ -66,9 +70,10 @@ def begin(args: dict[str, Any]) -> None:
     from detector.tasks.accuracy import measure_accuracy
 
     result = measure_accuracy(**args)
-    print(describe(result))
+    if file != STANDARD:
+        print(describe(result))
     if file:
-        write_json(Path(file), result)
+        write_text(file, json_text(result))
 
 
 def describe(result: dict[str, Any]) -> str:

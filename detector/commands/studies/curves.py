@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detector.commands.base import output_folder, show
+from detector.commands.output import folder
 from detector.commands.studies import Adder
 from detector.commands.studies.drawing import picture
 from detector.commands.studies.networks import number, points, table
@@ -31,7 +32,7 @@ def add(command: Adder) -> None:
         "as their mean, in the range of their values",
     )  # fmt: skip
     one.add_argument(
-        "--output", type=user_path, metavar="FOLDER", help="None: RUN/analysis of a single run, or output/analysis"
+        "--output", type=folder, metavar="FOLDER", help="None: RUN/analysis of a single run, or output/analysis"
     )
     one.set_defaults(study=curves)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from detector.commands.base import output_folder
+from detector.commands.output import folder
 from detector.commands.studies import Adder
 from detector.commands.studies.drawing import asked, picture
 from detector.config import config_from_text
@@ -69,7 +70,7 @@ def _with_networks(one: argparse.ArgumentParser) -> argparse.ArgumentParser:
         help="a backbone with its published weights; NAME=FILE (or address) with those of a classifier or a "
         "detector; NAME=random; LABEL: in front names it in tables and pictures",
     )  # fmt: skip
-    one.add_argument("--output", type=user_path, default="output/analysis", metavar="FOLDER", help="for CSV and PNG")
+    one.add_argument("--output", type=folder, default="output/analysis", metavar="FOLDER", help="for CSV and PNG")
     return one
 
 
