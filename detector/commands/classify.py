@@ -10,6 +10,7 @@ from detector.commands.output import STANDARD, text_place, write_text
 from detector.errors import UserError
 from detector.files import json_text
 from detector.plugins import load_plugins
+from detector.text import agreeing, counted
 
 EXAMPLE = "detector classify --backbone resnet50 --data imagenet/val"
 
@@ -87,7 +88,10 @@ def describe(result: dict[str, Any]) -> str:
         f"measured   top-1 {result['top1']:.3f} %   top-{k} {result[f'top{k}']:.3f} %",
     ]
     if k < 5:
-        lines.append(f"There are only {k} classes: top-{k} stands for top-5, and is always 100 %")
+        lines.append(
+            f"There {agreeing(k, 'is|are')} only {counted(k, 'class|classes')}: top-{k} stands for top-5, and is "
+            "always 100 %"
+        )
     if result["published"]:
         top1, top5 = (
             "unknown" if value is None else f"{value:.3f} %" for value in map(result["published"].get, ("top1", "top5"))

@@ -57,7 +57,8 @@ def begin(args: argparse.Namespace, entries: Sequence[str], form: "Form", folder
     splits = args.splits or SPLITS[: len(entries)]
     if len(splits) != len(entries) or len(set(splits)) < len(splits):
         raise UserError(
-            f"--split: {len(entries)} entries want as many different names, got {', '.join(splits) or 'none'}"
+            f"--split: {counted(len(entries), 'entry|entries wants|want')} as many different names, got "
+            f"{', '.join(splits) or 'none'}"
         )
     from detector.data.catalog import load_dataset
     from detector.data.convert import write_datasets

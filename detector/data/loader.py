@@ -24,7 +24,7 @@ from detector.data.workers import make_loader, received
 from detector.distributed import rank, world_size
 from detector.errors import UserError
 from detector.structures import Batch, Size, Target
-from detector.text import printable
+from detector.text import counted, printable
 
 _log = logging.getLogger("detector")
 
@@ -158,9 +158,9 @@ def batches_per_epoch(cfg: CfgNode, dataset: CocoDetection | JoinedDataset) -> i
     repeats = repeats_of(cfg, dataset)
     if repeats is not None:
         _log.info(
-            "DATALOADER.REPEAT_THRESHOLD %g: factors from %.3g to %.3g, an epoch of %d entries instead of %d",
+            "DATALOADER.REPEAT_THRESHOLD %g: factors from %.3g to %.3g, an epoch of %s instead of %d",
             *(cfg.DATALOADER.REPEAT_THRESHOLD, repeats.factors.min(), repeats.factors.max()),
-            *(repeats.draws, len(dataset)),
+            *(counted(repeats.draws, "entry|entries"), len(dataset)),
         )
     return TrainBatches(len(dataset), cfg.SOLVER.IMS_PER_BATCH, repeats=repeats).batches_per_epoch
 

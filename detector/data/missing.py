@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detector.data.dataset import CocoDetection
-from detector.text import printable
+from detector.text import none_of, printable
 
 TRIED = 20  # pictures of a set that are looked for elsewhere
 FOLDERS = 50  # folders beside, and as many below, that are looked into, at most
@@ -39,7 +39,8 @@ def lost_text(dataset: CocoDetection) -> str:
     step = -(-number // TRIED)
     names = [dataset.file_name(item) for item in range(0, number, step)]
     missed = _shown(os.path.join(folder, names[0]))
-    text = f"{dataset.name}: none of its {number} pictures is in {_shown(folder)} (the first would be {missed})"
+    none = none_of(number, "picture|pictures")
+    text = f"{dataset.name}: {none} is in {_shown(folder)} (the first would be {missed})"
     # What finds most counts, of equal finds the first: it asks for the smallest change.
     place, found = max(((p, sum(map(p.holds, names))) for p in _places(Path(folder), names)), key=lambda pair: pair[1])
     if not found and (other := _other_names(Path(folder), names)):

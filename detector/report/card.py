@@ -23,7 +23,7 @@ from detector.report.shown import fact, interval, measured, points, setting, siz
 from detector.tasks.cells import MACHINE
 from detector.tasks.examined import read_metrics
 from detector.tasks.measured import MEASURED
-from detector.text import printable
+from detector.text import agreeing, counted, printable
 from detector.version import __version__
 from detector.weights.address import is_address, shown
 
@@ -135,7 +135,8 @@ def _summary(cfg: CfgNode, document: Row, model: Row) -> str:
 def _measures(document: Row, model: Row) -> str:
     lines = [
         "## Measures\n",
-        f"On {_name(document['truth'])}: {document['images']:,} images, {document['objects']:,} objects. "
+        f"On {_name(document['truth'])}: {document['images']:,} {agreeing(document['images'], 'image|images')}, "
+        f"{document['objects']:,} {agreeing(document['objects'], 'object|objects')}. "
         f"{sizes_text(document)} Points of a hundred; in brackets the 95 % interval of a bootstrap over the images: "
         "how much another draw of test images would move the number. Another training (seed) would move it too.\n",
         "| measure | value |",
@@ -147,7 +148,7 @@ def _measures(document: Row, model: Row) -> str:
         *(f"| {_name(c)} | {measured(model.get(PER_CLASS + c))} |" for c in document["classes"][:MOST_CLASSES]),
     ]
     if (left := len(document["classes"]) - MOST_CLASSES) > 0:
-        lines.append(f"\n{left} further classes: see metrics.json.")
+        lines.append(f"\n{counted(left, 'further class|classes')}: see metrics.json.")
     return "\n".join([*lines, ""])
 
 
@@ -239,7 +240,10 @@ def _limits(cfg: CfgNode, document: Row, model: Row) -> str:
     if document["images"] < FEW:
         width = interval(model["AP"])
         wide = f": AP lies between {points(width[0])} and {points(width[1])}" if width else ""
-        lines.append(f"- To rank it among others by its AP alone: {document['images']:,} test images are few{wide}.")
+        lines.append(
+            f"- To rank it among others by its AP alone: {document['images']:,} test "
+            f"{agreeing(document['images'], 'image|images is|are')} few{wide}."
+        )
     return "\n".join([*lines, ""])
 
 

@@ -13,7 +13,7 @@ from detector.commands.studies import Adder
 from detector.commands.studies.drawing import picture
 from detector.commands.studies.networks import number, points, table
 from detector.files import user_path, write_atomic, write_json
-from detector.text import printable
+from detector.text import counted, printable
 
 if TYPE_CHECKING:
     from detector.report.curves import Family, Run
@@ -93,7 +93,10 @@ def _seeds(together: Sequence["Family"]) -> list[str]:
                 for _, mean, low, high in [family.bands[name][:, -1]]
             ]
             text = ", ".join(values)
-            lines.append(f"{family.name}: {text}, mean and range of {len(family.runs)} runs at step {steps[-1]:.0f}")
+            lines.append(
+                f"{family.name}: {text}, mean and range of {counted(len(family.runs), 'run|runs')} at step "
+                f"{steps[-1]:.0f}"
+            )
     return lines
 
 

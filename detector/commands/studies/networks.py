@@ -16,6 +16,7 @@ from detector.commands.studies.drawing import asked, picture
 from detector.config import config_from_text
 from detector.errors import UserError
 from detector.files import user_path, write_atomic
+from detector.text import counted
 
 if TYPE_CHECKING:
     from detector.models.backbones import Backbone, Pixels
@@ -112,7 +113,9 @@ def open_network(text: str) -> Network:
     norm, passes, rule = recorded(file)
     backbone = build_backbone(name, norm, passes=passes, deformation=rule)
     report = load_backbone(backbone, entry.weights, file)
-    log.info("%s: %d tensors of %s, %d left out", text, len(report.loaded), file.path, len(report.dropped))
+    log.info(
+        "%s: %s of %s, %d left out", text, counted(len(report.loaded), "tensor|tensors"), file.path, len(report.dropped)
+    )
     return Network(
         label or (name if weight == PUBLISHED else f"{name} {'/'.join(file.path.parts[-2:])}"),
         backbone.eval(),

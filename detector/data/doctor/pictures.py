@@ -160,8 +160,8 @@ def _whole(parts: Sequence[Part], one: int, other: int) -> Finding | None:
         return None
     first, second = parts[one], parts[other]
     text = (
-        f"{second.entry} has the same {len(ours)} pictures as {first.entry}, in {second.source.folder}: is that the "
-        "folder, list or file that was meant?"
+        f"{second.entry} has the same {counted(len(ours), 'picture|pictures')} as {first.entry}, in "
+        f"{second.source.folder}: is that the folder, list or file that was meant?"
     )
     return Finding(SAME_SET, text, record=second.entry)
 
