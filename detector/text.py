@@ -45,7 +45,9 @@ def none_of(number: int, text: str) -> str:
 
     text: as `counted` takes it, of one word: "picture|pictures".
     """
-    return f"not even its one {agreeing(1, text)}" if number == 1 else f"none of its {counted(number, text)}"
+    if number == 1:
+        return f"not even its one {agreeing(1, text)}"
+    return f"none of its {counted(number, text) if number else agreeing(number, text)}"
 
 
 def _escape(character: str) -> str:

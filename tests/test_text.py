@@ -106,6 +106,8 @@ def test_no_message_says_1_boxes():
     assert bare == NEVER_ONE, "write counted(number, 'box|boxes'), see detector/text.py"
 
 
-@pytest.mark.parametrize(("number", "said"), [(1, "not even its one box"), (2, "none of its 2 boxes")])
+@pytest.mark.parametrize(
+    ("number", "said"), [(0, "none of its boxes"), (1, "not even its one box"), (2, "none of its 2 boxes")]
+)
 def test_none_of_one_and_of_several(number, said):
     assert none_of(number, "box|boxes") == said

@@ -95,7 +95,9 @@ def without_objects(parts: Sequence[Part]) -> list[Finding]:
         if part.objects.any():
             continue
         index, number = part.index, len(part.index.labels)
-        if number:
+        if not len(index):
+            why = "no picture is left, as was said" if part.told else "there is no picture"
+        elif number:
             crowds = int(index.crowd.sum())
             marked = counted(crowds, "is|are marked as crowd|crowds")
             flat = counted(number - crowds, "has|have no area inside a picture")
