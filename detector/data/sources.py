@@ -16,7 +16,7 @@ from detector.data.plausible import check_plausible
 from detector.data.problems import Problems
 from detector.errors import MissingFileError, UnknownNameError, UserError
 from detector.structures import real_outputs
-from detector.text import agreeing, counted, none_of, printable
+from detector.text import counted, none_of, printable
 
 _log = logging.getLogger("detector")
 
@@ -213,6 +213,6 @@ def with_crowds(source: Source) -> Source:
     _log.info(
         "%s: %d of %s %s; by DATASETS.CROWDS %s",
         *(index.path, number, counted(len(index.crowd), "annotation|annotations")),
-        *(agreeing(number, "is a crowd|are crowds"), agreeing(number, "it is an object|they are objects")),
+        *(("is a crowd", "it is an object") if number == 1 else ("are crowds", "they are objects")),
     )
     return replace(source, index=replace(index, crowd=np.zeros_like(index.crowd)))

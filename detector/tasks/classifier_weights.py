@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from detector.data.image_folder import ImageFolder
 from detector.errors import UserError
 from detector.models.backbones import Backbone, Classifier
-from detector.text import counted
+from detector.text import agreeing, counted
 from detector.weights.load import count_outputs, load_backbone, say_report
 from detector.weights.read import WeightFile
 from detector.weights.record import Weights
@@ -95,7 +95,8 @@ def load_start(
     else:
         report = load_backbone(backbone, weights, file)
         was = "no classifier" if outputs is None else f"a classifier of {outputs} other classes, which is dropped"
-        log.warning("%s has %s: that of %s starts anew", path, was, counted(len(classes), "the class|these classes"))
+        these = f"{agreeing(len(classes), 'this|these')} {counted(len(classes), 'class|classes')}"
+        log.warning("%s has %s: that of %s starts anew", path, was, these)
     say_report(path, report)
 
 
