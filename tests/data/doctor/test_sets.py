@@ -83,6 +83,14 @@ def test_why_a_set_has_no_objects(sets, yolo):
     assert f"looked for at {expected}" in without_objects(read_sets([(yolo, "")], "")[0])[0].text
 
 
+def test_label_files_that_a_tool_named_otherwise_have_likely_pictures(sets, yolo):
+    labels = sets.folder / "yolo" / "labels" / "train"
+    (labels / "train0.txt").rename(labels / "8a7b6c5d-train0.txt")
+    told = {finding.text for part in read_sets([(yolo, "")], "")[0] for finding in part.told}
+    said = "it has no picture; train0.jpg may be its, by the names of Label Studio: give both one name"
+    assert f"{labels}/8a7b6c5d-train0.txt: {said}" in told
+
+
 def test_a_set_of_which_no_picture_can_be_measured_has_none_left(sets, yolo):
     for path in (sets.folder / "yolo" / "images" / "train").iterdir():
         path.write_bytes(b"cut short")
