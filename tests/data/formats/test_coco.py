@@ -474,7 +474,7 @@ def test_a_flag_of_another_form_is_told(write, caplog, value, crowds, line):
 @pytest.mark.parametrize(
     ("change", "remedy"),
     [
-        ({"bbox": [], "segmentation": [[1, 2, 3, 4, 5, 6]]}, "the box around the polygons of its segmentation"),
+        ({"bbox": [], "segmentation": [[1, 2, 1, 2, 1, 2]]}, "the box around the polygons of its segmentation"),
         (
             {"bbox": None, "segmentation": {"counts": [1], "size": [1, 1]}},
             "the box around the mask of its segmentation",
