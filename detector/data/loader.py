@@ -190,10 +190,14 @@ def test_loader(cfg: CfgNode, dataset: CocoDetection) -> BatchLoader:
     return _loader(cfg, _Caught(dataset), batches[rank() :: world_size()])
 
 
+def views_of(cfg: CfgNode, dataset: CocoDetection) -> list[CocoDetection]:
+    """A data set of the test, and the same in the other sizes of `at_sizes`."""
+    return [dataset, *(dataset.transformed(build_transforms(other, train=False)) for other in at_sizes(cfg)[1:])]
+
+
 def view_loader(cfg: CfgNode, dataset: CocoDetection) -> BatchLoader:
     """The batches of `test_loader`, each in every size of `at_sizes` in a row: one, without TEST.BBOX_AUG.SCALES."""
-    others = [dataset.transformed(build_transforms(other, train=False)) for other in at_sizes(cfg)[1:]]
-    views = _Views([_Caught(one) for one in (dataset, *others)])
+    views = _Views([_Caught(one) for one in views_of(cfg, dataset)])
     batches = eval_batches(dataset.aspect_ratios, cfg.TEST.IMS_PER_BATCH)[rank() :: world_size()]
     return _loader(cfg, views, [[(i, item) for item in batch] for batch in batches for i in range(len(views.datasets))])
 
