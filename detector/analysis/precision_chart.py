@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from detector.analysis.charts import COLORS, DASHES, GREY, in_points, new_figure, plain, save_figure
-from detector.text import printable
+from detector.text import counted, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,7 @@ def save_precision_chart(path: Path, title: str, measure: str, lines: Sequence[C
     scores = np.concatenate([line.scores for line in (*lines, whole)])
     right.set_xlim(scores.min(initial=0), scores.max(initial=1))  # other frameworks' may be above 1, or below 0
     figure.suptitle(plain(printable(title)))
-    others = f"{len(lines) - len(named)} other classes"
+    others = counted(len(lines) - len(named), "other class|classes")
     if len(lines) > len(named):
         left.plot([], [], color=GREY, linewidth=0.7, label=others)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)

@@ -16,6 +16,7 @@ from detector.commands.libraries import lacking_library
 from detector.config import load_config, no_value_text
 from detector.console import printing, setup_logging
 from detector.errors import LostProcessError, MissingFileError, NonFiniteError, UserError
+from detector.files import no_empty_folders
 from detector.files import output_folder as output_folder
 from detector.launch import launch
 from detector.plugins import load_plugins
@@ -220,7 +221,7 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
         # makes everything several times slower; without any spinning (the policy passive) a step takes 5 to 10 % more.
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
-        with nullcontext() if log else printing():
+        with no_empty_folders(), nullcontext() if log else printing():
             action()
     except (UserError, OSError) as error:
         if not isinstance(error, UserError) and error.filename is None and error.errno is None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detector.commands.base import expanded, read_trained, run, show, split_words, trained_parser
+from detector.commands.output import place
 from detector.config.tasks import require_boxes
 from detector.extras import to_install
 from detector.inference.formats import EXPORTS
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = trained_parser(f"{__doc__}\n{NOTES}", "export", EXAMPLE, "RUN", "--config-file FILE")
     parser.add_argument("--format", choices=tuple(EXPORTS), default="onnx", help="of the file")
     parser.add_argument(
-        "--output", type=expanded, metavar="FILE",
+        "--output", type=place, metavar="FILE",
         help="FILE.onnx; for openvino FILE.xml, for torch FILE.pt2; what is there is replaced; None: model.onnx, .xml "
         "or .pt2 in the run's folder, with --split and --int8 in its name",
     )  # fmt: skip

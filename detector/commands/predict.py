@@ -18,6 +18,7 @@ from detector.commands.base import (
     split_words,
     trained_parser,
 )
+from detector.commands.output import place
 from detector.errors import UserError
 from detector.inference.formats import FORMATS, exported_form
 from detector.plugins import load_plugins
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--input", type=expanded, metavar="SOURCE", help="in place of the word SOURCE")
     parser.add_argument(
-        "--output", type=expanded, default="output/predictions", metavar="FOLDER", help="where all that is written goes"
+        "--output", type=place, default="output/predictions", metavar="FOLDER", help="where all that is written goes"
     )
     parser.add_argument(
         "--threshold", type=score_or_auto, default=0.5, metavar="SCORE|auto",

@@ -26,6 +26,7 @@ from detector.data.transforms import Sample, Transform
 from detector.distributed import world_size
 from detector.errors import UserError
 from detector.structures import MaskTarget, Size
+from detector.text import counted
 
 _log = logging.getLogger("detector")
 
@@ -170,7 +171,10 @@ def looked_at(folder: MaskFolder, broken: str) -> tuple[dict[str, Pair], list[Si
     if faults:
         lines = [f"  {text if text.isprintable() else ascii(text)}" for text in faults[:NAMED]]
         lines += [f"  and {len(faults) - NAMED} more"] if len(faults) > NAMED else []
-        said = f"{folder.path}: {len(faults)} of {len(looks)} pictures cannot be used:\n" + "\n".join(lines)
+        said = (
+            f"{folder.path}: {len(faults)} of {counted(len(looks), 'picture|pictures')} cannot be used:\n"
+            + "\n".join(lines)
+        )
         if len(faults) == len(looks):
             raise UserError(f"{said}\nMend them: without them nothing is left, whatever DATALOADER.BROKEN says")
         if broken == "stop":

@@ -20,6 +20,7 @@ from detector.files import json_bytes, write_json
 from detector.models.build import build_detector, check_names
 from detector.tasks.distilled import check_teacher
 from detector.tasks.resolve import resolve_model, scale_to_batch, with_steps
+from detector.text import counted
 
 STATE = "comparison.json"
 """What a comparison is, in its folder: the keys of each arm, and what was measured before it began."""
@@ -167,7 +168,7 @@ def _too_few(budget: Budget, steps: int, images: int, step_s: float) -> str:
         least = f"--hours {math.ceil(TESTS * step_s / 3600 * 10_000 + 1e-9) / 10_000:g}"
     elif budget.kind != "steps":
         given, least = f"SOLVER.MAX_ITER {steps}", f"SOLVER.MAX_ITER {TESTS}"
-    number = f"{steps} step{'s' * (steps != 1)} of {images} images"
+    number = f"{steps} step{'s' * (steps != 1)} of {counted(images, 'image|images')}"
     return f"{given}: {number}, too few for the {TESTS} points of a learning curve: take {least} or more"
 
 

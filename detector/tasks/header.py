@@ -16,7 +16,7 @@ from detector.engine.run import Run
 from detector.plugins import import_words
 from detector.tasks.best import best_by
 from detector.tasks.recipe import Recipe
-from detector.text import printable
+from detector.text import agreeing, printable
 from detector.weights.address import shown
 
 NAMED = 5  # classes that are listed
@@ -73,9 +73,17 @@ def classification_header(
         ("parameters", parameters_text(run.model)),
         ("classes", classes_text(classes)),
         *([("teacher", teacher_text(recipe))] if recipe.teacher else []),
-        ("train", f"{pictures[0]:,} pictures of {Path(recipe.data) / 'train'}, crops of {recipe.crop} pixels"),
+        (
+            "train",
+            f"{pictures[0]:,} {agreeing(pictures[0], 'picture|pictures')} of {Path(recipe.data) / 'train'}, crops of "
+            f"{recipe.crop} pixels",
+        ),
         *([("", f"{pictures[2]:,} pictures without labels of {', '.join(recipe.unlabelled)}")] if pictures[2] else []),
-        ("test", f"{pictures[1]:,} pictures of {Path(recipe.data) / 'val'}, after each epoch"),
+        (
+            "test",
+            f"{pictures[1]:,} {agreeing(pictures[1], 'picture|pictures')} of {Path(recipe.data) / 'val'}, after each "
+            "epoch",
+        ),
         ("schedule", schedule_text(run.step, steps, recipe.batch_size, recipe.epochs)),
         ("rate", f"{recipe.optimizer} {recipe.lr:g}, {warmup}a cosine to 0{special}"),
         ("workers", workers_text(recipe.workers)),

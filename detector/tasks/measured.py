@@ -20,7 +20,8 @@ from detector.engine.device import device_name, pick_device
 from detector.errors import FileAccessError
 from detector.evaluation.base import Evaluator
 from detector.evaluation.report import headline, summary_text
-from detector.files import write_json
+from detector.files import make_folder, write_json
+from detector.text import counted
 from detector.version import versions
 from detector.weights.address import shown
 
@@ -52,7 +53,7 @@ class Subject(NamedTuple):
 def check_folder(folder: Path) -> None:
     """Make the folder that an evaluation writes to. Raises OSError with the remedy, before and not after the work."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         fault = "" if os.access(folder, os.W_OK) else "Permission denied"
     except OSError as error:
         fault = str(error.strerror)
@@ -171,7 +172,11 @@ def _other_settings(there: Mapping[str, Any], data: Mapping[str, Any], cfg: CfgN
         f"{k} {was.get(k, 'default')} -> {now.get(k, 'default')}" for k in {**was, **now} if was.get(k) != now.get(k)
     ]
     if said != data:
-        found.insert(0, f"data {said.get('name')} ({said.get('images')} images) -> {data['name']} ({data['images']})")
+        found.insert(
+            0,
+            f"data {said.get('name')} ({counted(said.get('images'), 'image|images')}) -> {data['name']} "
+            f"({data['images']})",
+        )
     return found
 
 

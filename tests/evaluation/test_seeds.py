@@ -48,7 +48,7 @@ def test_seeds_by_hand():
         (0.02 - 4.3027 * 0.01 / math.sqrt(3), 0.02 + 4.3027 * 0.01 / math.sqrt(3)), 1e-4
     )
     assert found.p == 2 / 8  # all signs alike: the least that three seeds can reach
-    with pytest.raises(ValueError, match="1 seeds have no spread"):
+    with pytest.raises(ValueError, match="1 seed has no spread"):
         of_seeds([0.1])
 
 

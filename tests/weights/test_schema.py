@@ -113,9 +113,9 @@ def nan(tensor):
         (
             "model/0.weight",
             torch.Tensor.half,
-            "1 tensors are of another type than the model's, 0.weight .*float16.*",
+            "1 tensor is of another type than the model's, 0.weight .*float16.*",
         ),
-        ("model/0.weight", torch.Tensor.bool, "1 tensors are of another type .*bool and has to be float32.*"),
+        ("model/0.weight", torch.Tensor.bool, "1 tensor is of another type .*bool and has to be float32.*"),
         ("average/module.0.weight", nan, "its entry 'average.module.0.weight' holds values that are infinite or no.*"),
         ("average/module.0.weight", ..., "its entry 'average' is of other tensors than 'model': 'module.0.weight'"),
         ("average/module.0.weight", torch.Tensor.half, "its entry 'average.module.0.weight' is of float16 of shape .*"),

@@ -12,7 +12,7 @@ from detector.data.problems import Finding, Problems, declare, named
 from detector.data.suffixes import SUFFIXES
 from detector.errors import MissingFileError, UserError, cut
 from detector.files import user_path
-from detector.text import agreeing, forms
+from detector.text import agreeing, counted, forms
 
 MISSING = declare(
     "yolo-missing-picture",
@@ -180,8 +180,8 @@ def _listed(path: Path, names: dict[str, object]) -> list[object]:
     missing = next((i for i in range(len(names)) if i not in numbers), None)
     if missing is not None:
         raise UserError(
-            f"{path}: names has {len(names)} entries, but none for class {missing}; number the classes 0, 1, .. "
-            "without gaps, as their lines in the label files do"
+            f"{path}: names has {counted(len(names), 'entry|entries')}, but none for class {missing}; number the "
+            "classes 0, 1, .. without gaps, as their lines in the label files do"
         )
     return [numbers[i] for i in range(len(names))]
 
