@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--batch", choices=("auto",),
         help="auto: as many images a step as the device has memory for, at most SOLVER.REFERENCE_BATCH, or 64 where "
-        "that is 0; rate and steps follow; a resumed run keeps its number",
+        "that is 0; rate (adamw: by the square root) and steps follow; a resumed run keeps its number",
     )  # fmt: skip
     parser.add_argument(
         "words", nargs="*", metavar="KEY VALUE",
