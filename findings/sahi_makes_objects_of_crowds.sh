@@ -3,7 +3,7 @@
 # without its iscrowd, whose default is 0, so that a region that marks a group, which is neither object nor background in a
 # training and a test, comes out of slice_coco, Coco(..).json, merge and split as one object of its class. In slices it is
 # cut into one such object a slice. Masks as run lengths, which crowds have, are left out with a warning that speaks of
-# the mask alone. And an object with a polygon has whole-number corners and another area afterwards.
+# the mask alone.
 #
 # Seen (a picture of 400 x 200 with one object and a crowd over both halves, cut into two slices of 200 x 200):
 #   before:            1 object, 1 crowd
