@@ -204,6 +204,8 @@ _C.SOLVER.WARMUP_FACTOR = 1.0 / 3  # times the rate, at the start
 _C.SOLVER.CLIP_GRAD_NORM = 0.0  # largest norm of all gradients together; 0: no limit
 _C.SOLVER.EMA_DECAY = 0.0  # share of the average of all weights that stays in a step, e.g. 0.999 for about the last
 #                            1,000 steps; the average is what is tested, kept as the best and predicts; 0: none
+_C.SOLVER.EMA_WARMUP = False  # after n steps at most (1 + n) / (10 + n) of the average stays, whatever EMA_DECAY: for
+#                               runs that are short for it, whose first weights would have a share of it to the end
 _C.SOLVER.AMP = "off"  # precision of the training step: off (float32) | bf16 | fp16
 _C.SOLVER.CHECKPOINT_PERIOD = 2500  # steps between checkpoints; 0: only at the end
 _C.SOLVER.CHECKPOINT_KEEP = 3  # numbered checkpoints that stay, the newest; 0: all; final and best stay anyway
