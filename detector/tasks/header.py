@@ -39,7 +39,7 @@ def detection_header(
     shown = [("test", pictures_text(dataset)) for dataset in tests.values()]
     if len(shown) > SETS:
         shown = [("test", f"{len(shown)} sets: {', '.join(tests)}")]
-    special = averaged_text(solver.EMA_DECAY) + stages_text(solver.STAGE_LR_FACTORS)
+    special = averaged_text(solver.EMA_DECAY, solver.EMA_WARMUP) + stages_text(solver.STAGE_LR_FACTORS)
     repeats = repeats_of(cfg, train)
     epochs = solver.MAX_ITER * solver.IMS_PER_BATCH / (len(train) if repeats is None else repeats.draws)
     rows = [
@@ -177,9 +177,9 @@ def device_text(device: torch.device, precision: str) -> str:
     return f"{name}, {_PRECISIONS[precision]}" + f", the first of {number} processes" * (number > 1)
 
 
-def averaged_text(decay: float) -> str:
+def averaged_text(decay: float, warmup: bool = False) -> str:
     """That weights are averaged; "" where they are not."""
-    return f"; weights averaged, decay {decay:g}" if decay else ""
+    return f"; weights averaged, decay {decay:g}{' after a warm-up' * warmup}" if decay else ""
 
 
 def stages_text(factors: Sequence[float]) -> str:
