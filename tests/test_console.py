@@ -186,6 +186,17 @@ def test_a_terminal_without_columns_and_a_closed_stream_have_lines(terminal, mon
     assert not watched()
 
 
+@pytest.mark.parametrize(("rank", "bars"), [("0", 1), ("1", 0)])
+def test_of_processes_on_a_terminal_the_first_one_alone_has_a_bar(terminal, monkeypatch, rank, bars):
+    shown = terminal(80)
+    torchrun = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in {**torchrun, "TORCHELASTIC_RUN_ID": "none"}.items():
+        monkeypatch.setenv(name, value)
+    with progress(total=2, desc="train", unit="step") as bar:
+        bar.update(2)
+    assert shown().count("2/2") == bars
+
+
 def test_a_notebook_has_a_bar_and_no_complaint_about_widgets(notebook, capsys):
     assert in_notebook()
     with warnings.catch_warnings(record=True) as complaints:

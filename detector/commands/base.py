@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import NoReturn
 from yacs.config import CfgNode
 
 from detector.commands.libraries import lacking_library
-from detector.config import load_config
+from detector.config import load_config, no_value_text
 from detector.console import printing, setup_logging
 from detector.errors import LostProcessError, MissingFileError, NonFiniteError, UserError
 from detector.files import no_empty_folders
@@ -46,9 +45,6 @@ AUTO = "auto"
 
 ALONE = 15.0
 """Seconds after which a process that stops while others wait for it says why itself."""
-
-KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
-"""How the keys of a config look."""
 
 SHORT = 3
 """Lines of a usage that is printed before what is wrong with the words."""
@@ -164,11 +160,6 @@ def split_words(
     if len(opts) % 2:
         parser.error(no_value_text(opts[-1]))
     return first, opts
-
-
-def no_value_text(word: str) -> str:
-    """What is wrong with a last word that should have been a key and its value."""
-    return f"{word!r} has no value" + f": write {word} VALUE" * bool(KEY.fullmatch(word))
 
 
 def read_config(args: argparse.Namespace) -> CfgNode:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from detector.commands.base import KEY, add_config_file, no_value_text, run, show, tool_parser
+from detector.commands.base import add_config_file, run, show, tool_parser
 from detector.commands.output import folder
 from detector.commands.studies.drawing import asked
-from detector.config import get_defaults, load_config
+from detector.config import KEY, get_defaults, load_config, no_value_text
 from detector.config.tasks import require_boxes
 from detector.errors import UserError
 from detector.files import json_bytes, user_path

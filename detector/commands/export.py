@@ -10,6 +10,7 @@ from detector.commands.output import place
 from detector.config.tasks import require_boxes
 from detector.extras import to_install
 from detector.inference.formats import EXPORTS
+from detector.plugins import import_words
 
 EXAMPLE = """\
 detector export output/quickstart --format onnx
@@ -90,7 +91,7 @@ def begin(args: argparse.Namespace, trained: str | None, opts: Sequence[str]) ->
         )
     output = Path(args.output) if args.output else Path(cfg.OUTPUT_DIR) / own_name(args, trained)
     export_run(cfg, args.format, output, weight, args.which or "newest", split=args.split, int8=wish)
-    name = shlex.quote(str(output))
+    name = shlex.quote(str(output)) + import_words()
     show("next" + f"\n  detector test {name}" * bool(cfg.DATASETS.TEST) + f"\n  detector predict {name} PHOTOS")
 
 

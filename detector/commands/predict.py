@@ -66,11 +66,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_intermixed_args(joined(sys.argv[1:] if argv is None else argv))
     named = {"RUN": not args.config_file, "SOURCE": args.input is None}
     names = [name for name, wanted in named.items() if wanted]
-    if files := [word for word in args.words[len(names) :: 2] if os.path.lexists(word)]:
-        parser.error(f"{files[0]} is a file, not a KEY: there is one SOURCE: a folder, or a pattern in quotes")
+    if other := [word for word in args.words[len(names) :: 2] if os.path.lexists(word) or _is_place(word)]:
+        parser.error(f"{other[0]} is no KEY: there is one SOURCE: a folder, or a pattern in quotes")
     words, opts = split_words(parser, args.words, names)
     found = dict(zip(names, words, strict=True))
     run(lambda: begin(args, found.get("RUN"), found.get("SOURCE", args.input), opts))
+
+
+def _is_place(word: str) -> bool:
+    return "/" in word and "=" not in word
 
 
 def joined(argv: Sequence[str]) -> list[str]:

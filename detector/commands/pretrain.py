@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--lr", type=float, metavar="RATE",
         help="after the warm-up, falling to 0 as a cosine; None: for 256 pictures a step 0.1 (sgd) and 0.001 (adamw), "
-        "in proportion to --batch-size",
+        "and for --batch-size in proportion to it (sgd) or to its square root (adamw)",
     )  # fmt: skip
     add("--momentum", type=float, default=0.9, metavar="SHARE", help="of sgd")
     add("--weight-decay", type=float, metavar="SHARE", help="None: 0.0001 (sgd) and 0.05 (adamw)")

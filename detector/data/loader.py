@@ -162,6 +162,11 @@ def batches_per_epoch(cfg: CfgNode, dataset: CocoDetection | JoinedDataset) -> i
             *(cfg.DATALOADER.REPEAT_THRESHOLD, repeats.factors.min(), repeats.factors.max()),
             *(counted(repeats.draws, "entry|entries"), len(dataset)),
         )
+        if repeats.draws == len(dataset):
+            _log.warning(
+                "DATALOADER.REPEAT_THRESHOLD %g does nothing here: each class is in a greater share of the images",
+                cfg.DATALOADER.REPEAT_THRESHOLD,
+            )
     return TrainBatches(len(dataset), cfg.SOLVER.IMS_PER_BATCH, repeats=repeats).batches_per_epoch
 
 

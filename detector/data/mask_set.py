@@ -17,7 +17,7 @@ from detector.data.capacity import check_shared_memory
 from detector.data.catalog import distinct
 from detector.data.dataset import RecordError
 from detector.data.images import read_rgb
-from detector.data.loader import BatchLoader, largest_input, test_loader, train_loader
+from detector.data.loader import BatchLoader, largest_input, test_loader
 from detector.data.mask_folders import MaskFolder, Pair, find_masks
 from detector.data.masks import look_at_pair, read_mask
 from detector.data.pipeline import build_transforms
@@ -188,11 +188,6 @@ def _look(pair: Pair) -> tuple[Size | None, str]:
     if pair.mask is None:
         return None, f"{pair.picture}: it has no mask, which is expected at {pair.expected}"
     return look_at_pair(pair.picture, pair.mask)
-
-
-def mask_train_loader(cfg: CfgNode, dataset: MaskDataset, start: int, stop: int) -> BatchLoader:
-    """As `train_loader`: the batches of the steps from `start` to before `stop`."""
-    return train_loader(cfg, dataset, start, stop)  # type: ignore[arg-type]
 
 
 def mask_test_loader(cfg: CfgNode, dataset: MaskDataset) -> BatchLoader:

@@ -19,7 +19,8 @@ TWICE = declare(
     "file-twice",
     "error",
     "pictures are named by several records",
-    "Join the records of each picture into one: what only the other record holds counts as background.",
+    "Join the records of each picture into one, or keep one where each has all objects, as two people's annotations "
+    "have: what only the other record holds counts as background.",
 )
 SHARED = declare(
     "file-in-both",

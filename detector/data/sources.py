@@ -108,6 +108,8 @@ def _in_outputs(part: str, indexes: Sequence[PackedIndex], outputs: Sequence[str
     """The indexes under the list of a model's outputs that stand for a class."""
     every = [name for index in indexes for name in index.classes]
     classes = [name for name, real in zip(outputs, real_outputs(outputs, every), strict=True) if real]
+    if part == "TEST":
+        indexes = [_with_objects(index, classes) for index in indexes]
     for index in indexes:
         if names := lacking(index, classes):
             raise UserError(
@@ -120,6 +122,25 @@ def _in_outputs(part: str, indexes: Sequence[PackedIndex], outputs: Sequence[str
     found = [in_classes(index, classes, None if index.listed else numbers) for index in indexes]
     # Results are exported under the ids of each test file; what is trained on together has the same.
     return found if part == "TEST" else [in_classes(index, classes, found[0].category_ids) for index in found]
+
+
+def _with_objects(index: PackedIndex, classes: Sequence[str]) -> PackedIndex:
+    """An index without the classes that the model lacks, where no annotation is of any of them; says which."""
+    used = set(np.unique(index.labels).tolist())
+    away = [name for label, name in enumerate(index.classes) if label not in used]
+    idle = lacking(index, classes)
+    if not idle or not set(idle) <= set(away):
+        return index
+    _log.info("%s: no object is of %s, which the model does not know: left out", index.path, shown(idle))
+    keep = [label for label, name in enumerate(index.classes) if label in used or name not in idle]
+    place = np.full(len(index.classes), -1)
+    place[keep] = np.arange(len(keep))
+    return replace(
+        index,
+        classes=[index.classes[label] for label in keep],
+        category_ids=[index.category_ids[label] for label in keep],
+        labels=place[index.labels],
+    )
 
 
 def check_number(cfg: CfgNode, index: PackedIndex, outputs: Sequence[str] = ()) -> None:

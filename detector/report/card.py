@@ -248,7 +248,8 @@ def _limits(cfg: CfgNode, document: Row, model: Row) -> str:
 
 
 def _use(said: Mapping[str, Any]) -> str:
-    weight = _last(_place(str(said.get("weight", "model_final.pth"))))
+    weight = _last(_place(str(said.get("weight") or "model_final.pth")))
+    of = "weights that lie in no file" if said.get("weight") == "" else f"`{weight}`"  # of the middle of a training
     versions = ", ".join(f"{name} {version}" for name, version in (said.get("versions") or {}).items())
     return "\n".join([
         "## Use\n",
@@ -259,7 +260,7 @@ def _use(said: Mapping[str, Any]) -> str:
         "    print(result.names, result.scores, result.boxes)",
         "```",
         "",
-        f"Measured: `{weight}`, sha256 of its tensors `{said.get('digest')}`, step {said.get('step')}, "
+        f"Measured: {of}, sha256 of its tensors `{said.get('digest')}`, step {said.get('step')}, "
         f"{said.get('date')}; {versions}.",
         "",
     ])  # fmt: skip

@@ -13,7 +13,7 @@ import msgspec
 import torch
 from yacs.config import CfgNode
 
-from detector.config import changed_keys, load_config
+from detector.config import KEY, changed_keys, load_config
 from detector.config.tasks import require_boxes
 from detector.errors import FileAccessError, UserError, cut
 from detector.files import json_bytes, write_json
@@ -32,8 +32,6 @@ TESTS = 4
 
 MACHINE = ("OUTPUT_DIR", "SEED", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "DATASETS.ROOT", "LOG.TENSORBOARD")
 """Keys that do not make two trainings different, and SEED, which each cell has of its own."""
-
-_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 
 
 class Part(NamedTuple):
@@ -88,7 +86,7 @@ def read_part(text: str, key: str, flag: str) -> Part:
         raise UserError(
             f'{flag} {cut(text)}: write NAME, or in quotes "NAME KEY VALUE ..", or "LABEL: NAME KEY VALUE .."'
         )
-    if _KEY.fullmatch(words[0]) and "." in words[0]:
+    if KEY.fullmatch(words[0]) and "." in words[0]:
         raise UserError(f"{flag}: {words[0]} is a key; KEY VALUE pairs stand behind another flag, e.g. --output FOLDER")
     name, pairs = words[0], words[1:]
     plain = "_".join([name, *(value for value in pairs[1::2])])

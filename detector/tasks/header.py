@@ -13,6 +13,7 @@ from detector.data.dataset import CocoDetection, JoinedDataset
 from detector.data.loader import repeats_of
 from detector.distributed import world_size
 from detector.engine.run import Run
+from detector.plugins import import_words
 from detector.tasks.best import best_by
 from detector.tasks.recipe import Recipe
 from detector.text import agreeing, printable
@@ -154,7 +155,9 @@ def classification_farewell(folder: Path, recipe: Recipe) -> str:
 def farewell(folder: Path, files: Mapping[str, str], commands: Sequence[str], how: str = "written to") -> str:
     """The files that are there, with what they hold, and commands to go on with."""
     rows = [(name, what) for name, what in files.items() if (folder / name).exists()]
-    return "\n".join([block(f"{how} {folder}", rows), "next", *(f"  {command}" for command in commands)])
+    return "\n".join(
+        [block(f"{how} {folder}", rows), "next", *(f"  {command}{import_words()}" for command in commands)]
+    )
 
 
 def block(title: str, rows: Sequence[tuple[str, str]]) -> str:

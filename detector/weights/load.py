@@ -93,7 +93,8 @@ def load_state(
     left = [key for key in state if key not in own and key not in dropped]
     report.unexpected = [key for key in left if not key.endswith(COUNTER)]
     if not report.fits:
-        raise UserError(f"{source or 'these weights'} do not fit the model:\n{report}\n{_remedy(module, report)}")
+        what = f"{source} does" if source else "these weights do"
+        raise UserError(f"{what} not fit the model:\n{report}\n{_remedy(module, report)}")
     check_types(state, own, report.loaded, source or "these weights", exact=exact)
     broken = [key for key in report.loaded if not torch.isfinite(state[key]).all()]
     if broken:
@@ -257,6 +258,24 @@ def load_detector(
     report = load_state(model, state, drop=drop, optional=optional, source=str(file.path))
     report.dropped = sorted([*aside, *report.dropped])
     say_report(file.path, report)
+
+
+def load_without_head(model: nn.Module, file: WeightFile) -> None:
+    """Fill what a detector has in common with one of another head: the backbone, and the neck where all of it fits.
+
+    The head keeps its values, and so does a neck that is another one; the log says so. Raises ValueError as
+    `load_state` does for a backbone that does not fit.
+    """
+    own = model.state_dict()
+    state, aside, off = unwrapped(file.state, own)
+    _say_prefixes(file, off)
+    shapes = [{key: value.shape for key, value in some.items() if key.startswith("neck.")} for some in (state, own)]
+    drop = ("head.",) if shapes[0] == shapes[1] else ("neck.", "head.")
+    report = load_state(model, state, drop=drop, optional=_left_new(file, state, own), source=str(file.path))
+    report.dropped = sorted([*aside, *report.dropped])
+    say_report(file.path, report)
+    new = "the head starts" if drop == ("head.",) else "neck and head start"
+    log.warning("%s is a detector with another head: %s anew", file.path, new)
 
 
 def agreeing(names: Sequence[str], classes: Sequence[str]) -> dict[int, int]:

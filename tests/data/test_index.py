@@ -212,7 +212,7 @@ def test_coco_excerpt_agrees_with_pycocotools(coco_tiny):
 
 def test_files_nested_too_deep_are_one_line(coco):
     path = coco.annotate([])
-    path.write_text(path.read_text()[:-1] + ', "info": ' + "[" * 5000 + "]" * 5000 + "}")
+    path.write_text(path.read_text()[:-1] + ', "info": ' + "[" * 100_000 + "]" * 100_000 + "}")
     with pytest.raises(ValueError, match=r"train\.json: its lists or objects are nested too deep"):
         load_index(path)
 

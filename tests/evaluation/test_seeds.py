@@ -257,7 +257,7 @@ def simulated(seeds, sd, trials):
     sd: of one seed; of an arm on an image; of a seed on an image.
     """
     rng, covered = np.random.default_rng(3), 0
-    weights = [np.concatenate(bootstrap_weights(200, 200, k)) / 200 for k in range(50)]
+    weights = [np.concatenate([*bootstrap_weights(200, 200, k)]) / 200 for k in range(50)]
     for trial in range(trials):
         common, arms = rng.normal(0, 0.3, 200), []
         for mean in (0.5, 0.45):

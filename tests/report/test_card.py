@@ -58,6 +58,15 @@ def test_it_names_weights_and_limits(run):
     assert "AP below" not in limits
 
 
+def test_weights_of_the_middle_of_a_training_may_lie_in_no_file(run):
+    content = json.loads((run / "metrics.json").read_text())
+    content["measured"]["weight"] = ""
+    (run / "metrics.json").write_text(json.dumps(content))
+    use = parts(card(run, replicates=100))[1]["Use"]
+    assert 'detector.load("model_final.pth")' in use
+    assert "Measured: weights that lie in no file, sha256" in use
+
+
 def test_a_weak_class_and_one_without_objects_are_named(tmp_path):
     entry = write_truth(tmp_path / "data", ("dark", "light", "blue"))
     folder = write_run(tmp_path / "run", entry, "MODEL.NUM_CLASSES", 3)

@@ -106,7 +106,7 @@ def test_what_stands_beside_an_encoder_is_left_out_and_named(tiny, trained):
 
 def test_what_stands_beside_a_wrapper_is_an_error(tiny, trained):
     state = {f"module.{key}": value for key, value in trained.state_dict().items()} | {"stray.weight": torch.ones(1)}
-    with pytest.raises(ValueError, match=r"w\.pth do not fit the model(?s:.*)unexpected +1  stray\.weight"):
+    with pytest.raises(ValueError, match=r"w\.pth does not fit the model(?s:.*)unexpected +1  stray\.weight"):
         load_backbone(tiny("bn"), Weights(), WeightFile(Path("w.pth"), state))
 
 
@@ -162,7 +162,7 @@ def test_another_depth_is_one_error(tmp_path, tiny, trained):
     torch.save(trained.state_dict(), tmp_path / "w.pth")
     deeper = tiny("bn", (2, 2, 1, 1), groups=64)
     before = {key: value.clone() for key, value in deeper.state_dict().items()}
-    with pytest.raises(ValueError, match=r"w\.pth do not fit the model") as error:
+    with pytest.raises(ValueError, match=r"w\.pth does not fit the model") as error:
         load_backbone(deeper, Weights(), read_file(tmp_path / "w.pth"))
     message = str(error.value)
     assert re.search(r"missing +15  layer2\.1\.conv1\.weight, .* and 7 more", message)

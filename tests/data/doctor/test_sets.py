@@ -9,7 +9,7 @@ from detector.data.catalog import load_dataset
 from detector.data.convert import write_datasets
 from detector.data.doctor.mend import mend
 from detector.data.doctor.part import Part, short_names
-from detector.data.doctor.sets import EMPTY, LISTS_DIFFER, TEST_EMPTY, read_sets, without_objects
+from detector.data.doctor.sets import EMPTY, LISTS_DIFFER, TEST_EMPTY, UNREADABLE, read_sets, without_objects
 from detector.errors import UserError
 
 
@@ -99,6 +99,10 @@ def test_a_set_of_which_no_picture_can_be_measured_has_none_left(sets, yolo):
     assert without_objects(parts)[0].text == f"{yolo}: {said}"
     with pytest.raises(UserError, match=r"none of its pictures can be used, so there is nothing to write$"):
         mend(parts[0])
+    for path in (sets.folder / "yolo" / "images" / "train").iterdir():
+        path.unlink()
+    parts, findings = read_sets([(yolo, "")], "")
+    assert (parts, [one.kind for one in findings]) == ([], [UNREADABLE])
 
 
 def test_roboflows_files_are_called_as_their_folders(sets):
