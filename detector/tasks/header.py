@@ -217,10 +217,9 @@ def schedule_text(step: int, steps: int, batch: int, epochs: float, accumulate: 
 def periods_text(cfg: CfgNode, tests: bool) -> str:
     """How often there is a checkpoint and, where there are data to test on, a test, and what these decide."""
     solver = cfg.SOLVER
-    periods = [f"a checkpoint every {solver.CHECKPOINT_PERIOD:,} steps"] if solver.CHECKPOINT_PERIOD else []
+    periods = [f"a checkpoint {_every(solver.CHECKPOINT_PERIOD)}"] if solver.CHECKPOINT_PERIOD else []
     if tests:
-        every = f"every {solver.TEST_PERIOD:,} steps" if solver.TEST_PERIOD else "at the end"
-        periods.append(f"a test {every}")
+        periods.append(f"a test {_every(solver.TEST_PERIOD) if solver.TEST_PERIOD else 'at the end'}")
     if tests and 0 < solver.TEST_PERIOD < solver.MAX_ITER:
         periods.append(f"the best by {printable(best_by(cfg))}")
         if solver.PATIENCE:
@@ -240,3 +239,7 @@ def decay_text(solver: CfgNode) -> str:
         return f"{warmup}a cosine to 0"
     steps = [f"{step:,}" for step in solver.STEPS if step < solver.MAX_ITER]
     return warmup + (f"times {solver.GAMMA:g} at {' and '.join(steps)}" if steps else "constant")
+
+
+def _every(steps: int) -> str:
+    return "every step" if steps == 1 else f"every {steps:,} steps"
