@@ -9,8 +9,8 @@ from typing import Any
 from yacs.config import CfgNode
 
 _C = CfgNode()
-_C.OUTPUT_DIR = "output"  # folder of checkpoints, config.yaml, log.jsonl, metrics.json, results.json; where nothing
-#                          sets it, output/NAME of the file NAME.yaml that is loaded
+_C.OUTPUT_DIR = "output"  # folder of checkpoints, config.yaml, log.jsonl, metrics.json, results.json; where
+#                          neither the file NAME.yaml nor a base of yours sets it, output/NAME
 _C.SEED = 0  # of weights, order of images and augmentation; the same seed gives the same run on the same machine
 
 _C.LOG = CfgNode()
@@ -182,7 +182,8 @@ _C.SOLVER.IMS_PER_BATCH = 16  # images a step
 _C.SOLVER.ACCUM_ITERS = 1  # micro-batches of a step in each process, whose gradients add up: less memory, the same
 #                            step. What predictions decide, the number of RoI samples and RefineDet's ODM positives,
 #                            divides the losses of its own micro-batch; trained batch norms measure each by itself
-_C.SOLVER.REFERENCE_BATCH = 0  # images a step that BASE_LR, STEPS and MAX_ITER are meant for; 0: as they stand
+_C.SOLVER.REFERENCE_BATCH = 0  # images a step that BASE_LR, STEPS and MAX_ITER are meant for: for k times as many the
+#                                rate is k times as high, with adamw sqrt(k) times, and steps are 1/k; 0: as they stand
 _C.SOLVER.MAX_ITER = 90000  # steps
 _C.SOLVER.EPOCHS = 0  # times that every image is seen; above 0 it counts instead of MAX_ITER, of which STEPS and
 #                       WARMUP_ITERS keep their shares; the later one counts: of a base, the file, the command line

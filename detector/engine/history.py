@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from detector.engine.records import NAME, OF_EVALUATIONS, read_line
 from detector.errors import FileAccessError, MissingFileError, UserError
+from detector.text import none_of
 
 BEGINNINGS = ("start", "resume")
 """Events at whose step a run begins or goes on: what the log has of later steps is made again."""
@@ -67,7 +68,9 @@ def read_log(folder: str | Path) -> History:
         raise FileAccessError(f"{path}: {error.strerror or error}") from None
     records = [record for line in lines if (record := read_line(line)) is not None]
     if lines and not records:
-        raise UserError(f"{path}: none of its {len(lines)} lines is a record of a training; is it the log of a run?")
+        raise UserError(
+            f"{path}: {none_of(len(lines), 'line|lines')} is a record of a training; is it the log of a run?"
+        )
     notes = []
     if broken := len(lines) - len(records):
         notes.append(f"{_lines(broken)} of {NAME} not written to the end, left out")

@@ -296,6 +296,7 @@ def finish_step(run: Run, task: Task, plan: Plan, report: TrainLog | Silent, *, 
     saves = last or plan.saves(run.step)
     if saves and written != run.checkpoint(last):
         run.save(last)  # a crash in the evaluation must not cost the steps
+        report.tick()
     if (run.evaluated == run.step and run.metrics is not None) or not plan.tests(run.step):
         return
     metrics = task.measures(run)

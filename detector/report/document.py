@@ -49,20 +49,20 @@ class Model(NamedTuple):
 class Measurer:
     """Measures detections, with those of the images drawn again; all must be of the same images and objects."""
 
-    def __init__(self, replicates: int, seed: int = 0) -> None:
-        """replicates: of the bootstrap; seed: of its weights."""
-        self.replicates, self.seed = replicates, seed
+    def __init__(self, replicates: int) -> None:
+        """replicates: of the bootstrap."""
+        self.replicates = replicates
         self._first: tuple[str, PackedIndex] | None = None
 
     def measure(self, name: str, index: PackedIndex, found: Found, seed: int | None = None) -> Training:
-        """A training's measures. Raises ValueError for another test set than that of the first one; name: in it."""
+        """A training's measures; seed: its own; name: in the ValueError for another test set than that of the first."""
         self._first = self._first or (name, index)
         if what := _difference_of(self._first[1], index):
             raise UserError(
                 f"{self._first[0]} and {name} were tested on different {what} ({self._first[1].path}, {index.path}); "
                 "only the same can be compared"
             )
-        return Training(seed, resample(judge(index, found), self.replicates, self.seed))
+        return Training(seed, resample(judge(index, found), self.replicates))
 
 
 def _difference_of(first: PackedIndex, second: PackedIndex) -> str:

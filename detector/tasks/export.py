@@ -25,6 +25,7 @@ from detector.tasks.int8 import Wish, check_wish, export_int8
 from detector.tasks.measured import Subject, check_folder, state_digest
 from detector.tasks.thresholds import FILE, read_thresholds
 from detector.tasks.trained import find_trained, load_found
+from detector.text import counted
 
 log = logging.getLogger("detector")
 
@@ -70,8 +71,8 @@ def export_run(
     else:
         written = export(model, facts, form, output, split)
         log.info(
-            "%s: %.1f MB, up to %d detections an image; boxes in pixels of the resized image", output, written / 1e6,
-            facts.limit,
+            "%s: %.1f MB, up to %s an image; boxes in pixels of the resized image", output, written / 1e6,
+            counted(facts.limit, "detection|detections"),
         )  # fmt: skip
     if two:
         log.info("%s, with the second stage, belongs to it: copy both files", second_path(output))

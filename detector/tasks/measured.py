@@ -3,7 +3,8 @@
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +16,15 @@ from yacs.config import CfgNode
 
 from detector.config import changed_keys
 from detector.data.dataset import CocoDetection
-from detector.distributed import world_size
+from detector.distributed import is_main, world_size
 from detector.engine.device import device_name, pick_device
-from detector.errors import FileAccessError
+from detector.engine.run import Run
+from detector.engine.stop import Stopped, held
+from detector.errors import FileAccessError, UserError
 from detector.evaluation.base import Evaluator
 from detector.evaluation.report import headline, summary_text
-from detector.files import write_json
+from detector.files import make_folder, write_json
+from detector.text import counted
 from detector.version import versions
 from detector.weights.address import shown
 
@@ -52,7 +56,7 @@ class Subject(NamedTuple):
 def check_folder(folder: Path) -> None:
     """Make the folder that an evaluation writes to. Raises OSError with the remedy, before and not after the work."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         fault = "" if os.access(folder, os.W_OK) else "Permission denied"
     except OSError as error:
         fault = str(error.strerror)
@@ -105,6 +109,40 @@ def save_measures(
     places = folder / f"metrics{suffix}.json", evaluators[0].kept, folder / f"results{suffix}.json"
     log.info("numbers -> %s, %s -> %s", *places)
     return metrics
+
+
+@contextmanager
+def naming(run: Run, tests: Collection[str]) -> Iterator[None]:
+    """A training, after which metrics.json names the file of the weights that were measured last.
+
+    When they are measured nobody knows yet whether a file will hold them: whether patience ends there, they are the
+    best, or a signal stops the training at that step. tests: names of the test sets.
+    """
+    start = run.step
+    try:
+        yield
+    finally:
+        with suppress(Stopped, UserError), held():  # of a full disk, which costs the name alone
+            if is_main() and (path := _file_of_last(run, start)) is not None:
+                _name_weights(run, tests, path)
+
+
+def _file_of_last(run: Run, start: int) -> Path | None:
+    """The file that holds the weights of a run's last evaluation, if any. start: the step that it began with."""
+    if run.evaluated == run.step:
+        newest = run.source if run.step == start else run.written
+        if newest is not None and newest in (run.source, run.checkpoint(last=True), run.checkpoint(last=False)):
+            return newest
+    best = run.folder / run.kept
+    return best if run.kept and run.evaluated == run.best_step and best.is_file() else None
+
+
+def _name_weights(run: Run, tests: Collection[str], path: Path) -> None:
+    for home in [run.folder] if len(tests) == 1 else [run.folder / name for name in tests]:
+        said = what_was_measured(home / "metrics.json") or {}
+        if said.get("weight") == "" and said.get("step") == run.evaluated:
+            content = msgspec.json.decode((home / "metrics.json").read_bytes())
+            write_json(home / "metrics.json", {**content, MEASURED: {**said, "weight": str(path)}})
 
 
 def _suffix(folder: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNode) -> str:
@@ -171,7 +209,11 @@ def _other_settings(there: Mapping[str, Any], data: Mapping[str, Any], cfg: CfgN
         f"{k} {was.get(k, 'default')} -> {now.get(k, 'default')}" for k in {**was, **now} if was.get(k) != now.get(k)
     ]
     if said != data:
-        found.insert(0, f"data {said.get('name')} ({said.get('images')} images) -> {data['name']} ({data['images']})")
+        found.insert(
+            0,
+            f"data {said.get('name')} ({counted(said.get('images'), 'image|images')}) -> {data['name']} "
+            f"({data['images']})",
+        )
     return found
 
 

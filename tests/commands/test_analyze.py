@@ -343,3 +343,9 @@ def test_a_plugin_without_stages_has_correlations_only(tmp_path, image, monkeypa
         BACKBONES.pop("plain_plugin", None)
         sys.modules.pop("plain_plugin", None)
     assert [row["layer"] for row in rows_of(tmp_path / "out" / "correlation.csv")] == ["a"]
+
+
+def test_a_study_that_fails_leaves_no_empty_folder(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="unknown backbone 'resnt18'"):
+        analyze.main(["correlation", "resnt18", "--output", str(tmp_path / "a" / "b")])
+    assert not [*tmp_path.iterdir()]

@@ -139,7 +139,7 @@ def test_the_tester_answers_bad_input_in_one_line(data, tmp_path, weight):
     assert "4 outputs and does not name them" in few
     assert "class 1 is columns there and plain here" in answer(data=tmp_path / "two")
     torch.save({"model": {"conv1.weight": torch.ones(1)}}, tmp_path / "other.pth")
-    assert "other.pth do not fit the model" in answer(weight=tmp_path / "other.pth")
+    assert "other.pth does not fit the model" in answer(weight=tmp_path / "other.pth")
     bare = {k: v for k, v in torch.load(tmp_path / "plain.pth", weights_only=True).items() if not k.startswith("fc.")}
     torch.save(bare, tmp_path / "bare.pth")
     assert "holds a backbone without classifier" in answer(weight=tmp_path / "bare.pth")

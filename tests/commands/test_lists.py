@@ -116,6 +116,16 @@ def test_the_root_is_the_config_s(capsys, monkeypatch, tmp_path):
     assert str(tmp_path / "coco") in printed(capsys, lists.datasets)
 
 
+@pytest.mark.parametrize("named", [[], ["--root=~/data"]])
+def test_the_root_may_begin_with_the_home_folder(named, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cfg = load_config(None).clone()
+    cfg.defrost()
+    cfg.DATASETS.ROOT = "~/data"  # as DETECTOR_DATASETS may have it
+    monkeypatch.setattr(lists, "get_defaults", lambda: cfg)
+    assert str(tmp_path / "data" / "coco") in printed(capsys, lists.datasets, *named)
+
+
 def test_a_plugin_that_is_not_there_is_one_line():
     for command in (lists.backbones, lists.necks, lists.heads, lists.datasets):
         with pytest.raises(SystemExit, match=r"^error: --import no_such_plugin: ModuleNotFoundError"):

@@ -276,6 +276,13 @@ def test_data_of_other_classes_is_no_matter_of_their_number(tiny, tmp_path, firs
         content = {"model": content["model"]}
     torch.save(content, tmp_path / "lone.pth")
     other = write_images(tmp_path / "other", (1, 1), categories=((3, "dark"), (7, "light"), (9, "grey")))
+    if named:  # a class that no object is of is no matter at all
+        unused = tiny("DATASETS.TEST", other, "OUTPUT_DIR", tmp_path / "new", "MODEL.NUM_CLASSES", 2)
+        assert run_test(unused, weight=tmp_path / "lone.pth")
+    truth = Path(other.partition(":")[2])
+    content = json.loads(truth.read_text())
+    content["annotations"][0]["category_id"] = 9
+    truth.write_text(json.dumps(content))
     said = r"trained on 2 \('dark', 'light'\), without 'grey': evaluate on data with"
     said = said if named else r"2 class outputs, the config 3 .*: the data lists 3 classes; evaluate on data with"
     for number in (2, 3) if named else (3,):

@@ -13,6 +13,7 @@ from detector.data.formats.yolo_folder import Layout, find_layout, find_pictures
 from detector.data.formats.yolo_lines import Lines
 from detector.data.label_files import LabelFiles, find_label_files, lies_elsewhere
 from detector.data.packed import PackedIndex, clip_to_images
+from detector.data.partners import Partners
 from detector.data.problems import Finding, Problems, declare, named
 from detector.data.sizes import measured
 from detector.text import agreeing, counted
@@ -130,6 +131,8 @@ def _tell_files(layout: Layout, folder: Path, names: Sequence[str], files: Label
     without = [i for i, path in enumerate(files.labels) if not path]
     if without:
         near = lies_elsewhere(folder / names[0]) if len(without) == len(names) else ""
+        if files.stray and (partner := Partners(files.stray).of(names[without[0]])):
+            near += f"; {partner.its()}"
         lack = agreeing(len(without), "has|have no label file")
         what = f"of {counted(len(names), 'picture|pictures')} {lack}; the first is looked for at {files.expected}{near}"
         line = named(layout.path, len(without), what, [names[i] for i in without], "pictures")
@@ -142,11 +145,13 @@ def _tell_files(layout: Layout, folder: Path, names: Sequence[str], files: Label
     if files.stray:
         what = agreeing(len(files.stray), "label file|files has|have no picture")
         line = named(layout.path, len(files.stray), what, files.stray, "e.g.")
-        problems.several(
-            line,
-            range(len(files.stray)),
-            lambda i: Finding(STRAY, f"{files.stray[i]}: it has no picture", "", files.stray[i]),
-        )
+        others = Partners(names[i] for i in without)
+
+        def lone(i: int) -> Finding:
+            file, picture = files.stray[i], others.of(files.stray[i])
+            return Finding(STRAY, f"{file}: it has no picture{f'; {picture.its()}' if picture else ''}", "", file)
+
+        problems.several(line, range(len(files.stray)), lone)
 
 
 def _pack(

@@ -12,7 +12,7 @@ from detector.data.problems import Finding, Problems, declare, named
 from detector.data.suffixes import SUFFIXES
 from detector.errors import MissingFileError, UserError, cut
 from detector.files import user_path
-from detector.text import agreeing, forms
+from detector.text import agreeing, counted, forms
 
 MISSING = declare(
     "yolo-missing-picture",
@@ -180,8 +180,8 @@ def _listed(path: Path, names: dict[str, object]) -> list[object]:
     missing = next((i for i in range(len(names)) if i not in numbers), None)
     if missing is not None:
         raise UserError(
-            f"{path}: names has {len(names)} entries, but none for class {missing}; number the classes 0, 1, .. "
-            "without gaps, as their lines in the label files do"
+            f"{path}: names has {counted(len(names), 'entry|entries')}, but none for class {missing}; number the "
+            "classes 0, 1, .. without gaps, as their lines in the label files do"
         )
     return [numbers[i] for i in range(len(names))]
 
@@ -213,7 +213,8 @@ class Pictures(NamedTuple):
 def find_pictures(layout: Layout, split: str, problems: Problems) -> Pictures:
     """The pictures of a split. Folders are walked, hidden files passed over, links followed once.
 
-    Raises FileNotFoundError for a split, folder or list that is not there, ValueError for one without any picture.
+    Raises FileNotFoundError for a split, folder or list that is not there, ValueError for one without any picture,
+    unless it is told of each that a list names that it is missing.
     """
     paths: dict[str, None] = {}
     folders, lists = [], []
@@ -237,7 +238,7 @@ def find_pictures(layout: Layout, split: str, problems: Problems) -> Pictures:
         problems.several(
             line, range(len(rest)), lambda i: Finding(UNCLAIMED, f"{rest[i]} lies in no split", rest[i], rest[i])
         )
-    if not paths and not problems.everything:
+    if not paths and not any(one.kind == MISSING for one in problems.findings):
         raise UserError(
             f"{layout.path}: split {split!r} has no picture in {', '.join(places)}; it takes "
             f"{', '.join(sorted(SUFFIXES))}"

@@ -7,8 +7,10 @@ import pytest
 
 from detector.data.catalog import load_dataset
 from detector.data.convert import write_datasets
+from detector.data.doctor.mend import mend
 from detector.data.doctor.part import Part, short_names
-from detector.data.doctor.sets import EMPTY, LISTS_DIFFER, TEST_EMPTY, read_sets, without_objects
+from detector.data.doctor.sets import EMPTY, LISTS_DIFFER, TEST_EMPTY, UNREADABLE, read_sets, without_objects
+from detector.errors import UserError
 
 
 @pytest.fixture
@@ -79,6 +81,28 @@ def test_why_a_set_has_no_objects(sets, yolo):
     (sets.folder / "yolo" / "labels").rename(sets.folder / "yolo" / "label")
     expected = sets.folder / "yolo" / "labels" / "train" / "train0.txt"
     assert f"looked for at {expected}" in without_objects(read_sets([(yolo, "")], "")[0])[0].text
+
+
+def test_label_files_that_a_tool_named_otherwise_have_likely_pictures(sets, yolo):
+    labels = sets.folder / "yolo" / "labels" / "train"
+    (labels / "train0.txt").rename(labels / "8a7b6c5d-train0.txt")
+    told = {finding.text for part in read_sets([(yolo, "")], "")[0] for finding in part.told}
+    said = "it has no picture; train0.jpg may be its, by the names of Label Studio: give both one name"
+    assert f"{labels}/8a7b6c5d-train0.txt: {said}" in told
+
+
+def test_a_set_of_which_no_picture_can_be_measured_has_none_left(sets, yolo):
+    for path in (sets.folder / "yolo" / "images" / "train").iterdir():
+        path.write_bytes(b"cut short")
+    parts = read_sets([(yolo, "")], "")[0]
+    said = "none of its pictures has an object: no picture is left, as was said"
+    assert without_objects(parts)[0].text == f"{yolo}: {said}"
+    with pytest.raises(UserError, match=r"none of its pictures can be used, so there is nothing to write$"):
+        mend(parts[0])
+    for path in (sets.folder / "yolo" / "images" / "train").iterdir():
+        path.unlink()
+    parts, findings = read_sets([(yolo, "")], "")
+    assert (parts, [one.kind for one in findings]) == ([], [UNREADABLE])
 
 
 def test_roboflows_files_are_called_as_their_folders(sets):

@@ -432,6 +432,8 @@ def test_no_picture_is_an_error(root):
     put(root, data_yaml="names: [cat]\ntrain: labels/train\n")
     with pytest.raises(UserError, match=r"data\.yaml: split 'train' has no picture in .*labels/train"):
         read(root)
+    with pytest.raises(UserError, match="split 'train' has no picture in"):
+        read(root, problems=Problems(everything=True))
 
 
 def test_sizes_are_those_of_upright_pictures(root):
