@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--batch", choices=("auto",),
         help="auto: as many images a step as the device has memory for, at most SOLVER.REFERENCE_BATCH, or 64 where "
-        "that is 0; rate and steps follow; a resumed run keeps its number",
+        "that is 0; rate (adamw: by the square root) and steps follow; a resumed run keeps its number",
     )  # fmt: skip
     parser.add_argument(
         "words", nargs="*", metavar="KEY VALUE",
@@ -61,6 +61,8 @@ def read_run(name: str, args: argparse.Namespace) -> CfgNode:
         raise MissingFileError(
             f"RUN {name}: there is no such folder; write output/NAME, or --config-file FILE to start a new run"
         )
+    if folder.suffix in (".yaml", ".yml"):
+        raise UserError(f"RUN {folder} is a config: write --config-file {folder} to start a run")
     if not folder.is_dir():
         raise UserError(
             f"RUN {folder} is a file: write the run's folder to continue it, or --config-file FILE "

@@ -9,8 +9,8 @@ from typing import Any
 from yacs.config import CfgNode
 
 _C = CfgNode()
-_C.OUTPUT_DIR = "output"  # folder of checkpoints, config.yaml, log.jsonl, metrics.json, results.json; where nothing
-#                          sets it, output/NAME of the file NAME.yaml that is loaded
+_C.OUTPUT_DIR = "output"  # folder of checkpoints, config.yaml, log.jsonl, metrics.json, results.json; where
+#                          neither the file NAME.yaml nor a base of yours sets it, output/NAME
 _C.SEED = 0  # of weights, order of images and augmentation; the same seed gives the same run on the same machine
 
 _C.LOG = CfgNode()
@@ -182,7 +182,8 @@ _C.SOLVER.IMS_PER_BATCH = 16  # images a step
 _C.SOLVER.ACCUM_ITERS = 1  # micro-batches of a step in each process, whose gradients add up: less memory, the same
 #                            step. What predictions decide, the number of RoI samples and RefineDet's ODM positives,
 #                            divides the losses of its own micro-batch; trained batch norms measure each by itself
-_C.SOLVER.REFERENCE_BATCH = 0  # images a step that BASE_LR, STEPS and MAX_ITER are meant for; 0: as they stand
+_C.SOLVER.REFERENCE_BATCH = 0  # images a step that BASE_LR, STEPS and MAX_ITER are meant for: for k times as many the
+#                                rate is k times as high, with adamw sqrt(k) times, and steps are 1/k; 0: as they stand
 _C.SOLVER.MAX_ITER = 90000  # steps
 _C.SOLVER.EPOCHS = 0  # times that every image is seen; above 0 it counts instead of MAX_ITER, of which STEPS and
 #                       WARMUP_ITERS keep their shares; the later one counts: of a base, the file, the command line
@@ -203,6 +204,8 @@ _C.SOLVER.WARMUP_FACTOR = 1.0 / 3  # times the rate, at the start
 _C.SOLVER.CLIP_GRAD_NORM = 0.0  # largest norm of all gradients together; 0: no limit
 _C.SOLVER.EMA_DECAY = 0.0  # share of the average of all weights that stays in a step, e.g. 0.999 for about the last
 #                            1,000 steps; the average is what is tested, kept as the best and predicts; 0: none
+_C.SOLVER.EMA_WARMUP = False  # after n steps at most (1 + n) / (10 + n) of the average stays, whatever EMA_DECAY: for
+#                               runs that are short for it, whose first weights would have a share of it to the end
 _C.SOLVER.AMP = "off"  # precision of the training step: off (float32) | bf16 | fp16
 _C.SOLVER.CHECKPOINT_PERIOD = 2500  # steps between checkpoints; 0: only at the end
 _C.SOLVER.CHECKPOINT_KEEP = 3  # numbered checkpoints that stay, the newest; 0: all; final and best stay anyway
@@ -221,7 +224,7 @@ _C.TEST = CfgNode()
 _C.TEST.EVALUATOR = ("auto",)  # coco, voc, or both; auto: coco, and for data in VOC's layout both
 _C.TEST.BEST_BY = ""  # measure, its mean over the test sets, that the best checkpoint has the highest of: AP50, APs,
 #                       AP/person, VOC/AP50, ..; "": AP, and VOC/AP50 where TEST.EVALUATOR is voc alone
-_C.TEST.IMS_PER_BATCH = 8  # images a forward pass
+_C.TEST.IMS_PER_BATCH = 8  # images a forward pass, at most: a batch has those of one padded size
 _C.TEST.DETECTIONS_PER_IMG = 100  # detections kept an image, over all classes
 _C.TEST.AMP = "off"  # precision of evaluation and prediction: off (float32) | bf16 | fp16 | auto, by the device
 _C.TEST.BBOX_AUG = CfgNode()  # test-time augmentation, of every evaluation and prediction: views, detected one by one

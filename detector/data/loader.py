@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from detector.data.capacity import check_shared_memory, usable_workers
 from detector.data.catalog import distinct
 from detector.data.dataset import CocoDetection, JoinedDataset, RecordError
-from detector.data.pipeline import Colour, at_sizes, build_transforms
+from detector.data.pipeline import Colour, at_sizes, build_transforms, tested_size
 from detector.data.plausible import check_apart
 from detector.data.repeats import Repeats, repeat_factors
 from detector.data.samplers import Draw, TrainBatches, eval_batches
@@ -24,7 +24,7 @@ from detector.data.workers import make_loader, received
 from detector.distributed import rank, world_size
 from detector.errors import UserError
 from detector.structures import Batch, Size, Target
-from detector.text import printable
+from detector.text import counted, printable
 
 _log = logging.getLogger("detector")
 
@@ -158,10 +158,15 @@ def batches_per_epoch(cfg: CfgNode, dataset: CocoDetection | JoinedDataset) -> i
     repeats = repeats_of(cfg, dataset)
     if repeats is not None:
         _log.info(
-            "DATALOADER.REPEAT_THRESHOLD %g: factors from %.3g to %.3g, an epoch of %d entries instead of %d",
+            "DATALOADER.REPEAT_THRESHOLD %g: factors from %.3g to %.3g, an epoch of %s instead of %d",
             *(cfg.DATALOADER.REPEAT_THRESHOLD, repeats.factors.min(), repeats.factors.max()),
-            *(repeats.draws, len(dataset)),
+            *(counted(repeats.draws, "entry|entries"), len(dataset)),
         )
+        if repeats.draws == len(dataset):
+            _log.warning(
+                "DATALOADER.REPEAT_THRESHOLD %g does nothing here: each class is in a greater share of the images",
+                cfg.DATALOADER.REPEAT_THRESHOLD,
+            )
     return TrainBatches(len(dataset), cfg.SOLVER.IMS_PER_BATCH, repeats=repeats).batches_per_epoch
 
 
@@ -185,17 +190,32 @@ def repeats_of(cfg: CfgNode, dataset: CocoDetection | JoinedDataset) -> Repeats 
 
 
 def test_loader(cfg: CfgNode, dataset: CocoDetection) -> BatchLoader:
-    """Every image once in batches of TEST.IMS_PER_BATCH, ordered by shape; several processes share the batches."""
-    batches = eval_batches(dataset.aspect_ratios, cfg.TEST.IMS_PER_BATCH)
-    return _loader(cfg, _Caught(dataset), batches[rank() :: world_size()])
+    """Every image once in batches of up to TEST.IMS_PER_BATCH of one padded size, which several processes share."""
+    return _loader(cfg, _Caught(dataset), _eval_batches(cfg, dataset, [cfg]))
+
+
+def views_of(cfg: CfgNode, dataset: CocoDetection) -> list[CocoDetection]:
+    """A data set of the test, and the same in the other sizes of `at_sizes`."""
+    return [dataset, *(dataset.transformed(build_transforms(other, train=False)) for other in at_sizes(cfg)[1:])]
 
 
 def view_loader(cfg: CfgNode, dataset: CocoDetection) -> BatchLoader:
     """The batches of `test_loader`, each in every size of `at_sizes` in a row: one, without TEST.BBOX_AUG.SCALES."""
-    others = [dataset.transformed(build_transforms(other, train=False)) for other in at_sizes(cfg)[1:]]
-    views = _Views([_Caught(one) for one in (dataset, *others)])
-    batches = eval_batches(dataset.aspect_ratios, cfg.TEST.IMS_PER_BATCH)[rank() :: world_size()]
+    views = _Views([_Caught(one) for one in views_of(cfg, dataset)])
+    batches = _eval_batches(cfg, dataset, at_sizes(cfg))
     return _loader(cfg, views, [[(i, item) for item in batch] for batch in batches for i in range(len(views.datasets))])
+
+
+def _eval_batches(cfg: CfgNode, dataset: CocoDetection, views: Sequence[CfgNode]) -> list[list[int]]:
+    """Those of this process. views: the configs of the sizes that images are seen in."""
+    step = cfg.DATALOADER.SIZE_DIVISIBILITY or 1
+
+    def padded(view: CfgNode, size: Size) -> Size:
+        height, width = (-(-side // step) * step for side in tested_size(view, size))
+        return height, width
+
+    sizes = [tuple(padded(view, dataset.size(item)) for view in views) for item in range(len(dataset))]
+    return eval_batches(sizes, cfg.TEST.IMS_PER_BATCH)[rank() :: world_size()]
 
 
 def check_memory(

@@ -28,6 +28,15 @@ def make_optimizer(name: str, groups: Groups, momentum: float) -> torch.optim.Op
     return optimizer
 
 
+def rate_for_batch(name: str, factor: float) -> float:
+    """What the rate is multiplied by for `factor` times the images a step, with the optimiser of this name.
+
+    SGD: `factor` itself, Goyal et al. 2017. AdamW, which divides a step by the size of its gradients: the square root,
+    Malladi et al. 2022.
+    """
+    return factor**0.5 if name == "adamw" else factor
+
+
 def by_stage(groups: Groups, parts: Sequence[Sequence[nn.Module]], factors: Sequence[float]) -> Groups:
     """The groups, each split by the parts of a backbone, whose rates are multiplied by a factor each.
 

@@ -105,5 +105,6 @@ def _filter_rows(x: Tensor, filters: Tensor, bias: Tensor | None = None) -> Tens
             else:
                 torch.baddbmm(bias, few, products, out=target)
     result = y.view(n, height, SIDE * columns, out)[:, :, :width].permute(0, 3, 1, 2)
-    # No view, which a custom function's caller could not change in place.
-    return y.new_empty(0).set_(y.untyped_storage(), 0, result.shape, result.stride())
+    # No view, which a custom function's caller could not change in place; nor `set_`, as fake tensors' cache would keep
+    # its storage.
+    return result.data

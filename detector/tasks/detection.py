@@ -50,7 +50,7 @@ from detector.tasks.best import best_by, carry_over, check_best_by, score
 from detector.tasks.compare import classes_to_resume, compare, compare_tasks
 from detector.tasks.distilled import add_teacher, check_teacher, compare_teachers
 from detector.tasks.header import FOUND, detection_farewell, detection_header
-from detector.tasks.measured import Subject, check_folder, save_measures, state_digest
+from detector.tasks.measured import Subject, check_folder, naming, save_measures, state_digest
 from detector.tasks.pictures import drawn
 from detector.tasks.plan import batch_of_run, fitting_batch
 from detector.tasks.remedies import divergence_advice, remedies
@@ -233,7 +233,8 @@ def train(cfg: CfgNode, resume: bool = False, auto_batch: bool = False) -> Metri
                 save_config(task.cfg, folder / "config.yaml")
             log.info("%s", task.header(run))
         begun = run.step
-        metrics = loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
+        with naming(run, task.tests):
+            metrics = loop.train(run, task, plan(task.cfg, tests=bool(task.tests)))
         with suppress(Stopped), held():  # all is done
             log.info("%s", task.farewell(run, begun))
         return metrics
@@ -256,7 +257,7 @@ def start(task: DetectionTask, folder: Path, found: WeightFile | None = None) ->
         build_optimizer(cfg.SOLVER, model),
         torch.amp.GradScaler(task.device.type, enabled=cfg.SOLVER.AMP == "fp16"),
         {**facts, "pictures": len(data), "best_by": best_by(cfg), "tests": list(task.tests)},
-        average_weights(model, cfg.SOLVER.EMA_DECAY) if cfg.SOLVER.EMA_DECAY else None,
+        average_weights(model, cfg.SOLVER.EMA_DECAY, cfg.SOLVER.EMA_WARMUP) if cfg.SOLVER.EMA_DECAY else None,
         text=config_text(cfg),
         kept=BEST if task.tests and 0 < cfg.SOLVER.TEST_PERIOD < cfg.SOLVER.MAX_ITER else "",
         keep=cfg.SOLVER.CHECKPOINT_KEEP,

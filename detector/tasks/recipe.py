@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from detector.engine.device import AMP
-from detector.engine.optim import STAGES, by_stage
+from detector.engine.optim import STAGES, by_stage, rate_for_batch
 from detector.errors import UserError
 from detector.models.backbones import Classifier
 from detector.ops.soft_targets import DISTILL
@@ -28,7 +28,7 @@ class Recipe:
 
     data: a folder with train/ and val/, each with a folder for each class; output: where the run is kept; weight: what
     to start from, "" nothing, "imagenet", a path or an address; lr, weight_decay: None takes the optimiser's usual one,
-    the rate in proportion to the batch (Goyal et al. 2017); warmup_epochs: None takes a tenth of them, at most 5;
+    the rate fitted to the batch by `rate_for_batch`; warmup_epochs: None takes a tenth of them, at most 5;
     mixup, cutmix: alpha of their Beta distribution, 0 is none; ema: decay a step, 0 is none; patience: epochs in a row
     without a better top-1 that end it, 0 is none; passes: how often stages run, 0 as registered; checkpoint_steps:
     between checkpoints inside an epoch, 0 is none; checkpoint_stages: whose activations are computed again in the
@@ -84,7 +84,7 @@ class Recipe:
         for name in ("amp", "teacher_amp"):
             self._require(name, getattr(self, name) in AMP, f"one of {', '.join(AMP)}")
         rate, decay = BASE[self.optimizer]
-        self.lr = rate * self.batch_size / 256 if self.lr is None else self.lr
+        self.lr = rate * rate_for_batch(self.optimizer, self.batch_size / 256) if self.lr is None else self.lr
         self.weight_decay = decay if self.weight_decay is None else self.weight_decay
         self.warmup_epochs = min(5.0, self.epochs / 10) if self.warmup_epochs is None else self.warmup_epochs
         self._require("lr", 0 < self.lr < math.inf, "above 0")

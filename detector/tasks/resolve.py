@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from yacs.config import CfgNode
 
+from detector.engine.optim import rate_for_batch
 from detector.errors import UserError
 from detector.models.build import resolve_parts
 
@@ -94,9 +95,9 @@ def with_steps(cfg: CfgNode, total: int, what: str, period: int = 0) -> CfgNode:
 def scale_to_batch(cfg: CfgNode, *, rate_only: bool = False) -> CfgNode:
     """Fit BASE_LR, STEPS, MAX_ITER and WARMUP_ITERS to IMS_PER_BATCH when SOLVER.REFERENCE_BATCH is set.
 
-    The linear rule of Goyal et al. 2017: k times the images a step, k times the rate, 1 / k of the steps, so that
-    each image is seen as often; one step at least. rate_only: the steps fit already, as those of epochs do. Logs the
-    numbers; returns a frozen config whose REFERENCE_BATCH is the batch itself.
+    For k times the images a step 1 / k of the steps, so that each image is seen as often, one at least; and k times the
+    rate, with AdamW sqrt(k) times, as `rate_for_batch` says. rate_only: the steps fit already, as those of epochs do.
+    Logs the numbers; returns a frozen config whose REFERENCE_BATCH is the batch itself.
     Raises ValueError where STEPS fall together, to 0 or to the end, or nothing is left behind the warm-up.
     """
     solver = cfg.SOLVER
@@ -104,7 +105,7 @@ def scale_to_batch(cfg: CfgNode, *, rate_only: bool = False) -> CfgNode:
         return cfg
     factor = solver.IMS_PER_BATCH / solver.REFERENCE_BATCH
     what = f"batch {solver.IMS_PER_BATCH} for a reference of {solver.REFERENCE_BATCH}"
-    values = {"BASE_LR": solver.BASE_LR * factor}
+    values = {"BASE_LR": solver.BASE_LR * rate_for_batch(solver.OPTIMIZER, factor)}
     if not rate_only:
         total, warmup = max(round(solver.MAX_ITER / factor), 1), round(solver.WARMUP_ITERS / factor)
         steps = _scaled_steps(solver, 1 / factor, what) if solver.SCHEDULE == "multi_step" else solver.STEPS

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from detector.analysis.memory import Ledger
 from detector.config import load_config
 from detector.models.build import build_detector
 from detector.models.heads import HEADS
+from detector.ops.winograd_rows import conv_by_rows
 from detector.tasks.footprint import BOXES, PARTS, Footprint, Step
 from detector.tasks.solver import build_optimizer
 
@@ -82,6 +84,17 @@ def test_so_it_does_with_what_saves_memory(more):
     step = Step(**{"images": 2, "size": SIZE, **more})
     found = Footprint(cfg).peak(step)
     assert found.total == pytest.approx(real_peak(cfg, step), rel=0.02)
+
+
+def test_convolutions_by_rows_leave_nothing():
+    with FakeTensorMode(), Ledger() as ledger:
+        x, weight = (torch.empty(shape, requires_grad=True) for shape in ((1, 64, 32, 32), (64, 64, 3, 3)))
+        inputs = ledger.total
+        y = conv_by_rows(x, weight)
+        assert ledger.total == inputs + 4 * y.numel()
+        y.sum().backward()
+        del y
+        assert ledger.total == 2 * inputs  # and their gradients
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ def test_a_teacher_teaches_by_kl_where_nothing_is_named():
 
 def test_rate_and_decay_follow_optimiser_and_batch():
     assert (recipe(batch_size=64).lr, recipe(batch_size=512).lr) == (0.025, 0.2)
-    assert recipe(optimizer="adamw", batch_size=256).lr == 0.001
+    assert [recipe(optimizer="adamw", batch_size=size).lr for size in (256, 64, 1024)] == [0.001, 0.0005, 0.002]
     assert (recipe().weight_decay, recipe(optimizer="adamw").weight_decay) == (1e-4, 0.05)
     assert [recipe(epochs=epochs).warmup_epochs for epochs in (90, 10, 1)] == [5.0, 1.0, 0.1]
     assert (recipe(lr=0.3).lr, recipe(weight_decay=0.0).weight_decay) == (0.3, 0.0)

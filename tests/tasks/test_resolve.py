@@ -126,6 +126,13 @@ def test_the_schedule_is_scaled_to_the_batch_once(caplog):
     assert scale_to_batch(load_config(None)) == load_config(None)
 
 
+def test_the_rate_of_adamw_follows_the_square_root_of_the_batch():
+    opts = ("SOLVER.OPTIMIZER", "adamw", "SOLVER.BASE_LR", 0.001, "SOLVER.REFERENCE_BATCH", 16)
+    for batch, rate in ((4, 0.0005), (64, 0.002)):
+        solver = scale_to_batch(load_config(None, [*map(str, opts), "SOLVER.IMS_PER_BATCH", str(batch)])).SOLVER
+        assert (solver.BASE_LR, solver.MAX_ITER) == (rate, 90000 * 16 // batch)
+
+
 def test_an_extreme_batch_keeps_a_step_or_is_refused():
     cfg = config("SOLVER.REFERENCE_BATCH", 1, "SOLVER.IMS_PER_BATCH", 4096, "SOLVER.STEPS", "()")
     assert scale_to_batch(cfg).SOLVER.MAX_ITER == 1

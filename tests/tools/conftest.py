@@ -1,6 +1,7 @@
 """What the tests of tools share."""
 
 import importlib.util
+import sys
 
 import pytest
 from helpers import ROOT
@@ -10,8 +11,12 @@ from helpers import ROOT
 def load_benchmark():
     """Loads a file of tools/benchmark by its name."""
 
+    folder = ROOT / "tools" / "benchmark"
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))  # files there import their neighbours
+
     def load(name):
-        path = ROOT / "tools" / "benchmark" / f"{name}.py"
+        path = folder / f"{name}.py"
         spec = importlib.util.spec_from_file_location(name, path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
