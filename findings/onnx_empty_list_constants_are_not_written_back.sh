@@ -10,7 +10,7 @@
 #   list of one: onnxruntime 5.0; onnx-graphsurgeon written; onnxslim with a fixed size written; symbolic shapes AttributeError
 #
 # The type does stand in the file (AttributeProto.type); graphsurgeon's importer keeps the values alone. Without a fixed
-# size onnxslim folds such a constant before it writes. Of our files all constants are tensors.
+# size onnxslim folds such a constant before it writes. So of our files onnxslim fixes the size of those of --split.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

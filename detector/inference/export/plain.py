@@ -15,7 +15,7 @@ DIMS = {("images", 0): "N", ("images", 2): "H", ("images", 3): "W", ("sizes", 0)
 
 
 def make_plain(proto: "ModelProto") -> None:
-    """Change a graph that torch wrote, in place: its constants are tensors, and its free lengths have names."""
+    """Change a graph that torch wrote, in place: its constants are tensors but for empty ones, and its free lengths have names."""
     known: dict[str, NodeProto] = {}
     for node in proto.graph.node:
         if node.op_type == "Constant":
@@ -30,12 +30,14 @@ def make_plain(proto: "ModelProto") -> None:
 def as_tensor(node: "NodeProto") -> None:
     """Write the value of a constant as a tensor, where it is a number or a list of numbers.
 
-    onnxruntime's symbolic shape inference takes tensors alone, and onnx.helper, with all that write by it, cannot write
-    an empty list (findings/onnx_empty_list_constants_are_not_written_back.sh).
+    OpenCV and onnxruntime's symbolic shape inference want tensors. An empty list stays, as OpenVINO 2026.4.1 does not
+    read all graphs with an empty tensor in its place.
     """
     onnx = needed("onnx")
     (given,) = node.attribute
     if given.name not in ("value_int", "value_ints", "value_float", "value_floats"):
+        return
+    if given.name == "value_ints" and not given.ints:
         return
     kind = onnx.TensorProto.INT64 if "int" in given.name else onnx.TensorProto.FLOAT
     value = onnx.helper.get_attribute_value(given)
