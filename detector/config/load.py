@@ -46,7 +46,7 @@ def load_config(
 
     Where another head is named on top of a shipped file, what that file says of its own head's neck gives way, unless
     MODEL.NECK.NAME is set. Logs one line that names the keys which were set and have no effect, unless idle is False;
-    what a shipped file says of another head than that on top of it is not meant.
+    those of a shipped file only where nothing is set on top of it.
     Raises FileNotFoundError for a missing file or base.
     Raises ValueError for YAML that cannot be read, bases in a circle, an override without value, and, all in one
     message with file and key: unknown keys (with the nearest ones), keys of other frameworks (with what to write now),

@@ -20,9 +20,8 @@ def train(cfg: CfgNode | str | os.PathLike[str], resume: bool = False, auto_batc
     cfg: what `load_config` gives, or what it takes: the path of a YAML file, or the name of a shipped one.
     resume: continue from the newest intact checkpoint of OUTPUT_DIR (from the start if no run is there); auto_batch:
     take as many images a step as the device has memory for, when resumed as many as before.
-    Returns the measures of the end, 0..1 by their names, for each test set. Errors name file, record, key and remedy;
-    those before the first step leave no file behind. NonFiniteError stops a run that diverges and leaves its
-    checkpoints as they are.
+    Returns the measures of the end, as `evaluate` does. Errors name file, record, key and remedy; those before the
+    first step leave no file behind. NonFiniteError stops a run that diverges and leaves its checkpoints as they are.
     """
     return detection.train(_config(cfg, "train"), resume, auto_batch)
 
@@ -36,8 +35,8 @@ def evaluate(
     a config, as `train` takes it, whose run lies in its OUTPUT_DIR. weight: the Path of a checkpoint or of a run's
     folder, or a text as MODEL.WEIGHT, to take in place of the run's. which: "newest", or "best" for that of the best
     test.
-    Returns the measures, 0..1 by their names, for each test set. Raises ValueError or OSError that names the file, key
-    and remedy.
+    Returns the measures by their names, 0..1 or -1 where there is nothing to measure, for each test set. Raises
+    ValueError or OSError that names the file, key and remedy.
     """
     if isinstance(cfg_or_run, CfgNode):
         return detection.test(cfg_or_run, weight, which)

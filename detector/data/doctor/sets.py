@@ -70,7 +70,8 @@ def read_sets(entries: Sequence[tuple[str, Role]], root: str | Path) -> tuple[li
             parts.append(Part(entry, source, role, told=tuple(problems.findings)))
         except (UserError, OSError) as error:
             found.append(Finding(UNREADABLE, str(error), record=entry))
-        found += problems.findings
+        # What is said of a file as a whole is said once, also where it has several splits.
+        found += [one for one in problems.findings if one.picture or one.record or one not in found]
     return parts, [*found, *_other_lists(parts)]
 
 

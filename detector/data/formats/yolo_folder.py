@@ -75,7 +75,8 @@ class Layout(NamedTuple):
 
     path: its YAML file, or the folder where there is none; root: what its paths start from, in order of preference;
     splits: name -> what stands there, folders or lists of pictures; pose: numbers in a line of a pose, 0 for none,
-    None where nothing is said of poses; named: whether the classes have names, else they are called by their numbers.
+    None where nothing is said of poses; named: whether the classes have names, else they are called by their numbers;
+    gone: what it says of its root, where that is no folder here.
     """
 
     path: Path
@@ -84,6 +85,7 @@ class Layout(NamedTuple):
     splits: dict[str, list[str]]
     pose: int | None = None
     named: bool = True
+    gone: str = ""
 
 
 def find_layout(place: Path) -> Layout:
@@ -121,14 +123,15 @@ def _from_folder(folder: Path, file: Path | None = None) -> Layout:
 def _from_yaml(path: Path) -> Layout:
     with path.open("rb") as file:
         tree = parse(file.read(MAX_BYTES + 1), str(path), nodes=_NODES)
-    beside, said = path.parent, tree.get("path")
+    beside, said, gone = path.parent, tree.get("path"), ""
     roots = [beside]
     if isinstance(said, str) and said not in _NOTHING:
         # A relative one is meant from the file, or from a folder of all data sets that we do not know.
         roots = [root for root in (beside / user_path(said), user_path(said)) if root.is_dir()][:1] + roots
+        gone = said if len(roots) == 1 else ""
     splits = {key: _texts(path, key, tree[key]) for key in _keys(tree, roots)}
     classes = _classes(path, tree, roots)
-    return Layout(path, tuple(dict.fromkeys(roots)), classes, splits, _pose(path, tree), not _nameless(tree))
+    return Layout(path, tuple(dict.fromkeys(roots)), classes, splits, _pose(path, tree), not _nameless(tree), gone)
 
 
 def _keys(tree: dict[str, Any], roots: Sequence[Path]) -> list[str]:

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from detector.data.catalog import load_dataset
@@ -109,3 +111,14 @@ def test_roboflows_files_are_called_as_their_folders(sets):
     part = read_sets([(sets.write()[0], "")], "")[0][0]
     index = replace(part.index, path=Path("birds/valid/_annotations.coco.json"))
     assert short_names([Part("x", replace(part.source, index=index))]) == ["valid"]
+
+
+def test_what_is_said_of_a_file_with_several_splits_is_said_once(tmp_path):
+    for split in ("train", "val"):
+        for place in ("images", "labels"):
+            (tmp_path / place / split).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "images" / split / "a.png"), np.full((40, 80, 3), 90, np.uint8))
+        (tmp_path / "labels" / split / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "data.yaml").write_text("nc: 2\npath: gone\ntrain: images/train\nval: images/val\n")
+    _, found = read_sets([(f"yolo:{tmp_path}:{split}", "") for split in ("train", "val")], ".")
+    assert [one.kind for one in found] == ["yolo-moved", "yolo-no-names"]
