@@ -22,8 +22,11 @@ QUIET = 30.0
 EARLY = 3.0
 """Seconds before the first of them where they stand beside what a command prints, which has no log."""
 
-_SHARE = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left{postfix}"
-"""The bar of what is counted in nothing that a person counts in."""
+MINUTE = 60.0
+"""Seconds that a share has left at least where it says so: what a plan does not count, it ends with."""
+
+_SHARE = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} passed{left}{postfix}"
+"""The bar of what is counted in nothing that a person counts in; see `_share`."""
 
 log = logging.getLogger("detector")
 
@@ -96,7 +99,7 @@ def progress(
         return _Lines(items, desc, unit, total, initial)
     # Cells of a notebook know no way up: there a bar within another one takes its line.
     bar, line = (_notebook_bar(), 0) if in_notebook() else (tqdm, None)
-    return bar(
+    return (_share(bar) if unit == "%" else bar)(
         items, desc=desc, unit=unit, total=total, initial=initial, leave=leave, delay=delay,
         unit_scale=unit == "B", dynamic_ncols=True, position=line, bar_format=_SHARE if unit == "%" else None,
     )  # fmt: skip
@@ -108,6 +111,24 @@ def _notebook_bar() -> type:
         warnings.simplefilter("ignore")  # it would be a complaint about ipywidgets in every first cell
         from tqdm.auto import tqdm as bar
     return bar
+
+
+def _share(bar: type) -> type:
+    """A bar that knows {left}: ", 01:30 left", nothing where that is less than a minute or not known."""
+
+    class Share(bar):  # type: ignore[misc]
+        @property
+        def format_dict(self) -> dict[str, Any]:
+            said = super().format_dict
+            seconds = _left(said["n"], said["total"], said["initial"], said["elapsed"])
+            return {**said, "left": f", {tqdm.format_interval(seconds)} left" if seconds >= MINUTE else ""}
+
+    return Share
+
+
+def _left(done: int, total: int | None, initial: int, passed: float) -> float:
+    """Seconds that the rest takes at the pace so far; 0 where that is not known."""
+    return passed / (done - initial) * (total - done) if total and done > initial else 0.0
 
 
 class _Lines:
@@ -140,11 +161,12 @@ class _Lines:
         passed, counts = now - self.start, f"{self._count(self.done)} {self.unit}"
         times = [f"{duration(passed)} passed"]
         if self.total:
-            left = passed / max(1, self.done - self.initial) * (self.total - self.done)
+            left = _left(self.done, self.total, self.initial, passed)
             counts = f"{self._count(self.done)}/{self._count(self.total)} {self.unit}"
             if self.unit == "%":
                 counts = f"{100 * self.done / self.total:.0f} %"
-            times += [f"{duration(left)} left"]
+            if self.unit != "%" or left >= MINUTE:
+                times += [f"{duration(left)} left"]
         _say(", ".join([f"{self.desc}: {counts}", *times, *[self.text] * bool(self.text)]))
 
     def set_postfix_str(self, s: str, refresh: bool = True) -> None:

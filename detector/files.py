@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +17,7 @@ from detector.errors import FileAccessError
 from detector.text import encodable
 
 _ASIDE = re.compile(r"\.[0-9a-f]{16}\.tmp$")
+_made: ContextVar[list[Path] | None] = ContextVar("made", default=None)
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # Windows has none, and makes links for administrators only
 
 
@@ -32,7 +34,7 @@ def cache_folder() -> Path:
 def output_folder(path: Path) -> Path:
     """The folder of --output, made if needed. Raises OSError with the flag and the remedy where that cannot be."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
     except OSError as error:
         raise FileAccessError(
             f"--output {path}: no folder can be made there: {error.strerror}; name another one"
@@ -40,17 +42,47 @@ def output_folder(path: Path) -> Path:
     return path
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder before the work that fills it, where there is none; see `no_empty_folders`."""
+    if (made := _made.get()) is not None:
+        made.extend(_missing(path))
+    path.mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
-def no_empty_folder(path: Path) -> Iterator[None]:
-    """Whatever fails meanwhile leaves no empty folder at `path`, nor above it, where there was none before."""
-    new = [one for one in (path, *path.parents) if not one.exists()]
+def no_empty_folders() -> Iterator[None]:
+    """Whatever fails meanwhile leaves no empty folder that `make_folder` made, nor one above it."""
+    made: list[Path] = []
+    token = _made.set(made)
     try:
         yield
     except BaseException:
-        with suppress(OSError):  # the first that is not there, or holds something
-            for one in new:
-                one.rmdir()
+        _remove_empty(made)
         raise
+    finally:
+        _made.reset(token)
+
+
+@contextmanager
+def no_empty_folder(path: Path) -> Iterator[None]:
+    """Whatever fails meanwhile leaves no empty folder at `path`, nor above it, where there was none before."""
+    new = _missing(path)
+    try:
+        yield
+    except BaseException:
+        _remove_empty(new)
+        raise
+
+
+def _missing(path: Path) -> list[Path]:
+    """The path and the folders above it that are not there."""
+    return [one for one in (path, *path.parents) if not one.exists()]
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for one in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):  # the lowest first
+        with suppress(OSError):  # it is not there, or holds something
+            one.rmdir()
 
 
 def is_special(path: Path) -> bool:
@@ -60,7 +92,12 @@ def is_special(path: Path) -> bool:
 
 def write_json(path: str | Path, obj: object) -> None:
     """Write `obj` as indented JSON (NaN becomes null) with `write_atomic`; see `json_bytes`."""
-    write_atomic(path, msgspec.json.format(json_bytes(obj), indent=2) + b"\n")
+    write_atomic(path, json_text(obj).encode())
+
+
+def json_text(obj: object) -> str:
+    """`obj` as indented JSON, which ends in a line's end; see `json_bytes`."""
+    return msgspec.json.format(json_bytes(obj), indent=2).decode() + "\n"
 
 
 def json_bytes(obj: object) -> bytes:

@@ -1,5 +1,6 @@
 """Packages of others that add backbones, necks, heads or data sets by registering them when they are imported."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -8,6 +9,14 @@ from importlib.metadata import entry_points
 from detector.errors import MissingPackageError, UserError
 
 GROUP = "detector.plugins"
+
+
+_named: list[str] = []  # by the command line, of this command
+
+
+def import_words() -> str:
+    """The flags `--import NAME` of this command, with a space before each, for a command that is to be typed next."""
+    return "".join(f" --import {shlex.quote(name)}" for name in _named)
 
 
 def load_plugins(imports: Sequence[str] = ()) -> list[str]:
@@ -20,6 +29,7 @@ def load_plugins(imports: Sequence[str] = ()) -> list[str]:
     caused by the plugin's own, where its code fails; both name the plugin.
     """
     loaded: list[str] = []
+    _named[:] = dict.fromkeys(imports)
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         if entry.name not in loaded:
             _load(f"plugin {entry.name!r} ({entry.value})", entry.load)

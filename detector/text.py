@@ -30,14 +30,24 @@ def forms(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))))
 
 
-def counted(number: int, text: str) -> str:
-    """A number and a text that agrees with it, see `agreeing`: "1 box has no area", "2 boxes have no area"."""
+def counted(number: object, text: str) -> str:
+    """A number, None if not known, and a text that agrees with it, see `agreeing`: "1 box has no area"."""
     return f"{number} {agreeing(number, text)}"
 
 
-def agreeing(number: int, text: str) -> str:
+def agreeing(number: object, text: str) -> str:
     """A text on a number of things: of its pairs of words, as box|boxes or has|have, the first is for one thing."""
     return _PAIR.sub(lambda pair: pair[1] if number == 1 else pair[2], text)
+
+
+def none_of(number: int, text: str) -> str:
+    """The beginning of a sentence on all things of which none is something: "none of its 3 pictures" for "its ..".
+
+    text: as `counted` takes it, of one word: "picture|pictures".
+    """
+    if number == 1:
+        return f"not even its one {agreeing(1, text)}"
+    return f"none of its {counted(number, text) if number else agreeing(number, text)}"
 
 
 def _escape(character: str) -> str:

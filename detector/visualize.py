@@ -18,7 +18,7 @@ Corners = tuple[int, int, int, int]
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GOLDEN = 0.61803398875
-_BLACK, _WHITE, _RED = (0, 0, 0), (255, 255, 255), (255, 0, 0)
+_BLACK, _WHITE, _RED, _GREY = (0, 0, 0), (255, 255, 255), (255, 0, 0), (128, 128, 128)
 
 
 class _Pen(NamedTuple):
@@ -38,13 +38,14 @@ def draw(
     untrue: Sequence[bool] = (),
     lost: Sequence[bool] = (),
 ) -> np.ndarray:
-    """A copy of a picture with its detections, and its ground truth in thin dashes.
+    """A copy of a picture with its detections, and its ground truth in dashes of black and white with gaps between.
 
     image [H, W, 3] uint8 RGB; detections and targets: boxes in pixels of that picture; classes: name of each label.
     Every class has its own colour, always the same. Labels stay inside the picture; those of high scores lie on top.
-    Crowd regions of the targets are drawn like boxes. untrue: of each detection whether it is false, which its label
-    then says by a cross; lost: of each box of the targets whether it was missed, its dashes are red then; empty where
-    that is not known. Returns [H, W, 3] uint8 RGB.
+    Crowd regions of the targets have grey in place of black. untrue: of each detection whether it is false, which its
+    label then says by a cross; lost: of each box of the targets whether it was missed, its dashes are red then, thicker
+    and around the box, so that a small object is to be seen; empty where that is not known.
+    Returns [H, W, 3] uint8 RGB.
 
     Raises ValueError for a picture of another shape or type.
     """
@@ -60,7 +61,7 @@ def draw(
         cv2.rectangle(picture, (x1, y1), (x2, y2), class_color(labels[i]), pen.line)
     if targets is not None:
         grounds = [_RED if missed else _BLACK for missed in lost] or [_BLACK] * len(targets["boxes"])
-        grounds += [_BLACK] * len(targets["ignore"])
+        grounds += [_GREY] * len(targets["ignore"])
         dashed = [box for group in (targets["boxes"], targets["ignore"]) for box in _corners(group)]
         for box, ground in sorted(zip(dashed, grounds, strict=True), key=lambda one: one[1]):  # red on top
             _dashes(picture, box, pen, ground)
@@ -147,16 +148,24 @@ def _corners(boxes: Tensor) -> list[Corners]:
 
 
 def _dashes(picture: np.ndarray, box: Corners, pen: _Pen, ground: Color) -> None:
-    """A line of dashes, white and another colour: a thin one of black shows on any ground, another is to be seen."""
+    """White dashes and dashes of another colour along a box, one of which shows on any ground.
+
+    After two of them a gap of the same length, in which the line of a detection is seen. Red ones have no detection.
+    """
+    lost = ground == _RED
+    line, dash = (pen.line + 1 if lost else max(1, pen.line // 2)), 4 * pen.line + 2
     x1, y1, x2, y2 = box
-    line, dash = max(1, pen.line // 2) if ground == _BLACK else pen.line + 1, 4 * pen.line + 2
-    cv2.rectangle(picture, (x1, y1), (x2, y2), ground, line)
-    for start in range(x1, x2, 2 * dash):
-        for y in (y1, y2):
-            cv2.line(picture, (start, y), (min(start + dash, x2), y), _WHITE, line)
-    for start in range(y1, y2, 2 * dash):
-        for x in (x1, x2):
-            cv2.line(picture, (x, start), (x, min(start + dash, y2)), _WHITE, line)
+    # the first pixels of the four lines: outside of the box, or on its edge
+    left, top, right, bottom = (x1 - line, y1 - line, x2 + 1, y2 + 1) if lost else (n - line // 2 for n in box)
+    for i, color in enumerate((ground, _WHITE)):
+        for x in range(left + i * dash, right + line, (2 if lost else 4) * dash):
+            for y in (top, bottom):
+                end = min(x + dash, right + line) - 1
+                cv2.rectangle(picture, (x, y), (end, y + line - 1), color, cv2.FILLED)
+        for y in range(top + i * dash, bottom + line, (2 if lost else 4) * dash):
+            for x in (left, right):
+                end = min(y + dash, bottom + line) - 1
+                cv2.rectangle(picture, (x, y), (x + line - 1, end), color, cv2.FILLED)
 
 
 def in_ascii(text: str) -> str:

@@ -139,7 +139,30 @@ def test_the_bar_of_a_share_has_no_counts(terminal):
     text = shown()
     assert "trainings: 100%|" in text
     assert "1105" not in text
-    assert " left, fcos a" in text
+    assert " passed, fcos a" in text
+
+
+def test_of_a_share_less_than_a_minute_is_not_said(said, clock):
+    bar = progress(total=101, desc="trainings", unit="%")
+    for now, done in ((140.0, 20), (240.0, 80)):
+        clock.now = now
+        bar.update(done)
+    clock.now = 700.0
+    bar.update(0)
+    lines = ["20 %, 0:40 passed, 2:42 left", "99 %, 2:20 passed", "99 %, 10:00 passed"]
+    assert said() == [f"trainings: {line}" for line in lines]
+
+
+def test_the_bar_of_a_share_says_what_is_left_from_a_minute_on(terminal):
+    shown = terminal(100)
+    bar = progress(total=1000, desc="trainings", unit="%")
+    bar.start_t -= 100
+    bar.update(600)
+    bar.refresh()
+    assert re.search(r" 60%\|.* 01:4\d passed, 01:0\d left", shown())
+    bar.update(390)
+    bar.close()
+    assert re.search(r" 99%\|[^,]* 01:4\d passed *\r?\n?$", shown())
 
 
 def test_a_terminal_has_a_bar(terminal, caplog):

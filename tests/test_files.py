@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from detector.files import clear_asides, open_append, user_path, write_atomic, write_json, writing
+from detector.files import (
+    clear_asides,
+    no_empty_folders,
+    open_append,
+    output_folder,
+    user_path,
+    write_atomic,
+    write_json,
+    writing,
+)
 from detector.weights.checkpoint import save_checkpoint
 
 
@@ -113,3 +122,24 @@ def test_a_file_is_replaced_whole(tmp_path):
     write_atomic(tmp_path / "new" / "a", b"one")
     write_atomic(tmp_path / "new" / "a", b"two")
     assert [(path.name, path.read_bytes()) for path in (tmp_path / "new").iterdir()] == [("a", b"two")]
+
+
+def test_a_failure_leaves_no_empty_folder_that_was_made_and_all_others(tmp_path):
+    def fails(*names, write=""):
+        for name in names:
+            output_folder(tmp_path / name)
+        if write:
+            (tmp_path / write).write_text("")
+        raise KeyError
+
+    (tmp_path / "there").mkdir()
+    for names in (["a/b/c"], ["a", "a/b"], ["there"]):
+        with pytest.raises(KeyError), no_empty_folders():
+            fails(*names)
+        assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+    with pytest.raises(KeyError), no_empty_folders():
+        fails("a/b", "a/c", write="a/b/file")
+    assert sorted(path.name for path in (tmp_path / "a").rglob("*")) == ["b", "file"]
+    with no_empty_folders():
+        output_folder(tmp_path / "new")
+    assert (tmp_path / "new").is_dir()

@@ -6,6 +6,8 @@ import pytest
 
 from detector.models.backbones import BACKBONES, list_backbones
 from detector.plugins import load_plugins
+from detector.tasks.header import farewell
+from detector.tasks.retest import retest
 
 
 @pytest.fixture
@@ -51,6 +53,16 @@ def test_modules_of_the_command_line_come_after_the_installed_ones(folder):
     write_package(folder, "my_package", REGISTER.format("mine"))
     assert load_plugins(["my_package", "my_package"])[-2:] == ["their-parts", "my_package"]
     assert {"theirs", "mine"} <= set(list_backbones())
+
+
+def test_the_next_command_names_them_again(folder, tmp_path):
+    write_package(folder, "my_package", REGISTER.format("mine"))
+    load_plugins(["my_package"])
+    lines = farewell(tmp_path, {}, ["detector predict run PHOTOS"]).splitlines()
+    assert lines[-1] == "  detector predict run PHOTOS --import my_package"
+    assert retest(tmp_path).endswith(f" {tmp_path} --import my_package`")
+    load_plugins()
+    assert farewell(tmp_path, {}, ["detector test run"]).endswith("  detector test run")
 
 
 def test_failures_name_the_plugin(folder):

@@ -34,14 +34,24 @@ def test_without_boxes_nothing_is_drawn():
     assert (draw(image, detection([], []), CLASSES) == image).all()
 
 
-def test_ground_truth_is_dashed_black_and_white():
+def test_ground_truth_is_dashed_black_and_white_and_crowds_grey():
     image = np.full((100, 100, 3), 100, np.uint8)
     empty = torch.zeros(0, 4)
     target = {"boxes": torch.tensor([[10.0, 10, 90, 90]]), "ignore": empty, "labels": torch.tensor([0])}
     out = draw(image, detection([], []), CLASSES, target)
-    assert {tuple(p) for p in out[10, 10:91].tolist()} == {(0, 0, 0), (255, 255, 255)}
+    assert {tuple(p) for p in out[10, 10:91].tolist()} == {(0, 0, 0), (255, 255, 255), (100, 100, 100)}
     target = {"boxes": empty, "ignore": torch.tensor([[10.0, 10, 90, 90]]), "labels": torch.tensor([])}
-    assert (draw(image, detection([], []), CLASSES, target) == out).all()
+    crowd = draw(image, detection([], []), CLASSES, target)
+    assert {tuple(p) for p in crowd[10, 10:91].tolist()} == {(128, 128, 128), (255, 255, 255), (100, 100, 100)}
+
+
+def test_a_detection_that_fits_is_seen_through_the_truth():
+    image = np.full((100, 100, 3), 100, np.uint8)
+    box = torch.tensor([[10.0, 30, 90, 90]])
+    target = {"boxes": box, "ignore": torch.zeros(0, 4), "labels": torch.tensor([0])}
+    out = draw(image, detection(box.tolist(), [0]), CLASSES, target)
+    shares = [(out[90, 10:91] == color).all(1).mean() for color in (class_color(0), (0, 0, 0), (255, 255, 255))]
+    assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.08)
 
 
 @pytest.mark.parametrize("size", [(40, 40), (90, 300), (480, 640), (2000, 1500)])
@@ -85,16 +95,16 @@ def test_a_name_with_control_characters_is_drawn_as_its_escapes():
     assert np.array_equal(*pictures)
 
 
-def test_what_was_missed_is_dashed_red_and_thicker():
+def test_what_was_missed_is_dashed_red_and_thicker_around_its_box():
     image = np.full((100, 100, 3), 100, np.uint8)
-    boxes = torch.tensor([[10.0, 10, 40, 40], [60.0, 60, 90, 90]])
+    boxes = torch.tensor([[10.0, 10, 40, 40], [60.0, 60, 68, 68]])
     target = {"boxes": boxes, "ignore": torch.tensor([[60.0, 10, 90, 40]]), "labels": torch.tensor([0, 0])}
     out = draw(image, detection([], []), CLASSES, target, lost=[False, True])
-    assert {tuple(p) for p in out[60, 60:91].tolist()} == {(255, 0, 0), (255, 255, 255)}
-    for row, left in ((10, 10), (10, 60)):
-        assert {tuple(p) for p in out[row, left : left + 31].tolist()} == {(0, 0, 0), (255, 255, 255)}
-    assert (out[11, 14:37] == 100).all()
-    assert (out[61, 64:87] != 100).any()
+    assert {tuple(p) for p in out[58, 59:70].tolist()} == {(255, 0, 0), (255, 255, 255)}
+    assert (out[59, 60:69] != 100).any(1).all()  # two pixels wide
+    assert (out[57] == 100).all()
+    assert (out[60:69, 60:69] == 100).all()  # an object of eight pixels is seen whole
+    assert (255, 0, 0) not in {tuple(p) for p in out[10, 10:41].tolist()}
 
 
 def test_false_detections_have_a_cross_before_their_name(monkeypatch):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from detector.analysis.charts import COLORS, DASHES, GREY, in_points, new_figure, plain, save_figure
-from detector.text import printable
+from detector.text import counted, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ NAMED = 6
 """Classes that have a colour each; of more, the worst three and the best three have."""
 
 _HUES, _BOLD = COLORS[:NAMED], COLORS[NAMED]  # black stands for all classes
-_POINTS = 400  # of a curve of F1, which may have as many as there are detections
+_STRETCHES = 190  # of scores, each with two points of a curve of F1, which may have as many as there are detections
 
 
 class ClassLine(NamedTuple):
@@ -70,7 +70,7 @@ def save_precision_chart(path: Path, title: str, measure: str, lines: Sequence[C
     scores = np.concatenate([line.scores for line in (*lines, whole)])
     right.set_xlim(scores.min(initial=0), scores.max(initial=1))  # other frameworks' may be above 1, or below 0
     figure.suptitle(plain(printable(title)))
-    others = f"{len(lines) - len(named)} other classes"
+    others = counted(len(lines) - len(named), "other class|classes")
     if len(lines) > len(named):
         left.plot([], [], color=GREY, linewidth=0.7, label=others)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
@@ -85,8 +85,20 @@ def _draw(
     style: dict[str, Any] = {"color": color, "linestyle": dashes, "linewidth": width}
     left.plot(np.linspace(0, 1, len(line.precision)), line.precision, label=label and plain(label), **style)
     # a threshold between two scores keeps what the higher one keeps
-    some = np.unique(np.linspace(0, len(line.scores) - 1, _POINTS).astype(int))[: len(line.scores)]
+    some = _thinned(line.scores, line.f1)
     right.plot(line.scores[some][::-1], line.f1[some][::-1], drawstyle="steps-pre", **style)
+
+
+def _thinned(scores: np.ndarray, f1: np.ndarray) -> np.ndarray:
+    """The places of at most 2 * _STRETCHES + 3 points of a curve, apart in score as far as can be seen, and of its top.
+
+    By score, as most detections have a low one: every n-th of them would leave out the few that make the top.
+    """
+    if len(scores) <= _STRETCHES:
+        return np.arange(len(scores))
+    span = (scores[0] - scores[-1]) or 1
+    ends = np.flatnonzero(np.diff(np.floor((scores - scores[-1]) / span * _STRETCHES)))  # the last one of each stretch
+    return np.unique([0, *ends, *(ends + 1), int(np.argmax(f1)), len(scores) - 1])
 
 
 def _dot(axes: "Axes", x: float, y: float, color: str) -> None:

@@ -8,6 +8,7 @@ from detector.analysis.perfect import APART, BETWEEN, HIDDEN, UNKNOWN, WEAK
 from detector.analysis.reach import Reach
 from detector.data.packed import PackedIndex
 from detector.data.problems import Finding, declare
+from detector.text import counted
 
 ALONE = declare(
     "reach-unanswered",
@@ -85,16 +86,18 @@ def _crowded(reach: Reach) -> Iterator[Finding]:
     for image, objects in zip(reach.crowded.tolist(), reach.objects.tolist(), strict=True):
         keys = ", ".join(f"{key} {limit}" for key, limit in reach.limits.items() if objects > limit)
         record, picture = index.record(image), str(index.file_names[image])
-        yield Finding(CROWDED, f"{picture} ({record}): {objects} objects, and {keys} are kept", picture, record)
+        yield Finding(
+            CROWDED, f"{picture} ({record}): {counted(objects, 'object|objects')}, and {keys} are kept", picture, record
+        )
 
 
 def _recall(reach: Reach) -> Iterator[Finding]:
     if reach.recall:
         shares = " and ".join(f"{100 * share:.2f} % at IoU {iou:g}" for iou, share in reach.recall.items())
-        number = f"{len(reach.images)} of {len(reach.index)} images"
+        number = f"{len(reach.images)} of {counted(len(reach.index), 'image|images')}"
         text = (
-            f"{reach.index.path}: after a perfect training {reach.head} would find {shares} of {len(reach.rows)} boxes "
-            f"of {number}{_shared(reach)}"
+            f"{reach.index.path}: after a perfect training {reach.head} would find {shares} of "
+            f"{counted(len(reach.rows), 'box|boxes')} of {number}{_shared(reach)}"
         )
         yield Finding(RECALL, text)
 

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +13,10 @@ from typing import NoReturn
 from yacs.config import CfgNode
 
 from detector.commands.libraries import lacking_library
-from detector.config import load_config
+from detector.config import load_config, no_value_text
 from detector.console import printing, setup_logging
 from detector.errors import LostProcessError, MissingFileError, NonFiniteError, UserError
+from detector.files import no_empty_folders
 from detector.files import output_folder as output_folder
 from detector.launch import launch
 from detector.plugins import load_plugins
@@ -45,9 +45,6 @@ AUTO = "auto"
 
 ALONE = 15.0
 """Seconds after which a process that stops while others wait for it says why itself."""
-
-KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
-"""How the keys of a config look."""
 
 SHORT = 3
 """Lines of a usage that is printed before what is wrong with the words."""
@@ -165,11 +162,6 @@ def split_words(
     return first, opts
 
 
-def no_value_text(word: str) -> str:
-    """What is wrong with a last word that should have been a key and its value."""
-    return f"{word!r} has no value" + f": write {word} VALUE" * bool(KEY.fullmatch(word))
-
-
 def read_config(args: argparse.Namespace) -> CfgNode:
     """Load plugins, then the config that the arguments name."""
     load_plugins(args.imports)
@@ -229,7 +221,7 @@ def run(action: Callable[[], object], flags: Mapping[str, str] | None = None, *,
         # makes everything several times slower; without any spinning (the policy passive) a step takes 5 to 10 % more.
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
-        with nullcontext() if log else printing():
+        with no_empty_folders(), nullcontext() if log else printing():
             action()
     except (UserError, OSError) as error:
         if not isinstance(error, UserError) and error.filename is None and error.errno is None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detector.commands.base import expanded, run, show, tool_parser
+from detector.commands.output import STANDARD, text_place, write_text
 from detector.config.tasks import BOXES, require_boxes
 from detector.errors import UserError
-from detector.files import write_atomic
 from detector.plugins import load_plugins
 
 EXAMPLE = """\
@@ -21,8 +21,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = tool_parser(__doc__, "card", EXAMPLE)
     parser.add_argument("folder", type=expanded, metavar="RUN", help="a run's folder, tested")
     parser.add_argument(
-        "--output", type=expanded, metavar="FILE",
-        help="a new file, or this run's card as it was written; None: RUN/README.md",
+        "--output", type=text_place, metavar="FILE",
+        help="a new file, or this run's card as it was written; -: standard output; None: RUN/README.md",
     )  # fmt: skip
     parser.add_argument("--name", default="", help="of the model; by default the folder's")
     parser.add_argument(
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.replicates < 100:
         parser.error(f"--replicates {args.replicates}: 100 or more are needed for an interval")
-    run(lambda: begin(args))
+    run(lambda: begin(args), log=args.output != STANDARD)
 
 
 def identifier(text: str) -> str:
@@ -79,9 +79,11 @@ def begin(args: argparse.Namespace) -> None:
     load_plugins(args.imports)
     from detector.report.card import card
 
-    path = Path(args.output) if args.output else Path(args.folder) / "README.md"
-    check_place(path, Path(args.folder))
+    output = args.output or str(Path(args.folder) / "README.md")
+    if output != STANDARD:
+        check_place(Path(output), Path(args.folder))
     with_boxes(Path(args.folder))
     text = card(args.folder, args.name, args.license or "", args.replicates)
-    write_atomic(path, text.encode())
-    show(f"written to {path}")
+    write_text(output, text)
+    if output != STANDARD:
+        show(f"written to {Path(output)}")

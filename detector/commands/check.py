@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from detector.commands.base import KEY, add_config_file, no_value_text, run, show, tool_parser
+from detector.commands.base import add_config_file, run, show, tool_parser
+from detector.commands.output import folder
 from detector.commands.studies.drawing import asked
-from detector.config import get_defaults, load_config
+from detector.config import KEY, get_defaults, load_config, no_value_text
 from detector.config.tasks import require_boxes
 from detector.errors import UserError
 from detector.files import json_bytes, user_path
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="all: read and decode them, compare them with each other; headers: their size and end only",
     )  # fmt: skip
     parser.add_argument(
-        "--fix", type=user_path, metavar="FOLDER", help="write cleaned copies there; the data sets stay as they are"
+        "--fix", type=folder, metavar="FOLDER", help="write cleaned copies there; the data sets stay as they are"
     )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON document with every example, and nothing else"

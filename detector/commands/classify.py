@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from detector.commands.base import AMP, CLASSIFIER_FLAGS, add_workers, expanded, run, tool_parser
+from detector.commands.output import STANDARD, text_place, write_text
 from detector.errors import UserError
-from detector.files import write_json
+from detector.files import json_text
 from detector.plugins import load_plugins
+from detector.text import agreeing, counted
 
 EXAMPLE = "detector classify --backbone resnet50 --data imagenet/val"
 
@@ -19,7 +21,7 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 def main(argv: Sequence[str] | None = None) -> None:
     """`--backbone NAME --data DIR [--weight imagenet|PATH|ADDRESS] [flags]`."""
     args = build_parser().parse_args(argv)
-    run(lambda: begin(vars(args)), CLASSIFIER_FLAGS)
+    run(lambda: begin(vars(args)), CLASSIFIER_FLAGS, log=args.json != STANDARD)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -51,7 +53,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_workers(parser)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     add("--amp", default="off", choices=AMP, help="mixed precision")
-    add("--json", type=expanded, default="", metavar="FILE", help="write settings and numbers (per cent) there")
+    add(
+        "--json", type=text_place, default="", metavar="FILE",
+        help="write settings and numbers (per cent) there; -: print them, and nothing else",
+    )  # fmt: skip
     return parser
 
 
@@ -66,9 +71,10 @@ def begin(args: dict[str, Any]) -> None:
     from detector.tasks.accuracy import measure_accuracy
 
     result = measure_accuracy(**args)
-    print(describe(result))
+    if file != STANDARD:
+        print(describe(result))
     if file:
-        write_json(Path(file), result)
+        write_text(file, json_text(result))
 
 
 def describe(result: dict[str, Any]) -> str:
@@ -82,7 +88,10 @@ def describe(result: dict[str, Any]) -> str:
         f"measured   top-1 {result['top1']:.3f} %   top-{k} {result[f'top{k}']:.3f} %",
     ]
     if k < 5:
-        lines.append(f"There are only {k} classes: top-{k} stands for top-5, and is always 100 %")
+        lines.append(
+            f"There {agreeing(k, 'is|are')} only {counted(k, 'class|classes')}: top-{k} stands for top-5, and is "
+            "always 100 %"
+        )
     if result["published"]:
         top1, top5 = (
             "unknown" if value is None else f"{value:.3f} %" for value in map(result["published"].get, ("top1", "top5"))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from detector.commands.base import expanded, run, tool_parser
 from detector.commands.compare_cells import add_flags, begin_cells
 from detector.commands.compare_runs import begin_results, begin_runs
+from detector.commands.output import place
 from detector.config import get_defaults
 
 EXAMPLE = """\
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="runs that exist, or folders of runs; those that differ in SEED alone are seeds of one architecture",
     )  # fmt: skip
     add("--truth", type=expanded, metavar="JSON|ENTRY", help="of --results: annotations, or an entry as in DATASETS")
-    add("--output", required=True, type=expanded, metavar="FOLDER", help="report.html, .md and .json go there")
+    add("--output", required=True, type=place, metavar="FOLDER", help="report.html, .md and .json go there")
     add(
         "--replicates", type=_number, metavar="N",
         help=f"of the bootstrap over the images, {LEAST} or more; None: 10000 for results, 1000 for trainings",

@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from detector.commands.base import add_config_file, expanded, run, tool_parser
+from detector.commands.base import add_config_file, run, tool_parser
+from detector.commands.output import place
 from detector.plugins import load_plugins
 
 EXAMPLE = "detector convert --from torchvision --input fasterrcnn_resnet50_fpn_coco-258fb6c6.pth --output tv.pth"
@@ -19,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--from", dest="source", required=True, metavar="SOURCE", help=", ".join(SOURCES))
     parser.add_argument("--input", required=True, metavar="FILE", help="the published checkpoint: a path or an address")
     parser.add_argument(
-        "--output", type=expanded, required=True, metavar="FILE",
+        "--output", type=place, required=True, metavar="FILE",
         help="where ours goes; its config goes beside it, FILE.yaml; both replace only what this command wrote",
     )  # fmt: skip
     add_config_file(parser, note=" under what the source does differently")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from detector.commands.base import expanded, run, show, tool_parser
+from detector.commands.output import REFUSED, STANDARD
 from detector.config import get_defaults
 from detector.errors import UserError
 from detector.plugins import load_plugins
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     form = next((form for form in FORMS if form == last), None)
     if form is None:
         parser.error(f"write ENTRY {'|'.join(FORMS)} FOLDER, e.g. {EXAMPLE.removeprefix('detector ')}")
+    if folder == STANDARD:
+        parser.error(f"FOLDER: {REFUSED}")
     run(lambda: begin(args, entries, form, expanded(folder)), {_OUTSIDE: ""})
 
 
@@ -54,7 +57,8 @@ def begin(args: argparse.Namespace, entries: Sequence[str], form: "Form", folder
     splits = args.splits or SPLITS[: len(entries)]
     if len(splits) != len(entries) or len(set(splits)) < len(splits):
         raise UserError(
-            f"--split: {len(entries)} entries want as many different names, got {', '.join(splits) or 'none'}"
+            f"--split: {counted(len(entries), 'entry|entries wants|want')} as many different names, got "
+            f"{', '.join(splits) or 'none'}"
         )
     from detector.data.catalog import load_dataset
     from detector.data.convert import write_datasets

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detector.commands.base import expanded, read_trained, run, show, split_words, trained_parser
+from detector.commands.output import place
 from detector.config.tasks import require_boxes
 from detector.extras import to_install
 from detector.inference.formats import EXPORTS
+from detector.plugins import import_words
 
 EXAMPLE = """\
 detector export output/quickstart --format onnx
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = trained_parser(f"{__doc__}\n{NOTES}", "export", EXAMPLE, "RUN", "--config-file FILE")
     parser.add_argument("--format", choices=tuple(EXPORTS), default="onnx", help="of the file")
     parser.add_argument(
-        "--output", type=expanded, metavar="FILE",
+        "--output", type=place, metavar="FILE",
         help="FILE.onnx; for openvino FILE.xml, for torch FILE.pt2; what is there is replaced; None: model.onnx, .xml "
         "or .pt2 in the run's folder, with --split and --int8 in its name",
     )  # fmt: skip
@@ -89,7 +91,7 @@ def begin(args: argparse.Namespace, trained: str | None, opts: Sequence[str]) ->
         )
     output = Path(args.output) if args.output else Path(cfg.OUTPUT_DIR) / own_name(args, trained)
     export_run(cfg, args.format, output, weight, args.which or "newest", split=args.split, int8=wish)
-    name = shlex.quote(str(output))
+    name = shlex.quote(str(output)) + import_words()
     show("next" + f"\n  detector test {name}" * bool(cfg.DATASETS.TEST) + f"\n  detector predict {name} PHOTOS")
 
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from detector.commands.base import expanded, run, show, tool_parser
+from detector.commands.output import STANDARD, text_place, write_text
 from detector.config import load_config
 from detector.config.tasks import BOXES
 from detector.console import progress
 from detector.errors import FileAccessError
-from detector.files import user_path, write_atomic
 from detector.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--norm", default=PUBLISHED, help="norm of the backbones, as MODEL.BACKBONE.NORM")
     parser.add_argument("--passes", type=int, default=0, metavar="N", help="run every stage N times; 0: as registered")
     parser.add_argument("--format", choices=("table", "csv", "markdown"), default="table", help="CSV is without notes")
-    parser.add_argument("--output", type=user_path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--output", type=text_place, metavar="FILE", help="write the table there too")
     args = parser.parse_intermixed_args(argv)
     if args.config_file and (args.all or args.norm != PUBLISHED or args.passes):
         parser.error("--all, --norm and --passes are for backbones; a detector has MODEL.BACKBONE.NORM and .PASSES")
@@ -99,9 +99,9 @@ def report(args: argparse.Namespace) -> None:
         rows, notes = count_backbones(args.words, args.size or (224, 224), args.norm, args.passes, exact)
     text = render(rows, notes, args.format)
     show(text)
-    if args.output:
+    if args.output and args.output != STANDARD:  # where it is already
         try:
-            write_atomic(args.output, text.encode())
+            write_text(args.output, text)
         except OSError as error:
             raise FileAccessError(f"--output {args.output} cannot be written: {error.strerror}") from error
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from detector.commands.base import plain_parser, run, show, tool_parser
 from detector.config import get_defaults, shipped_configs
+from detector.files import user_path
 from detector.plugins import load_plugins
 
 OURS = "detector.models.backbones."
@@ -37,7 +38,7 @@ def datasets(argv: Sequence[str] | None = None) -> None:
     """List the data sets that DATASETS.TRAIN and DATASETS.TEST take by name, and where they are looked for."""
     root = get_defaults().DATASETS.ROOT
     parser = tool_parser(datasets.__doc__, "datasets", "detector datasets --root /data")
-    parser.add_argument("--root", type=Path, default=root, metavar="FOLDER", help="as DATASETS.ROOT")
+    parser.add_argument("--root", type=user_path, default=root, metavar="FOLDER", help="as DATASETS.ROOT")
     args = parser.parse_args(argv)
     run(lambda: show_datasets(args.imports, args.root), log=False)
 

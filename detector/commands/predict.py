@@ -18,6 +18,7 @@ from detector.commands.base import (
     split_words,
     trained_parser,
 )
+from detector.commands.output import place
 from detector.errors import UserError
 from detector.inference.formats import FORMATS, exported_form
 from detector.plugins import load_plugins
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--input", type=expanded, metavar="SOURCE", help="in place of the word SOURCE")
     parser.add_argument(
-        "--output", type=expanded, default="output/predictions", metavar="FOLDER", help="where all that is written goes"
+        "--output", type=place, default="output/predictions", metavar="FOLDER", help="where all that is written goes"
     )
     parser.add_argument(
         "--threshold", type=score_or_auto, default=0.5, metavar="SCORE|auto",
@@ -65,11 +66,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_intermixed_args(joined(sys.argv[1:] if argv is None else argv))
     named = {"RUN": not args.config_file, "SOURCE": args.input is None}
     names = [name for name, wanted in named.items() if wanted]
-    if files := [word for word in args.words[len(names) :: 2] if os.path.lexists(word)]:
-        parser.error(f"{files[0]} is a file, not a KEY: there is one SOURCE: a folder, or a pattern in quotes")
+    if other := [word for word in args.words[len(names) :: 2] if os.path.lexists(word) or _is_place(word)]:
+        parser.error(f"{other[0]} is no KEY: there is one SOURCE: a folder, or a pattern in quotes")
     words, opts = split_words(parser, args.words, names)
     found = dict(zip(names, words, strict=True))
     run(lambda: begin(args, found.get("RUN"), found.get("SOURCE", args.input), opts))
+
+
+def _is_place(word: str) -> bool:
+    return "/" in word and "=" not in word
 
 
 def joined(argv: Sequence[str]) -> list[str]:

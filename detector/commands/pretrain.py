@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from detector.commands.base import AMP, CLASSIFIER_FLAGS, add_workers, run, tool_parser
+from detector.commands.output import place
 from detector.extras import to_install
 from detector.plugins import load_plugins
 
@@ -33,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--backbone", required=True, metavar="NAME", help="a registered backbone, e.g. resnet50")
     add("--data", required=True, metavar="DIR", help="holds train/ and val/, each with a folder of pictures per class")
-    add("--output", required=True, metavar="DIR", help="where checkpoints, log.jsonl and weights go")
+    add("--output", required=True, type=place, metavar="DIR", help="where checkpoints, log.jsonl and weights go")
     add("--resume", action="store_true", help="continue from the newest checkpoint of --output")
     add("--weight", default="", metavar="FILE", help="start from imagenet (published), a path or an address")
     add("--norm", default="bn", choices=("bn", "gn", "frozen_bn"), help="bn is loaded as frozen_bn later")

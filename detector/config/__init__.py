@@ -5,9 +5,11 @@ from detector.config.declare import declare
 from detector.config.defaults import get_defaults
 from detector.config.load import config_from_text, load_config, load_config_with_origins
 from detector.config.shipped import find_config, shipped_configs
+from detector.config.values import KEY, no_value_text
 from detector.config.write import changed_keys, changes_text, config_text, origins_text, save_config
 
 __all__ = [
+    "KEY",
     "changed_keys",
     "changes_text",
     "config_from_text",
@@ -17,6 +19,7 @@ __all__ = [
     "get_defaults",
     "load_config",
     "load_config_with_origins",
+    "no_value_text",
     "origins_text",
     "save_config",
     "shipped_configs",

@@ -97,7 +97,7 @@ RULES: dict[str, Rule] = {
     "MODEL.ROI_HEADS.NMS_METHOD": _one_of("hard", "soft_linear", "soft_gaussian"),
     "MODEL.ROI_HEADS.SOFT_NMS_SIGMA": _POSITIVE,
     "MODEL.ROI_HEADS.SOFT_NMS_MIN_SCORE": _BELOW_ONE,
-    "MODEL.ROI_HEADS.CASCADE_IOUS": Rule("numbers in 0..1", lambda v: all(0 < x <= 1 for x in v)),
+    "MODEL.ROI_HEADS.CASCADE_IOUS": Rule("numbers of more than 0, at most 1", lambda v: all(0 < x <= 1 for x in v)),
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": _COUNT,
     "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": _NATURAL,
     "MODEL.ROI_BOX_HEAD.NUM_CONV": _NATURAL,

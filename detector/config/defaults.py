@@ -9,8 +9,8 @@ from typing import Any
 from yacs.config import CfgNode
 
 _C = CfgNode()
-_C.OUTPUT_DIR = "output"  # folder of checkpoints, config.yaml, log.jsonl, metrics.json, results.json; where nothing
-#                          sets it, output/NAME of the file NAME.yaml that is loaded
+_C.OUTPUT_DIR = "output"  # folder of checkpoints, config.yaml, log.jsonl, metrics.json, results.json; where
+#                          neither the file NAME.yaml nor a base of yours sets it, output/NAME
 _C.SEED = 0  # of weights, order of images and augmentation; the same seed gives the same run on the same machine
 
 _C.LOG = CfgNode()

@@ -199,10 +199,6 @@ _RULES = (
 )
 
 
-_OF_HEAD = ("MODEL.HEAD.NAME ", "neck ")
-"""How reasons begin that follow from the head."""
-
-
 def idle_keys(cfg: CfgNode) -> dict[str, str]:
     """Every key that has no effect here, whether set or not, with the first reason why."""
     values = flat(cfg)
@@ -219,14 +215,14 @@ def idle_keys(cfg: CfgNode) -> dict[str, str]:
 def idle_text(cfg: CfgNode, origins: Mapping[str, str], shipped: Collection[str] = ()) -> str:
     """The one line that names idle keys, "" where there are none. origins: the source of each key that somebody set.
 
-    shipped: sources that describe a whole detector. Whoever names another head on top of them means to leave that, so
-    that keys of theirs which are idle with the head that the config has come to are not named.
+    shipped: sources that describe a whole detector. Whoever sets keys on top of them did not write theirs, and has
+    nothing to mend in them: these are named only where there is nothing else.
     """
     idle = idle_keys(cfg)
-    swapped = () if origins.get("MODEL.HEAD.NAME") in (None, *shipped) else shipped
+    left = shipped if set(origins.values()) - {*shipped} else ()
     groups: dict[tuple[str, str], list[str]] = {}
     for key, source in origins.items():
-        if key in idle and not (source in swapped and idle[key].startswith(_OF_HEAD)):
+        if key in idle and source not in left:
             groups.setdefault((source, idle[key]), []).append(key)
     if not groups:
         return ""

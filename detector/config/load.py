@@ -16,7 +16,7 @@ from detector.config.defaults import FROM_ENVIRONMENT, flat, get_defaults
 from detector.config.idle import OF_NECK, idle_text
 from detector.config.reading import Layer, leaves, parse, read_layers
 from detector.config.shipped import find_config
-from detector.config.values import NOTHING, UnknownKeyError, sections_of, value_of
+from detector.config.values import NOTHING, UnknownKeyError, no_value_text, sections_of, value_of
 from detector.errors import UserError
 
 log = logging.getLogger("detector")
@@ -30,20 +30,23 @@ FILE_NAME = "default (from the file's name)"
 _PLUGIN = "; if a plugin declares it, add --import PACKAGE"
 
 
-def load_config(path: str | Path | None, opts: Sequence[object] = (), *, idle: bool = True) -> CfgNode:
-    """The frozen config of a YAML file (None: the defaults) with overrides `["KEY", "VALUE", ..]` on top.
+def load_config(
+    path: str | Path | None, opts: Sequence[object] | Mapping[str, object] = (), *, idle: bool = True
+) -> CfgNode:
+    """The frozen config of a YAML file (None: the defaults) with overrides on top.
 
-    Values of overrides may be texts, as on the command line, or numbers, lists and the like.
+    opts: `["KEY", "VALUE", ..]` or `{"KEY": "VALUE"}`; values may be texts, as on the command line, or numbers, lists
+    and the like.
     path: a file, or the name of a shipped one, "fcos/resnet50_1080". `_BASE_: other.yaml` or `[one.yaml, other.yaml]`,
     relative to the file that says so or the name of a shipped one, is read first; of several the later ones win, bases
     may have bases, and a file that is reached twice counts once, where it was reached first. Keys may be nested or
     dotted. A list is written `[480000, 640000]` or `(480000, 640000)`; one plain value serves as a list of one
-    (`DATASETS.TRAIN images:train.json`). Of SOLVER.EPOCHS and MAX_ITER the one that is set later counts. Where nothing
-    sets OUTPUT_DIR, it is output/NAME of NAME.yaml.
+    (`DATASETS.TRAIN images:train.json`). Of SOLVER.EPOCHS and MAX_ITER the one that is set later counts. Where neither
+    NAME.yaml nor a base that is not shipped sets OUTPUT_DIR, it is output/NAME.
 
     Where another head is named on top of a shipped file, what that file says of its own head's neck gives way, unless
     MODEL.NECK.NAME is set. Logs one line that names the keys which were set and have no effect, unless idle is False;
-    what a shipped file says of another head than that on top of it is not meant.
+    those of a shipped file only where nothing is set on top of it.
     Raises FileNotFoundError for a missing file or base.
     Raises ValueError for YAML that cannot be read, bases in a circle, an override without value, and, all in one
     message with file and key: unknown keys (with the nearest ones), keys of other frameworks (with what to write now),
@@ -53,16 +56,21 @@ def load_config(path: str | Path | None, opts: Sequence[object] = (), *, idle: b
 
 
 def load_config_with_origins(
-    path: str | Path | None, opts: Sequence[object] = (), *, idle: bool = True
+    path: str | Path | None, opts: Sequence[object] | Mapping[str, object] = (), *, idle: bool = True
 ) -> tuple[CfgNode, dict[str, str]]:
     """`load_config`, and where every value comes from: "default", an environment variable, a file, "command line"."""
     if path is None:
         return _build(_overrides(opts), idle=idle)
     file = find_config(path)
-    return _build([*read_layers(file), *_overrides(opts)], name=file.stem, idle=idle)
+    layers = read_layers(file)
+    if not layers[-1].shipped:  # two files of a person on one shipped base do not share its folder
+        layers = [a._replace(pairs=[p for p in a.pairs if p[0] != "OUTPUT_DIR"]) if a.shipped else a for a in layers]
+    return _build([*layers, *_overrides(opts)], name=file.stem, idle=idle)
 
 
-def config_from_text(text: str, source: str = "checkpoint", opts: Sequence[object] = ()) -> CfgNode:
+def config_from_text(
+    text: str, source: str = "checkpoint", opts: Sequence[object] | Mapping[str, object] = ()
+) -> CfgNode:
     """The frozen config that `config_text` wrote, with overrides on top; keys newer than the text have their defaults.
 
     Raises ValueError, naming `source`, for keys that no longer exist and whatever else `load_config` refuses.
@@ -71,9 +79,11 @@ def config_from_text(text: str, source: str = "checkpoint", opts: Sequence[objec
     return _build([layer, *_overrides(opts)])[0]
 
 
-def _overrides(opts: Sequence[object]) -> list[Layer]:
+def _overrides(opts: Sequence[object] | Mapping[str, object]) -> list[Layer]:
+    if isinstance(opts, Mapping):
+        opts = [word for pair in opts.items() for word in pair]
     if len(opts) % 2:
-        raise UserError(f"{COMMAND_LINE}: {opts[-1]!r} has no value; write KEY VALUE pairs")
+        raise UserError(f"{COMMAND_LINE}: {no_value_text(str(opts[-1]))}")
     words = [str(word) for word in opts]
     return [Layer(COMMAND_LINE, list(zip(words[::2], words[1::2], strict=True)))] if opts else []
 

@@ -5,11 +5,27 @@ from fnmatch import fnmatchcase
 from detector.config import moved_detectron2, moved_maskrcnn, moved_mmdetection, moved_ultralytics
 from detector.config.moved_maskrcnn import Row
 
+_REPEAT = "DATALOADER.REPEAT_THRESHOLD shows the pictures of rare classes more often"
+_AUGMENTATION = "there is none; INPUT.AUGMENTATION ssd has colours, expansion and crops"
+
+ANYWHERE: tuple[Row, ...] = tuple(
+    (f"*{spelled}*", "*", answer)
+    for word, answer in (
+        ("oversampl", f"{_REPEAT}; write that"),
+        ("class_weight", f"losses weigh all classes alike; {_REPEAT}"),
+        ("mosaic", _AUGMENTATION),
+        ("mixup", _AUGMENTATION),
+    )
+    for spelled in (word, word.upper())
+)
+"""What people look for under a key of their own making."""
+
 FRAMEWORKS: dict[str, tuple[Row, ...]] = {
     "detectron2": moved_detectron2.ROWS,
     "maskrcnn-benchmark and FCOS": moved_maskrcnn.ROWS,
     "ultralytics": moved_ultralytics.ROWS,
     "mmdetection": moved_mmdetection.ROWS,
+    "any": ANYWHERE,
 }
 """Rows by framework, in the order in which they are asked: what detectron2 shares with the second stands there."""
 

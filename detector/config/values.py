@@ -2,6 +2,7 @@
 
 import ast
 import math
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -12,6 +13,9 @@ from detector.config.reading import parse
 from detector.errors import UserError, cut
 
 NOTHING = ("", "~", "null", "Null", "NULL")
+KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
+"""A key, as a word of the command line is recognised as one."""
+
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _MAX_LITERAL = 100_000  # characters of a list: more than a file of nothing but names of data sets has
 _MAX_KEY = 200  # characters of an unknown key in a message
@@ -37,6 +41,8 @@ def value_of(key: str, value: object, defaults: Mapping[str, Any], sections: set
     if key in sections:
         raise UserError(f"{key}: expected a section of keys, got {_shown(value)}")
     if key not in defaults:
+        if "=" in key:
+            raise UserError(no_value_text(key))
         name = key if len(key) <= _MAX_KEY else key[:_MAX_KEY] + ".."
         raise UnknownKeyError(f"{name}: unknown key; near: {', '.join(_near(key, defaults)) or 'none'}")
     like = defaults[key]
@@ -47,6 +53,14 @@ def value_of(key: str, value: object, defaults: Mapping[str, Any], sections: set
     except ValueError:
         expected = _EXPECTED_LIST[kind] if isinstance(like, tuple) else _EXPECTED[type(like)]
         raise UserError(f"{key}: expected {expected}, got {_shown(value)}") from None
+
+
+def no_value_text(word: str) -> str:
+    """What is wrong with a word of the command line that should have been a key and its value."""
+    key, equals, value = word.partition("=")
+    if equals and KEY.fullmatch(key.upper()):
+        return f"{cut(word)}: write {key} {value or 'VALUE'}, with a space"
+    return f"{word!r} has no value" + f": write {word} VALUE" * bool(KEY.fullmatch(word))
 
 
 class UnknownKeyError(UserError):
@@ -111,8 +125,13 @@ def _is_number(value: object) -> bool:
 
 def _near(key: str, known: Mapping[str, Any]) -> list[str]:
     """The known keys most like an unknown one: spelled alike, or with the same last part."""
-    same_leaf = [k for k in known if k.split(".")[-1] == key.upper().split(".")[-1]]
-    return list(dict.fromkeys([*get_close_matches(key.upper(), known, n=3, cutoff=0.75), *same_leaf]))[:3]
+    section, _, leaf = key.upper().rpartition(".")
+    same_leaf = [k for k in known if k.split(".")[-1] == leaf]
+    words = {word for word in leaf.split("_") if len(word) > 2}
+    share_a_word = [k for k in known if words & set(k.rpartition(".")[2].split("_"))]
+    share_a_word.sort(key=lambda k: k.rpartition(".")[0] != section)  # those of the section first
+    misspelled, alike = (get_close_matches(key.upper(), known, n=3, cutoff=share) for share in (0.9, 0.75))
+    return list(dict.fromkeys([*misspelled, *same_leaf, *share_a_word, *alike]))[:3]
 
 
 def _shown(value: object) -> str:

@@ -26,6 +26,14 @@ RESNETS: dict[tuple[bool, tuple[int, ...], int, int], str] = {
     (True, (3, 4, 23, 3), 64, 256): "resnext101_64x4d",
 }
 
+FIRST = ("backbone.conv1.weight", "backbone.conv1.0.weight", "backbone.blocks.0.weight")
+"""Where the first convolution is: of a ResNet, of a deep stem, of a VGG."""
+
+NO_CAFFE = (
+    "taken for RESNETS.STRIDE_IN_1X1 False: a ResNet-152 with the stride in its 1x1 convolutions has no counterpart "
+    "here, and one that was trained so computes something else with it in the 3x3"
+)
+
 
 @dataclass
 class Converted:
@@ -166,5 +174,5 @@ def two_stage_config(state: Mapping[str, Tensor], path: Path) -> dict[str, objec
 
 def flip_channels(state: State) -> State:
     """The same network for images of the opposite channel order: its first convolution with its inputs reversed."""
-    first = "backbone.conv1.weight"
+    first = next(key for key in FIRST if key in state)
     return {**state, first: state[first].flip(1)}

@@ -44,7 +44,7 @@ def convert(
     if found.needs_config and config_file is None:
         raise UserError(f"--from {source} needs --config-file: its files do not tell how they were trained")
     base = {**found.config, "MODEL.WEIGHT": str(output)}
-    cfg = load_config(config_file, [*_pairs(base), *opts])
+    cfg = load_config(config_file, [*_pairs(base), *opts], idle=False)
     cfg = load_config(config_file, [*_pairs(base), *_pairs(_match_pixels(found, cfg)), *opts])
     cfg = resolve_parts(cfg)
     model = build_detector(cfg)

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from detector.conversion.base import (
+    NO_CAFFE,
     SOURCES,
     Converted,
     backbone_name,
@@ -81,13 +82,17 @@ STRIDE = (
 )
 
 PIXELS = Pixels("bgr", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
+"""Of the zoo's configs."""
+
+RESNEST_PIXELS = Pixels("rgb", (123.68, 116.779, 103.939), (58.393, 57.12, 57.375))
+"""Of the configs of detectron2-ResNeSt."""
 
 
 @SOURCES.register("detectron2")
 def convert_detectron2(path: Path) -> Converted:
     """A .pkl of the model zoo or a .pth of one's own, with an FPN. Raises ValueError for another model.
 
-    A file that holds its pixel statistics is believed; else they are the zoo's.
+    A file that holds its pixel statistics is believed; else they are the zoo's, or those of the ResNeSt authors.
     """
     state, anchors = set_aside(read_file(path).state, r"proposal_generator\.anchor_generator\.")
     pixels = _pixels(state)
@@ -96,24 +101,24 @@ def convert_detectron2(path: Path) -> Converted:
     nest = "backbone.layer1.0.conv2.conv.weight" in state
     state = renamed(state, DEEP) if nest else _dense_offsets(state)
     norm = norm_name(state, "backbone.", "frozen_bn")
+    parts = two_stage_config(state, path)
+    zoo = pixels is None or pixels.order == "bgr"
+    name = _resnest_name(state, path) if nest else backbone_name(state, path, caffe=zoo)
     config = {
-        **two_stage_config(state, path),
-        "MODEL.BACKBONE.NAME": (
-            _resnest_name(state, path)
-            if nest
-            else backbone_name(state, path, caffe=pixels is None or pixels.order == "bgr")
-        ),
+        **parts,
+        "MODEL.BACKBONE.NAME": name,
         **_deformation(state),
         "MODEL.BACKBONE.NORM": norm,
         **({"MODEL.BACKBONE.NORM_EPS": 1e-5} if norm == "frozen_bn" else {}),
         **CONVENTIONS,
     }
-    if pixels is None:
+    if pixels is None and nest:
+        pixels = RESNEST_PIXELS
+    elif pixels is None:
         # Of the zoo's networks those of groups expect a deviation as well.
-        unit = RGB_UNIT.std[::-1] if "resnext" in str(config["MODEL.BACKBONE.NAME"]) else PIXELS.std
-        pixels = PIXELS._replace(std=unit)
+        pixels = PIXELS._replace(std=RGB_UNIT.std[::-1]) if "resnext" in name else PIXELS
     categories = used_categories() if config["MODEL.NUM_CLASSES"] == 80 else {}
-    notes = [STRIDE] if str(config["MODEL.BACKBONE.NAME"]).endswith("_caffe") else []
+    notes = [STRIDE] * name.endswith("_caffe") + [NO_CAFFE] * (zoo and name == "resnet152")
     return Converted(state, config, pixels, categories, anchors + dropped, notes)
 
 

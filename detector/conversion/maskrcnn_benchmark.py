@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from detector.conversion.base import (
+    NO_CAFFE,
     SOURCES,
     Converted,
     backbone_name,
@@ -58,12 +59,14 @@ def convert_maskrcnn_benchmark(path: Path) -> Converted:
     state, dropped = set_aside(state, r"rpn\.anchor_generator\.|roi_heads\.(mask|keypoint)\.")
     state = background_last(renamed(state, RULES))
     norm = norm_name(state, "backbone.", "frozen_bn")
+    parts = two_stage_config(state, path)
+    name = backbone_name(state, path, caffe=True)
     config = {
-        **two_stage_config(state, path),
-        "MODEL.BACKBONE.NAME": backbone_name(state, path, caffe=True),
+        **parts,
+        "MODEL.BACKBONE.NAME": name,
         "MODEL.BACKBONE.NORM": norm,
         **({"MODEL.BACKBONE.NORM_EPS": 0.0} if norm == "frozen_bn" else {}),
         **CONVENTIONS,
     }
     categories = used_categories() if config["MODEL.NUM_CLASSES"] == 80 else {}
-    return Converted(state, config, BGR_255, categories, dropped, [PLUS_ONE])
+    return Converted(state, config, BGR_255, categories, dropped, [PLUS_ONE] + [NO_CAFFE] * (name == "resnet152"))

@@ -6,6 +6,7 @@ import numpy as np
 
 from detector.data.packed import PackedIndex, Where
 from detector.data.problems import Finding, Problems, declare, named
+from detector.text import agreeing, counted
 
 NO_AREA = declare(
     "area-not-positive",
@@ -50,7 +51,8 @@ def unlike_boxes(index: PackedIndex) -> list[Finding]:
         return []
     row = int(rows[0])
     text = (
-        f"{index.path}: {len(rows)} of {len(boxes)} objects have an `area` that is less than a hundredth of their box, "
+        f"{index.path}: {len(rows)} of {counted(len(boxes), 'object|objects')} {agreeing(len(rows), 'has|have')} an "
+        "`area` that is less than a hundredth of their box, "
         f"or larger than it: {index.areas[row]:.6g} of annotation {index.annotation_ids[row].item()!r}, whose box has "
         f"{boxes[row]:.6g} pixels; by it objects count as small, medium or large"
     )

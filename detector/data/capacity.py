@@ -7,6 +7,7 @@ from pathlib import Path
 from detector.data.workers import PREFETCH
 from detector.errors import UserError
 from detector.launch import launch
+from detector.text import counted
 
 SHARED = Path("/dev/shm")
 """Where workers put their batches on Linux; Docker gives it 64 MB."""
@@ -27,12 +28,7 @@ def usable_workers(wanted: int) -> int:
 def workers_text(wanted: int) -> str:
     """How many workers read, for a person: "2 (of 4: 2 cores)" where fewer are started than wanted."""
     number = usable_workers(wanted)
-    return str(wanted) if number == wanted else f"{number} (of {wanted}: {counted(usable_cores(), 'core')})"
-
-
-def counted(number: int, what: str) -> str:
-    """So many of something: "1 core", "2 cores"."""
-    return f"{number} {what}{'s' * (number != 1)}"
+    return str(wanted) if number == wanted else f"{number} (of {wanted}: {counted(usable_cores(), 'core|cores')})"
 
 
 def check_shared_memory(wanted: int, batch_bytes: int, free: int | None = None, key: str = "") -> None:
@@ -51,7 +47,7 @@ def check_shared_memory(wanted: int, batch_bytes: int, free: int | None = None, 
     fitting = free // (PREFETCH * batch_bytes)
     remedy = f"{key} {fitting}" + (f" or {key} 0" if fitting else ", so that the program reads the pictures itself")
     raise UserError(
-        f"{key} {wanted}: the batches that {counted(workers, 'worker')} may have ready, {PREFETCH} of "
+        f"{key} {wanted}: the batches that {counted(workers, 'worker|workers')} may have ready, {PREFETCH} of "
         f"{_mib(batch_bytes)} each, take {_mib(needed)}, and {SHARED} has {_mib(free)} free, so that loading would "
         f"stand still: write {remedy}; a container gets more with docker run --shm-size={-(-2 * needed // 2**30)}g"
     )

@@ -57,11 +57,6 @@ class Written:
         return self.entries[0]
 
 
-def write_dataset(source: Source, form: Form, folder: str | Path, split: str = "train", link: bool = False) -> Written:
-    """Writes a data set into a new or empty folder; see `write_datasets`."""
-    return write_datasets({split: source}, form, folder, link)
-
-
 def write_datasets(sources: Mapping[str, Source], form: Form, folder: str | Path, link: bool = False) -> Written:
     """Writes data sets, by the names of their splits, into one new or empty folder.
 

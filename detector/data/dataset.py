@@ -16,6 +16,7 @@ from detector.data.samplers import Draw
 from detector.data.transforms import Sample, Transform
 from detector.errors import UserError
 from detector.structures import Size, Target
+from detector.text import agreeing, counted
 
 _log = logging.getLogger("detector")
 
@@ -54,11 +55,12 @@ class CocoDetection(Dataset):
             self.positions = np.flatnonzero(self.index.num_boxes(difficult))
             dropped = len(self.index) - len(self.positions)
             if dropped:
-                _log.info("%s: %d of %d images have no box and are left out", self.index.path, dropped, len(self.index))
+                have = agreeing(dropped, "has|have no box and is|are left out")
+                _log.info("%s: %d of %s %s", self.index.path, dropped, counted(len(self.index), "image|images"), have)
             if not len(self.positions):
                 raise UserError(
-                    f"{self.index.path}: no image has a box to train on ({len(self.index.labels)} annotations); "
-                    "check its `annotations`"
+                    f"{self.index.path}: no image has a box to train on "
+                    f"({counted(len(self.index.labels), 'annotation|annotations')}); check its `annotations`"
                 )
 
     @property

@@ -21,6 +21,7 @@ from detector.data.samplers import Draw, TrainBatches
 from detector.data.workers import make_loader, received
 from detector.distributed import rank, world_size
 from detector.errors import MissingFileError, UserError
+from detector.text import counted
 
 MAX_RATIO = 100  # long side to short side, whose resizing would fill the memory beyond
 MIN_CROP = 32  # pixels; the stride of the coarsest level, below which it would have no cell
@@ -158,8 +159,8 @@ def check_one_batch(dataset: ImageFolder, batch_size: int) -> None:
     """Raise ValueError when the dataset has fewer pictures than a batch."""
     if len(dataset) < batch_size:
         raise UserError(
-            f"{dataset.root} holds {len(dataset)} pictures, fewer than one batch: write --batch-size {len(dataset)} or "
-            "less"
+            f"{dataset.root} holds {counted(len(dataset), 'picture|pictures')}, fewer than one batch: write "
+            f"--batch-size {len(dataset)} or less"
         )
 
 

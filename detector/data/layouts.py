@@ -220,21 +220,20 @@ def _splits(home: Path, layout: Layout, findings: list[Finding]) -> list[str]:
     if not lost.keys() - {"train"} or len(lost) == len(layout.splits):
         lost = {}
     findings += [Finding(NO_SPLIT, text, record=str(layout.path)) for split, text in lost.items() if split != "train"]
+    problems = Problems(everything=True)
     with suppress(UserError):  # which whoever reads the split says
-        find_pictures(layout, ALL, problems := Problems(everything=True))
-        findings += [one for one in problems.findings if one.kind == UNCLAIMED]
+        find_pictures(layout, ALL, problems)
+    findings += [one for one in problems.findings if one.kind == UNCLAIMED]
     return [f"yolo:{home}:{split}" for split in layout.splits or (ALL,) if split not in lost or split == "train"]
 
 
 def _lost(layout: Layout, split: str) -> str:
     """Why a split has no picture at all; "" where it has some, or a list of some."""
     try:
-        pictures = find_pictures(layout, split, Problems(everything=True))
+        find_pictures(layout, split, Problems(everything=True))
     except UserError as error:
         return str(error)
-    if pictures.paths or pictures.lists:
-        return ""
-    return f"{layout.path}: {split} has no picture in {', '.join(pictures.folders)}"
+    return ""
 
 
 # ---------------------------------------------------------------------------- VOC
@@ -312,7 +311,8 @@ def _coco(top: _Place, claimed: dict[Path, str]) -> tuple[dict[str, Path], list[
             continue
         place = best_folder(file, places)
         entry = f"{place}:{file.path}"
-        owner = next((other for folder, other in claimed.items() if inside or place.is_relative_to(folder)), None)
+        spot = file.path if inside else place
+        owner = next((other for folder, other in claimed.items() if spot.is_relative_to(folder)), None)
         key = (place, file.key) if file.key else file.path
         if owner or key in taken:
             pass_over(file, f"{owner or taken[key]} has the same pictures" if not inside else f"it lies in {owner}")

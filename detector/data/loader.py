@@ -24,7 +24,7 @@ from detector.data.workers import make_loader, received
 from detector.distributed import rank, world_size
 from detector.errors import UserError
 from detector.structures import Batch, Size, Target
-from detector.text import printable
+from detector.text import counted, printable
 
 _log = logging.getLogger("detector")
 
@@ -158,10 +158,15 @@ def batches_per_epoch(cfg: CfgNode, dataset: CocoDetection | JoinedDataset) -> i
     repeats = repeats_of(cfg, dataset)
     if repeats is not None:
         _log.info(
-            "DATALOADER.REPEAT_THRESHOLD %g: factors from %.3g to %.3g, an epoch of %d entries instead of %d",
+            "DATALOADER.REPEAT_THRESHOLD %g: factors from %.3g to %.3g, an epoch of %s instead of %d",
             *(cfg.DATALOADER.REPEAT_THRESHOLD, repeats.factors.min(), repeats.factors.max()),
-            *(repeats.draws, len(dataset)),
+            *(counted(repeats.draws, "entry|entries"), len(dataset)),
         )
+        if repeats.draws == len(dataset):
+            _log.warning(
+                "DATALOADER.REPEAT_THRESHOLD %g does nothing here: each class is in a greater share of the images",
+                cfg.DATALOADER.REPEAT_THRESHOLD,
+            )
     return TrainBatches(len(dataset), cfg.SOLVER.IMS_PER_BATCH, repeats=repeats).batches_per_epoch
 
 
@@ -189,10 +194,14 @@ def test_loader(cfg: CfgNode, dataset: CocoDetection) -> BatchLoader:
     return _loader(cfg, _Caught(dataset), _eval_batches(cfg, dataset, [cfg]))
 
 
+def views_of(cfg: CfgNode, dataset: CocoDetection) -> list[CocoDetection]:
+    """A data set of the test, and the same in the other sizes of `at_sizes`."""
+    return [dataset, *(dataset.transformed(build_transforms(other, train=False)) for other in at_sizes(cfg)[1:])]
+
+
 def view_loader(cfg: CfgNode, dataset: CocoDetection) -> BatchLoader:
     """The batches of `test_loader`, each in every size of `at_sizes` in a row: one, without TEST.BBOX_AUG.SCALES."""
-    others = [dataset.transformed(build_transforms(other, train=False)) for other in at_sizes(cfg)[1:]]
-    views = _Views([_Caught(one) for one in (dataset, *others)])
+    views = _Views([_Caught(one) for one in views_of(cfg, dataset)])
     batches = _eval_batches(cfg, dataset, at_sizes(cfg))
     return _loader(cfg, views, [[(i, item) for item in batch] for batch in batches for i in range(len(views.datasets))])
 

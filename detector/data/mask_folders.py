@@ -11,7 +11,7 @@ from detector.data.entries import MASKS, resolve, split_entry
 from detector.data.mask_shapes import ensure_mask_shapes
 from detector.data.suffixes import SUFFIXES
 from detector.errors import MissingFileError, UnknownNameError, UserError
-from detector.text import printable
+from detector.text import counted, printable
 
 _log = logging.getLogger("detector")
 
@@ -119,7 +119,8 @@ def _matched(entry: str, pictures: Sequence[Path], masks: Sequence[Path], home: 
         raise UserError(f"dataset {entry!r}: there is no picture beside the masks in {home}")
     if lone := [path for name, path in by_name.items() if name not in named]:
         _log.warning(
-            "%s: %d masks are of no picture and are left out: %s, ..", entry, len(lone), printable(str(lone[0]))
+            "%s: %s of no picture and left out: %s%s",
+            *(entry, counted(len(lone), "mask|masks is|are"), printable(str(lone[0])), ", .." * (len(lone) > 1)),
         )
     return {name: Pair(path, by_name.get(name), home / f"{name}.png") for name, path in named.items()}
 
@@ -154,8 +155,8 @@ def _listed(entry: str, path: Path, pairs: dict[str, Pair]) -> dict[str, Pair]:
     names = [next((name for name in _names(line) if name in pairs), None) for line in lines]
     if unknown := [line for line, name in zip(lines, names, strict=True) if name is None]:
         raise UserError(
-            f"dataset {entry!r}: {len(unknown)} of {len(lines)} lines of {path} name no picture of the folder, the "
-            f"first is {printable(unknown[0])!r}"
+            f"dataset {entry!r}: {len(unknown)} of {counted(len(lines), 'line|lines')} of {path} name no picture of "
+            f"the folder, the first is {printable(unknown[0])!r}"
         )
     if not lines:
         raise UserError(f"dataset {entry!r}: {path} is empty: write the name of a picture a line")

@@ -17,7 +17,7 @@ from detector.data.capacity import check_shared_memory
 from detector.data.catalog import distinct
 from detector.data.dataset import RecordError
 from detector.data.images import read_rgb
-from detector.data.loader import BatchLoader, largest_input, test_loader, train_loader
+from detector.data.loader import BatchLoader, largest_input, test_loader
 from detector.data.mask_folders import MaskFolder, Pair, find_masks
 from detector.data.masks import look_at_pair, read_mask
 from detector.data.pipeline import build_transforms
@@ -26,6 +26,7 @@ from detector.data.transforms import Sample, Transform
 from detector.distributed import world_size
 from detector.errors import UserError
 from detector.structures import MaskTarget, Size
+from detector.text import counted
 
 _log = logging.getLogger("detector")
 
@@ -174,7 +175,10 @@ def looked_at(folder: MaskFolder, broken: str) -> tuple[dict[str, Pair], list[Si
     if faults:
         lines = [f"  {text if text.isprintable() else ascii(text)}" for text in faults[:NAMED]]
         lines += [f"  and {len(faults) - NAMED} more"] if len(faults) > NAMED else []
-        said = f"{folder.path}: {len(faults)} of {len(looks)} pictures cannot be used:\n" + "\n".join(lines)
+        said = (
+            f"{folder.path}: {len(faults)} of {counted(len(looks), 'picture|pictures')} cannot be used:\n"
+            + "\n".join(lines)
+        )
         if len(faults) == len(looks):
             raise UserError(f"{said}\nMend them: without them nothing is left, whatever DATALOADER.BROKEN says")
         if broken == "stop":
@@ -188,11 +192,6 @@ def _look(pair: Pair) -> tuple[Size | None, str]:
     if pair.mask is None:
         return None, f"{pair.picture}: it has no mask, which is expected at {pair.expected}"
     return look_at_pair(pair.picture, pair.mask)
-
-
-def mask_train_loader(cfg: CfgNode, dataset: MaskDataset, start: int, stop: int) -> BatchLoader:
-    """As `train_loader`: the batches of the steps from `start` to before `stop`."""
-    return train_loader(cfg, dataset, start, stop)  # type: ignore[arg-type]
 
 
 def mask_test_loader(cfg: CfgNode, dataset: MaskDataset) -> BatchLoader:

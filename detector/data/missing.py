@@ -1,21 +1,19 @@
 """Where the pictures of a data set are, when not one of them is where its records say."""
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from detector.data.dataset import CocoDetection
-from detector.text import printable
+from detector.data.partners import Partners
+from detector.data.suffixes import SUFFIXES
+from detector.text import none_of, printable
 
 TRIED = 20  # pictures of a set that are looked for elsewhere
 FOLDERS = 50  # folders beside, and as many below, that are looked into, at most
 DEPTH = 6  # leading folders of a file name that are dropped, at most
-
-_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
-_EXPORTED = re.compile(r"_(jpe?g|png|bmp|webp|tiff?)\.rf\.\w+\.\w+$", re.IGNORECASE)
 
 
 class Place(NamedTuple):
@@ -39,7 +37,8 @@ def lost_text(dataset: CocoDetection) -> str:
     step = -(-number // TRIED)
     names = [dataset.file_name(item) for item in range(0, number, step)]
     missed = _shown(os.path.join(folder, names[0]))
-    text = f"{dataset.name}: none of its {number} pictures is in {_shown(folder)} (the first would be {missed})"
+    none = none_of(number, "picture|pictures")
+    text = f"{dataset.name}: {none} is in {_shown(folder)} (the first would be {missed})"
     # What finds most counts, of equal finds the first: it asks for the smallest change.
     place, found = max(((p, sum(map(p.holds, names))) for p in _places(Path(folder), names)), key=lambda pair: pair[1])
     if not found and (other := _other_names(Path(folder), names)):
@@ -62,16 +61,10 @@ def lost_text(dataset: CocoDetection) -> str:
 def _other_names(folder: Path, names: list[str]) -> str:
     """Where pictures of a folder have names that a tool made of those in the records, or the other way round."""
     with suppress(OSError):
-        files = os.listdir(folder)
-        there, exported = set(files), {_EXPORTED.sub(r".\1", file): file for file in files if _EXPORTED.search(file)}
+        partners = Partners(name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in SUFFIXES)
         for name in names:
-            if (plain := _UPLOADED.sub("", name)) in there and plain != name:
-                what = "without the sign of eight letters that Label Studio puts before names"
-                return f"they are there {what}, {_shown(plain)} for {_shown(name)}: take it away from each file_name"
-            if name in exported:
-                what = "under the names that Roboflow gives to what it exports"
-                remedy = "take the annotations of that export, as its pictures may be scaled or turned"
-                return f"they are there {what}, {_shown(exported[name])} for {_shown(name)}: {remedy}"
+            if partner := partners.of(name):
+                return f"they are there {partner.what()}"
     return ""
 
 

@@ -16,6 +16,7 @@ from detector.data.packed import PackedIndex
 from detector.data.problems import Finding, Problems, declare
 from detector.data.suffixes import SUFFIXES
 from detector.errors import cut
+from detector.text import agreeing, counted
 
 ELSEWHERE = declare(
     "name-elsewhere",
@@ -46,7 +47,8 @@ def with_real_names(index: PackedIndex, folder: Path, problems: Problems) -> Pac
 
     first = int(changed[0])
     line = (
-        f"{index.path}: {len(changed)} of {len(index)} images name files that are not in {folder} as they are written, "
+        f"{index.path}: {len(changed)} of {counted(len(index), 'image|images')} "
+        f"{agreeing(len(changed), 'names|name')} files that are not in {folder} as they are written, "
         f"but under another form of the name: {cut(str(index.file_names[first]))} (images[{first}]) is taken as "
         f"{cut(str(names[first]))}"
     )
@@ -68,7 +70,8 @@ def _tell_clashes(index: PackedIndex, folder: Path, clashes: dict[str, str], pro
 
     first = str(index.file_names[rows[0]])
     line = (
-        f"{index.path}: {len(rows)} of {len(index)} images have a name that may mean the file of another image: "
+        f"{index.path}: {len(rows)} of {counted(len(index), 'image|images')} {agreeing(len(rows), 'has|have')} a name "
+        "that may mean the file of another image: "
         f"{cut(first)} (images[{rows[0]}]) may be {cut(clashes[first])}; none is guessed: join the records if they are "
         "of one picture"
     )

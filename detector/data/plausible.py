@@ -13,13 +13,14 @@ from detector.data.packed import PackedIndex, shown
 from detector.data.problems import KINDS, SHOWN, Finding, declare
 from detector.data.shares import crowd_classes, many_crowds, many_difficult, many_repeated, many_without
 from detector.errors import UserError
-from detector.text import counted, printable
+from detector.text import agreeing, counted, printable
 
 TWICE = declare(
     "file-twice",
     "error",
     "pictures are named by several records",
-    "Join the records of each picture into one: what only the other record holds counts as background.",
+    "Join the records of each picture into one, or keep one where each has all objects, as two people's annotations "
+    "have: what only the other record holds counts as background.",
 )
 SHARED = declare(
     "file-in-both",
@@ -171,7 +172,9 @@ def fractions(index: PackedIndex) -> list[Finding]:
         return []
     row = int(np.argmax(small))
     text = (
-        f"{index.path}: {int(small.sum())} of {len(small)} boxes have sides below two pixels and lie within 0 and 1, "
+        f"{index.path}: {int(small.sum())} of {counted(len(small), 'box|boxes')} "
+        f"{agreeing(int(small.sum()), 'has|have')} sides below two pixels and {agreeing(int(small.sum()), 'lies|lie')} "
+        "within 0 and 1, "
         f"as if they were fractions of the picture: {_box(index, row)}; multiply x and width by the picture's "
         "width, y and height by its height (where x, y are a centre, as in YOLO's files, take half the sides off)"
     )
@@ -188,7 +191,9 @@ def some_fractions(index: PackedIndex) -> list[Finding]:
         return []
     row = int(np.argmax(small))
     text = (
-        f"{index.path}: {int(small.sum())} of {len(small)} boxes have sides below two pixels and lie within 0 and 1, "
+        f"{index.path}: {int(small.sum())} of {counted(len(small), 'box|boxes')} "
+        f"{agreeing(int(small.sum()), 'has|have')} sides below two pixels and {agreeing(int(small.sum()), 'lies|lie')} "
+        "within 0 and 1, "
         f"as if they were fractions of the picture, and the others are in pixels: {_box(index, row)}; multiply x and "
         "width of these by the picture's width, y and height by its height"
     )
@@ -221,7 +226,8 @@ def corners(index: PackedIndex) -> list[Finding]:
         else "subtract x from the third number and y from the fourth, since COCO's boxes are x, y, width, height"
     )
     text = (
-        f"{index.path}: {int(beyond.sum())} of {len(beyond)} boxes reach beyond "
+        f"{index.path}: {int(beyond.sum())} of {counted(len(beyond), 'box|boxes')} "
+        f"{agreeing(int(beyond.sum()), 'reaches|reach')} beyond "
         f"{'an' if yolo else 'the right or lower'} edge, and {_of(fit)} would lie inside if they were "
         f"corners x1, y1, x2, y2: {_box(index, row)}; if so, {remedy}"
     )
@@ -254,7 +260,7 @@ def not_to_scale(index: PackedIndex) -> list[Finding]:
             "as if they were drawn on smaller pictures"
         )
     )
-    text = f"{index.path}: of {len(boxes)} boxes {seen}: {_box(index, row)}; scale them if so"
+    text = f"{index.path}: of {counted(len(boxes), 'box|boxes')} {seen}: {_box(index, row)}; scale them if so"
     return [_box_finding(index, SCALE, text, row)]
 
 

@@ -74,13 +74,14 @@ class Problems:
 
     everything: for the doctor. Then `error` keeps the finding and the reader goes on without that record, and all
     examples are kept. Else, for the loader, the first error is raised as a UserError, and of what can be read in spite
-    of it a line each is kept in `lines`, to be logged.
+    of it a line each is kept in `lines`, to be logged; those in `usual` are no warnings.
     """
 
     def __init__(self, everything: bool = False) -> None:
         self.everything = everything
         self.findings: list[Finding] = []
         self.lines: list[str] = []
+        self.usual: set[str] = set()
         self.lasting = True
 
     def error(self, finding: Finding) -> None:
@@ -89,29 +90,38 @@ class Problems:
             raise UserError(finding.text)
         self.findings.append(finding)
 
-    def several(self, line: str, rows: Sequence[int], example: Callable[[int], Finding]) -> None:
+    def several(self, line: str, rows: Sequence[int], example: Callable[[int], Finding], usual: bool = False) -> None:
         """Records that a reader takes, mends or leaves out: `line`, one sentence for all, and an example a row.
 
-        Nothing happens without rows.
+        usual: whether they are in many data sets, and meant. Nothing happens without rows.
         """
         if len(rows):
             self.lines.append(line)
+            self.usual |= {line} if usual else set()
             if self.everything:
                 self.findings += [example(int(row)) for row in rows]
 
-    def note(self, kind: str, line: str, examples: Sequence[Finding] = ()) -> None:
-        """What was said of the whole data set; without examples the line itself is the finding."""
+    def note(self, kind: str, line: str, examples: Sequence[Finding] = (), usual: bool = False) -> None:
+        """What was said of the whole data set; without examples the line itself is the finding. usual: as above."""
         self.lines.append(line)
+        self.usual |= {line} if usual else set()
         if self.everything:
             self.findings += examples or [Finding(kind, line)]
 
 
+_noted: set[str] = set()
+
+
 def logged(read: Callable[[Problems], T]) -> T:
-    """What a reader reads; each line that it has to say goes to the log."""
+    """What a reader reads; each line that it has to say goes to the log, one that is usual once in a process."""
     problems = Problems()
     result = read(problems)
     for line in problems.lines:
-        _log.warning("%s", line)
+        if line not in problems.usual:
+            _log.warning("%s", line)
+        elif line not in _noted:
+            _log.info("%s", line)
+            _noted.add(line)
     return result
 
 

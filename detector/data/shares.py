@@ -6,6 +6,7 @@ import numpy as np
 
 from detector.data.packed import PackedIndex, shown
 from detector.data.problems import Finding, declare
+from detector.text import agreeing, counted
 
 CROWDS = declare(
     "many-crowds",
@@ -43,7 +44,8 @@ def many_crowds(index: PackedIndex) -> list[Finding]:
         return []
     share = 100 * number / len(index.crowd)
     text = (
-        f"{index.path}: {number} of {len(index.crowd)} objects ({share:.0f} %) have iscrowd 1, in COCO itself 1 %: "
+        f"{index.path}: {number} of {counted(len(index.crowd), 'object|objects')} ({share:.0f} %) "
+        f"{agreeing(number, 'has|have')} iscrowd 1, in COCO itself 1 %: "
         "they are not trained on, and whether they are found counts for nothing; where they are single objects, as "
         "CVAT exports those drawn as masks, write DATASETS.CROWDS objects"
     )
@@ -64,7 +66,8 @@ def many_difficult(index: PackedIndex) -> list[Finding]:
         return []
     share = 100 * number / len(index.difficult)
     text = (
-        f"{index.path}: {number} of {len(index.difficult)} objects ({share:.0f} %) are difficult, in VOC itself 20 %: "
+        f"{index.path}: {number} of {counted(len(index.difficult), 'object|objects')} ({share:.0f} %) "
+        f"{agreeing(number, 'is|are')} difficult, in VOC itself 20 %: "
         "whether they are found counts for nothing, and only DATASETS.TRAIN_DIFFICULT yes trains on them"
     )
     return [Finding(DIFFICULT, text)]
@@ -76,7 +79,8 @@ def many_without(index: PackedIndex) -> list[Finding]:
     if len(index) < _ENOUGH or number <= _MOST_WITHOUT * len(index) or number == len(index):
         return []
     text = (
-        f"{index.path}: {number} of {len(index)} pictures ({100 * number / len(index):.0f} %) have no object: is the "
+        f"{index.path}: {number} of {counted(len(index), 'picture|pictures')} ({100 * number / len(index):.0f} %) "
+        "have no object: is the "
         "labelling finished, and do the annotations name the right pictures? What is not labelled counts as background"
     )
     return [Finding(WITHOUT, text)]
@@ -98,8 +102,8 @@ def many_repeated(index: PackedIndex) -> str:
         return ""
     part = "the first " if len(mixed) < len(index.labels) else ""
     return (
-        f"{index.path}: {number} of {part}{len(mixed)} objects repeat another one of the same picture, class and box "
-        "exactly: they count several times in training and tests; keep one of each"
+        f"{index.path}: {number} of {part}{counted(len(mixed), 'object|objects')} repeat another one of the same "
+        "picture, class and box exactly: they count several times in training and tests; keep one of each"
     )
 
 
@@ -118,8 +122,7 @@ def only_in_test(train: Sequence[PackedIndex], test: Sequence[PackedIndex]) -> s
     alike = {name.strip().casefold(): name for name in trained}
     near = next(((name, alike[form]) for name in only if (form := name.strip().casefold()) in alike), None)
     hint = f"; is {near[0]!r} the {near[1]!r} of the training? Then give them one name" if near else ""
-    verb = "classes have" if len(only) > 1 else "class has"
     return (
-        f"{len(only)} {verb} objects in the test and none in the training, so that nothing is learnt of what is "
-        f"measured: {shown(only)}{hint}"
+        f"{counted(len(only), 'class|classes has|have')} objects in the test and none in the training, so that "
+        f"nothing is learnt of what is measured: {shown(only)}{hint}"
     )

@@ -16,7 +16,7 @@ from detector.data.plausible import check_plausible
 from detector.data.problems import Problems
 from detector.errors import MissingFileError, UnknownNameError, UserError
 from detector.structures import real_outputs
-from detector.text import printable
+from detector.text import counted, none_of, printable
 
 _log = logging.getLogger("detector")
 
@@ -108,10 +108,13 @@ def _in_outputs(part: str, indexes: Sequence[PackedIndex], outputs: Sequence[str
     """The indexes under the list of a model's outputs that stand for a class."""
     every = [name for index in indexes for name in index.classes]
     classes = [name for name, real in zip(outputs, real_outputs(outputs, every), strict=True) if real]
+    if part == "TEST":
+        indexes = [_with_objects(index, classes) for index in indexes]
     for index in indexes:
         if names := lacking(index, classes):
             raise UserError(
-                f"DATASETS.{part}: {index.path} has {len(index.classes)} classes ({shown(index.classes)}), and "
+                f"DATASETS.{part}: {index.path} has {counted(len(index.classes), 'class|classes')} "
+                f"({shown(index.classes)}), and "
                 f"{origin.name} was trained on {len(classes)} ({shown(classes)}), without {shown(names)}: "
                 f"{origin.remedy}"
             )
@@ -119,6 +122,25 @@ def _in_outputs(part: str, indexes: Sequence[PackedIndex], outputs: Sequence[str
     found = [in_classes(index, classes, None if index.listed else numbers) for index in indexes]
     # Results are exported under the ids of each test file; what is trained on together has the same.
     return found if part == "TEST" else [in_classes(index, classes, found[0].category_ids) for index in found]
+
+
+def _with_objects(index: PackedIndex, classes: Sequence[str]) -> PackedIndex:
+    """An index without the classes that the model lacks, where no annotation is of any of them; says which."""
+    used = set(np.unique(index.labels).tolist())
+    away = [name for label, name in enumerate(index.classes) if label not in used]
+    idle = lacking(index, classes)
+    if not idle or not set(idle) <= set(away):
+        return index
+    _log.info("%s: no object is of %s, which the model does not know: left out", index.path, shown(idle))
+    keep = [label for label, name in enumerate(index.classes) if label in used or name not in idle]
+    place = np.full(len(index.classes), -1)
+    place[keep] = np.arange(len(keep))
+    return replace(
+        index,
+        classes=[index.classes[label] for label in keep],
+        category_ids=[index.category_ids[label] for label in keep],
+        labels=place[index.labels],
+    )
 
 
 def check_number(cfg: CfgNode, index: PackedIndex, outputs: Sequence[str] = ()) -> None:
@@ -135,7 +157,7 @@ def check_number(cfg: CfgNode, index: PackedIndex, outputs: Sequence[str] = ()) 
     if cfg.MODEL.NUM_CLASSES not in (0, wanted):
         names = ", ".join(classes[:SHOWN]) + (", .." if len(classes) > SHOWN else "")
         raise UserError(
-            f"{index.path} lists {len(classes)} classes ({names}), the config has MODEL.NUM_CLASSES "
+            f"{index.path} lists {counted(len(classes), 'class|classes')} ({names}), the config has MODEL.NUM_CLASSES "
             f"{cfg.MODEL.NUM_CLASSES}; write MODEL.NUM_CLASSES {wanted}"
         )
 
@@ -157,15 +179,18 @@ def to_train_on(cfg: CfgNode, sources: Sequence[Source]) -> list[tuple[Source, b
                 why = first_wanted(first.folder / str(first.index.file_names[0]))
                 raise UserError(f"{paths}: there are no annotations to train on: {printable(why)}")
             raise UserError(f"{paths}: there are no annotations to train on; it may be a test file")
-        raise UserError(f"{paths}: no image has a box to train on ({number} annotations); {_why_none(sources, number)}")
+        raise UserError(
+            f"{paths}: no image has a box to train on ({counted(number, 'annotation|annotations')}); "
+            f"{_why_none(sources, number)}"
+        )
     if not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         return chosen
     for source, has in zip(sources, boxed, strict=True):
         if not has:
             _log.warning(
-                "%s: none of its %d images has a box, so all are left out; DATALOADER.FILTER_EMPTY_ANNOTATIONS False "
-                "trains on them as background",
-                *(source.index.path, len(source.index)),
+                "%s: %s has a box, so all are left out; DATALOADER.FILTER_EMPTY_ANNOTATIONS False trains on them as "
+                "background",
+                *(source.index.path, none_of(len(source.index), "image|images")),
             )
     return [one for one, has in zip(chosen, boxed, strict=True) if has]
 
@@ -195,8 +220,8 @@ def _say_if_empty(source: Source) -> None:
         where = f"; {first_wanted(source.folder / str(index.file_names[0]))}"
     more = f" ({len(index.labels)} annotations)" if len(index.labels) else ""
     _log.warning(
-        "DATASETS.TEST: %s: none of its %d images has an object to find%s, so nothing is measured on it%s",
-        *(index.path, len(index), more, printable(where)),
+        "DATASETS.TEST: %s: %s has an object to find%s, so nothing is measured on it%s",
+        *(index.path, none_of(len(index), "image|images"), more, printable(where)),
     )
 
 
@@ -207,6 +232,8 @@ def with_crowds(source: Source) -> Source:
     if not number:
         return source
     _log.info(
-        "%s: %d of %d annotations are crowds; by DATASETS.CROWDS they are objects", index.path, number, len(index.crowd)
+        "%s: %d of %s %s; by DATASETS.CROWDS %s",
+        *(index.path, number, counted(len(index.crowd), "annotation|annotations")),
+        *(("is a crowd", "it is an object") if number == 1 else ("are crowds", "they are objects")),
     )
     return replace(source, index=replace(index, crowd=np.zeros_like(index.crowd)))

@@ -84,12 +84,15 @@ def device_name(device: torch.device) -> str:
 def check_kernels(card: str, capability: tuple[int, int], built_for: list[str] | None = None) -> None:
     """Raise ValueError with the install line when torch was built without kernels for a card.
 
-    capability: e.g. (6, 1) for a GTX 1080; built_for: torch.cuda.get_arch_list(), e.g. ["sm_75", "compute_90"].
+    capability: e.g. (6, 1) for a GTX 1080; built_for: torch.cuda.get_arch_list(), e.g. ["sm_75", "compute_90"]. A torch
+    for AMD's cards, which has "gfx90a" there, is taken at its word: its capabilities do not compare.
     """
     built_for = torch.cuda.get_arch_list() if built_for is None else built_for
     major, minor = capability
     for arch in built_for:
         kind, _, digits = arch.partition("_")
+        if kind not in ("sm", "compute"):
+            return
         digits = digits.rstrip("af")
         built = int(digits[:-1]), int(digits[-1])
         # Machine code runs on later cards of its generation, intermediate code on all later ones.

@@ -51,10 +51,10 @@ class Health:
         """Whether the latest loss was no usual one."""
         return self.sound < self.latest
 
-    def content(self) -> dict[str, float]:
+    def content(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         counts = {"skipped": self.skipped, "left_out": self.left_out, "resumes": self.resumes}
-        return {"level": self.level, "sound": self.sound, **counts}
+        return {"level": self.level, "sound": self.sound, "recent": [*self.recent], **counts}
 
     def left_out_text(self, steps: int) -> str:
         """How many of so many updates fp16 left out."""
@@ -64,6 +64,8 @@ class Health:
         """Take over what a checkpoint kept; older ones kept nothing, and count as sound."""
         self.level, self.sound = content.get("level", inf), content.get("sound", content["step"])
         self.latest = self.sound
+        self.recent.clear()
+        self.recent.extend(content.get("recent", ()))  # else the first loss by itself would be their median
         self.skipped, self.resumes = content.get("skipped", 0), content.get("resumes", 0)
         self.left_out = content.get("left_out", self.skipped)
 

@@ -15,6 +15,7 @@ from detector.distributed import world_size
 from detector.engine.device import device_name
 from detector.errors import FileAccessError
 from detector.files import json_bytes, open_append, write_atomic
+from detector.text import agreeing, counted
 from detector.version import versions
 
 log = logging.getLogger("detector")
@@ -78,9 +79,10 @@ def _cut(path: Path, step: int, evaluated: int) -> None:
     if content != written:
         write_atomic(path, content)
     if later := len(intact) - len(kept):
-        log.info("%s: %d lines of steps after %d go, as these are made again", path, later, step)
+        lines = counted(later, "line|lines of steps after")
+        log.info("%s: %s %d %s, as these are made again", path, lines, step, agreeing(later, "goes|go"))
     if broken := len(records) - len(intact):
-        log.info("%s: %d lines that were not written to their end go", path, broken)
+        log.info("%s: %s", path, counted(broken, "line|lines that was|were not written to its|their end goes|go"))
 
 
 def read_line(line: bytes) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from detector.data.packed import PackedIndex
 from detector.errors import UserError
 from detector.files import json_bytes, write_atomic
 from detector.structures import Detection, Target
+from detector.text import counted
 
 
 class Indexed(Protocol):
@@ -109,7 +110,8 @@ class Evaluator:
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(self._index.classes):
             raise UserError(
                 f"{name}: labels reach from {labels.min()} to {labels.max()}, but {self._index.path} has "
-                f"{len(self._index.classes)} classes; is it the data set that the model was trained for?"
+                f"{counted(len(self._index.classes), 'class|classes')}; is it the data set that the model was trained "
+                "for?"
             )
         xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
         return Found(np.full(len(scores), position), xywh, labels, scores)

@@ -12,6 +12,7 @@ from detector.data.packed import PackedIndex
 from detector.data.problems import SHOWN
 from detector.errors import FileAccessError, MissingFileError, UserError
 from detector.evaluation.base import Found
+from detector.text import agreeing, counted
 
 _log = logging.getLogger("detector")
 
@@ -49,7 +50,7 @@ def read_results(path: str | Path, index: PackedIndex) -> Found:
     if (strange := np.flatnonzero(image < 0)).size:
         raise UserError(
             f"{path}: detection {strange[0] + 1} is of image {rows[strange[0]].image_id!r}, which {index.path} does "
-            f"not have ({len(strange)} such detections); are they of another test set?"
+            f"not have ({counted(len(strange), 'such detection|detections')}); are they of another test set?"
         )
     known = label >= 0
     if len(rows) and not known.any():
@@ -59,8 +60,9 @@ def read_results(path: str | Path, index: PackedIndex) -> Found:
         )
     if not known.all():  # COCO's evaluation passes over them too
         _log.warning(
-            "%s: %d of %d detections are of categories that %s does not have, and count for nothing",
-            *(path, int((~known).sum()), len(rows), index.path),
+            "%s: %d of %s %s of categories that %s does not have, and %s for nothing",
+            *(path, lost := int((~known).sum()), counted(len(rows), "detection|detections"), agreeing(lost, "is|are")),
+            *(index.path, agreeing(lost, "counts|count")),
         )
         rows = [row for row, of_class in zip(rows, known.tolist(), strict=True) if of_class]
         image, label = image[known], label[known]

@@ -45,7 +45,7 @@ class SaliencyEvaluator:
     kept = "measures of each picture"
 
     def __init__(self, path: Path, image_ids: Sequence[int | str]) -> None:
-        self.path, self.image_ids = path, list(image_ids)
+        self.path, self.image_ids = path, dict.fromkeys(image_ids)  # in order, and quick to ask
         self.given: dict[int | str, Found] = {}
 
     def add(self, levels: np.ndarray, mask: np.ndarray, image_id: int | str) -> None:

@@ -27,6 +27,7 @@ from detector.evaluation.significance import (
     settled,
     spread,
 )
+from detector.text import counted
 
 LEAST = 6
 """Seeds from which on the sign-flip test can reach 0.05: its least value is 2 / 2^n."""
@@ -176,7 +177,7 @@ def of_seeds(gaps: Sequence[float] | np.ndarray) -> Seeds:
     """What n values by seed say, or paired differences. Raises ValueError for fewer than two."""
     values = np.asarray(gaps, np.float64)
     if len(values) < 2:
-        raise UserError(f"{len(values)} seeds have no spread; train both with two or more")
+        raise UserError(f"{counted(len(values), 'seed|seeds has|have')} no spread; train both with two or more")
     mean, sd, freedom = float(values.mean()), deviation(values), len(values) - 1
     se = sd / math.sqrt(len(values))
     return Seeds(len(values), mean, sd, se, freedom, _interval(mean, se, freedom), sign_flip(values))

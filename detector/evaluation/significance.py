@@ -9,7 +9,7 @@ and with 200 images, but in 90 to 92 with 30.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -100,8 +100,8 @@ def resample(judged: Judged, replicates: int = 10_000, seed: int = 0) -> Resampl
     once = weighted(matching, image, labels, classes, np.ones((1, images), np.int32))
     return Resampled(
         _row(once)[0],
-        _columns(judged, bootstrap_weights(images, replicates, seed), "bootstrap"),
-        _columns(judged, [jackknife_weights(images)]),
+        _columns(judged, bootstrap_weights(images, replicates, seed), replicates, "bootstrap"),
+        _columns(judged, [jackknife_weights(images)], min(images, GROUPS)),
         evidence(*judged),
         once.parts[0],
     )
@@ -235,12 +235,12 @@ def _bca(value: float, drawn: np.ndarray, left_out: np.ndarray, tail: float) -> 
     return bounds[0], bounds[1]
 
 
-def bootstrap_weights(images: int, replicates: int, seed: int) -> list[np.ndarray]:
-    """Weights Multinomial(n, 1/n) of all replicates, [B, n] int32 in chunks."""
+def bootstrap_weights(images: int, replicates: int, seed: int) -> Iterator[np.ndarray]:
+    """Weights Multinomial(n, 1/n) of all replicates, [B, n] int32; in chunks, as all take gigabytes of many images."""
     rng = np.random.default_rng(seed)
-    counts = [min(_CHUNK, replicates - begin) for begin in range(0, replicates, _CHUNK)]
     share = np.full(images, 1 / images)
-    return [rng.multinomial(images, share, size=count).astype(np.int32) for count in counts]
+    for begin in range(0, replicates, _CHUNK):
+        yield rng.multinomial(images, share, size=min(_CHUNK, replicates - begin)).astype(np.int32)
 
 
 def jackknife_weights(images: int) -> np.ndarray:
@@ -249,10 +249,10 @@ def jackknife_weights(images: int) -> np.ndarray:
     return (np.arange(images) % groups != np.arange(groups)[:, None]).astype(np.int32)
 
 
-def _columns(judged: Judged, weights: Sequence[np.ndarray], desc: str = "") -> np.ndarray:
-    """[B, 12 + C], nan where nothing is to be found."""
+def _columns(judged: Judged, weights: Iterable[np.ndarray], number: int, desc: str = "") -> np.ndarray:
+    """[B, 12 + C], nan where nothing is to be found; number: B, of all chunks of weights together."""
     rows = []
-    with progress(total=sum(map(len, weights)), desc=desc, unit="replicate", delay=1, leave=False) as bar:
+    with progress(total=number, desc=desc, unit="replicate", delay=1, leave=False) as bar:
         for some in weights:
             found = weighted(judged.matching, judged.image, judged.labels, judged.classes, some)
             rows.append(_row(found))

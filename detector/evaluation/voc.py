@@ -47,11 +47,13 @@ class VocEvaluator(Evaluator):
         eleven, every = np.full((2, classes, len(THRESHOLDS)), -1.0)
         ignored = self._index.crowd | self._index.difficult
         objects = np.bincount(self._index.labels[~ignored], minlength=classes)
+        by_class = np.argsort(matched.labels, kind="stable")  # and in each by falling score
+        starts = np.searchsorted(matched.labels[by_class], np.arange(classes + 1))
         for t, threshold in enumerate(THRESHOLDS):
             right, counted = _judge(matched, threshold, ignored)
             for label in np.flatnonzero(objects):
-                of_class = counted & (matched.labels == label)
-                found = np.cumsum(right[of_class])
+                of_class = by_class[starts[label] : starts[label + 1]]
+                found = np.cumsum(right[of_class[counted[of_class]]])
                 eleven[label, t] = eleven_point_ap(found, objects[label])
                 every[label, t] = all_point_ap(found, objects[label])
         numbers = {

@@ -25,6 +25,8 @@ from detector.inference.runtimes import ExportedDetector
 from detector.inference.sources import Input, Picture, open_source
 from detector.models.detector import Detector
 from detector.structures import Detection, Size, Target, real_outputs
+from detector.text import counted
+from detector.weights.load import listed
 
 log = logging.getLogger("detector")
 
@@ -141,6 +143,10 @@ class Predictor:
         self.network, self.root, self.outside = network, root, outside
         self._thresholds = thresholds
         self._real = np.array(real_outputs(network.names, ()), bool)
+
+    def __repr__(self) -> str:
+        names = [name for name, real in zip(self.names, self._real, strict=True) if real]
+        return f"<Predictor of {counted(len(names), 'class|classes')}: {listed(names)}>"
 
     @property
     def names(self) -> list[str]:

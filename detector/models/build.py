@@ -7,6 +7,7 @@ import torch
 from yacs.config import CfgNode
 
 from detector.config.tasks import BOXES, require_boxes
+from detector.console import hushed
 from detector.errors import UnknownNameError, UserError
 from detector.models.backbones import BACKBONES, Backbone, Pixels, build_backbone
 from detector.models.backbones.trunk import Stage
@@ -16,6 +17,7 @@ from detector.models.heads import HEADS, STANDARDS, Standard
 from detector.models.necks import NECK_KEYS, NECKS, NeckKeys
 from detector.models.norm import has_norms
 from detector.registry import Registry
+from detector.structures import Level
 
 log = logging.getLogger("detector")
 
@@ -41,7 +43,7 @@ def build_detector(cfg: CfgNode) -> Detector:
         neck = NECKS[cfg.MODEL.NECK.NAME](cfg, backbone.levels)
         head = HEADS[cfg.MODEL.HEAD.NAME](cfg, neck.levels)
     except UserError as error:
-        raise UserError(f"{error}{_own_neck(cfg)}") from error
+        raise UserError(f"{error}{_own_neck(cfg, backbone.levels)}") from error
     return Detector(backbone, neck, head, pixel_statistics(cfg), channels_last=cfg.MODEL.CHANNELS_LAST)
 
 
@@ -170,21 +172,44 @@ def _values(keys: NeckKeys) -> dict[str, object]:
     }
 
 
-def _own_neck(cfg: CfgNode) -> str:
-    """The end of a message about parts that do not fit: which keys of the neck are not those of the head's paper."""
+def _own_neck(cfg: CfgNode, levels: dict[str, Level]) -> str:
+    """The end of a message about parts that do not fit: the keys of the neck that mend it if they are the head's own.
+
+    levels: of the backbone. "" where no key of the neck mends it.
+    """
     standard = _standard(cfg.MODEL.HEAD.NAME)
-    wanted = {"NAME": standard.neck, **_values(_keys(standard.neck, standard, cfg))}
-    other = {key: value for key, value in wanted.items() if cfg.MODEL.NECK[key] != value}
-    if not other:
+    own = {"NAME": standard.neck, **_values(_keys(standard.neck, standard, cfg))}
+    keys = [key for key, value in own.items() if cfg.MODEL.NECK[key] != value]
+    if not _fits(cfg, keys, levels):
         return ""
-    here = ", ".join(f"MODEL.NECK.{key} {_shown(cfg.MODEL.NECK[key])}" for key in other)
-    own = ", ".join(f"{key} {_shown(value)}" for key, value in other.items())
-    auto = " ".join(f"MODEL.NECK.{key} {_word(AUTO[key])}" for key in other)
-    return f". This config has {here}; {cfg.MODEL.HEAD.NAME}'s own neck has {own}: write {auto}"
+    for key in [*keys]:  # what mends nothing is nobody's advice
+        if _fits(cfg, rest := [other for other in keys if other != key], levels):
+            keys = rest
+    here = ", ".join(f"MODEL.NECK.{key} {_shown(cfg.MODEL.NECK[key])}" for key in keys)
+    wanted = ", ".join(f"{key} {_shown(own[key])}" for key in keys)
+    auto = " ".join(f"MODEL.NECK.{key} {_word(AUTO[key])}" for key in keys)
+    return f". This config has {here}; {cfg.MODEL.HEAD.NAME}'s own neck has {wanted}: write {auto}"
+
+
+def _fits(cfg: CfgNode, auto: list[str], levels: dict[str, Level]) -> bool:
+    """Whether neck and head can be built with these keys of the neck left to the head."""
+    tried = cfg.clone()
+    tried.defrost()
+    for key in auto:
+        tried.MODEL.NECK[key] = AUTO[key]
+    try:
+        with hushed(), torch.device("meta"):
+            tried = resolve_parts(tried)
+            HEADS[tried.MODEL.HEAD.NAME](tried, NECKS[tried.MODEL.NECK.NAME](tried, levels).levels)
+    except UserError:
+        return False
+    return True
 
 
 def _shown(value: object) -> str:
-    return f"({', '.join(map(str, value))})" if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    return f"({', '.join(map(str, value))}{',' * (len(value) == 1)})"
 
 
 def _word(value: object) -> str:

@@ -9,6 +9,7 @@ from detector.models.backbones import Backbone, Pixels
 from detector.models.heads.base import Head
 from detector.models.necks.base import Neck
 from detector.structures import Detection, Features, Size, Target, Whole
+from detector.text import counted
 
 
 class Detector(nn.Module):
@@ -88,7 +89,10 @@ def check_input(images: Tensor, sizes: Sequence[Size], targets: Sequence[Target]
     number, _, height, width = images.shape
     if len(sizes) != number or (targets is not None and len(targets) != number):
         given = f"{len(sizes)} sizes" + (f" and {len(targets)} targets" if targets is not None else "")
-        raise ValueError(f"{number} images with {given}: pass (height, width) before padding, and a target, for each")
+        raise ValueError(
+            f"{counted(number, 'image|images')} with {given}: pass (height, width) before padding, and a target, for "
+            "each"
+        )
     for i, (h, w) in enumerate(sizes):
         if not (0 < h <= height and 0 < w <= width):
             raise ValueError(

@@ -22,7 +22,8 @@ from detector.weights.record import EPS
 Norm = Callable[[int], nn.Module]
 """A norm layer for a number of channels."""
 
-NO_EPS = 1e-30  # what stands for an eps of 0, which torch 2.10 refuses: too little to change a variance
+NO_EPS = 1e-30  # what stands for an eps of 0, which torch 2.10 refuses, and for which a channel without variance, as
+#                 that of a filter of zeros, would be no number: too little to change a variance
 GROUPS = 32
 FEW = 8  # images a step; batch norm loses accuracy below. Wu and He 2018, fig. 1
 FEW_FROM_SCRATCH = 4  # likewise, of a training without weights: there is nothing better, as group norm learns slower
@@ -95,7 +96,7 @@ def folded(conv: Convolution, norm: FrozenNorm | nn.BatchNorm2d) -> tuple[Tensor
     A transposed convolution, whose weight is [in, out, ..], has to have a single group.
     """
     mean, variance, gain, bias = (getattr(norm, name) for name in ("running_mean", "running_var", "weight", "bias"))
-    scale = gain * (variance + norm.eps).rsqrt()
+    scale = gain * (variance + (norm.eps or NO_EPS)).rsqrt()
     filters = scale[:, None, None] if isinstance(conv, nn.ConvTranspose2d) else scale[:, None, None, None]
     return conv.weight * filters, bias - mean * scale
 

@@ -43,10 +43,22 @@ def keep_best(boxes: Tensor, scores: Tensor, groups: Tensor, nms_threshold: floa
     count = 2 * limit
     while True:
         tried = order[:count]
-        kept = tried[batched_nms(boxes[tried], scores[tried], groups[tried], nms_threshold)]
+        kept = tried[_survivors(boxes[tried], scores[tried], groups[tried], nms_threshold)]
         if len(kept) >= limit or count >= len(order):
             return kept[:limit]
         count *= 4
+
+
+def _survivors(boxes: Tensor, scores: Tensor, groups: Tensor, nms_threshold: float) -> Tensor:
+    """Indices of the boxes that non-maximum suppression within each group leaves, best first.
+
+    batched_nms moves the boxes of each group to a place of their own: in float32 the digits that this takes change the
+    overlaps of small boxes, the more the higher the number of the group
+    (findings/torchvision_batched_nms_depends_on_class_numbers.sh). float64 has digits enough.
+    """
+    if boxes.device.type != "mps":  # which has no float64
+        boxes, scores = boxes.double(), scores.double()
+    return batched_nms(boxes, scores, groups, nms_threshold)
 
 
 def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, nms_threshold: float, limit: int) -> Detection:

@@ -5,6 +5,8 @@ import re
 import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +33,8 @@ HEAD, BACKBONE = "MODEL.HEAD.NAME", "MODEL.BACKBONE.NAME"
 
 CONFIG, METRICS = "config.yaml", "metrics.json"
 
+TEST_SETS = "DATASETS.TEST"
+
 _SEED = re.compile(r"[._-]*seed[._-]*\d+$")
 _LONGEST = 48  # letters of a name that is made of settings
 
@@ -42,7 +46,7 @@ class Run(NamedTuple):
     """A training that was tested.
 
     folder: of its results; home: of its log and checkpoints, the folder above where several test sets have one each;
-    settings: of the training, and of the test; measured: what metrics.json says of the test.
+    cfg, settings: see `read_settings`; measured: what metrics.json says of the test.
     """
 
     folder: Path
@@ -141,19 +145,30 @@ def home_of(folder: Path) -> Path:
     return above if not (folder / CONFIG).is_file() and (above / CONFIG).is_file() else folder
 
 
-def read_settings(home: Path, measured: Mapping[str, Any]) -> tuple[CfgNode, Settings]:
-    """The config of a training, and all its values; those that a test depends on are the test's."""
+def read_config(home: Path, measured: Mapping[str, Any]) -> CfgNode:
+    """The config of a training; where its folder has none, what metrics.json says of it."""
     path = home / CONFIG
-    if path.is_file():
-        try:
-            text = path.read_text(encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise FileAccessError(f"{path}: {error.strerror or error}") from None
-        cfg = config_from_text(text, str(path))
-    else:
+    if not path.is_file():
         pairs = [(key, value) for key, value in measured["config"].items() if value != []]
-        cfg = load_config(None, [word for pair in pairs for word in pair])
-    return cfg, _plain(flat(cfg)) | config_values(_plain(flat(get_defaults())) | dict(measured["config"]))
+        return load_config(None, [word for pair in pairs for word in pair])
+    try:
+        text = path.read_text(encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise FileAccessError(f"{path}: {error.strerror or error}") from None
+    return config_from_text(text, str(path))
+
+
+def read_settings(home: Path, measured: Mapping[str, Any]) -> tuple[CfgNode, Settings]:
+    """The config of a training, and all its values; those that a test depends on are the test's, in both."""
+    cfg = read_config(home, measured).clone()
+    cfg.defrost()
+    own, said = _plain(flat(cfg)), _plain(flat(get_defaults())) | dict(measured["config"])
+    for key, value in {**config_values(said), TEST_SETS: said[TEST_SETS]}.items():
+        if key in own and own[key] != value:
+            *path, leaf = key.split(".")
+            reduce(getitem, path, cfg)[leaf] = tuple(value) if isinstance(value, list) else value
+    cfg.freeze()
+    return cfg, _plain(flat(cfg))
 
 
 def group(runs: Sequence[Run]) -> list[list[Run]]:

@@ -10,19 +10,20 @@ from yacs.config import CfgNode
 
 from detector.config import changes_text, config_text, get_defaults
 from detector.config.defaults import flat
+from detector.config.idle import idle_keys
 from detector.engine.records import NAME as LOG
 from detector.errors import UserError
 from detector.evaluation.report import MEASURES, PER_CLASS
 from detector.models.backbones import BACKBONES
-from detector.report.arms import CONFIG, METRICS, home_of, read_settings
+from detector.report.arms import CONFIG, METRICS, home_of, read_config, read_settings
 from detector.report.costs import cost_rows
 from detector.report.runs import runs_document
 from detector.report.seal import sealed
-from detector.report.shown import fact, interval, measured, points, sizes_text
+from detector.report.shown import fact, interval, measured, points, setting, sizes_text
 from detector.tasks.cells import MACHINE
 from detector.tasks.examined import read_metrics
 from detector.tasks.measured import MEASURED
-from detector.text import printable
+from detector.text import agreeing, counted, printable
 from detector.version import __version__
 from detector.weights.address import is_address, shown
 
@@ -56,21 +57,22 @@ def card(folder: str | Path, name: str = "", licence: str = "", replicates: int 
     (model,) = document["models"].values()
     said = read_metrics(folder / METRICS)[MEASURED]
     home = home_of(folder)
-    cfg, _ = read_settings(home, said)
+    trained, (cfg, _) = read_config(home, said), read_settings(home, said)
     name = printable(name or home.resolve().name)
     parts = [
         _metadata(name, licence, cfg, document, model),
         f"# {name}\n",
         _summary(cfg, document, model),
         _measures(document, model),
+        _measured_otherwise(trained, cfg),
         _costs(cost_rows(home, said, document, model, cfg.SOLVER.IMS_PER_BATCH)),
         _data(cfg, document),
         _weights(cfg, licence),
         _limits(cfg, document, model),
         _use(said),
-        _config(cfg),
+        _config(trained),
     ]
-    return sealed("\n".join(parts), run_name(folder))
+    return sealed("\n".join(part for part in parts if part), run_name(folder))
 
 
 def run_name(folder: Path) -> str:
@@ -133,7 +135,8 @@ def _summary(cfg: CfgNode, document: Row, model: Row) -> str:
 def _measures(document: Row, model: Row) -> str:
     lines = [
         "## Measures\n",
-        f"On {_name(document['truth'])}: {document['images']:,} images, {document['objects']:,} objects. "
+        f"On {_name(document['truth'])}: {document['images']:,} {agreeing(document['images'], 'image|images')}, "
+        f"{document['objects']:,} {agreeing(document['objects'], 'object|objects')}. "
         f"{sizes_text(document)} Points of a hundred; in brackets the 95 % interval of a bootstrap over the images: "
         "how much another draw of test images would move the number. Another training (seed) would move it too.\n",
         "| measure | value |",
@@ -145,8 +148,24 @@ def _measures(document: Row, model: Row) -> str:
         *(f"| {_name(c)} | {measured(model.get(PER_CLASS + c))} |" for c in document["classes"][:MOST_CLASSES]),
     ]
     if (left := len(document["classes"]) - MOST_CLASSES) > 0:
-        lines.append(f"\n{left} further classes: see metrics.json.")
+        lines.append(f"\n{counted(left, 'further class|classes')}: see metrics.json.")
     return "\n".join([*lines, ""])
+
+
+def _measured_otherwise(trained: CfgNode, tested: CfgNode) -> str:
+    """In which settings, that have an effect, a test was another than the file of the weights has it; "" for none."""
+    own, idle = flat(shareable(trained)), idle_keys(tested)
+    other = {key: value for key, value in flat(shareable(tested)).items() if value != own[key] and key not in idle}
+    if not other:
+        return ""
+    rows = [f"| `{key}` | {_name(setting(value))} | {_name(setting(own[key]))} |" for key, value in other.items()]
+    return "\n".join([
+        "Measured with other settings than the file of the weights holds; whoever loads it gets the file's:\n",
+        "| setting | measured with | in the file |",
+        "|---|---|---|",
+        *rows,
+        "",
+    ])  # fmt: skip
 
 
 def _costs(rows: Sequence[tuple[str, str]]) -> str:
@@ -221,7 +240,10 @@ def _limits(cfg: CfgNode, document: Row, model: Row) -> str:
     if document["images"] < FEW:
         width = interval(model["AP"])
         wide = f": AP lies between {points(width[0])} and {points(width[1])}" if width else ""
-        lines.append(f"- To rank it among others by its AP alone: {document['images']:,} test images are few{wide}.")
+        lines.append(
+            f"- To rank it among others by its AP alone: {document['images']:,} test "
+            f"{agreeing(document['images'], 'image|images is|are')} few{wide}."
+        )
     return "\n".join([*lines, ""])
 
 

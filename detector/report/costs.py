@@ -6,7 +6,7 @@ from typing import Any
 
 from detector.report.origin import times_of
 from detector.report.shown import COSTS, fact
-from detector.text import printable
+from detector.text import counted, printable
 
 WHOLE = 1.2
 """By how much a file may be larger than its weights and hold, as far as a reader cares, nothing else."""
@@ -35,7 +35,8 @@ def cost_rows(
         rows.append(
             (
                 "memory of the training",
-                f"{_TEXT['memory_mb'](memory)} at most, {kind}; {batch} images a step on {printable(where)}",
+                f"{_TEXT['memory_mb'](memory)} at most, {kind}; {counted(batch, 'image|images')} a step on "
+                f"{printable(where)}",
             )
         )
     return rows

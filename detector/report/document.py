@@ -49,20 +49,20 @@ class Model(NamedTuple):
 class Measurer:
     """Measures detections, with those of the images drawn again; all must be of the same images and objects."""
 
-    def __init__(self, replicates: int, seed: int = 0) -> None:
-        """replicates: of the bootstrap; seed: of its weights."""
-        self.replicates, self.seed = replicates, seed
+    def __init__(self, replicates: int) -> None:
+        """replicates: of the bootstrap."""
+        self.replicates = replicates
         self._first: tuple[str, PackedIndex] | None = None
 
     def measure(self, name: str, index: PackedIndex, found: Found, seed: int | None = None) -> Training:
-        """A training's measures. Raises ValueError for another test set than that of the first one; name: in it."""
+        """A training's measures; seed: its own; name: in the ValueError for another test set than that of the first."""
         self._first = self._first or (name, index)
         if what := _difference_of(self._first[1], index):
             raise UserError(
                 f"{self._first[0]} and {name} were tested on different {what} ({self._first[1].path}, {index.path}); "
                 "only the same can be compared"
             )
-        return Training(seed, resample(judge(index, found), self.replicates, self.seed))
+        return Training(seed, resample(judge(index, found), self.replicates))
 
 
 def _difference_of(first: PackedIndex, second: PackedIndex) -> str:
@@ -143,12 +143,10 @@ def _named(columns: Sequence[Verdict], classes: Sequence[str]) -> dict[str, Verd
 
 
 def _measures(columns: Sequence[Verdict], classes: Sequence[str]) -> dict[str, Any]:
-    """Measures are never below 0 or above 1, whatever the seeds say of their spread."""
     rows = {}
     for name, one in _named(columns, classes).items():
-        interval = [min(max(bound, 0.0), 1.0) if bound == bound else bound for bound in one.interval]
         rows[name] = {
-            **{"value": one.value, "se": one.se, "interval95": interval, "bca95": _several(one)},
+            **{"value": one.value, "se": one.se, "interval95": _cut(one, 0.0), "bca95": _several(one)},
             "images": {"se": one.images.se, "interval95": list(one.images.interval)},
             "seeds": _without(_seeds(one.seeds), "mean", "p"),
         }
@@ -160,7 +158,7 @@ def _difference(columns: Sequence[Verdict], classes: Sequence[str]) -> dict[str,
     for name, one in _named(columns, classes).items():
         images = one.images
         rows[name] = {
-            **{"value": one.value, "se": one.se, "interval95": list(one.interval), "bca95": _several(one)},
+            **{"value": one.value, "se": one.se, "interval95": _cut(one, -1.0), "bca95": _several(one)},
             **{"p": one.p, "tie": one.tie},
             "images": {"se": images.se, "interval95": [*images.interval], "bca95": [*images.bca], "p": images.p},
             "seeds": _seeds(one.seeds),
@@ -169,6 +167,11 @@ def _difference(columns: Sequence[Verdict], classes: Sequence[str]) -> dict[str,
     for name, p in zip(classes, adjusted, strict=True):
         rows[PER_CLASS + name]["p_holm"] = p
     return rows
+
+
+def _cut(one: Verdict, lowest: float) -> list[float]:
+    """The interval within what is possible, `lowest` to 1, whatever the seeds say of their spread; nan stays."""
+    return [min(max(bound, lowest), 1.0) if bound == bound else bound for bound in one.interval]
 
 
 def _several(one: Verdict) -> list[float] | None:

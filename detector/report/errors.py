@@ -59,8 +59,8 @@ def report_errors(index: PackedIndex, found: Found, data: str) -> ErrorReport:
     if not counts.any():
         others = f", but {len(counts)} crowds or difficult ones, which do not count" if len(counts) else ""
         raise UserError(
-            f"{index.path} has no object to find in its {len(index)} images{others}; without objects nothing is right, "
-            "wrong or missed: name a test set that has some"
+            f"{index.path} has no object to find in its {counted(len(index), 'image|images')}{others}; without "
+            "objects nothing is right, wrong or missed: name a test set that has some"
         )
     truth, guesses = matched_with(index, found)
     matching = match(truth, guesses)

@@ -203,8 +203,12 @@ def _fastest(document: Document, pairs: Mapping[str, Mapping[str, Any]]) -> list
             if known and name != fastest and min(values) <= max(measured_in[fastest])
         ]  # fmt: skip
         if known and len(alike) == len(times) - 1:
+            slowest = max(times, key=times.__getitem__)
             return [
-                f"None is told to be the fastest: all rounds of the time of {what} overlap with those of {fastest}."
+                f"Which is fastest is not certain: {fastest} took the least, {text(times[fastest])} {what} against "
+                f"{'up to ' * (len(times) > 2)}{text(times[slowest])} of {slowest}, but its slowest round "
+                f"({text(max(measured_in[fastest]))}) was no faster than the fastest round of any other; was the "
+                "machine busy while timing?"
             ]
         beside = f" against {text(times[first])} of {first}" if first in times and fastest != first else ""
         word = "Fastest" if known else "Least time (how far it varies is not known)"

@@ -25,7 +25,7 @@ from detector.report.shown import (
     told,
     verdict,
 )
-from detector.text import printable
+from detector.text import agreeing, printable
 
 _MOST_CLASSES = 20
 """Whose AP stands in a table; of more, that of those that differ."""
@@ -82,7 +82,7 @@ def _classes(document: Document) -> Iterator[list[str]]:
         differ = {name for pair in document["differences"] for name in told(pair, names)}
         chosen = [name for name in names if name in differ]
     if not chosen and not document["differences"]:
-        yield [f"The AP of each of {len(names):,} classes is in report.json."]
+        yield [f"The AP of each of {len(names):,} {agreeing(len(names), 'class|classes')} is in report.json."]
         return
     yield ["## AP by class"]
     if chosen:
@@ -91,7 +91,9 @@ def _classes(document: Document) -> Iterator[list[str]]:
         ])  # fmt: skip
     if len(chosen) < len(names):
         those = "those that differ from the first model's" if chosen else "none of which differs from the first model's"
-        yield [f"{len(chosen)} of {len(names):,} classes, {those}; report.json has all."]
+        yield [
+            f"{len(chosen)} of {len(names):,} {agreeing(len(names), 'class|classes')}, {those}; report.json has all."
+        ]
 
 
 def _pair(pair: Mapping[str, Any], classes: Sequence[str]) -> list[str]:

@@ -11,9 +11,7 @@ from detector.report.document import Measurer, Model, Truth, build, facts
 from detector.version import versions
 
 
-def results_document(
-    files: Sequence[str | Path], truth: Source, replicates: int = 10_000, seed: int = 0
-) -> dict[str, Any]:
+def results_document(files: Sequence[str | Path], truth: Source, replicates: int) -> dict[str, Any]:
     """Measures of each file of detections, and of each but the first their differences to the first one's.
 
     The intervals say what another choice of test images would change, and nothing of another seed of a training.
@@ -21,7 +19,7 @@ def results_document(
     """
     if len(files) < 2:
         raise UserError("--results: name two files or more; the others are compared with the first")
-    measurer, index = Measurer(replicates, seed), truth.index
+    measurer, index = Measurer(replicates), truth.index
     models = {}
     for name, file in zip(short_names([Path(file) for file in files]), files, strict=True):
         training = measurer.measure(str(file), index, read_results(file, index))

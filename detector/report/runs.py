@@ -28,6 +28,7 @@ from detector.report.document import Measurer, Model, Truth, build, facts
 from detector.report.facts import correlation, counts
 from detector.report.origin import Times, origin_of, times_of, why_unfinished
 from detector.tasks.examined import examine_run
+from detector.text import counted
 from detector.version import versions
 
 log = logging.getLogger("detector")
@@ -206,7 +207,10 @@ def _notes(arms: Mapping[str, Sequence[Run]], logs: Mapping[Path, History | None
         name: (_steps(arm[0], logs[arm[0].folder]), arm[0].cfg.SOLVER.IMS_PER_BATCH) for name, arm in arms.items()
     }
     if len({*budgets.values()}) > 1:
-        told = "; ".join(f"{name}: {steps} steps of {batch} images" for name, (steps, batch) in budgets.items())
+        told = "; ".join(
+            f"{name}: {counted(steps, 'step|steps')} of {counted(batch, 'image|images')}"
+            for name, (steps, batch) in budgets.items()
+        )
         notes.append(f"The budgets differ: {told}.")
     for name, arm in arms.items():
         if keys := differing(arm):

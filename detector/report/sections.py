@@ -32,6 +32,7 @@ from detector.report.shown import (
     told,
     verdict,
 )
+from detector.text import agreeing, counted
 
 _SIZES = {"small": "APs", "medium": "APm", "large": "APl"}
 _SIGNS = "●■◆▲▼✚✖★"
@@ -219,7 +220,8 @@ def _classes_of(
             label=f"{what}, {text(other)} minus {text(first)}", kind="sorts filtered", box=box,
         )  # fmt: skip
 
-    count = f"{len(differ) or 'none'} of {len(names):,} classes differ{'s' * (len(differ) == 1)}"
+    verb = agreeing(len(differ), "differs|differ")
+    count = f"{len(differ) or 'none'} of {len(names):,} {agreeing(len(names), 'class|classes')} {verb}"
     if len(names) <= _FEW:
         body = made([*differ, *rest], "box", "Classes")
     else:
@@ -271,7 +273,7 @@ def compared(document: Document, charts: Charts) -> str:
         made = table(["model", "seed", "AP", "AP50", "AP75", "training", "steps", "folder"], [
             [heading(name), *_run(run)] for name, run in runs
         ], label="Runs", left=(0, 7))  # fmt: skip
-        body += f"<details><summary>{len(runs)} runs</summary>{made}</details>"
+        body += f"<details><summary>{counted(len(runs), 'run|runs')}</summary>{made}</details>"
     files = [(name, model["file"]) for name, model in models.items() if model.get("file")]
     if files:
         rows = [[heading(name), words(file)] for name, file in files]

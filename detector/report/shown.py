@@ -9,6 +9,7 @@ import msgspec
 from detector.console import duration
 from detector.evaluation.report import PER_CLASS
 from detector.evaluation.significance import ALPHA
+from detector.text import agreeing
 
 Document = Mapping[str, Any]
 """report.json as it is read: plain values, null where there is nothing."""
@@ -251,7 +252,8 @@ def subject(document: Document) -> str:
     what = kind if number > 1 else kind.removesuffix("s")
     return (
         f"{number} {what}{''.join(same)}{several} on {document['truth']}: {document['images']:,} "
-        f"images with {document['objects']:,} objects"
+        f"{agreeing(document['images'], 'image|images')} with {document['objects']:,} "
+        f"{agreeing(document['objects'], 'object|objects')}"
     )
 
 

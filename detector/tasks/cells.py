@@ -13,13 +13,14 @@ import msgspec
 import torch
 from yacs.config import CfgNode
 
-from detector.config import changed_keys, load_config
+from detector.config import KEY, changed_keys, load_config
 from detector.config.tasks import require_boxes
 from detector.errors import FileAccessError, UserError, cut
 from detector.files import json_bytes, write_json
 from detector.models.build import build_detector, check_names
 from detector.tasks.distilled import check_teacher
 from detector.tasks.resolve import resolve_model, scale_to_batch, with_steps
+from detector.text import counted
 
 STATE = "comparison.json"
 """What a comparison is, in its folder: the keys of each arm, and what was measured before it began."""
@@ -31,8 +32,6 @@ TESTS = 4
 
 MACHINE = ("OUTPUT_DIR", "SEED", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "DATASETS.ROOT", "LOG.TENSORBOARD")
 """Keys that do not make two trainings different, and SEED, which each cell has of its own."""
-
-_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 
 
 class Part(NamedTuple):
@@ -87,7 +86,7 @@ def read_part(text: str, key: str, flag: str) -> Part:
         raise UserError(
             f'{flag} {cut(text)}: write NAME, or in quotes "NAME KEY VALUE ..", or "LABEL: NAME KEY VALUE .."'
         )
-    if _KEY.fullmatch(words[0]) and "." in words[0]:
+    if KEY.fullmatch(words[0]) and "." in words[0]:
         raise UserError(f"{flag}: {words[0]} is a key; KEY VALUE pairs stand behind another flag, e.g. --output FOLDER")
     name, pairs = words[0], words[1:]
     plain = "_".join([name, *(value for value in pairs[1::2])])
@@ -169,7 +168,7 @@ def _too_few(budget: Budget, steps: int, images: int, step_s: float) -> str:
         least = f"--hours {math.ceil(TESTS * step_s / 3600 * 10_000 + 1e-9) / 10_000:g}"
     elif budget.kind != "steps":
         given, least = f"SOLVER.MAX_ITER {steps}", f"SOLVER.MAX_ITER {TESTS}"
-    number = f"{steps} step{'s' * (steps != 1)} of {images} images"
+    number = f"{steps} step{'s' * (steps != 1)} of {counted(images, 'image|images')}"
     return f"{given}: {number}, too few for the {TESTS} points of a learning curve: take {least} or more"
 
 

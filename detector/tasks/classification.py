@@ -42,6 +42,7 @@ from detector.tasks.classifier_teacher import Teacher, load_teacher
 from detector.tasks.classifier_weights import check_classes, export_state, load_start
 from detector.tasks.header import classification_farewell, classification_header
 from detector.tasks.recipe import DEFAULTS, Recipe, build_mix, parameter_groups, rate_factor
+from detector.text import counted
 from detector.weights.address import shown
 from detector.weights.checkpoint import save_checkpoint
 from detector.weights.read import read_file
@@ -135,9 +136,10 @@ class ClassificationTask:
     def measures(self, run: Run) -> dict[str, float]:
         """Top-1, top-5 (per cent) and loss."""
         accuracy = evaluate(run.averaged, self.tests, self.prepare, self.recipe.amp)
+        seen = counted(accuracy.images, "picture|pictures")
         log.info(
-            "step %d: top-1 %.2f %%, top-%d %.2f %%, loss %.3f of %d pictures; best top-1 %.2f %%",
-            *(run.step, accuracy.top1, accuracy.k, accuracy.topk, accuracy.loss, accuracy.images),
+            "step %d: top-1 %.2f %%, top-%d %.2f %%, loss %.3f of %s; best top-1 %.2f %%",
+            *(run.step, accuracy.top1, accuracy.k, accuracy.topk, accuracy.loss, seen),
             max(run.best, accuracy.top1),
         )
         return accuracy.numbers()

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from detector.data.image_folder import ImageFolder
 from detector.errors import UserError
 from detector.models.backbones import Backbone, Classifier
+from detector.text import agreeing, counted
 from detector.weights.load import count_outputs, load_backbone, say_report
 from detector.weights.read import WeightFile
 from detector.weights.record import Weights
@@ -45,8 +46,8 @@ def check_classes(trained: Sequence[str], path: Path, dataset: ImageFolder) -> N
     pairs = zip_longest(trained, dataset.classes, fillvalue="nothing")
     label, (there, here) = next((label, pair) for label, pair in enumerate(pairs) if pair[0] != pair[1])
     raise UserError(
-        f"{path} was trained on {len(trained)} classes, {dataset.root} has {len(dataset.classes)} class folders; class "
-        f"{label} is {there} there and {here} here: name a folder with the classes of the training"
+        f"{path} was trained on {counted(len(trained), 'class|classes')}, {dataset.root} has {len(dataset.classes)} "
+        f"class folders; class {label} is {there} there and {here} here: name a folder with the classes of the training"
     )
 
 
@@ -73,8 +74,8 @@ def load_trained(
     if outputs != len(dataset.classes):
         raise UserError(
             f"{dataset.root} has {len(dataset.classes)} class folders, {path} has {outputs} outputs and does not name "
-            f"them: name a folder with all {outputs} classes (ImageNet's validation set for published weights), or a "
-            "weight file that `detector pretrain` trained on these classes"
+            f"them: name a folder with all {counted(outputs, 'class|classes')} (ImageNet's validation set for "
+            "published weights), or a weight file that `detector pretrain` trained on these classes"
         )
     load_backbone(model, weights, file)
 
@@ -94,7 +95,8 @@ def load_start(
     else:
         report = load_backbone(backbone, weights, file)
         was = "no classifier" if outputs is None else f"a classifier of {outputs} other classes, which is dropped"
-        log.warning("%s has %s: that of these %d classes starts anew", path, was, len(classes))
+        these = f"{agreeing(len(classes), 'this|these')} {counted(len(classes), 'class|classes')}"
+        log.warning("%s has %s: that of %s starts anew", path, was, these)
     say_report(path, report)
 
 

@@ -13,7 +13,7 @@ from detector.config.idle import idle_keys
 from detector.data.sources import Origin
 from detector.distributed import world_size
 from detector.errors import UserError
-from detector.text import printable
+from detector.text import counted, printable
 from detector.version import versions
 from detector.weights.load import listed
 from detector.weights.read import WeightFile
@@ -126,8 +126,8 @@ def _check_finished(file: WeightFile, cfg: CfgNode, changed: Sequence[str]) -> N
     if idle:
         out = "leave it out" if len(idle) == 1 else "leave them out"
         raise UserError(
-            f"{file.path}: all {step} steps are done, and {listed(idle)} would change nothing: {out}, or train on with "
-            f"SOLVER.MAX_ITER {2 * step}"
+            f"{file.path}: all {counted(step, 'step|steps is|are')} done, and {listed(idle)} would change nothing: "
+            f"{out}, or train on with SOLVER.MAX_ITER {2 * step}"
         )
 
 

@@ -160,7 +160,8 @@ def _fixes(diagnosis: Diagnosis, fixes: Sequence[Fix]) -> Iterator[str]:
     if errors_left(diagnosis):
         yield f"Mend the errors among these, then {use}."
     else:
-        yield f"{use[:1].upper()}{use[1:]}{'; what is not mended is left for you' if left else ''}."
+        blind = "; their pictures were not looked at" * any(part.seen is None for part in diagnosis.parts)
+        yield f"{use[:1].upper()}{use[1:]}{'; what is not mended is left for you' if left else ''}{blind}."
 
 
 def _verdict(diagnosis: Diagnosis) -> str:

@@ -24,6 +24,7 @@ from detector.evaluation.results import read_results
 from detector.evaluation.voc import VocEvaluator
 from detector.tasks.measured import MEASURED
 from detector.tasks.retest import CONFIG, is_run, retest
+from detector.text import counted
 
 SHOWN = 4  # folders that a message names
 
@@ -149,8 +150,8 @@ def tested(said: Mapping[str, Any], metrics: Path) -> Source:
     source = replace(load_dataset(str(entries[place]), root), name=names[place])
     if len(source.index) != said["data"].get("images"):
         raise UserError(
-            f"{metrics} is of {said['data'].get('images')} images of {name}, which has {len(source.index)} now; "
-            f"{retest(metrics.parent)} measures anew"
+            f"{metrics} is of {counted(said['data'].get('images'), 'image|images')} of {name}, which has "
+            f"{len(source.index)} now; {retest(metrics.parent)} measures anew"
         )
     return source
 

@@ -13,9 +13,10 @@ from detector.data.dataset import CocoDetection, JoinedDataset
 from detector.data.loader import repeats_of
 from detector.distributed import world_size
 from detector.engine.run import Run
+from detector.plugins import import_words
 from detector.tasks.best import best_by
 from detector.tasks.recipe import Recipe
-from detector.text import printable
+from detector.text import agreeing, printable
 from detector.weights.address import shown
 
 NAMED = 5  # classes that are listed
@@ -72,9 +73,17 @@ def classification_header(
         ("parameters", parameters_text(run.model)),
         ("classes", classes_text(classes)),
         *([("teacher", teacher_text(recipe))] if recipe.teacher else []),
-        ("train", f"{pictures[0]:,} pictures of {Path(recipe.data) / 'train'}, crops of {recipe.crop} pixels"),
+        (
+            "train",
+            f"{pictures[0]:,} {agreeing(pictures[0], 'picture|pictures')} of {Path(recipe.data) / 'train'}, crops of "
+            f"{recipe.crop} pixels",
+        ),
         *([("", f"{pictures[2]:,} pictures without labels of {', '.join(recipe.unlabelled)}")] if pictures[2] else []),
-        ("test", f"{pictures[1]:,} pictures of {Path(recipe.data) / 'val'}, after each epoch"),
+        (
+            "test",
+            f"{pictures[1]:,} {agreeing(pictures[1], 'picture|pictures')} of {Path(recipe.data) / 'val'}, after each "
+            "epoch",
+        ),
         ("schedule", schedule_text(run.step, steps, recipe.batch_size, recipe.epochs)),
         ("rate", f"{recipe.optimizer} {recipe.lr:g}, {warmup}a cosine to 0{special}"),
         ("workers", workers_text(recipe.workers)),
@@ -146,7 +155,9 @@ def classification_farewell(folder: Path, recipe: Recipe) -> str:
 def farewell(folder: Path, files: Mapping[str, str], commands: Sequence[str], how: str = "written to") -> str:
     """The files that are there, with what they hold, and commands to go on with."""
     rows = [(name, what) for name, what in files.items() if (folder / name).exists()]
-    return "\n".join([block(f"{how} {folder}", rows), "next", *(f"  {command}" for command in commands)])
+    return "\n".join(
+        [block(f"{how} {folder}", rows), "next", *(f"  {command}{import_words()}" for command in commands)]
+    )
 
 
 def block(title: str, rows: Sequence[tuple[str, str]]) -> str:
@@ -206,10 +217,9 @@ def schedule_text(step: int, steps: int, batch: int, epochs: float, accumulate: 
 def periods_text(cfg: CfgNode, tests: bool) -> str:
     """How often there is a checkpoint and, where there are data to test on, a test, and what these decide."""
     solver = cfg.SOLVER
-    periods = [f"a checkpoint every {solver.CHECKPOINT_PERIOD:,} steps"] if solver.CHECKPOINT_PERIOD else []
+    periods = [f"a checkpoint {_every(solver.CHECKPOINT_PERIOD)}"] if solver.CHECKPOINT_PERIOD else []
     if tests:
-        every = f"every {solver.TEST_PERIOD:,} steps" if solver.TEST_PERIOD else "at the end"
-        periods.append(f"a test {every}")
+        periods.append(f"a test {_every(solver.TEST_PERIOD) if solver.TEST_PERIOD else 'at the end'}")
     if tests and 0 < solver.TEST_PERIOD < solver.MAX_ITER:
         periods.append(f"the best by {printable(best_by(cfg))}")
         if solver.PATIENCE:
@@ -229,3 +239,7 @@ def decay_text(solver: CfgNode) -> str:
         return f"{warmup}a cosine to 0"
     steps = [f"{step:,}" for step in solver.STEPS if step < solver.MAX_ITER]
     return warmup + (f"times {solver.GAMMA:g} at {' and '.join(steps)}" if steps else "constant")
+
+
+def _every(steps: int) -> str:
+    return "every step" if steps == 1 else f"every {steps:,} steps"

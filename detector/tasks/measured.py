@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import msgspec
 import torch
@@ -23,7 +23,8 @@ from detector.engine.stop import Stopped, held
 from detector.errors import FileAccessError, UserError
 from detector.evaluation.base import Evaluator
 from detector.evaluation.report import headline, summary_text
-from detector.files import write_json
+from detector.files import make_folder, write_json
+from detector.text import counted
 from detector.version import versions
 from detector.weights.address import shown
 
@@ -55,7 +56,7 @@ class Subject(NamedTuple):
 def check_folder(folder: Path) -> None:
     """Make the folder that an evaluation writes to. Raises OSError with the remedy, before and not after the work."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         fault = "" if os.access(folder, os.W_OK) else "Permission denied"
     except OSError as error:
         fault = str(error.strerror)
@@ -87,7 +88,8 @@ def save_measures(
     metrics = {key: value for one in evaluators for key, value in one.compute().items()}
     folder.mkdir(parents=True, exist_ok=True)
     data = {"name": dataset.name, "annotations": str(dataset.index.path), "images": len(dataset.index)}
-    suffix = _suffix(folder, subject, data, cfg)
+    suffix = _suffix(folder, subject)
+    _say_before(folder / f"metrics{suffix}.json", subject, data, cfg)
     evaluators[0].save_results(folder / f"results{suffix}.json")
     said = {
         "weight": subject.weight,
@@ -144,15 +146,14 @@ def _name_weights(run: Run, tests: Collection[str], path: Path) -> None:
             write_json(home / "metrics.json", {**content, MEASURED: {**said, "weight": str(path)}})
 
 
-def _suffix(folder: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNode) -> str:
+def _suffix(folder: Path, subject: Subject) -> str:
     """What the names of the files end in, so that nothing of other weights is overwritten without a word."""
     if subject.exported:
-        return _exported_suffix(folder, subject, data, cfg)
+        return _exported_suffix(folder, subject)
     there = what_was_measured(folder / "metrics.json")
     if there is None and not subject.beside:
         return ""
     if there is not None and there.get("digest") == subject.digest:
-        _say_replaced(folder / "metrics.json", _other_settings(there, data, cfg))
         return ""
     if there is not None and subject.newest:
         if not (subject.training and _is_earlier(there, folder, subject)):
@@ -174,28 +175,53 @@ def _suffix(folder: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNod
     return suffix
 
 
-def _exported_suffix(folder: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNode) -> str:
+def _exported_suffix(folder: Path, subject: Subject) -> str:
     """That of an exported file, of whatever weights the folder's own numbers are."""
     suffix = f"_{Path(subject.weight).name}"
     there = what_was_measured(folder / f"metrics{suffix}.json")
-    if there is None:
-        return suffix
-    if there.get("digest") != subject.digest:
-        return f"{suffix}_{subject.digest[:8]}"
-    otherwise = _other_settings(there, data, cfg)
-    if isinstance(weight := there.get("weight"), str) and os.path.realpath(weight) != os.path.realpath(subject.weight):
-        otherwise.insert(0, f"in {weight}")
-    _say_replaced(folder / f"metrics{suffix}.json", otherwise)
-    return suffix
+    return suffix if there is None or there.get("digest") == subject.digest else f"{suffix}_{subject.digest[:8]}"
 
 
-def _say_replaced(path: Path, otherwise: list[str]) -> None:
-    if otherwise:
-        log.warning(
-            "%s: these weights were measured otherwise before (%s), and those numbers give way; OUTPUT_DIR "
-            "another/folder keeps both",
-            *(path, "; ".join(otherwise)),
-        )
+def _say_before(path: Path, subject: Subject, data: Mapping[str, Any], cfg: CfgNode) -> None:
+    """Say what differs from the numbers that give way at `path`, or else from those of the run.
+
+    Of other weights that is the number of images alone: without it two numbers of a data set seem to be of the same.
+    """
+    there = what_was_measured(path) or {}
+    if there.get("digest") == subject.digest:
+        otherwise = _other_settings(there, data, cfg)
+        weight = there.get("weight")
+        if (
+            subject.exported
+            and isinstance(weight, str)
+            and os.path.realpath(weight) != os.path.realpath(subject.weight)
+        ):
+            otherwise.insert(0, f"in {weight}")
+        if otherwise:
+            log.warning(
+                "%s: these weights were measured otherwise before (%s), and those numbers give way; OUTPUT_DIR "
+                "another/folder keeps both",
+                *(path, "; ".join(otherwise)),
+            )
+        return
+    run = Path(subject.weight or path).parent
+    for place in (path, path.parent / "metrics.json", run / "metrics.json", run / data["name"] / "metrics.json"):
+        said = (what_was_measured(place) or {}).get("data")
+        if _same_set(said, data) and said["images"] != data["images"]:
+            log.warning(
+                "%s has %s, and had %s when %s was written: those numbers are of other images, not to be compared with "
+                "these",
+                *(data["name"], counted(data["images"], "image|images"), said["images"], place),
+            )
+            return
+
+
+def _same_set(said: object, data: Mapping[str, Any]) -> TypeGuard[Mapping[str, Any]]:
+    """Whether what a metrics.json says of its data is of these, whatever became of them since."""
+    if not isinstance(said, dict) or said.get("name") != data["name"] or not isinstance(said.get("images"), int):
+        return False
+    path = said.get("annotations")
+    return isinstance(path, str) and os.path.realpath(path) == os.path.realpath(data["annotations"])
 
 
 def _other_settings(there: Mapping[str, Any], data: Mapping[str, Any], cfg: CfgNode) -> list[str]:
@@ -208,7 +234,11 @@ def _other_settings(there: Mapping[str, Any], data: Mapping[str, Any], cfg: CfgN
         f"{k} {was.get(k, 'default')} -> {now.get(k, 'default')}" for k in {**was, **now} if was.get(k) != now.get(k)
     ]
     if said != data:
-        found.insert(0, f"data {said.get('name')} ({said.get('images')} images) -> {data['name']} ({data['images']})")
+        found.insert(
+            0,
+            f"data {said.get('name')} ({counted(said.get('images'), 'image|images')}) -> {data['name']} "
+            f"({data['images']})",
+        )
     return found
 
 

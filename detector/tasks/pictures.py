@@ -1,14 +1,15 @@
 """What a detector finds on the first pictures of its test sets, drawn beside the truth."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 from yacs.config import CfgNode
 
 from detector.data.dataset import CocoDetection, RecordError
-from detector.data.loader import collate
-from detector.inference.detect import detect
+from detector.data.loader import collate, views_of
+from detector.inference.augmented import build_augmentation
+from detector.inference.detect import detect_views
 from detector.models.detector import Detector
 from detector.ops.boxes import rescale_boxes
 from detector.structures import Detection, Size
@@ -21,8 +22,9 @@ LONGEST = 640  # pixels, side of a picture: they are looked at side by side, and
 def drawn(model: Detector, datasets: Mapping[str, CocoDetection], cfg: CfgNode) -> dict[str, np.ndarray]:
     """The first LOG.PICTURES pictures of each test set by "SET/ID", uint8 RGB [H, W, 3].
 
-    Detections of at least LOWEST in solid lines, the truth in dashes. Pictures that cannot be read are left out: of
-    them the evaluation speaks. The model stays in the mode it was in.
+    Detections of at least LOWEST in solid lines, as the test finds them, in all views of TEST.BBOX_AUG; the truth in
+    dashes. Pictures that cannot be read are left out: of them the evaluation speaks. The model stays in the mode it was
+    in.
     """
     mode = model.training
     model.eval()
@@ -30,20 +32,21 @@ def drawn(model: Detector, datasets: Mapping[str, CocoDetection], cfg: CfgNode) 
         return {
             f"{name}/{dataset.image_ids[place]}": picture
             for name, dataset in datasets.items()
+            for views in [views_of(cfg, dataset)]
             for place in range(min(cfg.LOG.PICTURES, len(dataset)))
-            if (picture := _picture(model, dataset, place, cfg)) is not None
+            if (picture := _picture(model, views, place, cfg)) is not None
         }
     finally:
         model.train(mode)
 
 
-def _picture(model: Detector, dataset: CocoDetection, place: int, cfg: CfgNode) -> np.ndarray | None:
+def _picture(model: Detector, views: Sequence[CocoDetection], place: int, cfg: CfgNode) -> np.ndarray | None:
     try:
-        image, target = dataset[place]
+        seen = [view[place] for view in views]
     except RecordError:
         return None
-    batch = collate([(image, target)], cfg.DATALOADER.SIZE_DIVISIBILITY)
-    (found,) = detect(model, batch, cfg.TEST.AMP)
+    (image, target), batches = seen[0], [collate([one], cfg.DATALOADER.SIZE_DIVISIBILITY) for one in seen]
+    (found,) = detect_views(model, batches, cfg.TEST.AMP, build_augmentation(cfg))
     size = _shown(target["original"])
     pixels = cv2.resize(image.permute(1, 2, 0).numpy(), size[::-1], interpolation=cv2.INTER_AREA)
     kept = found["scores"] >= LOWEST
@@ -52,8 +55,8 @@ def _picture(model: Detector, dataset: CocoDetection, place: int, cfg: CfgNode) 
         labels=found["labels"][kept],
         scores=found["scores"][kept],
     )
-    truth = {key: rescale_boxes(target[key], batch.sizes[0], size) for key in ("boxes", "ignore")}  # type: ignore[literal-required]
-    return draw(pixels, shown, dataset.classes, {**target, **truth})  # type: ignore[arg-type]
+    truth = {key: rescale_boxes(target[key], batches[0].sizes[0], size) for key in ("boxes", "ignore")}  # type: ignore[literal-required]
+    return draw(pixels, shown, views[0].classes, {**target, **truth})  # type: ignore[arg-type]
 
 
 def _shown(size: Size) -> Size:

@@ -21,6 +21,7 @@ from detector.models.build import check_names
 from detector.structures import Size
 from detector.tasks.footprint import PARTS, Footprint, Memory, Step
 from detector.tasks.resolve import resolve_model
+from detector.text import counted
 from detector.weights.checkpoint import newest_config
 
 log = logging.getLogger("detector")
@@ -246,7 +247,8 @@ def _at_least(step: Step, footprint: Footprint) -> Step:
 def _heading(cfg: CfgNode, step: Step) -> str:
     node = cfg.MODEL
     return (
-        f"{node.HEAD.NAME} with {node.BACKBONE.NAME}: {step.images} images a step of {step.size[0]} x {step.size[1]}, "
+        f"{node.HEAD.NAME} with {node.BACKBONE.NAME}: {counted(step.images, 'image|images')} a step of {step.size[0]} "
+        f"x {step.size[1]}, "
         f"SOLVER.AMP {step.precision}, ACCUM_ITERS {step.parts}, CHECKPOINT_STAGES {list(step.stages)}, "
         f"OPTIMIZER {cfg.SOLVER.OPTIMIZER}"
     )
@@ -276,7 +278,7 @@ def _of_test(footprint: Footprint, cfg: CfgNode, extra: Overhead, room: int) -> 
     images = cfg.TEST.IMS_PER_BATCH
     size = max((largest_input(one, None, train=False) for one in at_sizes(cfg)), key=math.prod)
     needed = extra.needed(footprint.test(images, size, cfg.TEST.AMP))
-    text = f"  a test meanwhile, of {images} images {size[0]} x {size[1]} at a time: {_gib(needed)}"
+    text = f"  a test meanwhile, of {counted(images, 'image|images')} {size[0]} x {size[1]} at a time: {_gib(needed)}"
     if needed <= room:
         return [f"{text}, fits"]
     while images > 1 and needed > room:

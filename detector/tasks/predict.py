@@ -314,8 +314,8 @@ def _predict(
             film.close()
     if opened.total and opened.moving and summary.read < 0.98 * opened.total:
         log.warning(
-            "%s: %d frames could be read, and it says that it has %d: its end may be damaged",
-            *(opened.name, summary.read, opened.total),
+            "%s: %s could be read, and it says that it has %d: its end may be damaged",
+            *(opened.name, counted(summary.read, "frame|frames"), opened.total),
         )
     log.info("%s -> %s", summary_text(summary, threshold, unit), output)
     return summary
@@ -338,7 +338,7 @@ def unread_text(failed: int, total: int) -> str:
         return "none of its frames could be read"
     each = "; it is named above" if failed == 1 else "; each is named above"
     if failed < total:
-        return f"{failed} of {total} images could not be read{each}"
+        return f"{failed} of {counted(total, 'image|images')} could not be read{each}"
     return f"none of {total} images could be read{each}" if total > 1 else f"the one image could not be read{each}"
 
 

@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from detector.engine.records import NAME as LOG
+from detector.plugins import import_words
 from detector.tasks.measured import what_was_measured
 from detector.weights.checkpoint import FINAL, numbered
 
@@ -41,5 +42,5 @@ def repeated(folder: Path, verb: str, more: str = "") -> str:
     place = shlex.quote(str(home))
     known = isinstance(weight, str) and weight and Path(weight).resolve().parent != home.resolve()
     if _holds_weights(home) or not known:
-        return f"`detector {verb} {place}{more}`"
-    return f"`detector {verb} {shlex.quote(str(weight))}{more} OUTPUT_DIR {place}`"
+        return f"`detector {verb} {place}{more}{import_words()}`"
+    return f"`detector {verb} {shlex.quote(str(weight))}{more} OUTPUT_DIR {place}{import_words()}`"

@@ -25,6 +25,7 @@ from detector.engine.stop import Stopped, listening
 from detector.errors import InUseError
 from detector.files import open_append, write_atomic
 from detector.tasks.cells import Arm, Cell
+from detector.text import counted
 
 log = logging.getLogger("detector")
 
@@ -190,7 +191,8 @@ def _train(cell: Cell, imports: Sequence[str], update: Callable[[int], object]) 
             process.send_signal(signal.SIGTERM)
             process.wait()
             if isinstance(stop, Stopped):
-                text = f"stopped by {stop.signal}: {cell.name} has {steps_done(cell)} of {cell.steps} steps"
+                steps = f"{steps_done(cell)} of {counted(cell.steps, 'step|steps')}"
+                text = f"stopped by {stop.signal}: {cell.name} has {steps}"
                 raise Stopped(stop.number, f"{text}; the same command goes on from there") from None
             raise
     update(cell.steps - done)

@@ -13,6 +13,7 @@ from detector.distributed import world_size
 from detector.engine.optim import by_stage, make_optimizer
 from detector.errors import UserError
 from detector.models.backbones import Backbone
+from detector.text import agreeing
 
 _LAST_DECAY = 8 / 9  # of a training, where the usual schedules have their last step: 80000 of 90000
 
@@ -101,8 +102,8 @@ def idle_schedule(solver: CfgNode) -> list[str]:
     if 3 * reach > last and solver.EMA_DECAY and not solver.EMA_WARMUP:
         found.append(
             f"SOLVER.EMA_DECAY {solver.EMA_DECAY:g} with SOLVER.MAX_ITER {last}: the average is mostly of the last "
-            f"{reach:,} steps or older ones, so the first steps weigh on it to the end; write SOLVER.EMA_WARMUP True, "
-            f"or write SOLVER.EMA_DECAY {max(0.0, 1 - 10 / last):.3g}"
+            f"{reach:,} {agreeing(reach, 'step|steps')} or older ones, so the first steps weigh on it to the end; "
+            f"write SOLVER.EMA_WARMUP True, or write SOLVER.EMA_DECAY {max(0.0, 1 - 10 / last):.3g}"
         )
     beyond = [step for step in solver.CHECKPOINT_MILESTONES if step > last]
     if beyond:

@@ -14,7 +14,7 @@ from detector.evaluation.curves import Part
 from detector.files import write_json
 from detector.tasks.examined import Examined
 from detector.tasks.measured import state_digest
-from detector.text import printable
+from detector.text import counted, printable
 
 if TYPE_CHECKING:
     from detector.models.detector import Detector
@@ -101,7 +101,7 @@ class Thresholds(NamedTuple):
         each = ", ".join(f"{name} {value:g}" for value, name in rows)
         if len(rows) > _SHOWN:
             low, high = (f"{value:g} ({name})" for value, name in (min(rows), max(rows)))
-            each = f"{len(rows)} classes from {low} to {high}"
+            each = f"{counted(len(rows), 'class|classes')} from {low} to {high}"
         where = f"IoU {content.iou:g} on {printable(content.data)}, {_step_text(content.step)}"
         return f"{each} ({where}; {self.path})"
 

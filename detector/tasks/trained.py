@@ -9,6 +9,7 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from detector.config import config_from_text
+from detector.config.reading import leaves, parse
 from detector.engine.device import pick_device, say_slow_precisions
 from detector.errors import UserError
 from detector.files import user_path
@@ -21,7 +22,7 @@ from detector.tasks.compare import compare_tasks
 from detector.tasks.resolve import resolve_model
 from detector.weights.address import is_address
 from detector.weights.checkpoint import BEST, by_step, newest_checkpoint, newest_config, read_checkpoint
-from detector.weights.load import is_detector, load_backbone, load_detector, say_report
+from detector.weights.load import is_detector, load_backbone, load_detector, load_without_head, say_report
 from detector.weights.read import WeightFile, read_file, read_plain
 from detector.weights.schema import check_entries
 
@@ -31,6 +32,10 @@ WEIGHT = "MODEL.WEIGHT"
 
 CLASSIFIER = "weights.pth"
 """What a pre-training leaves in its folder for a detector to start from."""
+
+
+YAML = (".yaml", ".yml")
+"""What configs end in."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,8 @@ def load_weights(model: Detector, cfg: CfgNode, classes: Sequence[str] | None = 
     """Fill a model that is to be trained with what MODEL.WEIGHT names; see `load_detector` for other classes.
 
     "" is nothing, "imagenet" the backbone's record, else a path or an address: a file of a detector fills the whole
-    model, any other one the backbone; of a run's folder the newest checkpoint counts. classes: names of the data's
-    classes.
+    model, or where its config names another MODEL.HEAD.NAME, what is before the head; any other one the backbone. Of a
+    run's folder the newest checkpoint counts. classes: names of the data's classes.
     Raises ValueError or OSError naming the file and what does not fit.
     """
     if not cfg.MODEL.WEIGHT:
@@ -69,10 +74,19 @@ def load_weights(model: Detector, cfg: CfgNode, classes: Sequence[str] | None = 
         log.info("%s %s: its newest checkpoint is %s", WEIGHT, run, file.path.name)
     else:
         file = read_file(find_weights(name, cfg.MODEL.WEIGHT))
-    if is_detector(file):
-        load_detector(model, check_entries(file), classes, fine_tune=True)
-    else:
+    if not is_detector(file):
         say_report(file.path, load_backbone(model.backbone, BACKBONES[name].weights, file))
+    elif _head_of(check_entries(file)) in (None, cfg.MODEL.HEAD.NAME):
+        load_detector(model, file, classes, fine_tune=True)
+    else:
+        load_without_head(model, file)
+
+
+def _head_of(file: WeightFile) -> str | None:
+    """MODEL.HEAD.NAME of the config in a file, whose other keys may be of another version; None where it has none."""
+    source = str(file.path)
+    name = dict(leaves(parse(file.content.get("config") or "", source), source)).get("MODEL.HEAD.NAME")
+    return str(name) if name else None
 
 
 def find_trained(cfg: CfgNode, weight: str | Path | None = None, which: str = "newest") -> Trained:
@@ -234,6 +248,8 @@ def run_config(run: Path, opts: Sequence[str] = ()) -> CfgNode:
         return config_from_text(said[1], str(said[0]), ["OUTPUT_DIR", str(run), *opts])
     if not run.is_file():
         raise UserError(f"{run} is neither a run's folder nor a checkpoint, and there is no such file")
+    if run.suffix in YAML:
+        raise UserError(f"{run} is a config and no run: write --config-file {run}, in Python load_config({str(run)!r})")
     text = read_plain(run).get("config")
     if not isinstance(text, str):
         raise UserError(f"{run} holds no config: write --config-file FILE MODEL.WEIGHT {run}")

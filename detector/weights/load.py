@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from detector.errors import UserError
 from detector.structures import ClassRows
-from detector.text import printable
+from detector.text import counted, printable
 from detector.weights.offsets import is_offset, new_offsets, with_own_offsets
 from detector.weights.read import State, WeightFile
 from detector.weights.record import Weights
@@ -49,7 +49,7 @@ class Report:
     def __str__(self) -> str:
         """The number of tensors; where not all are loaded, a row for each fate: count and first names."""
         if not self.dropped and self.fits:
-            return f"{len(self.loaded)} tensors loaded, all that the file holds"
+            return f"{counted(len(self.loaded), 'tensor|tensors')} loaded, all that the file holds"
         rows = []
         for what, keys in vars(self).items():
             names = "" if what == "loaded" else listed(keys)
@@ -93,13 +93,15 @@ def load_state(
     left = [key for key in state if key not in own and key not in dropped]
     report.unexpected = [key for key in left if not key.endswith(COUNTER)]
     if not report.fits:
-        raise UserError(f"{source or 'these weights'} do not fit the model:\n{report}\n{_remedy(module, report)}")
+        what = f"{source} does" if source else "these weights do"
+        raise UserError(f"{what} not fit the model:\n{report}\n{_remedy(module, report)}")
     check_types(state, own, report.loaded, source or "these weights", exact=exact)
     broken = [key for key in report.loaded if not torch.isfinite(state[key]).all()]
     if broken:
         raise UserError(
-            f"{source or 'these weights'}: {len(broken)} tensors hold values that are infinite or no number, "
-            f"{broken[0]} first: the training that wrote them diverged; take an earlier checkpoint"
+            f"{source or 'these weights'}: {counted(len(broken), 'tensor|tensors holds|hold')} values that are "
+            "infinite or "
+            f"no number, {broken[0]} first: the training that wrote them diverged; take an earlier checkpoint"
         )
     module.load_state_dict({key: state[key] for key in own if key in state and key not in dropped}, strict=False)
     return report
@@ -117,12 +119,13 @@ def check_types(
     if wrong:
         there, here = (str(some[wrong[0]].dtype).removeprefix("torch.") for some in (state, own))
         raise UserError(
-            f"{source}: {len(wrong)} tensors are of another type than the model's, {wrong[0]} first, which is {there} "
-            f"and has to be {here}; take the file as it was saved"
+            f"{source}: {counted(len(wrong), 'tensor|tensors is|are')} of another type than the model's, {wrong[0]} "
+            f"first, which is {there} and has to be {here}; take the file as it was saved"
         )
     if other:
         kinds = sorted({str(state[key].dtype).removeprefix("torch.") for key in other})
-        log.info("%s: %d tensors are stored as %s and converted", source, len(other), " and ".join(kinds))
+        tensors = counted(len(other), "tensor|tensors is|are")
+        log.info("%s: %s stored as %s and converted", source, tensors, " and ".join(kinds))
 
 
 def _remedy(module: nn.Module, report: Report) -> str:
@@ -232,12 +235,13 @@ def load_detector(
     rows = {key: row for name, row in layers.items() for key in own if key.startswith(f"head.{name}.") and key in state}
     other = [key for key in rows if state[key].shape != own[key].shape]
     dropped = False
-    counted = [key for key in other if _count(state[key], rows[key]) != _count(own[key], rows[key])]
-    if counted and not fine_tune:
+    unlike = [key for key in other if _count(state[key], rows[key]) != _count(own[key], rows[key])]
+    if unlike and not fine_tune:
         remedy = "set MODEL.NUM_CLASSES to what it was trained with; only training may drop a classifier"
         if classes:  # then MODEL.NUM_CLASSES is theirs
-            remedy = f"the data lists {len(classes)} classes; evaluate on data with those that it was trained on"
-        raise UserError(f"{file.path} has {_numbers(state, own, rows, counted[0])} ({counted[0]}): {remedy}")
+            lists = counted(len(classes), "class|classes")
+            remedy = f"the data lists {lists}; evaluate on data with those that it was trained on"
+        raise UserError(f"{file.path} has {_numbers(state, own, rows, unlike[0])} ({unlike[0]}): {remedy}")
     names = list(file.content.get("classes") or [])
     if fine_tune and classes and names != list(classes) and _fit(state, own, rows, names, classes):
         pairs = agreeing(names, classes)
@@ -247,13 +251,31 @@ def load_detector(
         _say_classes(file, names, classes, pairs)
     elif other and fine_tune:
         dropped = True
-        what = _numbers(state, own, rows, counted[0]) if counted else "class outputs of another width"
+        what = _numbers(state, own, rows, unlike[0]) if unlike else "class outputs of another width"
         log.warning("%s has %s: its classifier is dropped and starts anew", file.path, what)
     drop = tuple(f"head.{name}." for name in layers) if dropped else ()
     optional = _left_new(file, state, own) if fine_tune else ()
     report = load_state(model, state, drop=drop, optional=optional, source=str(file.path))
     report.dropped = sorted([*aside, *report.dropped])
     say_report(file.path, report)
+
+
+def load_without_head(model: nn.Module, file: WeightFile) -> None:
+    """Fill what a detector has in common with one of another head: the backbone, and the neck where all of it fits.
+
+    The head keeps its values, and so does a neck that is another one; the log says so. Raises ValueError as
+    `load_state` does for a backbone that does not fit.
+    """
+    own = model.state_dict()
+    state, aside, off = unwrapped(file.state, own)
+    _say_prefixes(file, off)
+    shapes = [{key: value.shape for key, value in some.items() if key.startswith("neck.")} for some in (state, own)]
+    drop = ("head.",) if shapes[0] == shapes[1] else ("neck.", "head.")
+    report = load_state(model, state, drop=drop, optional=_left_new(file, state, own), source=str(file.path))
+    report.dropped = sorted([*aside, *report.dropped])
+    say_report(file.path, report)
+    new = "the head starts" if drop == ("head.",) else "neck and head start"
+    log.warning("%s is a detector with another head: %s anew", file.path, new)
 
 
 def agreeing(names: Sequence[str], classes: Sequence[str]) -> dict[int, int]:

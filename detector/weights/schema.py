@@ -49,6 +49,11 @@ def _is_scaler(value: object) -> bool:
     return all(_is_number(one) and one > 0 for one in numbers) and all(map(_is_count, counts))  # type: ignore[operator]
 
 
+def _is_level(value: object) -> bool:
+    """What is infinite as long as there was no loss."""
+    return _is_number(value) or value == math.inf
+
+
 _COUNT = _Entry("a whole number, 0 or more", _is_count)
 _TEXT = _Entry("a text", lambda v: isinstance(v, str))
 _TABLE = _Entry("a table with texts as keys", _is_table)
@@ -64,6 +69,10 @@ ENTRIES: dict[str, _Entry] = {
     "tests": _Entry("a list of texts", lambda v: _all(str, v)),
     "skipped": _COUNT,
     "left_out": _COUNT,
+    "resumes": _COUNT,
+    "sound": _COUNT,
+    "level": _Entry("a number", _is_level),
+    "recent": _Entry("a list of finite numbers", lambda v: isinstance(v, list) and all(map(_is_number, v))),
     "metrics": _TABLE_OR_NONE,
     "config": _TEXT,
     "classes": _Entry("a list of texts", lambda v: _all(str, v)),

@@ -60,7 +60,7 @@ def test_of_many_classes_the_best_and_the_worst_have_a_colour(figures, tmp_path,
     assert len(grey) == max(count - 6, 0) * (count > 6)
     words = [text.split()[1] for text in named(figure) if text.startswith("class")]
     assert words == [str(k) for k in ([*range(6)] if count == 6 else [0, 1, 2, count - 3, count - 2, count - 1])]
-    assert (f"{count - 6} other classes" in named(figure)) == (count > 6)
+    assert (f"{count - 6} other class{'es' * (count > 7)}" in named(figure)) == (count > 6)
     check_texts(figure)
 
 
@@ -76,6 +76,20 @@ def test_names_are_shown_as_they_are_and_long_curves_are_thinned(figures, tmp_pa
     assert len(drawn.get_xdata()) <= 400
     assert (drawn.get_xdata()[0], drawn.get_xdata()[-1]) == (pytest.approx(0.1), 1)
     assert figure.axes[1].get_xlim()[1] >= 7.5
+
+
+def test_a_thinned_curve_keeps_the_few_detections_of_its_top(figures, tmp_path):
+    """Most detections have a low score, so that every n-th of them leaves out the high ones."""
+    scores = np.concatenate([np.linspace(0.9, 0.3, 20), np.linspace(0.1, 0.05, 9980)])
+    f1 = np.concatenate([np.linspace(0.1, 0.8, 12), np.linspace(0.7, 0.05, 9988)])
+    save_precision_chart(tmp_path / "pr.png", "t", "AP50", [], line("all", 0.5, scores, f1))
+    drawn = max(figures[0].axes[1].lines, key=lambda one: len(one.get_xdata()))
+    assert set(scores[:20]) <= set(drawn.get_xdata())
+    exact = f1[np.searchsorted(-scores, -drawn.get_xdata(), side="right") - 1]
+    np.testing.assert_array_equal(drawn.get_ydata(), exact)
+    middle = drawn.get_xdata()[:-1] + np.diff(drawn.get_xdata()) / 2  # where a step stands for what is left out
+    left_out = np.abs(f1[np.searchsorted(-scores, -middle, side="right") - 1] - drawn.get_ydata()[1:])
+    assert left_out.max() < 0.05
 
 
 def test_scores_below_0_are_in_the_picture(figures, tmp_path, recwarn):

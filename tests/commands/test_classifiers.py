@@ -2,8 +2,8 @@
 
 import inspect
 import json
+import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import fields
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, environment
+from helpers.fresh import Fresh, fresh
 from helpers.runs import read
 
 from detector.commands import classify, pretrain
@@ -58,26 +58,22 @@ def flags(**settings):
     return [text for name, value in settings.items() for text in (f"--{name.replace('_', '-')}", str(value))]
 
 
-def start(verb, *args):
-    command = [sys.executable, "-m", "detector", verb, *args]
-    return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
 def test_train_kill_resume_test(data, tmp_path, capsys):
     common = {**SETTINGS, "data": str(data)}
     out = tmp_path / "out"
-    run = start("pretrain", *flags(**common, output=out))
+    run = Fresh("-m", "detector", "pretrain", *flags(**common, output=out))
     deadline = time.monotonic() + 120
     while not list(out.glob("model_*.pth")):
-        assert run.poll() is None
+        assert run.runs()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(0.3)  # somewhere between two checkpoints, or in one
-    run.send_signal(signal.SIGKILL)
-    assert run.wait() == -signal.SIGKILL
+    os.kill(run.pid, signal.SIGKILL)
+    assert run.wait().returncode == -signal.SIGKILL
     assert not (out / "weights.pth").exists()
 
-    assert start("pretrain", *flags(**common, output=out), "--resume").wait() == 0
+    resumed = fresh("-m", "detector", "pretrain", *flags(**common, output=out), "--resume")
+    assert resumed.returncode == 0, resumed.stderr
     train_classifier(Recipe(**common, output=str(tmp_path / "whole")))
     resumed, whole = read(out / "weights.pth"), read(tmp_path / "whole" / "weights.pth")
     assert not [key for key, value in whole["model"].items() if not torch.equal(value, resumed["model"][key])]
@@ -143,7 +139,7 @@ def test_the_tester_answers_bad_input_in_one_line(data, tmp_path, weight):
     assert "4 outputs and does not name them" in few
     assert "class 1 is columns there and plain here" in answer(data=tmp_path / "two")
     torch.save({"model": {"conv1.weight": torch.ones(1)}}, tmp_path / "other.pth")
-    assert "other.pth do not fit the model" in answer(weight=tmp_path / "other.pth")
+    assert "other.pth does not fit the model" in answer(weight=tmp_path / "other.pth")
     bare = {k: v for k, v in torch.load(tmp_path / "plain.pth", weights_only=True).items() if not k.startswith("fc.")}
     torch.save(bare, tmp_path / "bare.pth")
     assert "holds a backbone without classifier" in answer(weight=tmp_path / "bare.pth")

@@ -66,6 +66,12 @@ def test_a_single_model_is_said_to_be_no_comparison(words, told, tmp_path, monke
     assert bool(told) == ("nothing to compare" in said)
 
 
+def test_a_plan_that_fails_leaves_no_empty_folder(tmp_path):
+    words = ["--config-file", "bccd/fcos_resnet18", "--output", tmp_path / "a" / "b", "DATASETS.ROOT", tmp_path / "c"]
+    assert fails(*words) == "error: none can be trained, as was said"
+    assert not [*tmp_path.iterdir()]
+
+
 def test_the_plan_adds_up(tmp_path):
     arms = [Arm("fcos a", "a", "fcos", None), Arm("fcos b", "b", "fcos", None)]
     paces = [Pace(100, 0.5, 0.1, 4, 10, 2**30, 2**28), Pace(100, 1.0, 0.1, 4, 10, 2**31, 2**29)]

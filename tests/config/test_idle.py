@@ -6,7 +6,7 @@ import pytest
 
 from detector.config import config_from_text, config_text, load_config, save_config, shipped_configs
 from detector.config.defaults import flat
-from detector.config.idle import NECK_OF_HEAD, idle_keys
+from detector.config.idle import NECK_OF_HEAD, idle_keys, idle_text
 from detector.models.heads import STANDARDS
 
 DEFORMED = ("MODEL.BACKBONE.DEFORM_STAGES", "(False, True, True, True)")
@@ -158,15 +158,23 @@ def test_keys_of_one_file_and_one_reason_stand_together(caplog, tmp_path):
     )
 
 
-def test_what_a_shipped_file_says_of_its_head_is_no_surprise_under_another(caplog, tmp_path):
+def test_what_a_shipped_file_says_is_no_surprise_to_whoever_sets_keys_on_top_of_it(caplog, tmp_path):
     for head in ("faster_rcnn", "refinedet"):
         assert not lines(caplog, "quickstart", "MODEL.HEAD.NAME", head)
     path = tmp_path / "mine.yaml"
     path.write_text("_BASE_: quickstart\nMODEL: {FCOS: {NUM_CONVS: 3}}\n")
     (line,) = lines(caplog, path, "MODEL.HEAD.NAME", "refinedet")
     assert line.startswith(f"without effect in this config: MODEL.FCOS.NUM_CONVS ({path}) with")
-    (line,) = lines(caplog, "quickstart", "SOLVER.SCHEDULE", "cosine", "SOLVER.WARMUP_ITERS", "0")
-    assert "SOLVER.WARMUP_METHOD" in line  # of a shipped file, and no matter of heads
+    assert not lines(caplog, "quickstart", "SOLVER.WARMUP_ITERS", "0")  # as a warning of short trainings advises
+    (line,) = lines(caplog, "quickstart", "SOLVER.WARMUP_ITERS", "0", "SOLVER.WARMUP_FACTOR", "0.1")
+    assert line == "without effect in this config: SOLVER.WARMUP_FACTOR (command line) with SOLVER.WARMUP_ITERS 0"
+
+
+def test_a_shipped_file_alone_is_told_what_it_sets_in_vain():
+    cfg = load_config(None, ["SOLVER.WARMUP_ITERS", "0"])
+    theirs = {"SOLVER.WARMUP_FACTOR": "base/new.yaml"}
+    assert "SOLVER.WARMUP_FACTOR (base/new.yaml)" in idle_text(cfg, theirs, {"base/new.yaml"})
+    assert idle_text(cfg, {**theirs, "SEED": "mine.yaml"}, {"base/new.yaml"}) == ""
 
 
 @pytest.mark.parametrize(

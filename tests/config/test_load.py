@@ -1,11 +1,10 @@
 """YAML, bases and overrides become one config, or one exact message."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 from helpers import environment
+from helpers.fresh import fresh
 from yacs.config import CfgNode
 
 from detector.config import (
@@ -211,6 +210,8 @@ def test_unknown_key_names_file_and_nearest(write):
     assert "solver.max_iter: unknown key; near: SOLVER.MAX_ITER" in message(None, ["solver.max_iter", "1"])
     assert "MAX_ITER: unknown key; near: SOLVER.MAX_ITER" in message(None, ["MAX_ITER", "1"])
     assert message(None, ["XYZ", "1"]) == "command line: XYZ: unknown key; near: none"
+    assert "near: INPUT.MIN_SIZE_TRAIN" in message(None, ["INPUT.SIZE", "1"])  # a word of it, of the same section first
+    assert "near: MODEL.BACKBONE.FREEZE_CONV_BODY_AT" in message(None, ["MODEL.BACKBONE.FREEZE", "1"])
     assert "_BASE_: unknown key" in message(None, ["_BASE_", "a.yaml"])
 
 
@@ -263,8 +264,18 @@ def test_all_problems_come_in_one_message(write):
 
 
 def test_an_override_needs_a_value():
-    assert message(None, ["SEED"]) == "command line: 'SEED' has no value; write KEY VALUE pairs"
-    assert "'SEED=1' has no value" in message(None, ["SEED=1"])
+    assert message(None, ["SEED"]) == "command line: 'SEED' has no value: write SEED VALUE"
+    assert message(None, ["3"]) == "command line: '3' has no value"
+
+
+@pytest.mark.parametrize("more", [[], ["SOLVER.MAX_ITER=3"]])
+def test_an_equals_sign_is_no_value(more):
+    wanted = ["'SOLVER.BASE_LR=0.001': write SOLVER.BASE_LR 0.001, with a space"]
+    wanted += [f"{word!r}: write {word.replace('=', ' ')}, with a space" for word in more]
+    text = message(None, ["SOLVER.BASE_LR=0.001", *more])
+    assert any(line in text for line in wanted)
+    assert "near" not in text
+    assert "'imgsz=320': write imgsz 320, with a space" in message(None, ["imgsz=320"])
 
 
 def test_save_and_load_agree(tmp_path):
@@ -375,13 +386,12 @@ def test_what_the_environment_says_has_that_origin():
     for root, words, origin in (("/data", "[]", "DETECTOR_DATASETS"), ("", "[]", "default"),
                                 ("/data", "['DATASETS.ROOT', 'x']", "command line")):  # fmt: skip
         there = {**environment(), "DETECTOR_DATASETS": root}
-        out = subprocess.check_output([sys.executable, "-c", code.format(words)], env=there, text=True)
-        assert out.strip() == origin
+        assert fresh("-c", code.format(words), env=there, torch=False).stdout.strip() == origin
 
 
 def test_reading_a_config_needs_no_torch():
     code = "import sys, detector.config as c; c.load_config('quickstart'); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment())
+    assert fresh("-c", code, torch=False).returncode == 0
 
 
 def test_a_key_nested_and_dotted_stands_twice(write):

@@ -117,6 +117,11 @@ def test_a_file_that_sets_no_folder_has_one_of_its_own_name(tmp_path, monkeypatc
     (tmp_path / "printed.yaml").write_text(origins_text(cfg, origins))
     assert load_config("printed.yaml") == cfg
     assert load_config("birds.v2.yaml", ["OUTPUT_DIR", "output"]).OUTPUT_DIR == "output"
-    assert load_config("mine.yaml").OUTPUT_DIR == "output/fcos_resnet50_1x"  # that of its base
+    assert load_config("mine.yaml").OUTPUT_DIR == "output/mine"  # two files on one shipped base share no folder
+    (tmp_path / "again.yaml").write_text("_BASE_: [birds.v2.yaml, mine.yaml]\n")
+    assert load_config("again.yaml").OUTPUT_DIR == "output/again"
+    (tmp_path / "birds.v2.yaml").write_text("OUTPUT_DIR: output/ours\n")
+    assert load_config("again.yaml").OUTPUT_DIR == "output/ours"  # which a base of one's own sets
+    assert load_config("fcos/resnet50_1x", ["SEED", 3]).OUTPUT_DIR == "output/fcos_resnet50_1x"
     assert load_config("quickstart").OUTPUT_DIR == "output/quickstart"
     assert load_config(None).OUTPUT_DIR == "output"

@@ -8,9 +8,11 @@ from torch import nn
 
 from detector.config import load_config
 from detector.conversion import detectron2
+from detector.conversion.base import NO_CAFFE, flip_channels
 from detector.errors import UserError
 from detector.models.build import build_detector
 from detector.weights.read import WeightFile
+from detector.weights.record import Pixels
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 BASE = "backbone.bottom_up."
@@ -127,6 +129,25 @@ def test_a_deformable_resnest(converted, name, depths, stem):
     assert found.config["MODEL.BACKBONE.NAME"] == name
     assert (deform_keys(found)["STAGES"], deform_keys(found)["GROUPS"]) == ((False, True, True, True), 2)
     assert_fits(found)
+    assert found.pixels == Pixels("rgb", (123.68, 116.779, 103.939), (58.393, 57.12, 57.375))
+
+
+def test_a_resnest_of_blue_first_is_turned(converted):
+    shapes = blocks((3, 4, 6, 3), (), None, split_attention) | deep_stem(32) | two_stage()
+    first = torch.rand(32, 3, 3, 3)
+    statistics = {"pixel_mean": torch.tensor([103.53, 116.28, 123.675]), "pixel_std": torch.ones(3)}
+    found = converted(shapes | statistics | {f"{BASE}stem.conv1_1.weight": first})
+    assert found.pixels.order == "bgr"
+    assert torch.equal(flip_channels(found.state)["backbone.conv1.0.weight"], first.flip(1))
+
+
+@pytest.mark.parametrize(("mean", "notes"), [(None, [NO_CAFFE]), ((103.5, 116.3, 123.7), [NO_CAFFE]), ((9, 8, 7), [])])
+def test_a_resnet_152_has_its_stride_in_one_place_alone(converted, mean, notes):
+    shapes = blocks((3, 8, 36, 3), (), None, lambda key, w: normed(key, w, w, 3, 3))
+    shapes |= normed(f"{BASE}stem.conv1", 64, 3, 7, 7) | two_stage()
+    shapes |= {"pixel_mean": torch.tensor(mean), "pixel_std": torch.ones(3)} if mean else {}
+    found = converted(shapes)
+    assert (found.config["MODEL.BACKBONE.NAME"], found.notes) == ("resnet152", notes)
 
 
 def test_each_tensor_of_a_resnest_goes_to_its_place(converted):

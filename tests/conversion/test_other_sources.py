@@ -148,10 +148,12 @@ def test_a_network_of_groups_sees_its_channels_in_our_order(tmp_path):
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
-def test_the_user_may_say_where_the_stride_is(tmp_path):
+def test_the_user_may_say_where_the_stride_is(tmp_path, caplog):
     state = filled(detectron2_keys(classes=2))
     torch.save({"model": state}, tmp_path / "r50.pth")
-    convert("detectron2", tmp_path / "r50.pth", tmp_path / "ours.pth", opts=["MODEL.BACKBONE.NAME", "resnet50"])
+    opts = ["MODEL.BACKBONE.NAME", "resnet50", "SOLVER.OPTIMIZER", "adamw", "SOLVER.MOMENTUM", "0.5"]
+    convert("detectron2", tmp_path / "r50.pth", tmp_path / "ours.pth", opts=opts)
+    assert caplog.text.count("without effect in this config: SOLVER.MOMENTUM") == 1
     model = loaded(tmp_path / "ours.pth")[0]
     assert (model.bgr, model.backbone.layer2[0].conv2.stride) == (False, (2, 2))
     assert torch.equal(model.backbone.conv1.weight, state["backbone.bottom_up.stem.conv1.weight"].flip(1))

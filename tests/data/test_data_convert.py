@@ -7,10 +7,11 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from helpers.converted import write_dataset
 from PIL import Image
 
 from detector.data.catalog import Source, load_dataset
-from detector.data.convert import FORMS, write_dataset, write_datasets
+from detector.data.convert import FORMS, write_datasets
 from detector.data.images import read_rgb
 from detector.data.problems import Problems
 from detector.errors import FileAccessError, MissingFileError, UserError

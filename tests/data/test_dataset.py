@@ -65,12 +65,12 @@ def test_images_without_a_box_are_dropped_and_counted(coco, caplog):
     with caplog.at_level(logging.INFO, "detector"):
         dataset = build(annotated(coco), drop_empty=True)
     assert dataset.image_ids == ["first"]
-    assert "1 of 2 images have no box" in caplog.messages[-1]
+    assert "1 of 2 images has no box" in caplog.messages[-1]
     assert dataset[0][1]["image_id"] == "first"
     with pytest.raises(IndexError):
         dataset[1]
     entry = coco.dataset([(20, 20)], [[[1, 1, 0, 4]]])
-    with pytest.raises(ValueError, match=r"train\.json: no image has a box to train on \(1 annotations\)"):
+    with pytest.raises(ValueError, match=r"train\.json: no image has a box to train on \(1 annotation\)"):
         build(entry, drop_empty=True)
 
 

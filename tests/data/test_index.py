@@ -110,7 +110,7 @@ def test_wrong_fields_are_named(coco, annotation, message):
 
 def test_sizes_must_be_known(coco):
     told = failure(coco.annotate([], [{"id": 1, "file_name": "1.png", "height": 0, "width": 80}]))
-    assert "images[0], id 1: '1.png' has no height and width (1 such images); name the folder of the pictures" in told
+    assert "images[0], id 1: '1.png' has no height and width (1 such image); name the folder of the pictures" in told
 
 
 BOX = {"bbox": [1, 2, 3, 4]}
@@ -212,7 +212,7 @@ def test_coco_excerpt_agrees_with_pycocotools(coco_tiny):
 
 def test_files_nested_too_deep_are_one_line(coco):
     path = coco.annotate([])
-    path.write_text(path.read_text()[:-1] + ', "info": ' + "[" * 5000 + "]" * 5000 + "}")
+    path.write_text(path.read_text()[:-1] + ', "info": ' + "[" * 100_000 + "]" * 100_000 + "}")
     with pytest.raises(ValueError, match=r"train\.json: its lists or objects are nested too deep"):
         load_index(path)
 

@@ -214,6 +214,14 @@ def test_one_data_set_in_two_formats_is_taken_once(tree, tmp_path):
     assert all(finding.text.endswith("it lies in voc:" + str(tmp_path) + ":all") for finding in result.findings)
 
 
+def test_the_data_set_in_which_a_file_lies_is_named(tree, tmp_path):
+    files = {"a/1.xml": XML, "b/2.xml": XML, "b/all.json": coco("2.jpg")}
+    entries, result = tree("a/1.jpg", "b/2.jpg", files=files)
+    assert entries == ["voc:F/a:all", "voc:F/b:all"]
+    (finding,) = result.findings
+    assert finding.text.endswith(f"it lies in voc:{tmp_path}/b:all")
+
+
 def test_a_folder_that_goes_meanwhile_is_passed_over(tmp_path, monkeypatch):
     for name in ("a", "b"):
         (tmp_path / name / "images").mkdir(parents=True)

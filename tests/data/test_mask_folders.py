@@ -32,7 +32,7 @@ def test_masks_that_are_missing_are_known_and_masks_alone_are_told(tmp_path, cap
         found = find_masks(f"saliency:{folder}", tmp_path)
     assert [name for name, pair in found.pairs.items() if pair.mask is None] == ["a1"]
     assert found.pairs["a1"].expected == folder / "ground_truth_mask" / "a1.png"
-    assert "1 masks are of no picture and are left out" in caplog.text
+    assert "1 mask is of no picture and left out" in caplog.text
 
 
 @pytest.mark.parametrize("lines", ["a2\na0\n", "a2.jpg\r\na0.jpg\n", "/o/Imgs/a2.jpg /o/Imgs/a2.png\n\na0.jpg a0.png"])

@@ -9,7 +9,8 @@ import torch
 from helpers.salient import scene, tiny_salient
 
 from detector.data.dataset import RecordError
-from detector.data.mask_set import build_mask_tests, build_mask_train, mask_test_loader, mask_train_loader
+from detector.data.loader import train_loader
+from detector.data.mask_set import build_mask_tests, build_mask_train, mask_test_loader
 from detector.data.samplers import Draw
 from detector.errors import UserError
 from detector.models.build import resolve_parts
@@ -23,7 +24,7 @@ def cfg(tmp_path):
 def test_masks_travel_with_the_pictures_of_a_batch(cfg):
     one = cfg("INPUT.SQUARE_SIZE", 0, "INPUT.MIN_SIZE_TRAIN", 24, "INPUT.MAX_SIZE_TRAIN", 48)
     dataset = build_mask_train(one)
-    batch = next(iter(mask_train_loader(one, dataset, 0, 1)))
+    batch = next(iter(train_loader(one, dataset, 0, 1)))
     assert (batch.images.shape, batch.sizes) == ((2, 3, 32, 64), [(24, 36)] * 2)
     for image, target in zip(batch.images, batch.targets):
         mask = target["mask"]

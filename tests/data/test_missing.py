@@ -168,11 +168,17 @@ def test_vocs_pictures_cannot_be_named_but_moved(tmp_path):
             "{}",
             "Label Studio puts before names, 1.png for 8a7b6c5d-1.png: take it away from each file_name",
         ),
+        (
+            "images/8a7b6c5d-{}",
+            "{}",
+            "puts before names, 1.png for images/8a7b6c5d-1.png: take it away from each file_name",
+        ),
+        ("{}", "8a7b6c5d-{}", "Label Studio puts before names, 8a7b6c5d-1.png for 1.png: take it away from each file"),
         ("{}", "{}_png.rf.0a1B.jpg", "Roboflow gives to what it exports, 1.png_png.rf.0a1B.jpg for 1.png.png"),
     ],
 )
 def test_names_that_tools_made_are_told(named, coco, said, there, words):
-    dataset = named(said if "rf" not in there else "{}.png")
+    dataset = named(said if "rf" not in there else "{}.png")  # 1.png is so 1.png.png
     for i in (1, 2, 3):
         (coco.images / f"{i}.png").rename(coco.images / there.format(f"{i}.png"))
     assert words in line(dataset)

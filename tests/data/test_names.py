@@ -97,7 +97,7 @@ def test_names_that_may_mean_the_file_of_another_are_told(coco, caplog, names):
         source = load_dataset(f"{coco.images}:{path}", ".")
     assert source.index.file_names.tolist() == list(names)
     (said,) = caplog.messages
-    assert "images have a name that may mean the file of another image" in said
+    assert " a name that may mean the file of another image" in said
     problems = Problems(everything=True)
     load_dataset(f"{coco.images}:{path}", ".", problems)
     assert [(one.kind, one.picture) for one in problems.findings] == [
@@ -125,7 +125,7 @@ def test_a_source_names_the_files_that_are_there(coco, caplog):
     check_inside(source)
     assert source.index.file_names.tolist() == ["1.png", "2.png"]
     (said,) = caplog.messages
-    assert f"{path}: 1 of 2 images name files that are not in {coco.images} as they are written" in said
+    assert f"{path}: 1 of 2 images names files that are not in {coco.images} as they are written" in said
     assert "'..\\\\images\\\\2.png' (images[1]) is taken as '2.png'" in said
     problems = Problems(everything=True)
     load_dataset(f"{coco.images}:{path}", ".", problems)

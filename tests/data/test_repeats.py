@@ -170,6 +170,10 @@ def test_the_loader_repeats_and_the_epoch_is_longer(coco, cfg, caplog):
     seen = [t["image_id"] for batch in train_loader(cfg, dataset, stop_step=5) for t in batch.targets]
     assert seen.count(8) >= 2
     assert set(seen) == set(range(1, 9))
+    assert "does nothing" not in caplog.text
+    cfg.DATALOADER.REPEAT_THRESHOLD = 0.1  # below both shares, 7/8 and 1/8
+    assert batches_per_epoch(cfg, dataset) == 4
+    assert "DATALOADER.REPEAT_THRESHOLD 0.1 does nothing here" in caplog.text
 
 
 def test_the_threshold_is_a_share():

@@ -77,7 +77,7 @@ def test_sources_that_all_lack_boxes_are_an_error(coco, cfg, background, filtere
     with pytest.raises(ValueError, match=r"background\.json, .*more\.json: there are no annotations to train on"):
         build_train_dataset(cfg)
     cfg.DATASETS.TRAIN = (background, coco.dataset([(30, 30)], [[[1, 1, 0, 4]]], name="flat.json"))
-    with pytest.raises(ValueError, match=r"flat\.json: no image has a box to train on \(1 annotations\)"):
+    with pytest.raises(ValueError, match=r"flat\.json: no image has a box to train on \(1 annotation\)"):
         build_train_dataset(cfg)
 
 

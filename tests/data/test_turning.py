@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from helpers.converted import write_dataset
 from PIL import Image, ImageOps
 
 from detector.data.catalog import load_dataset
-from detector.data.convert import write_dataset
 from detector.data.dataset import CocoDetection
 from detector.data.doctor.seen import look
 from detector.data.images import read_rgb

@@ -50,6 +50,7 @@ def test_wrong_devices_name_the_key(name, words):
         ((8, 0), ["sm_86"], False),
         ((12, 0), ["sm_90", "compute_90"], True),
         ((10, 0), ["sm_90a", "sm_100a"], True),
+        ((9, 4), ["gfx90a:sramecc+:xnack-", "gfx1100"], True),  # AMD's, whose names say nothing of capabilities
     ],
 )
 def test_a_card_without_kernels_gets_the_install_line(capability, built_for, runs):

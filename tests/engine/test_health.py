@@ -54,6 +54,13 @@ def test_a_checkpoint_keeps_what_is_known():
     assert (old.sound, old.resumes, old.skipped, old.left_out) == (36, 0, 0, 0)
 
 
+def test_one_lucky_batch_is_not_what_is_usual_after_a_resume_either():
+    first, second = after([1.0] * 30), Health()
+    second.restore({"step": 30, **first.content()})
+    after([0.2] + [1.0] * 5, second, 30)
+    assert (second.level, second.sound, second.risen) == (1.0, 35, False)
+
+
 def test_skipped_updates_count_in_a_row():
     health = Health()
     for step in range(SKIPPED):

@@ -3,12 +3,14 @@
 import json
 import logging
 import re
+from types import SimpleNamespace
 
 import pytest
 
 from detector import console
 from detector.engine import log as module
 from detector.engine.log import TrainLog
+from detector.engine.loop import Plan, finish_step
 
 
 @pytest.fixture
@@ -77,6 +79,23 @@ def test_averages_are_of_the_steps_since(run, tmp_path):
     assert shown == [1.0, 10.5, 30.5, 35.5]  # the last one over the last twenty
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [(r["step"], r["loss"], r["step_s"]) for r in records] == [(20, 10.5, 0.5), (40, 30.5, 0.5), (45, 35.5, 0.5)]
+
+
+def test_the_time_of_a_step_is_without_the_checkpoint_before_it(tmp_path, clock):
+    report = TrainLog(tmp_path, 0, 2)
+
+    def save(last):
+        clock[0] += 100
+
+    run = SimpleNamespace(step=1, evaluated=0, metrics=None, checkpoint=lambda last: tmp_path / "x.pth", save=save)
+    run.out_of_patience = lambda patience: False
+    plan = Plan(seed=0, steps=2, rate=lambda step: 1.0, saves=lambda step: True, tests=lambda step: False)
+    for step in (1, 2):
+        clock[0] += 0.5
+        report.step(step, {"loss": 1.0, "data_s": 0.0}, 0.1, 1.0)
+        finish_step(run, None, plan, report)
+    report.close()
+    assert json.loads((tmp_path / "log.jsonl").read_text())["step_s"] == 0.5
 
 
 def test_a_terminal_has_a_bar_and_no_lines(run, monkeypatch, tmp_path):

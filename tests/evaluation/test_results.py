@@ -50,7 +50,7 @@ def test_a_byte_order_mark_is_no_part_of_the_file(index, tmp_path):
 def test_categories_that_the_file_lacks_count_for_nothing(index, tmp_path, caplog):
     found = read_results(write(tmp_path, rows((7, 2), (7, 8), (3, 5))), index)
     assert found.labels.tolist() == [0, 1]
-    assert "1 of 3 detections are of categories that" in caplog.text
+    assert "1 of 3 detections is of categories that" in caplog.text
 
 
 @pytest.mark.parametrize(

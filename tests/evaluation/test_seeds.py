@@ -48,7 +48,7 @@ def test_seeds_by_hand():
         (0.02 - 4.3027 * 0.01 / math.sqrt(3), 0.02 + 4.3027 * 0.01 / math.sqrt(3)), 1e-4
     )
     assert found.p == 2 / 8  # all signs alike: the least that three seeds can reach
-    with pytest.raises(ValueError, match="1 seeds have no spread"):
+    with pytest.raises(ValueError, match="1 seed has no spread"):
         of_seeds([0.1])
 
 
@@ -257,7 +257,7 @@ def simulated(seeds, sd, trials):
     sd: of one seed; of an arm on an image; of a seed on an image.
     """
     rng, covered = np.random.default_rng(3), 0
-    weights = [np.concatenate(bootstrap_weights(200, 200, k)) / 200 for k in range(50)]
+    weights = [np.concatenate([*bootstrap_weights(200, 200, k)]) / 200 for k in range(50)]
     for trial in range(trials):
         common, arms = rng.normal(0, 0.3, 200), []
         for mean in (0.5, 0.45):

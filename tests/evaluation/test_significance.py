@@ -70,12 +70,14 @@ def test_other_objects_are_refused():
 
 
 def test_weights_are_drawn_with_replacement_and_depend_on_the_seed_alone():
-    weights = np.concatenate(bootstrap_weights(30, 120, 7))
+    chunks = bootstrap_weights(30, 120, 7)
+    assert iter(chunks) is chunks  # one at a time: of many images all of them take gigabytes
+    weights = np.concatenate([*chunks])
     assert weights.shape == (120, 30)
     assert (weights.sum(1) == 30).all()
     assert weights.var() == pytest.approx(1 - 1 / 30, rel=0.1)
-    assert np.array_equal(weights, np.concatenate(bootstrap_weights(30, 120, 7)))
-    assert not np.array_equal(weights, np.concatenate(bootstrap_weights(30, 120, 8)))
+    assert np.array_equal(weights, np.concatenate([*bootstrap_weights(30, 120, 7)]))
+    assert not np.array_equal(weights, np.concatenate([*bootstrap_weights(30, 120, 8)]))
 
 
 def test_the_jackknife_leaves_out_every_image_once():

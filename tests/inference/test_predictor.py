@@ -45,6 +45,7 @@ def test_results_say_what_was_found_where(predictor, write_greys):
     assert greys((first, second, third)) == [10, 20, 30]
     assert predictor.names == ["dark", "light"]
     assert predictor.category_ids == [3, 7]
+    assert repr(predictor) == "<Predictor of 2 classes: dark, light>"
     assert str(next(predictor.predict(photos, 0.0))) == f"<{photos / 'a.png'} (50 x 40): 1 dark>"
 
 

@@ -238,6 +238,28 @@ def test_parts_that_do_not_fit_name_the_keys_of_the_neck():
     build_detector(load_config("quickstart", ["MODEL.HEAD.NAME", "faster_rcnn", *neck, *written]))
 
 
+def test_advice_on_the_neck_has_the_keys_that_mend_it_and_no_others():
+    head, norm = ["MODEL.HEAD.NAME", "faster_rcnn"], ["MODEL.NECK.NORM", "gn"]  # which builds, whatever the levels are
+    sources = ["MODEL.NECK.SOURCES", "[c3, c4, c5]", "MODEL.NECK.EXTRA_LEVELS", "none"]
+    with pytest.raises(ValueError, match=r"the neck has 3") as error, torch.device("meta"):
+        build_detector(load_config("quickstart", [*head, *sources, *norm]))
+    assert str(error.value).endswith(': write MODEL.NECK.SOURCES "()" MODEL.NECK.EXTRA_LEVELS auto')
+    three = ["MODEL.RPN.ANCHOR_SIZES", "(16, 32, 64)"]
+    with pytest.raises(ValueError, match=r"the neck has 5 .* that come to 3 levels$"), torch.device("meta"):
+        build_detector(load_config("quickstart", [*head, *three, *norm]))
+
+
+def test_advice_on_a_neck_of_another_head_is_read_as_it_is_written():
+    other = ["MODEL.NECK.NAME", "refinedet_sources", "MODEL.NECK.L2NORM_SCALES", "(10., 8.)"]
+    with pytest.raises(ValueError, match=r"FCOS shares its towers") as error, torch.device("meta"):
+        build_detector(load_config("quickstart", other))
+    written = shlex.split(str(error.value).rpartition(": write ")[2])
+    with torch.device("meta"):
+        build_detector(load_config("quickstart", [*other, *written]))
+    assert written[:2] == ["MODEL.NECK.NAME", "auto"]
+    assert "MODEL.NECK.L2NORM_SCALES" not in written
+
+
 def test_sizes_of_anchors_that_do_not_fit_the_levels_have_a_remedy():
     three = ["MODEL.HEAD.NAME", "faster_rcnn", "MODEL.RPN.ANCHOR_SIZES", "(16, 32, 64)"]
     with pytest.raises(ValueError, match=r"MODEL\.RPN\.ANCHOR_SIZES .* the neck has 5 ") as error:

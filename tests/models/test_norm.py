@@ -104,6 +104,15 @@ def saved_bytes(function):
     return sum(size for size, _ in kept.values())
 
 
+@torch.no_grad()
+def test_a_channel_of_zeros_without_eps_is_its_bias_whether_folded_or_not():
+    conv, norm = nn.Conv2d(3, 4, 3, bias=False), norm_factory("frozen_bn", 0.0)(4)
+    conv.weight[0], norm.running_mean[0], norm.running_var[0], norm.bias[0] = 0, 0, 0, 2.5
+    for side in (4, 64):  # the larger map is folded
+        y = conv_norm(conv, norm, torch.randn(1, 3, side, side))
+        assert y[:, 0].unique().tolist() == [2.5]
+
+
 def test_folding_keeps_less_for_the_backward_pass():
     conv = nn.Conv2d(8, 8, 1, bias=False)
     norm = norm_factory("frozen_bn")(8)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torchvision.ops import batched_nms, box_iou
+from torchvision.ops import batched_nms, box_iou, nms
 
 from detector.ops.select import keep_best, select_per_class, suppress, suppress_softly
 
@@ -87,6 +87,21 @@ def test_the_best_few_decide(limit, spread):
     scores, groups = torch.rand(1500, dtype=torch.float64), torch.randint(6, (1500,))
     want = batched_nms(boxes, scores, groups, 0.5)[:limit]
     assert torch.equal(keep_best(boxes, scores, groups, 0.5, limit), want)
+
+
+def test_the_number_of_a_class_decides_nothing():
+    """As it does in batched_nms, where the boxes of class 1,200 lose digits."""
+    generator = torch.Generator().manual_seed(0)
+    centre = (torch.rand(60, 2, generator=generator) * 3900)[torch.randint(60, (900,), generator=generator)]
+    boxes = torch.cat([centre, centre + 16], dim=1) + torch.randn(900, 4, generator=generator).mul(1.5)
+    boxes, scores = boxes.clamp(min=0), torch.rand(900, generator=generator)
+    groups = torch.randint(6, (900,), generator=generator)
+    want = keep_best(boxes, scores, groups, 0.6, 900)
+    assert not torch.equal(batched_nms(boxes, scores, groups + 1197, 0.6), want)
+    assert torch.equal(keep_best(boxes, scores, groups + 1197, 0.6, 900), want)
+    alone = [(groups == group).nonzero()[:, 0] for group in range(6)]
+    kept = torch.cat([rows[nms(boxes[rows], scores[rows], 0.6)] for rows in alone])
+    assert torch.equal(kept.sort().values, want.sort().values)
 
 
 def test_the_best_of_nothing():

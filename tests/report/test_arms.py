@@ -43,6 +43,14 @@ def test_settings_of_the_test_count(make):
     assert settings_of({"a": plain, "b": other})["differ"] == {"TEST.DETECTIONS_PER_IMG": {"a": 100, "b": 7}}
 
 
+def test_settings_that_have_an_effect_in_the_test_alone_count(make):
+    once = ("TEST.BBOX_AUG.ENABLED", True, "TEST.BBOX_AUG.SCALES", "(64,)")
+    runs = [make("a", tested=once), make("b", tested=(*once[:-1], "(96,)"), seed=1)]
+    assert len(group(runs)) == 2
+    assert settings_of(dict(zip("ab", runs, strict=True)))["differ"] == {"TEST.BBOX_AUG.SCALES": {"a": [64], "b": [96]}}
+    assert runs[0].cfg.TEST.BBOX_AUG.SCALES == (64,)
+
+
 def test_names(make):
     plain, body, head, both = make("a"), make("b", *BODY), make("c", *HEAD), make("d", *BODY, *HEAD)
     rate = make("e", "SOLVER.BASE_LR", 0.5)

@@ -1,6 +1,7 @@
 """The model card of a run."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,25 @@ def test_of_the_config_it_shows_what_is_not_as_by_default(run):
 
 def make(*words):
     command.main([*map(str, words), "--replicates", "100"])
+
+
+def test_it_shows_what_the_result_was_measured_with(tmp_path):
+    entry = write_truth(tmp_path / "data")
+    other = ("INPUT.MIN_SIZE_TEST", 128, "INPUT.MAX_SIZE_TEST", 192, "TEST.DETECTIONS_PER_IMG", 7)
+    cards = {}
+    for name, tested in (("plain", ()), ("other", (*other, "DATASETS.TEST", f"['{entry}']"))):
+        folder = write_run(tmp_path / name, "voc:birds:val" if tested else entry, tested=tested)
+        cards[name] = card(folder, replicates=100)
+    plain, other = cards["plain"], cards["other"]
+    assert "shorter side 64, longer side at most 96 (pixels)" in plain
+    assert "shorter side 128, longer side at most 192 (pixels)" in other
+    macs = [float(re.search(r"largest test size \| ([\d.e-]+) billion", text)[1]) for text in (plain, other)]
+    assert macs[1] == pytest.approx(4 * macs[0], rel=0.01)
+    assert "in the file" not in plain
+    assert "| `INPUT.MIN_SIZE_TEST` | `128` | `64` |" in parts(other)[1]["Measures"]
+    assert "| `TEST.DETECTIONS_PER_IMG` | `7` | `100` |" in parts(other)[1]["Measures"]
+    assert "tested on `pictures:truth.json`" in parts(other)[1]["Data"]
+    assert "MIN_SIZE_TEST: 64" in parts(other)[1]["Config"]  # of the file that is loaded
 
 
 def test_its_own_card_gives_way_and_one_that_was_changed_stays(run, capsys):

@@ -1,12 +1,14 @@
 """What report.json says beside its numbers."""
 
+import math
+
 import numpy as np
 
 from detector.evaluation.evidence import Evidence
 from detector.evaluation.matching import AREAS
-from detector.evaluation.seeds import Training
-from detector.evaluation.significance import Resampled
-from detector.report.document import Model, few_images
+from detector.evaluation.seeds import Training, Verdict
+from detector.evaluation.significance import Difference, Resampled
+from detector.report.document import Model, _difference, _measures, few_images
 
 EMPTY = np.zeros(0)
 
@@ -19,6 +21,19 @@ def model(*objects):
         held[[0, [*AREAS].index(area)], keys.index(c * 60 + image)] = True
     basis = Evidence(EMPTY, 60, np.array(keys), held, EMPTY, EMPTY)
     return Model([Training(0, Resampled(EMPTY, EMPTY, EMPTY, basis))], {})
+
+
+def test_no_interval_goes_beyond_what_is_possible():
+    """Two seeds that lie far apart: Student's t with one degree of freedom has 12.7 standard errors."""
+    images = Difference(0.067, 0.1, (-0.2, 0.3), (-0.2, 0.3), 0.6)
+    wide = Verdict(0.067, 0.15, (-1.951, 2.085), (math.nan, math.nan), 0.7, images, None)
+    assert _difference([wide] * 12, [])["ARl"]["interval95"] == [-1.0, 1.0]
+    assert _measures([wide] * 12, [])["ARl"]["interval95"] == [0.0, 1.0]
+    near = wide._replace(interval=(-0.3, 0.4))
+    assert _difference([near] * 12, [])["AP"]["interval95"] == [-0.3, 0.4]
+    assert _measures([near] * 12, [])["AP"]["interval95"] == [0.0, 0.4]
+    none = _difference([wide._replace(interval=(math.nan, math.nan))] * 12, [])["AP"]["interval95"]
+    assert all(map(math.isnan, none))
 
 
 def test_classes_of_few_images_are_named_with_the_measures_that_hang_on_them():

@@ -226,7 +226,7 @@ def test_files_that_do_not_fit_are_refused_with_the_remedy(folder, tmp_path):
     with pytest.raises(ValueError, match=r"headless\.pth holds a backbone without classifier"):
         measure(folder, str(tmp_path / "headless.pth"))
     torch.save(torchvision.models.resnet18(num_classes=4).state_dict(), tmp_path / "eighteen.pth")
-    with pytest.raises(ValueError, match=r"eighteen\.pth do not fit the model"):
+    with pytest.raises(ValueError, match=r"eighteen\.pth does not fit the model"):
         measure(folder, str(tmp_path / "eighteen.pth"))
     (tmp_path / "text.pth").write_text("no weights")
     with pytest.raises(ValueError, match=r"text\.pth is truncated or no weight file"):

@@ -284,6 +284,8 @@ def test_after_a_cleaned_copy_the_last_line_says_what_to_train_with(sets, tiny, 
     assert verdict(diagnosis) == "error"
     assert ends(diagnosis, "new:train", "new:val") == ["Train with new:train, test with new:val."]
     assert not errors_left(diagnosis)
+    blind = examine(sets.write(), sets.folder, "none")
+    assert ends(blind, "a", "b") == ["Train with a, test with b; their pictures were not looked at."]
     sets.box("train", [60, 70, 1, 5], image=3)
     diagnosis = examine(sets.write(), sets.folder)
     left = ["Not mended: box-one-pixel (1).", "Train with a, test with b; what is not mended is left for you."]

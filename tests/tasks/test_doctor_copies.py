@@ -5,11 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers.converted import write_dataset
 from helpers.planted import Sets
 
 from detector.commands import check
 from detector.data.catalog import load_dataset
-from detector.data.convert import write_dataset, write_datasets
+from detector.data.convert import write_datasets
 from detector.tasks.doctor import examine
 from detector.tasks.doctor_text import text
 

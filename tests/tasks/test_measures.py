@@ -168,3 +168,68 @@ def test_what_was_measured_says_no_credentials(tiny, tmp_path):
     assert '"MODEL.WEIGHT": "https://host/w.pth?.."' in text
     assert "secret" not in text
     assert "hidden" not in text
+
+
+@pytest.fixture
+def lost(tiny, tmp_path):
+    """measure(folder, weight, digest, ..): save the measures of the test set; lose(): take its last picture away."""
+    annotations = tmp_path / "val.json"
+
+    def measure(folder, weight="", digest="a", **subject):
+        (dataset,) = build_test_datasets(cfg := tiny()).values()
+        made = Subject(str(weight), digest, 1, **{"newest": True, **subject})
+        save_measures(folder, [CocoEvaluator(dataset)], dataset, cfg, made, 0.0)
+
+    def lose():
+        content = json.loads(annotations.read_text())
+        annotations.write_text(json.dumps({**content, "images": content["images"][:-1]}))
+
+    return measure, lose
+
+
+@pytest.mark.parametrize(
+    ("home", "subject"),
+    [
+        ("run", {"digest": "b", "training": True}),  # resumed
+        ("run", {"digest": "b"}),
+        ("run", {"weight": "run/model_best.pth", "digest": "b", "newest": False, "beside": True}),
+        ("run", {"weight": "run/model.onnx", "exported": True, "newest": False}),
+        ("elsewhere", {"weight": "run/model_final.pth", "newest": False}),
+        ("elsewhere/val", {"weight": "run/model_final.pth", "newest": False}),
+    ],
+)
+def test_a_test_set_that_lost_pictures_since_is_told_whatever_is_measured(lost, tmp_path, caplog, home, subject):
+    measure, lose = lost
+    measure(tmp_path / "run", tmp_path / "run" / "model_final.pth")
+    if weight := subject.get("weight"):
+        subject = {**subject, "weight": tmp_path / weight}
+    measure(tmp_path / home, **subject)
+    assert "of other images" not in caplog.text
+    for path in tmp_path.glob("elsewhere/**/*.json"):
+        path.unlink()
+    lose()
+    measure(tmp_path / home, **{**subject, "digest": "c"})
+    assert caplog.text.count("val has 2 images, and had 3 when ") == 1
+    assert "/run/metrics" in caplog.text
+
+
+def test_the_same_weights_are_told_of_each_change_once(lost, tmp_path, caplog):
+    measure, lose = lost
+    best = {"weight": tmp_path / "run" / "model_best.pth", "newest": False, "beside": True}
+    measure(tmp_path / "run", tmp_path / "run" / "model_final.pth")
+    measure(tmp_path / "run", digest="b", **best)
+    lose()
+    measure(tmp_path / "run", digest="b", **best)
+    assert caplog.text.count("data val (3 images) -> val (2)") == 1
+    assert "metrics_model_best.json: these weights were measured otherwise before" in caplog.text
+    assert "of other images" not in caplog.text
+
+
+def test_another_set_of_the_same_name_is_no_change(lost, tmp_path, caplog):
+    measure, lose = lost
+    measure(tmp_path / "run", tmp_path / "run" / "model_final.pth")
+    path = tmp_path / "run" / "metrics.json"
+    path.write_text(path.read_text().replace("val.json", "other/val.json"))
+    lose()
+    measure(tmp_path / "run", digest="b")
+    assert "of other images" not in caplog.text

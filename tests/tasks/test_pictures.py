@@ -60,6 +60,19 @@ def test_the_first_ones_are_drawn_with_their_truth(show, tmp_path):
     assert all((picture != given[i][0]).any() for i, picture in enumerate(found.values()))
 
 
+def test_what_is_found_in_all_views_of_the_test_is_drawn(show, monkeypatch):
+    views = ("TEST.BBOX_AUG.ENABLED", True, "TEST.BBOX_AUG.H_FLIP", True, "TEST.BBOX_AUG.SCALES", "(64,)")
+    seen = []
+    monkeypatch.setattr(
+        Fixed,
+        "forward",
+        lambda self, images, sizes, one=Fixed.forward: seen.append(sizes[0]) or one(self, images, sizes),
+    )
+    ((_, detections, *_),) = show("LOG.PICTURES", 1, "INPUT.MIN_SIZE_TEST", 32, "INPUT.MAX_SIZE_TEST", 96, *views)[1]
+    assert seen == [(32, 48), (32, 48), (64, 96)]
+    assert sorted(map(tuple, detections["boxes"].tolist())) == [(24, 16, 48, 32), (48, 16, 72, 32)]  # and mirrored
+
+
 def test_a_warped_input_is_shown_in_its_own_shape(show):
     found, given = show("LOG.PICTURES", 1, "INPUT.SQUARE_SIZE", 64)
     ((_, detections, _, _),) = given

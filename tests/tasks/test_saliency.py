@@ -154,7 +154,7 @@ def test_a_trained_network_is_where_another_training_starts(tiny, tmp_path):
     weights = [name for name in start if name.endswith("weight")]
     assert all(torch.allclose(fine[name], start[name], atol=1e-6) for name in weights)
     other = ("OUTPUT_DIR", tmp_path / "other")
-    with pytest.raises(UserError, match="do not fit the model"):
+    with pytest.raises(UserError, match="does not fit the model"):
         train(tiny(*once, "MODEL.WEIGHT", tmp_path / "out/model_final.pth", "MODEL.SALIENCY.WIDTH", 0.04, *other))
 
 

@@ -44,6 +44,27 @@ def test_a_training_starts_from_the_newest_checkpoint_that_is_whole(runs, tiny, 
     assert same(model, runs / "second" / "model_final.pth")
 
 
+@pytest.mark.parametrize(
+    ("head", "neck", "says", "kept"),
+    [
+        ("refinedet", (), "neck and head start anew", ("backbone.",)),
+        ("faster_rcnn", ("MODEL.NECK.SOURCES", "[c3, c4, c5]", "MODEL.NECK.EXTRA_LEVELS", "p6p7_p5"),
+         "the head starts anew", ("backbone.", "neck.")),
+    ],
+)  # fmt: skip
+def test_from_a_detector_with_another_head_what_is_before_it_is_taken(runs, tiny, caplog, head, neck, says, kept):
+    cfg = tiny("MODEL.WEIGHT", "first", "OUTPUT_DIR", "new", "MODEL.HEAD.NAME", head, *neck)
+    torch.manual_seed(1)
+    model = build_detector(cfg)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    load_weights(model, cfg, ["dark", "light"])
+    there = read(runs / "first" / "model_final.pth")["model"]
+    assert says in caplog.text
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, there[key] if key.startswith(kept) else before[key]), key
+    assert any(not torch.equal(before[key], there[key]) for key in before if key.startswith(kept[-1]))
+
+
 def test_a_test_takes_it_as_it_takes_a_run(runs, tiny):
     (runs / "first" / "model_best.pth").write_bytes((runs / "second" / "model_final.pth").read_bytes())
     for cfg, wish in ((tiny("OUTPUT_DIR", "new"), "first"), (tiny("OUTPUT_DIR", "new", "MODEL.WEIGHT", "first"), None)):

@@ -106,7 +106,7 @@ def test_what_stands_beside_an_encoder_is_left_out_and_named(tiny, trained):
 
 def test_what_stands_beside_a_wrapper_is_an_error(tiny, trained):
     state = {f"module.{key}": value for key, value in trained.state_dict().items()} | {"stray.weight": torch.ones(1)}
-    with pytest.raises(ValueError, match=r"w\.pth do not fit the model(?s:.*)unexpected +1  stray\.weight"):
+    with pytest.raises(ValueError, match=r"w\.pth does not fit the model(?s:.*)unexpected +1  stray\.weight"):
         load_backbone(tiny("bn"), Weights(), WeightFile(Path("w.pth"), state))
 
 
@@ -162,7 +162,7 @@ def test_another_depth_is_one_error(tmp_path, tiny, trained):
     torch.save(trained.state_dict(), tmp_path / "w.pth")
     deeper = tiny("bn", (2, 2, 1, 1), groups=64)
     before = {key: value.clone() for key, value in deeper.state_dict().items()}
-    with pytest.raises(ValueError, match=r"w\.pth do not fit the model") as error:
+    with pytest.raises(ValueError, match=r"w\.pth does not fit the model") as error:
         load_backbone(deeper, Weights(), read_file(tmp_path / "w.pth"))
     message = str(error.value)
     assert re.search(r"missing +15  layer2\.1\.conv1\.weight, .* and 7 more", message)
@@ -207,7 +207,7 @@ def test_weights_of_a_diverged_training_are_refused(tiny, value):
     before = {key: tensor.clone() for key, tensor in state.items()}
     state["conv1.weight"][0, 0, 0, 0] = value
     with pytest.raises(
-        ValueError, match=r"file\.pth: 1 tensors hold values that are infinite or no number, conv1\.weight"
+        ValueError, match=r"file\.pth: 1 tensor holds values that are infinite or no number, conv1\.weight"
     ):
         load_state(module, state, source="file.pth")
     assert all(torch.equal(tensor, before[key]) for key, tensor in module.state_dict().items())
@@ -219,9 +219,9 @@ def test_halves_are_taken_and_said_whole_numbers_are_not(caplog):
     state = {"weight": torch.tensor([[1.0, 2.0], [3.0, 0.1]]).half(), "bias": torch.ones(2)}
     load_state(module, state, source="w.pth")
     assert torch.equal(module.weight, state["weight"].float())
-    assert caplog.messages == ["w.pth: 1 tensors are stored as float16 and converted"]
+    assert caplog.messages == ["w.pth: 1 tensor is stored as float16 and converted"]
     for kind in (torch.bool, torch.int8, torch.int64):
-        with pytest.raises(UserError, match=r"^w\.pth: 1 tensors are of another type than the model's, bias"):
+        with pytest.raises(UserError, match=r"^w\.pth: 1 tensor is of another type than the model's, bias"):
             load_state(module, {**state, "bias": torch.zeros(2, dtype=kind)}, source="w.pth")
     with pytest.raises(UserError, match=r"weight first, which is float16 and has to be float32; take"):
         load_state(module, state, source="w.pth", exact=True)

@@ -13,7 +13,7 @@ from typing import Any, cast
 from unittest import mock
 
 import torch
-from peers import Foreign, build_pair, spread
+from peers import CLASSES, Foreign, build_pair, random_target, spread
 from start import write_pictures
 from torch import Tensor, nn
 from waits import host_waits, wait_share
@@ -28,15 +28,13 @@ from detector.models.detector import Detector
 from detector.models.heads.faster_rcnn import FasterRCNN
 from detector.models.heads.fcos import FCOS
 from detector.models.heads.refinedet import RefineDet
-from detector.structures import Batch, Size, Target
+from detector.structures import Batch, Size
 from detector.tasks.detection import DetectionTask
 from detector.tasks.several import to_device
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "base"
 BASES = {"fcos": "fcos_improved", "faster_rcnn": "faster_rcnn", "refinedet": "refinedet"}
 PAIRED = ("fcos", "faster_rcnn")  # heads that torchvision has
-BOXES = 8  # of each image
-CLASSES = 80
 TRAINED, PREDICTED = 2, 1  # images of a training step and of a prediction
 BUDGET = 8.0  # seconds that a cell measures at most
 WARM = 3  # runs that do not count; fewer where these take a third of the budget
@@ -105,8 +103,8 @@ class Bench:
         self.device, self.size, self.budget, self.repeats = device, size, budget, repeats
         self.warm = min(WARM, repeats - 1)
         self.models: dict[tuple[str, str, str], nn.Module] = {}
-        generator = torch.Generator().manual_seed(0)
-        self.items = [(some_image(size, generator), some_target(size, generator)) for _ in range(TRAINED)]
+        generator, cpu = torch.Generator().manual_seed(0), torch.device("cpu")
+        self.items = [(some_image(size, generator), random_target(size, cpu, generator)) for _ in range(TRAINED)]
 
     def measure(self, cell: Cell) -> dict[str, Any]:
         """The numbers of a cell by name."""
@@ -324,21 +322,6 @@ def config(head: str, opts: dict[str, Any]) -> CfgNode:
 def some_image(size: Size, generator: torch.Generator) -> Tensor:
     """Noise, uint8 [3, H, W]."""
     return torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator)
-
-
-def some_target(size: Size, generator: torch.Generator) -> Target:
-    """Boxes of 5 to 45 % of the sides."""
-    sides = torch.tensor([size[1], size[0]])
-    corner = torch.rand(BOXES, 2, generator=generator) * sides * 0.55
-    spans = (0.05 + 0.4 * torch.rand(BOXES, 2, generator=generator)) * sides
-    return Target(
-        boxes=torch.cat([corner, corner + spans], dim=1),
-        labels=torch.randint(CLASSES, (BOXES,), generator=generator),
-        ignore=torch.zeros(0, 4),
-        image_id=0,
-        original=size,
-        draw=0,
-    )
 
 
 @torch.no_grad()

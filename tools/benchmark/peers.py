@@ -21,13 +21,14 @@ from yacs.config import CfgNode
 from detector.conversion import convert
 from detector.models.build import build_detector
 from detector.models.detector import Detector
-from detector.structures import Target
+from detector.structures import Size, Target
 from detector.tasks.trained import load_weights
 
 Foreign = Any
 """A network of another project, or a part of one, whose attributes are not declared."""
 
 BOXES = 8  # of each image
+CLASSES = 80
 
 PAIRS = (
     ("ours fp32", "torchvision fp32", "fp32 to fp32"),
@@ -171,14 +172,14 @@ def counted(run: Callable[[], object]) -> float:
     return counter.get_total_flops() / 2
 
 
-def random_target(size: tuple[int, int], device: torch.device) -> Target:
-    """Boxes of 5 to 45 % of the sides."""
+def random_target(size: Size, device: torch.device, generator: torch.Generator | None = None) -> Target:
+    """Boxes of 5 to 45 % of the sides; generator: on the CPU, None for torch's own."""
     sides = torch.tensor([size[1], size[0]])
-    corner = torch.rand(BOXES, 2) * sides * 0.55
-    boxes = torch.cat([corner, corner + (0.05 + 0.4 * torch.rand(BOXES, 2)) * sides], dim=1)
+    corner = torch.rand(BOXES, 2, generator=generator) * sides * 0.55
+    spans = (0.05 + 0.4 * torch.rand(BOXES, 2, generator=generator)) * sides
     return Target(
-        boxes=boxes.to(device),
-        labels=torch.randint(80, (BOXES,), device=device),
+        boxes=torch.cat([corner, corner + spans], dim=1).to(device),
+        labels=torch.randint(CLASSES, (BOXES,), generator=generator).to(device),
         ignore=torch.zeros(0, 4, device=device),
         image_id=0,
         original=size,

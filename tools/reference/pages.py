@@ -199,7 +199,8 @@ def api_page() -> str:
     text = (
         "What `import detector` offers, for scripts and notebooks: [a first example]"
         "(../tutorials/first_run.md#from-python). Below it stands what a part of your own builds on: "
-        "[how](../howto/add_a_part.md)."
+        "[how](../howto/add_a_part.md). The texts are those of the code, put in when the site is built; without it, "
+        "`python -m pydoc detector.load` prints one."
     )
     lines = [MADE, "# Python", "", text, "", "## What detector offers", ""]
     lines += [f"::: {name}\n" for name in public()]

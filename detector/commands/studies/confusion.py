@@ -15,7 +15,7 @@ from detector.commands.studies.networks import table, write_csv
 from detector.commands.studies.words import add_detections, add_iou, read_detections
 from detector.errors import UserError
 from detector.files import json_bytes, write_atomic
-from detector.text import printable
+from detector.text import agreeing, counted, printable
 
 if TYPE_CHECKING:
     from detector.tasks.examined import Examined
@@ -56,7 +56,10 @@ def study(args: argparse.Namespace) -> None:
         show(_matrix_text(names, matrix))
     show(_mistakes_text(names, matrix))
     if left_out:
-        show(f"{left_out} detections in crowds or difficult objects count for nothing")
+        show(
+            f"{counted(left_out, 'detection|detections')} in crowds or difficult objects "
+            f"{agreeing(left_out, 'counts|count')} for nothing"
+        )
     chosen = "best F1 of each class" if args.threshold == AUTO else f"score {args.threshold:g}"
     write_atomic(
         folder / "confusion.json",
@@ -117,8 +120,9 @@ def _mistakes_text(names: Sequence[str], matrix: np.ndarray) -> str:
     wrong = sum(one.objects for one in found)
     objects, detections = int(matrix[:-1].sum()), int(matrix[:, :-1].sum())
     total = (
-        f"of {objects} objects {right} are found as what they are, {wrong} as another class, "
-        f"{matrix[:-1, -1].sum()} not at all; {matrix[-1].sum()} of {detections} detections are false alarms"
+        f"of {counted(objects, 'object|objects')} {right} are found as what they are, {wrong} as another class, "
+        f"{matrix[:-1, -1].sum()} not at all; {matrix[-1].sum()} of {counted(detections, 'detection|detections')} "
+        + ("is a false alarm" if matrix[-1].sum() == 1 else "are false alarms")
     )
     if not found:
         return total
@@ -145,9 +149,7 @@ def _draw(path: Path, title: str, names: Sequence[str], matrix: np.ndarray) -> N
         kept = [*chosen, len(names)]
         rows = [columns[k] for k in kept]
         columns = [*rows[:-1], f"({len(rest)} others)", BACKGROUND]
-        title = (
-            f"{title}\nthe {_DRAWN} of {len(names)} classes that are most often taken for others, or others for them"
-        )
+        title += f"\nthe {_DRAWN} of {len(names)} classes that are most often taken for others, or others for them"
 
         def folded(values: np.ndarray, others: np.ndarray) -> np.ndarray:
             return np.concatenate([values[:, chosen], others[:, None], values[:, -1:]], 1)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detector.commands.base import output_folder, show
+from detector.commands.output import folder
 from detector.commands.studies import Adder
 from detector.commands.studies.drawing import picture
 from detector.commands.studies.networks import number, points, table
 from detector.files import user_path, write_atomic, write_json
-from detector.text import printable
+from detector.text import counted, printable
 
 if TYPE_CHECKING:
     from detector.report.curves import Family, Run
@@ -31,7 +32,7 @@ def add(command: Adder) -> None:
         "as their mean, in the range of their values",
     )  # fmt: skip
     one.add_argument(
-        "--output", type=user_path, metavar="FOLDER", help="None: RUN/analysis of a single run, or output/analysis"
+        "--output", type=folder, metavar="FOLDER", help="None: RUN/analysis of a single run, or output/analysis"
     )
     one.set_defaults(study=curves)
 
@@ -92,7 +93,10 @@ def _seeds(together: Sequence["Family"]) -> list[str]:
                 for _, mean, low, high in [family.bands[name][:, -1]]
             ]
             text = ", ".join(values)
-            lines.append(f"{family.name}: {text}, mean and range of {len(family.runs)} runs at step {steps[-1]:.0f}")
+            lines.append(
+                f"{family.name}: {text}, mean and range of {counted(len(family.runs), 'run|runs')} at step "
+                f"{steps[-1]:.0f}"
+            )
     return lines
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from detector.commands.base import output_folder
+from detector.commands.output import folder
 from detector.commands.studies import Adder
 from detector.commands.studies.drawing import asked, picture
 from detector.config import config_from_text
 from detector.errors import UserError
 from detector.files import user_path, write_atomic
+from detector.text import counted
 
 if TYPE_CHECKING:
     from detector.models.backbones import Backbone, Pixels
@@ -69,7 +71,7 @@ def _with_networks(one: argparse.ArgumentParser) -> argparse.ArgumentParser:
         help="a backbone with its published weights; NAME=FILE (or address) with those of a classifier or a "
         "detector; NAME=random; LABEL: in front names it in tables and pictures",
     )  # fmt: skip
-    one.add_argument("--output", type=user_path, default="output/analysis", metavar="FOLDER", help="for CSV and PNG")
+    one.add_argument("--output", type=folder, default="output/analysis", metavar="FOLDER", help="for CSV and PNG")
     return one
 
 
@@ -111,7 +113,9 @@ def open_network(text: str) -> Network:
     norm, passes, rule = recorded(file)
     backbone = build_backbone(name, norm, passes=passes, deformation=rule)
     report = load_backbone(backbone, entry.weights, file)
-    log.info("%s: %d tensors of %s, %d left out", text, len(report.loaded), file.path, len(report.dropped))
+    log.info(
+        "%s: %s of %s, %d left out", text, counted(len(report.loaded), "tensor|tensors"), file.path, len(report.dropped)
+    )
     return Network(
         label or (name if weight == PUBLISHED else f"{name} {'/'.join(file.path.parts[-2:])}"),
         backbone.eval(),

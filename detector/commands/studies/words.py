@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detector.commands.base import expanded, output_folder
+from detector.commands.output import folder
 from detector.config import get_defaults
 from detector.errors import UserError
 from detector.files import user_path
@@ -20,7 +21,7 @@ def add_detections(one: argparse.ArgumentParser) -> argparse.ArgumentParser:
     add("--results", type=expanded, metavar="FILE", help="detections in COCO's results format, of any framework")
     add("--truth", type=expanded, metavar="JSON|ENTRY", help="of --results: annotations, or an entry as in DATASETS")
     add("--root", type=expanded, default=get_defaults().DATASETS.ROOT, metavar="FOLDER", help="of --truth")
-    add("--output", type=user_path, metavar="FOLDER", help="None: RUN/analysis, or output/analysis")
+    add("--output", type=folder, metavar="FOLDER", help="None: RUN/analysis, or output/analysis")
     return one
 
 

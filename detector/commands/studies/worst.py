@@ -15,7 +15,7 @@ from detector.commands.studies.networks import table
 from detector.commands.studies.words import add_detections, read_detections
 from detector.errors import UserError
 from detector.files import write_atomic, write_json
-from detector.text import printable
+from detector.text import agreeing, counted, printable
 
 if TYPE_CHECKING:
     from detector.evaluation.worst import Mistakes
@@ -143,7 +143,8 @@ def _document(examined: "Examined", found: "Mistakes", ranked: list[Image], args
 def _summary(examined: "Examined", found: "Mistakes", args: argparse.Namespace) -> str:
     bad, what = int(np.count_nonzero(found.measure(args.by) > 0)), KINDS.get(args.by, "mistakes")
     return printable(
-        f"{examined.name} on {examined.source.name}: {found.right.sum()} of {found.objects.sum()} objects are found by "
+        f"{examined.name} on {examined.source.name}: {found.right.sum()} of "
+        f"{counted(found.objects.sum(), 'object|objects')} {agreeing(found.right.sum(), 'is|are')} found by "
         f"detections of {args.threshold:g} or more (IoU 0.5); false detections: {found.false.sum()}; images with "
         f"{what}: {bad} of {len(examined.source.index)}"
     )
@@ -218,7 +219,7 @@ def _draw(examined: "Examined", found: "Mistakes", chosen: list[Image], output: 
     _write_jpeg(output / SHEET, contact_sheet(title, cells))
     log.info("-> %s", output / SHEET)
     if args.pictures:
-        log.info("-> %s: %d pictures", output / PICTURES, len(cells))
+        log.info("-> %s: %s", output / PICTURES, counted(len(cells), "picture|pictures"))
 
 
 def _caption(one: Image, found: "Mistakes") -> list[str]:

@@ -150,9 +150,9 @@ def _forms(name: str) -> set[str]:
 
 def names_alike(parts: Sequence[Part]) -> list[Finding]:
     """Names that differ by case, spaces or a plural only, or in nothing."""
-    found, before = [], dict[str, str]()
+    found, before, formed = [], dict[str, str](), dict[str, str]()
     for part in parts:
-        for name in sorted({name for name in part.index.classes if part.index.classes.count(name) > 1}):
+        for name in sorted(name for name, number in Counter(part.index.classes).items() if number > 1):
             ids = [id_ for id_, one in zip(part.index.category_ids, part.index.classes, strict=True) if one == name]
             text = f"{part.index.path}: {len(ids)} classes are called {name!r} (ids {', '.join(map(str, ids))})"
             found.append(Finding(ALIKE, text, record=f"class {name!r}"))
@@ -160,12 +160,14 @@ def names_alike(parts: Sequence[Part]) -> list[Finding]:
         forms = _forms(plain(name))
         other = next((before[form] for form in sorted(forms) if form in before), None)
         if other is None:
-            other = next((old for key, old in before.items() if plain(name) in _forms(key)), None)
+            other = formed.get(plain(name))
         if other is not None:
             there = [part for part in parts if {name, other} & set(part.index.classes)]
             text = f"{_where(there)}: class {name!r} has nearly the name of {other!r}"
             found.append(Finding(ALIKE, text, record=f"class {name!r}"))
-        before.setdefault(plain(name), name)
+        if before.setdefault(plain(name), name) == name:
+            for form in _forms(plain(name)):
+                formed.setdefault(form, name)
     return found
 
 

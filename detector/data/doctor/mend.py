@@ -17,7 +17,7 @@ from detector.data.packed import BEYOND, FAR, FLAT, OUTSIDE, PackedIndex
 from detector.data.plausible import CORNERS, FRACTIONS, SCALE, SOME_FRACTIONS, TWICE, corners
 from detector.data.problems import KINDS, SHOWN, Finding
 from detector.errors import UserError
-from detector.text import counted
+from detector.text import counted, none_of
 
 MENDED = {
     FLAT, OUTSIDE, BEYOND, FAR, TWICE, FRACTIONS, boxes.REPEATED, pictures.OUTSIDE,
@@ -64,7 +64,9 @@ def mend(part: Part) -> Mended:
     if part.seen:
         usable &= ~part.seen.unusable
     if not usable.any():
-        raise UserError(f"{index.path}: none of its {len(index)} pictures can be used, so there is nothing to write")
+        raise UserError(
+            f"{index.path}: {none_of(len(index), 'picture|pictures')} can be used, so there is nothing to write"
+        )
 
     if shifted := classes.from_one([part]):
         raise UserError(f"{shifted[0].text}. No copy is written, which would hide it: subtract 1 from each class first")

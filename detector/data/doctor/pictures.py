@@ -10,8 +10,10 @@ import numpy as np
 from detector.data.catalog import Source
 from detector.data.doctor.alike import alike
 from detector.data.doctor.part import Part, apart
+from detector.data.doctor.seen import MISSING
 from detector.data.formats.voc_layout import files_below
 from detector.data.names import leads_out
+from detector.data.partners import Partners
 from detector.data.plausible import SHARED, named_twice
 from detector.data.problems import Finding, declare
 from detector.data.suffixes import SUFFIXES
@@ -61,12 +63,22 @@ UNNAMED = declare(
 
 def faults(parts: Sequence[Part]) -> list[Finding]:
     """Pictures that are missing or cannot be used, and those that viewers show otherwise."""
-    return [
-        part.on_image(kind, image, said)
-        for part in parts
-        if part.seen
-        for image, (kind, said) in sorted(part.seen.faults.items())
-    ]
+    found = []
+    for part in parts:
+        told = part.seen.faults if part.seen else {}
+        missing, named = any(kind == MISSING for kind, _ in told.values()), set(part.index.file_names.tolist())
+        partners = Partners(file for file in (_below(part.source.folder) if missing else ()) if file not in named)
+        for image, (kind, said) in sorted(told.items()):
+            partner = partners.of(str(part.index.file_names[image])) if kind == MISSING else None
+            found.append(part.on_image(kind, image, f"{said}; it may be there {partner.what()}" if partner else said))
+    return found
+
+
+def _below(folder: Path) -> list[str]:
+    """The pictures at every depth in a folder; none in one that is not there, or that only others may read."""
+    with suppress(OSError):
+        return [name for name in files_below(folder) if os.path.splitext(name)[1].lower() in SUFFIXES]
+    return []
 
 
 def outside(part: Part) -> np.ndarray:
@@ -88,9 +100,7 @@ def not_named(parts: Sequence[Part]) -> list[Finding]:
     known = {path for part in parts for path in _paths(part)}
     found = []
     for folder, part in {os.path.realpath(one.source.folder): one for one in parts if one.index.kind == "coco"}.items():
-        every: list[str] = []
-        with suppress(OSError):  # of folders that are not there, or that only others may read
-            every = [name for name in files_below(Path(folder)) if os.path.splitext(name)[1].lower() in SUFFIXES]
+        every = _below(Path(folder))
         rest = [name for name in every if os.path.normpath(os.path.join(folder, name)) not in known]
         if 2 * len(rest) > len(every):  # a smaller rest is that of a split which is not examined
             number = f"{len(rest)} of its {counted(len(every), 'picture|pictures')} {agreeing(len(rest), 'is|are')}"
@@ -160,8 +170,8 @@ def _whole(parts: Sequence[Part], one: int, other: int) -> Finding | None:
         return None
     first, second = parts[one], parts[other]
     text = (
-        f"{second.entry} has the same {len(ours)} pictures as {first.entry}, in {second.source.folder}: is that the "
-        "folder, list or file that was meant?"
+        f"{second.entry} has the same {counted(len(ours), 'picture|pictures')} as {first.entry}, in "
+        f"{second.source.folder}: is that the folder, list or file that was meant?"
     )
     return Finding(SAME_SET, text, record=second.entry)
 

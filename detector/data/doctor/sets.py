@@ -16,7 +16,7 @@ from detector.data.label_files import first_wanted
 from detector.data.packed import FLAT, OUTSIDE, beside
 from detector.data.problems import KINDS, Finding, Problems, declare
 from detector.errors import UserError
-from detector.text import counted
+from detector.text import counted, none_of
 
 UNREADABLE = declare(
     "set-unreadable", "error", "data sets cannot be read at all", "Do what the message says, and check again."
@@ -70,7 +70,8 @@ def read_sets(entries: Sequence[tuple[str, Role]], root: str | Path) -> tuple[li
             parts.append(Part(entry, source, role, told=tuple(problems.findings)))
         except (UserError, OSError) as error:
             found.append(Finding(UNREADABLE, str(error), record=entry))
-        found += problems.findings
+        # What is said of a file as a whole is said once, also where it has several splits.
+        found += [one for one in problems.findings if one.picture or one.record or one not in found]
     return parts, [*found, *_other_lists(parts)]
 
 
@@ -95,7 +96,9 @@ def without_objects(parts: Sequence[Part]) -> list[Finding]:
         if part.objects.any():
             continue
         index, number = part.index, len(part.index.labels)
-        if number:
+        if not len(index):
+            why = "no picture is left, as was said" if part.told else "there is no picture"
+        elif number:
             crowds = int(index.crowd.sum())
             marked = counted(crowds, "is|are marked as crowd|crowds")
             flat = counted(number - crowds, "has|have no area inside a picture")
@@ -107,12 +110,12 @@ def without_objects(parts: Sequence[Part]) -> list[Finding]:
         else:
             why = "it has no annotations"
         kind = TEST_EMPTY if _is_test(part) else EMPTY
-        found.append(Finding(kind, f"{part.entry}: {_none_of(len(index))} has an object: {why}", record=part.entry))
+        found.append(
+            Finding(
+                kind, f"{part.entry}: {none_of(len(index), 'picture|pictures')} has an object: {why}", record=part.entry
+            )
+        )
     return found
-
-
-def _none_of(pictures: int) -> str:
-    return "not even its one picture" if pictures == 1 else f"none of its {pictures} pictures"
 
 
 def _of_a_box(finding: Finding) -> bool:

@@ -31,6 +31,7 @@ from detector.data.names import real_names
 from detector.data.packed import PackedIndex, check_coordinates, clip_to_images
 from detector.data.problems import Finding, Problems, declare, named
 from detector.errors import UserError
+from detector.text import counted, none_of
 
 __all__ = ["read", "write"]
 
@@ -364,7 +365,8 @@ def _images(path: Path, columns: _Columns, folder: Path | None, problems: Proble
 
     if folder is None:
         raise UserError(
-            f"{record(lacking[0])}: {str(names[lacking[0]])!r} has no height and width ({len(lacking)} such images); "
+            f"{record(lacking[0])}: {str(names[lacking[0]])!r} has no height and width "
+            f"({counted(len(lacking), 'such image|images')}); "
             "name the folder of the pictures, where they can be measured, or write them into the record"
         )
     from detector.data.sizes import measured  # loads Pillow, which most files do not need
@@ -387,5 +389,5 @@ def _images(path: Path, columns: _Columns, folder: Path | None, problems: Proble
         )
         problems.error(Finding(UNMEASURED, text, str(names[row]), record(row)))
     if not sized.any():
-        raise UserError(f"{path}: none of the {len(ids)} pictures can be measured; are they in {folder}?")
+        raise UserError(f"{path}: {none_of(len(ids), 'picture|pictures')} can be measured; are they in {folder}?")
     return ids, names, heights, widths, sized, lacks, doubled

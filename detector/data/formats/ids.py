@@ -10,6 +10,7 @@ import numpy as np
 
 from detector.data.problems import Finding, Problems, declare
 from detector.errors import cut
+from detector.text import counted
 
 TWICE = declare("id-twice", "error", "records have the id of another one", "Give each its own id.")
 UNKNOWN = declare(
@@ -141,7 +142,9 @@ def numbered(path: Path, ids: np.ndarray, problems: Problems) -> np.ndarray:
     number = int(lacking.sum())
     if number:
         what = f"have the same id, {cut(ids[0].item())}" if same and ids[0] != NO_ID else "have no id"
-        problems.note(NUMBERED, f"{path}: {number} of {len(ids)} annotations {what}; they are numbered")
+        problems.note(
+            NUMBERED, f"{path}: {number} of {counted(len(ids), 'annotation|annotations')} {what}; they are numbered"
+        )
         start = 0 if lacking.all() else max(int(ids.max()), 0)
         numbers = start + 1 + np.arange(number)
         ids = numbers if lacking.all() else ids.copy()
@@ -213,7 +216,8 @@ def matched(
             ours, theirs = _kind(ids[alike[0]]), _kind(known[0])
             problems.note(
                 TEXT,
-                f"{path}: {len(alike)} annotations have {field} as {ours}, where an id of `{key}` is {theirs} (the "
+                f"{path}: {counted(len(alike), 'annotation|annotations has|have')} {field} as {ours}, where an id of "
+                f"`{key}` is {theirs} (the "
                 f"first: {ids.tolist()[alike[0]]!r} of annotations[{place(int(alike[0]))}]); taken as the same",
             )
     missing = np.flatnonzero(found < 0)
@@ -222,6 +226,7 @@ def matched(
     if not len(missing):
         return found
     shift, meant = _shift(ids, known), _by_name(known, names, key)
+    such = counted(len(missing), "such annotation|annotations")
     for row in missing.tolist():
         value = ids[row].item() if isinstance(ids[row], np.generic) else ids[row]
         record = f"{path}: annotations[{place(row)}]"
@@ -237,10 +242,7 @@ def matched(
             )
         elif value in meant:
             kind, remedy = BY_NAME, f"it is the name of the record with id {cut(meant[value])}: write ids, not names"
-        text = (
-            f"{record} has {field} {cut(value)}, which no record of `{key}` has as its id ({len(missing)} such "
-            f"annotations{kinds}); {remedy}"
-        )
+        text = f"{record} has {field} {cut(value)}, which no record of `{key}` has as its id ({such}{kinds}); {remedy}"
         problems.error(Finding(kind, text, record=record))
     return found
 

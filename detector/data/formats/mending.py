@@ -11,9 +11,11 @@ import msgspec
 from detector.data.formats.ids import NO_ID, whole_number
 from detector.data.formats.pieces import Piece
 from detector.data.formats.records import LAYOUT, LONGEST_ID, LONGEST_NAME, Category, Image, TextAnnotation
+from detector.data.formats.segmentation import box_around
 from detector.data.packed import LARGEST
 from detector.data.problems import Finding, Problems, declare
 from detector.errors import cut
+from detector.text import counted
 
 FIELD = declare(
     "field-type",
@@ -35,6 +37,12 @@ TEXT = declare(
     "They are taken as numbers; other readers of the file may not do that.",
 )
 NAME = declare("class-name-number", "note", "classes have a number as their name", "The number is taken as a text.")
+OF_SHAPE = declare(
+    "box-of-segmentation",
+    "warning",
+    "sets have annotations with a segmentation and no box, or one without an area",
+    "The box around the segmentation counts; write it into bbox for other readers of the file.",
+)
 CROWD = declare(
     "crowd-number",
     "note",
@@ -64,6 +72,7 @@ class _Fields(msgspec.Struct, gc=False):
     image_id: Any = msgspec.UNSET
     category_id: Any = msgspec.UNSET
     bbox: Any = msgspec.UNSET
+    segmentation: msgspec.Raw = msgspec.Raw(b"null")
     area: Any = None
     iscrowd: Any = 0
     score: Any = None
@@ -127,6 +136,12 @@ class Mending:
         words = {FLOAT: "whole numbers as floats", TEXT: "numbers as texts", NAME: "numbers"}
         words[CROWD] = "numbers other than 0 and 1"
         for (kind, key, field), taken in self.taken.items():
+            if kind == OF_SHAPE:
+                some = counted(taken.count, f"of `{key}` has|have a segmentation and no {field} with an area")
+                self.problems.note(
+                    kind, f"{self.path}: {some} (the first: {key}[{taken.place}]); the box around it is taken"
+                )
+                continue
             where = f"{key}[{taken.place}].{field} is {cut(taken.value)}"
             fate = "taken as 1, so that these are crowd regions" if kind == CROWD else "taken"
             line = f"{self.path}: {taken.count} of `{key}` hold {words[kind]} in {field} (the first: {where}); {fate}"
@@ -143,7 +158,7 @@ class Mending:
         )
 
     def _annotation(self, row: _Fields) -> TextAnnotation:
-        box = self._there("bbox", row.bbox)
+        box = self._shape(row) or self._there("bbox", row.bbox)
         if not isinstance(box, list):
             _wrong("bbox", "`array`", box)
         if any(isinstance(one, list | dict) for one in box):
@@ -159,6 +174,17 @@ class Mending:
             iscrowd=0 if row.iscrowd is None else self._flag("iscrowd", row.iscrowd),
             score=row.score,
         )
+
+    def _shape(self, row: _Fields) -> list[float] | None:
+        """The box around the segmentation, where there is no box or one without an area; None without either."""
+        said = row.bbox
+        sides = said[2:] if isinstance(said, list) and len(said) == 4 else None
+        if said and (sides is None or not all(isinstance(side, int | float) for side in sides) or min(sides) > 0):
+            return None
+        if (box := box_around(row.segmentation)) is None:
+            return None
+        self._take(OF_SHAPE, "bbox", None if said is msgspec.UNSET else said)
+        return [*box]
 
     def _category(self, row: _Fields) -> Category:
         name = self._there("name", row.name)

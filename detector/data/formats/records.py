@@ -20,6 +20,7 @@ _Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
 _Id = _Int64 | Annotated[str, Meta(max_length=LONGEST_ID)]
 _Flag = Annotated[int, Meta(ge=0, le=1)]
 _Side = Annotated[int, Meta(ge=1, le=LARGEST)]
+_Extent = Annotated[float, Meta(gt=0)]  # of others the segmentation is looked at
 
 
 class Image(msgspec.Struct, gc=False):
@@ -37,7 +38,7 @@ class Annotation(msgspec.Struct, gc=False):
     id: _Int64
     image_id: _Int64
     category_id: _Int64
-    bbox: tuple[float, float, float, float]
+    bbox: tuple[float, float, _Extent, _Extent]
     area: float | None = math.nan
     iscrowd: _Flag | bool = 0
     score: Any = None

@@ -217,7 +217,8 @@ def split_names(files: Files, split: str, problems: Problems) -> list[str]:
             path = str(root / some[row])
             return Finding(kind, f"{path}: {_SAID[kind]}", some[row] if kind in (BARE, UNLABELLED) else "", path)
 
-        problems.several(named(root, len(some), what, some, "files"), range(len(some)), example)
+        usual = kind == BARE and len(some) < len(names)
+        problems.several(named(root, len(some), what, some, "files"), range(len(some)), example, usual)
     _tell_claims(files, names, problems)
     return names
 

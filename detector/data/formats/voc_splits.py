@@ -19,7 +19,7 @@ from detector.data.formats.voc_layout import (
 )
 from detector.data.formats.voc_xml import read_bytes
 from detector.errors import MissingFileError, UserError
-from detector.text import forms
+from detector.text import counted, forms
 
 CLASS_FILE = "classes.txt"
 LABEL_MAP = "labelmap.txt"
@@ -66,7 +66,9 @@ def divided(place: Place, split: str, names: Sequence[str]) -> list[str]:
         return [name for name in sorted(names) if name.startswith(roots)]
     found = divide(names)[alike(split, DIVISION)[0]]
     if not found:
-        raise UserError(f"{place.home}: {len(names)} pictures are too few to be divided; write split {ALL!r}")
+        raise UserError(
+            f"{place.home}: {counted(len(names), 'picture|pictures is|are')} too few to be divided; write split {ALL!r}"
+        )
     return found
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from detector.data.formats.write_yolo import write
-from detector.data.formats.yolo_folder import Layout, find_layout, find_pictures, home_of, relative
+from detector.data.formats.yolo_folder import MOVED, Layout, find_layout, find_pictures, home_of, relative
 from detector.data.formats.yolo_lines import Lines
 from detector.data.label_files import LabelFiles, find_label_files, lies_elsewhere
 from detector.data.packed import PackedIndex, clip_to_images
+from detector.data.partners import Partners
 from detector.data.problems import Finding, Problems, declare, named
 from detector.data.sizes import measured
 from detector.text import agreeing, counted
@@ -118,9 +119,13 @@ def _image_ids(layout: Layout, names: Sequence[str], problems: Problems) -> list
 
 
 def _tell_files(layout: Layout, folder: Path, names: Sequence[str], files: LabelFiles, problems: Problems) -> None:
+    if layout.gone:
+        text = f"{layout.path}: path {layout.gone} is not there; splits are looked for in {layout.roots[0]}"
+        problems.note(MOVED, text, usual=True)
     if not layout.named:
         number = len(layout.classes)
-        text = f"there are no names, but nc: {number}; the classes are called class_0 to class_{number - 1}"
+        called = f"classes are called class_0 to class_{number - 1}" if number > 1 else "class is called class_0"
+        text = f"there are no names, but nc: {number}; the {called}"
         problems.note(UNNAMED, f"{layout.path}: {text}; list them: names: [cat, dog]")
     if empty := [label for label, name in enumerate(layout.classes) if name in ("", "~")]:
         text = (
@@ -130,6 +135,8 @@ def _tell_files(layout: Layout, folder: Path, names: Sequence[str], files: Label
     without = [i for i, path in enumerate(files.labels) if not path]
     if without:
         near = lies_elsewhere(folder / names[0]) if len(without) == len(names) else ""
+        if files.stray and (partner := Partners(files.stray).of(names[without[0]])):
+            near += f"; {partner.its()}"
         lack = agreeing(len(without), "has|have no label file")
         what = f"of {counted(len(names), 'picture|pictures')} {lack}; the first is looked for at {files.expected}{near}"
         line = named(layout.path, len(without), what, [names[i] for i in without], "pictures")
@@ -138,15 +145,17 @@ def _tell_files(layout: Layout, folder: Path, names: Sequence[str], files: Label
             place = files.place(names[i])
             return Finding(NO_FILE, f"{names[i]}: it has no label file; {place} is not there", names[i])
 
-        problems.several(line, without, example)
+        problems.several(line, without, example, usual=len(without) < len(names))
     if files.stray:
         what = agreeing(len(files.stray), "label file|files has|have no picture")
         line = named(layout.path, len(files.stray), what, files.stray, "e.g.")
-        problems.several(
-            line,
-            range(len(files.stray)),
-            lambda i: Finding(STRAY, f"{files.stray[i]}: it has no picture", "", files.stray[i]),
-        )
+        others = Partners(names[i] for i in without)
+
+        def lone(i: int) -> Finding:
+            file, picture = files.stray[i], others.of(files.stray[i])
+            return Finding(STRAY, f"{file}: it has no picture{f'; {picture.its()}' if picture else ''}", "", file)
+
+        problems.several(line, range(len(files.stray)), lone)
 
 
 def _pack(

@@ -12,7 +12,7 @@ from detector.data.problems import Finding, Problems, declare, named
 from detector.data.suffixes import SUFFIXES
 from detector.errors import MissingFileError, UserError, cut
 from detector.files import user_path
-from detector.text import agreeing, forms
+from detector.text import agreeing, counted, forms
 
 MISSING = declare(
     "yolo-missing-picture",
@@ -75,7 +75,8 @@ class Layout(NamedTuple):
 
     path: its YAML file, or the folder where there is none; root: what its paths start from, in order of preference;
     splits: name -> what stands there, folders or lists of pictures; pose: numbers in a line of a pose, 0 for none,
-    None where nothing is said of poses; named: whether the classes have names, else they are called by their numbers.
+    None where nothing is said of poses; named: whether the classes have names, else they are called by their numbers;
+    gone: what it says of its root, where that is no folder here.
     """
 
     path: Path
@@ -84,6 +85,7 @@ class Layout(NamedTuple):
     splits: dict[str, list[str]]
     pose: int | None = None
     named: bool = True
+    gone: str = ""
 
 
 def find_layout(place: Path) -> Layout:
@@ -121,14 +123,15 @@ def _from_folder(folder: Path, file: Path | None = None) -> Layout:
 def _from_yaml(path: Path) -> Layout:
     with path.open("rb") as file:
         tree = parse(file.read(MAX_BYTES + 1), str(path), nodes=_NODES)
-    beside, said = path.parent, tree.get("path")
+    beside, said, gone = path.parent, tree.get("path"), ""
     roots = [beside]
     if isinstance(said, str) and said not in _NOTHING:
         # A relative one is meant from the file, or from a folder of all data sets that we do not know.
         roots = [root for root in (beside / user_path(said), user_path(said)) if root.is_dir()][:1] + roots
+        gone = said if len(roots) == 1 else ""
     splits = {key: _texts(path, key, tree[key]) for key in _keys(tree, roots)}
     classes = _classes(path, tree, roots)
-    return Layout(path, tuple(dict.fromkeys(roots)), classes, splits, _pose(path, tree), not _nameless(tree))
+    return Layout(path, tuple(dict.fromkeys(roots)), classes, splits, _pose(path, tree), not _nameless(tree), gone)
 
 
 def _keys(tree: dict[str, Any], roots: Sequence[Path]) -> list[str]:
@@ -180,8 +183,8 @@ def _listed(path: Path, names: dict[str, object]) -> list[object]:
     missing = next((i for i in range(len(names)) if i not in numbers), None)
     if missing is not None:
         raise UserError(
-            f"{path}: names has {len(names)} entries, but none for class {missing}; number the classes 0, 1, .. "
-            "without gaps, as their lines in the label files do"
+            f"{path}: names has {counted(len(names), 'entry|entries')}, but none for class {missing}; number the "
+            "classes 0, 1, .. without gaps, as their lines in the label files do"
         )
     return [numbers[i] for i in range(len(names))]
 
@@ -213,7 +216,8 @@ class Pictures(NamedTuple):
 def find_pictures(layout: Layout, split: str, problems: Problems) -> Pictures:
     """The pictures of a split. Folders are walked, hidden files passed over, links followed once.
 
-    Raises FileNotFoundError for a split, folder or list that is not there, ValueError for one without any picture.
+    Raises FileNotFoundError for a split, folder or list that is not there, ValueError for one without any picture,
+    unless it is told of each that a list names that it is missing.
     """
     paths: dict[str, None] = {}
     folders, lists = [], []
@@ -237,7 +241,7 @@ def find_pictures(layout: Layout, split: str, problems: Problems) -> Pictures:
         problems.several(
             line, range(len(rest)), lambda i: Finding(UNCLAIMED, f"{rest[i]} lies in no split", rest[i], rest[i])
         )
-    if not paths and not problems.everything:
+    if not paths and not any(one.kind == MISSING for one in problems.findings):
         raise UserError(
             f"{layout.path}: split {split!r} has no picture in {', '.join(places)}; it takes "
             f"{', '.join(sorted(SUFFIXES))}"

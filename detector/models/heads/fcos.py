@@ -20,6 +20,7 @@ from detector.ops.losses import IOU_LOSSES, centerness_targets, distance_iou_los
 from detector.ops.matching import BACKGROUND, IGNORED, match_points
 from detector.ops.select import select_candidates, suppress
 from detector.structures import ClassRows, Detection, Features, Level, Size, Target
+from detector.text import counted
 
 
 class Scale(nn.Module):
@@ -98,7 +99,7 @@ class FCOS(Head):
         if len(sizes_of_interest) != len(levels) - 1:
             raise UserError(
                 f"MODEL.FCOS.SIZES_OF_INTEREST {tuple(sizes_of_interest)} parts {len(sizes_of_interest) + 1} ranges, "
-                f"but the neck has {len(levels)} levels ({', '.join(levels)})"
+                f"but the neck has {counted(len(levels), 'level|levels')} ({', '.join(levels)})"
             )
         if iou_loss_type not in IOU_LOSSES:
             raise UserError(f"MODEL.FCOS.IOU_LOSS_TYPE {iou_loss_type!r}; choose one of {', '.join(IOU_LOSSES)}")

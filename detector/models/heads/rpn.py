@@ -64,7 +64,8 @@ class RPN(nn.Module):
         super().__init__()
         if len(anchor_sizes) != len(levels):
             raise UserError(
-                f"MODEL.RPN.ANCHOR_SIZES {tuple(anchor_sizes)} has one size for each of {len(anchor_sizes)} levels, "
+                f"MODEL.RPN.ANCHOR_SIZES {tuple(anchor_sizes)} has one size for each of "
+                f"{counted(len(anchor_sizes), 'level|levels')}, "
                 f"but the neck has {len(levels)} ({', '.join(levels)}): write {counted(len(levels), 'size|sizes')}, or "
                 f"MODEL.NECK.SOURCES and MODEL.NECK.EXTRA_LEVELS that come to "
                 f"{counted(len(anchor_sizes), 'level|levels')}"

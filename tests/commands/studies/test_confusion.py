@@ -20,7 +20,7 @@ def test_matrix_list_and_files(study, files, tmp_path, capsys):
     assert [line.rsplit(None, 4)[1:] for line in lines[1:5]] == [[*"1101"], [*"0100"], [*"0000"], [*"0100"]]
     assert lines[5] == (
         "of 4 objects 2 are found as what they are, 1 as another class, 1 not at all; "
-        "1 of 4 detections are false alarms"
+        "1 of 4 detections is a false alarm"
     )
     assert [line.split("  ")[0] for line in lines[6:]] == ["truth -> detected", "cat -> dog"]
     assert lines[7].split()[-2:] == ["1", "0.333"]

@@ -132,7 +132,7 @@ def test_the_sheet_shows_truth_and_detections_where_they_are(scene):
     picture, cell = sheet(scene)
     assert picture.shape == (HEAD + 360 + 3 * 18 + 2 * GAP, GAP + 2 * (480 + GAP), 3)
     x, y, width, height = BOX
-    red = cell(0)[y - 1 : y + 2, x : x + width]
+    red = cell(0)[y - 3 : y, x : x + width]  # around the box
     assert (red[..., 0] - red[..., 1:].max(-1) > 80).mean() > 0.2  # missed: red dashes
     other = cell(1)[OTHER[1] - 1 : OTHER[1] + 3, OTHER[0] + 2 : OTHER[0] + OTHER[2]]
     assert (other.max(-1) - other.min(-1) > 80).mean() > 0.2  # false: a line of its colour
@@ -231,7 +231,7 @@ def test_a_picture_is_turned_as_its_record_expects(scene, height, width):
     if height > width:
         assert (cell[:, 245:] > 235).all()  # paper beside it
     x, y, w, _ = (round(side * scale) for side in BOX)
-    red = cell[y - 1 : y + 2, x : x + w]
+    red = cell[y - 3 : y, x : x + w]
     assert (red[..., 0] - red[..., 1:].max(-1) > 80).mean() > 0.2
     assert abs(cell[300:310, 10:200] - 128).max() < 30
 

@@ -1,6 +1,7 @@
 """Names of classes, and the numbers of the data sets."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,6 +44,16 @@ def test_the_classes_of_voc_and_coco_are_not_alike(sets, coco_tiny):
         for content in sets.content.values():
             content["categories"] = [{"id": i + 1, "name": name} for i, name in enumerate(some)]
         assert classes.names_alike(parts_of(sets)) == []
+
+
+def test_the_forms_of_a_name_are_made_twice_at_most_however_many_there_are(monkeypatch):
+    asked, forms = [], classes._forms
+    monkeypatch.setattr(classes, "_forms", lambda name: asked.append(name) or forms(name))
+    names = [f"class{chr(97 + i // 26)}{chr(97 + i % 26)}x" for i in range(200)]
+    index = SimpleNamespace(classes=[*names, names[0].upper() + "es"], category_ids=[*range(201)], path="a.json")
+    (found,) = classes.names_alike([SimpleNamespace(index=index)])
+    assert names[0] in found.text
+    assert len(asked) <= 2 * 201
 
 
 def test_a_name_that_stands_twice_in_a_list(sets):

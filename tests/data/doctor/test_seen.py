@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from detector.data.doctor import seen
+from detector.data.doctor.pictures import faults
 from detector.data.doctor.sets import read_sets, with_pictures
 
 
@@ -59,6 +60,18 @@ def test_what_is_no_file_or_no_picture(sets):
     assert found.unusable.tolist() == [image in found.faults for image in range(10)]
     assert not found.digests[[0, 1, 2, 4, 5]].any()
     assert found.digests[3].any()
+
+
+def test_a_missing_picture_that_a_tool_named_otherwise_is_said_to_be_there(sets):
+    first, second = sets.picture("train"), sets.picture("train", 1)
+    first.rename(first.with_name(f"{first.stem}_jpg.rf.0a1b.jpg"))
+    second.unlink()  # whose likely partner is the file of another record
+    sets.content["train"]["images"][1]["file_name"] = f"8a7b6c5d-{sets.picture('train', 2).name}"
+    (part,) = with_pictures(read_sets([(sets.write()[0], "")], "")[0], "headers")
+    told = [finding.text for finding in faults([part]) if finding.kind == seen.MISSING]
+    assert len(told) == 2
+    assert f"{first.stem}_jpg.rf.0a1b.jpg for {first.name}: take the annotations of that export" in told[0]
+    assert told[1].endswith(f"there is no picture {sets.images}/8a7b6c5d-{sets.picture('train', 2).name}")
 
 
 def test_a_picture_that_cannot_be_decoded_is_found_by_decoding(sets):

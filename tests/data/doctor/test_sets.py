@@ -3,12 +3,16 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from detector.data.catalog import load_dataset
 from detector.data.convert import write_datasets
+from detector.data.doctor.mend import mend
 from detector.data.doctor.part import Part, short_names
-from detector.data.doctor.sets import EMPTY, LISTS_DIFFER, TEST_EMPTY, read_sets, without_objects
+from detector.data.doctor.sets import EMPTY, LISTS_DIFFER, TEST_EMPTY, UNREADABLE, read_sets, without_objects
+from detector.errors import UserError
 
 
 @pytest.fixture
@@ -81,7 +85,40 @@ def test_why_a_set_has_no_objects(sets, yolo):
     assert f"looked for at {expected}" in without_objects(read_sets([(yolo, "")], "")[0])[0].text
 
 
+def test_label_files_that_a_tool_named_otherwise_have_likely_pictures(sets, yolo):
+    labels = sets.folder / "yolo" / "labels" / "train"
+    (labels / "train0.txt").rename(labels / "8a7b6c5d-train0.txt")
+    told = {finding.text for part in read_sets([(yolo, "")], "")[0] for finding in part.told}
+    said = "it has no picture; train0.jpg may be its, by the names of Label Studio: give both one name"
+    assert f"{labels}/8a7b6c5d-train0.txt: {said}" in told
+
+
+def test_a_set_of_which_no_picture_can_be_measured_has_none_left(sets, yolo):
+    for path in (sets.folder / "yolo" / "images" / "train").iterdir():
+        path.write_bytes(b"cut short")
+    parts = read_sets([(yolo, "")], "")[0]
+    said = "none of its pictures has an object: no picture is left, as was said"
+    assert without_objects(parts)[0].text == f"{yolo}: {said}"
+    with pytest.raises(UserError, match=r"none of its pictures can be used, so there is nothing to write$"):
+        mend(parts[0])
+    for path in (sets.folder / "yolo" / "images" / "train").iterdir():
+        path.unlink()
+    parts, findings = read_sets([(yolo, "")], "")
+    assert (parts, [one.kind for one in findings]) == ([], [UNREADABLE])
+
+
 def test_roboflows_files_are_called_as_their_folders(sets):
     part = read_sets([(sets.write()[0], "")], "")[0][0]
     index = replace(part.index, path=Path("birds/valid/_annotations.coco.json"))
     assert short_names([Part("x", replace(part.source, index=index))]) == ["valid"]
+
+
+def test_what_is_said_of_a_file_with_several_splits_is_said_once(tmp_path):
+    for split in ("train", "val"):
+        for place in ("images", "labels"):
+            (tmp_path / place / split).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "images" / split / "a.png"), np.full((40, 80, 3), 90, np.uint8))
+        (tmp_path / "labels" / split / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "data.yaml").write_text("nc: 2\npath: gone\ntrain: images/train\nval: images/val\n")
+    _, found = read_sets([(f"yolo:{tmp_path}:{split}", "") for split in ("train", "val")], ".")
+    assert [one.kind for one in found] == ["yolo-moved", "yolo-no-names"]

@@ -5,6 +5,7 @@ import unicodedata
 import pytest
 from helpers.voc import picture, thing, write_xml
 
+from detector.data.catalog import load_dataset
 from detector.data.formats import voc_layout
 from detector.data.formats.voc import read
 from detector.data.problems import KINDS, Problems
@@ -60,6 +61,19 @@ def test_pictures_without_annotations_that_a_list_names_have_no_objects(voc):
         "'train' (files: b.png)"
     ]
     assert found == [("voc-without-xml", str(voc.pictures / "b.png"))]
+
+
+def test_that_is_a_note_unless_none_has_annotations(voc, caplog):
+    caplog.set_level("INFO", "detector")
+    voc.add("a", X)
+    picture(voc.pictures / "b.png", (30, 50))
+    for names, levels in ((("b.png", "a"), ["INFO"]), (("b.png",), ["INFO", "WARNING"])):
+        voc.split("train", *names)
+        for _ in range(2):
+            load_dataset(f"voc:{voc.folder}:train", ".")
+        said = [one for one in caplog.records if "counts as picture without objects" in one.getMessage()]
+        assert list(dict.fromkeys(one.levelname for one in said)) == levels
+        assert len(said) == {1: 1, 2: 3}[len(levels)]
 
 
 def test_pictures_without_annotations_beside_those_of_others_have_no_objects(tmp_path):

@@ -5,12 +5,14 @@ import json
 import cv2
 import numpy as np
 import pytest
+from helpers.converted import write_dataset
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from torchvision.datasets import CocoDetection, VOCDetection
+from torchvision.datasets import CocoDetection, VOCDetection, wrap_dataset_for_transforms_v2
+from torchvision.transforms import v2
 
 from detector.data.catalog import load_dataset
-from detector.data.convert import write_dataset, write_datasets
+from detector.data.convert import write_datasets
 
 NAMES = ["b.jpg", "cam 1/a.jpg", "Ünïcode.jpg", "empty.jpg"]
 BOXES = [(0, 2, [1.5, 2.25, 30, 17.5]), (0, 1, [0, 0, 80, 40]), (1, 2, [10, 10, 5, 5]), (2, 1, [3, 4, 5, 6])]
@@ -45,6 +47,15 @@ def test_pycocotools_and_torchvision_read_coco(source, tmp_path):
     assert [(image.size, [row["bbox"] for row in rows]) for image, rows in data] == [
         ((80, 40), [box for image, _, box in BOXES if image == i]) for i in range(len(NAMES))
     ]
+
+
+def test_torchvision_keeps_the_fractions_of_our_boxes_in_a_resize(tmp_path):
+    """It rounds boxes of a picture down whose numbers are all written as whole ones: ours have a point."""
+    write_dataset(drawn(tmp_path, NAMES[:3]), "coco", tmp_path / "out")
+    path = tmp_path / "out" / "annotations" / "train.json"
+    data = CocoDetection(str(tmp_path / "out" / "images" / "train"), str(path), transforms=v2.Resize((30, 20)))
+    found = [target["boxes"].tolist() for _, target in wrap_dataset_for_transforms_v2(data)]
+    assert found[1:] == [[[2.5, 7.5, 3.75, 11.25]], [[0.75, 3, 2, 7.5]]]
 
 
 @pytest.mark.parametrize("first", ["voc", "yolo"])

@@ -196,6 +196,31 @@ def test_places_that_a_yaml_file_names(root, said, where):
     assert len(index.labels) == 2
 
 
+@pytest.mark.parametrize("said", ["/content/datasets/pets", "../datasets/pets"])
+def test_a_root_that_is_not_there_is_told(root, said):
+    put(root, data_yaml=f"names: [cat, dog]\npath: {said}\ntrain: images/train\n")
+    _, kinds, problems = told(root)
+    assert kinds == ["yolo-moved"]
+    assert problems.lines == [f"{root}/data.yaml: path {said} is not there; splits are looked for in {root}"]
+    put(root, data_yaml="names: [cat, dog]\npath: .\ntrain: images/train\n")
+    assert told(root)[1] == []
+
+
+def test_pictures_without_objects_are_a_note_that_is_said_once(root, caplog):
+    caplog.set_level("INFO", "detector")
+    (root / "labels" / "train" / "b.txt").unlink()
+    for _ in range(2):
+        load_dataset(f"yolo:{root}:train", ".")
+    (record,) = caplog.records
+    assert record.levelname == "INFO"
+    assert "1 of 2 pictures has no label file" in record.getMessage()
+    (root / "labels" / "train" / "a.txt").unlink()  # then something is wrong
+    for number in (2, 3):
+        load_dataset(f"yolo:{root}:train", ".")
+        assert len(caplog.records) == number
+        assert caplog.records[-1].levelname == "WARNING"
+
+
 def test_a_folder_of_the_same_name_outside_is_told(root):
     draw(root.parent / "images" / "train" / "x.png")
     put(root, data_yaml="names: [cat]\ntrain: ../images/train\n")
@@ -271,6 +296,13 @@ def test_missing_pictures_of_a_list_are_errors(root):
 def test_words_for_validation(root, asked, there):
     put(root, data_yaml=f"names: [cat, dog]\n{there}: images/val\n")
     assert read(root, asked).image_ids.tolist() == ["c"]
+
+
+def test_one_class_without_a_name(root):
+    put(root, data_yaml="nc: 2\ntrain: images/train\n")
+    assert "the classes are called class_0 to class_1; list" in told(root)[2].lines[0]
+    put(root, data_yaml="nc: 1\ntrain: images/val\n", labels__val__c_txt="0 0.5 0.5 1 1\n")
+    assert "the class is called class_0; list" in told(root)[2].lines[0]
 
 
 def test_splits_of_other_names_and_those_that_are_not_there(root):
@@ -432,6 +464,8 @@ def test_no_picture_is_an_error(root):
     put(root, data_yaml="names: [cat]\ntrain: labels/train\n")
     with pytest.raises(UserError, match=r"data\.yaml: split 'train' has no picture in .*labels/train"):
         read(root)
+    with pytest.raises(UserError, match="split 'train' has no picture in"):
+        read(root, problems=Problems(everything=True))
 
 
 def test_sizes_are_those_of_upright_pictures(root):

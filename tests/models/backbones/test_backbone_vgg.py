@@ -90,7 +90,7 @@ def test_ssds_file_loads_into_the_caffe_entry_alone(tmp_path):
     assert torch.equal(backbone.blocks[28].weight, state["28.weight"])
     assert (backbone.fc7.weight == 1).all()
     # Its pixels are others, so the entry of torchvision's weights does not take it.
-    with pytest.raises(ValueError, match=r"do not fit the model.*\n.*\n.*\n.*missing.*\n.*unexpected"):
+    with pytest.raises(ValueError, match=r"does not fit the model.*\n.*\n.*\n.*missing.*\n.*unexpected"):
         load_backbone(build_backbone("vgg16"), BACKBONES["vgg16"].weights, read_file(tmp_path / "vgg16_reducedfc.pth"))
 
 
