@@ -11,9 +11,8 @@ if TYPE_CHECKING:
     from detector.inference.results import Result
     from detector.models.backbones import list_backbones
     from detector.models.build import build_detector
-    from detector.tasks.detection import test as evaluate
-    from detector.tasks.detection import train
     from detector.tasks.predict import load
+    from detector.tasks.scripts import evaluate, train
 
 __all__ = [
     "Predictor",
@@ -31,11 +30,11 @@ _HOMES = {
     "Predictor": ("detector.inference.predictor", "Predictor"),
     "Result": ("detector.inference.results", "Result"),
     "build_detector": ("detector.models.build", "build_detector"),
-    "evaluate": ("detector.tasks.detection", "test"),
+    "evaluate": ("detector.tasks.scripts", "evaluate"),
     "list_backbones": ("detector.models.backbones", "list_backbones"),
     "load": ("detector.tasks.predict", "load"),
     "load_config": ("detector.config", "load_config"),
-    "train": ("detector.tasks.detection", "train"),
+    "train": ("detector.tasks.scripts", "train"),
 }
 """Public name -> module and name there; imported when it is first asked for, as torch takes seconds."""
 

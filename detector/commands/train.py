@@ -61,6 +61,8 @@ def read_run(name: str, args: argparse.Namespace) -> CfgNode:
         raise MissingFileError(
             f"RUN {name}: there is no such folder; write output/NAME, or --config-file FILE to start a new run"
         )
+    if folder.suffix in (".yaml", ".yml"):
+        raise UserError(f"RUN {folder} is a config: write --config-file {folder} to start a run")
     if not folder.is_dir():
         raise UserError(
             f"RUN {folder} is a file: write the run's folder to continue it, or --config-file FILE "

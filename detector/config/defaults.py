@@ -204,6 +204,8 @@ _C.SOLVER.WARMUP_FACTOR = 1.0 / 3  # times the rate, at the start
 _C.SOLVER.CLIP_GRAD_NORM = 0.0  # largest norm of all gradients together; 0: no limit
 _C.SOLVER.EMA_DECAY = 0.0  # share of the average of all weights that stays in a step, e.g. 0.999 for about the last
 #                            1,000 steps; the average is what is tested, kept as the best and predicts; 0: none
+_C.SOLVER.EMA_WARMUP = False  # after n steps at most (1 + n) / (10 + n) of the average stays, whatever EMA_DECAY: for
+#                               runs that are short for it, whose first weights would have a share of it to the end
 _C.SOLVER.AMP = "off"  # precision of the training step: off (float32) | bf16 | fp16
 _C.SOLVER.CHECKPOINT_PERIOD = 2500  # steps between checkpoints; 0: only at the end
 _C.SOLVER.CHECKPOINT_KEEP = 3  # numbered checkpoints that stay, the newest; 0: all; final and best stay anyway
@@ -222,7 +224,7 @@ _C.TEST = CfgNode()
 _C.TEST.EVALUATOR = ("auto",)  # coco, voc, or both; auto: coco, and for data in VOC's layout both
 _C.TEST.BEST_BY = ""  # measure, its mean over the test sets, that the best checkpoint has the highest of: AP50, APs,
 #                       AP/person, VOC/AP50, ..; "": AP, and VOC/AP50 where TEST.EVALUATOR is voc alone
-_C.TEST.IMS_PER_BATCH = 8  # images a forward pass
+_C.TEST.IMS_PER_BATCH = 8  # images a forward pass, at most: a batch has those of one padded size
 _C.TEST.DETECTIONS_PER_IMG = 100  # detections kept an image, over all classes
 _C.TEST.AMP = "off"  # precision of evaluation and prediction: off (float32) | bf16 | fp16 | auto, by the device
 _C.TEST.BBOX_AUG = CfgNode()  # test-time augmentation, of every evaluation and prediction: views, detected one by one

@@ -153,6 +153,7 @@ _RULES = (
         "MODEL.BACKBONE.FREEZE_CONV_BODY_AT",
         lambda cfg: cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT == 5 and len(cfg.SOLVER.STAGE_LR_FACTORS) == 5,
     ),
+    Idle(("SOLVER.EMA_WARMUP",), "SOLVER.EMA_DECAY", lambda cfg: cfg.SOLVER.EMA_DECAY == 0),
     Idle(("SOLVER.MOMENTUM",), "SOLVER.OPTIMIZER", lambda cfg: cfg.SOLVER.OPTIMIZER == "adamw"),
     Idle(("SOLVER.STEPS", "SOLVER.GAMMA"), "SOLVER.SCHEDULE", lambda cfg: cfg.SOLVER.SCHEDULE == "cosine"),
     Idle(("SOLVER.GAMMA",), "SOLVER.STEPS", lambda cfg: cfg.SOLVER.STEPS == ()),

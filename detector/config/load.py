@@ -30,10 +30,13 @@ FILE_NAME = "default (from the file's name)"
 _PLUGIN = "; if a plugin declares it, add --import PACKAGE"
 
 
-def load_config(path: str | Path | None, opts: Sequence[object] = (), *, idle: bool = True) -> CfgNode:
-    """The frozen config of a YAML file (None: the defaults) with overrides `["KEY", "VALUE", ..]` on top.
+def load_config(
+    path: str | Path | None, opts: Sequence[object] | Mapping[str, object] = (), *, idle: bool = True
+) -> CfgNode:
+    """The frozen config of a YAML file (None: the defaults) with overrides on top.
 
-    Values of overrides may be texts, as on the command line, or numbers, lists and the like.
+    opts: `["KEY", "VALUE", ..]` or `{"KEY": "VALUE"}`; values may be texts, as on the command line, or numbers, lists
+    and the like.
     path: a file, or the name of a shipped one, "fcos/resnet50_1080". `_BASE_: other.yaml` or `[one.yaml, other.yaml]`,
     relative to the file that says so or the name of a shipped one, is read first; of several the later ones win, bases
     may have bases, and a file that is reached twice counts once, where it was reached first. Keys may be nested or
@@ -53,7 +56,7 @@ def load_config(path: str | Path | None, opts: Sequence[object] = (), *, idle: b
 
 
 def load_config_with_origins(
-    path: str | Path | None, opts: Sequence[object] = (), *, idle: bool = True
+    path: str | Path | None, opts: Sequence[object] | Mapping[str, object] = (), *, idle: bool = True
 ) -> tuple[CfgNode, dict[str, str]]:
     """`load_config`, and where every value comes from: "default", an environment variable, a file, "command line"."""
     if path is None:
@@ -65,7 +68,9 @@ def load_config_with_origins(
     return _build([*layers, *_overrides(opts)], name=file.stem, idle=idle)
 
 
-def config_from_text(text: str, source: str = "checkpoint", opts: Sequence[object] = ()) -> CfgNode:
+def config_from_text(
+    text: str, source: str = "checkpoint", opts: Sequence[object] | Mapping[str, object] = ()
+) -> CfgNode:
     """The frozen config that `config_text` wrote, with overrides on top; keys newer than the text have their defaults.
 
     Raises ValueError, naming `source`, for keys that no longer exist and whatever else `load_config` refuses.
@@ -74,7 +79,9 @@ def config_from_text(text: str, source: str = "checkpoint", opts: Sequence[objec
     return _build([layer, *_overrides(opts)])[0]
 
 
-def _overrides(opts: Sequence[object]) -> list[Layer]:
+def _overrides(opts: Sequence[object] | Mapping[str, object]) -> list[Layer]:
+    if isinstance(opts, Mapping):
+        opts = [word for pair in opts.items() for word in pair]
     if len(opts) % 2:
         raise UserError(f"{COMMAND_LINE}: {no_value_text(str(opts[-1]))}")
     words = [str(word) for word in opts]

@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from detector.data.capacity import check_shared_memory, usable_workers
 from detector.data.catalog import distinct
 from detector.data.dataset import CocoDetection, JoinedDataset, RecordError
-from detector.data.pipeline import Colour, at_sizes, build_transforms
+from detector.data.pipeline import Colour, at_sizes, build_transforms, tested_size
 from detector.data.plausible import check_apart
 from detector.data.repeats import Repeats, repeat_factors
 from detector.data.samplers import Draw, TrainBatches, eval_batches
@@ -190,9 +190,8 @@ def repeats_of(cfg: CfgNode, dataset: CocoDetection | JoinedDataset) -> Repeats 
 
 
 def test_loader(cfg: CfgNode, dataset: CocoDetection) -> BatchLoader:
-    """Every image once in batches of TEST.IMS_PER_BATCH, ordered by shape; several processes share the batches."""
-    batches = eval_batches(dataset.aspect_ratios, cfg.TEST.IMS_PER_BATCH)
-    return _loader(cfg, _Caught(dataset), batches[rank() :: world_size()])
+    """Every image once in batches of up to TEST.IMS_PER_BATCH of one padded size, which several processes share."""
+    return _loader(cfg, _Caught(dataset), _eval_batches(cfg, dataset, [cfg]))
 
 
 def views_of(cfg: CfgNode, dataset: CocoDetection) -> list[CocoDetection]:
@@ -203,8 +202,20 @@ def views_of(cfg: CfgNode, dataset: CocoDetection) -> list[CocoDetection]:
 def view_loader(cfg: CfgNode, dataset: CocoDetection) -> BatchLoader:
     """The batches of `test_loader`, each in every size of `at_sizes` in a row: one, without TEST.BBOX_AUG.SCALES."""
     views = _Views([_Caught(one) for one in views_of(cfg, dataset)])
-    batches = eval_batches(dataset.aspect_ratios, cfg.TEST.IMS_PER_BATCH)[rank() :: world_size()]
+    batches = _eval_batches(cfg, dataset, at_sizes(cfg))
     return _loader(cfg, views, [[(i, item) for item in batch] for batch in batches for i in range(len(views.datasets))])
+
+
+def _eval_batches(cfg: CfgNode, dataset: CocoDetection, views: Sequence[CfgNode]) -> list[list[int]]:
+    """Those of this process. views: the configs of the sizes that images are seen in."""
+    step = cfg.DATALOADER.SIZE_DIVISIBILITY or 1
+
+    def padded(view: CfgNode, size: Size) -> Size:
+        height, width = (-(-side // step) * step for side in tested_size(view, size))
+        return height, width
+
+    sizes = [tuple(padded(view, dataset.size(item)) for view in views) for item in range(len(dataset))]
+    return eval_batches(sizes, cfg.TEST.IMS_PER_BATCH)[rank() :: world_size()]
 
 
 def check_memory(

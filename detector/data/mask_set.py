@@ -78,6 +78,10 @@ class MaskDataset(Dataset):
         """[n] float64: width / height of the pictures."""
         return np.array([width / height for height, width in self.sizes], np.float64)
 
+    def size(self, item: int) -> Size:
+        """(height, width) of a picture, pixels."""
+        return self.sizes[item]
+
     def __len__(self) -> int:
         return len(self.pairs)
 

@@ -1,12 +1,13 @@
-"""Which images a step sees: seeded, resumable batches for training, batches of like shape for evaluation."""
+"""Which images a step sees: seeded, resumable batches for training, batches of one size for evaluation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from detector.data.repeats import Repeats
 from detector.errors import UserError
+from detector.structures import Size
 
 
 class Draw(NamedTuple):
@@ -96,12 +97,18 @@ class TrainBatches:
         return rng.permutation(batches.reshape(-1, self.batch_size))
 
 
-def eval_batches(aspect_ratios: np.ndarray, batch_size: int) -> list[list[int]]:
-    """Every image once, images of like shape together so that little is padded. aspect_ratios [n]: width / height.
+def eval_batches(sizes: Sequence[tuple[Size, ...]], batch_size: int) -> list[list[int]]:
+    """Every image once, in batches of one padded size: full ones first, from tall to wide images.
 
+    sizes: of each image, padded, in every size that it is seen in. An image that was padded further, to the size of its
+    neighbours, would be found with other scores: group norms and pooled maps measure the padding too.
     Raises ValueError when batch_size is below 1.
     """
     if batch_size < 1:
         raise UserError(f"evaluation needs at least one image a batch, not {batch_size}")
-    order = np.argsort(aspect_ratios, kind="stable").tolist()
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    alike: dict[tuple[Size, ...], list[int]] = {}
+    for i, size in enumerate(sizes):
+        alike.setdefault(size, []).append(i)
+    groups = [alike[size] for size in sorted(alike, key=lambda size: (size[0][1] / size[0][0], size))]
+    batches = [group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)]
+    return sorted(batches, key=len, reverse=True)  # the first ones are what a pace is taken from

@@ -125,11 +125,11 @@ def _in_outputs(part: str, indexes: Sequence[PackedIndex], outputs: Sequence[str
 
 
 def _with_objects(index: PackedIndex, classes: Sequence[str]) -> PackedIndex:
-    """An index without those of its classes that the model lacks and that no annotation is of; says which."""
+    """An index without the classes that the model lacks, where no annotation is of any of them; says which."""
     used = set(np.unique(index.labels).tolist())
     away = [name for label, name in enumerate(index.classes) if label not in used]
-    idle = [name for name in lacking(index, classes) if name in away]
-    if not idle:
+    idle = lacking(index, classes)
+    if not idle or not set(idle) <= set(away):
         return index
     _log.info("%s: no object is of %s, which the model does not know: left out", index.path, shown(idle))
     keep = [label for label, name in enumerate(index.classes) if label in used or name not in idle]

@@ -20,12 +20,13 @@ _NO_VALUE = -1.0  # of a measure, where there is nothing to find
 class History(NamedTuple):
     """A run's log, each step once and in order.
 
-    name: of the folder; steps: the last one of which there is a line; losses, rates: (step, value), means of the steps
-    since the line before; terms: likewise, by the name of each loss term; evaluations: (step, AP, AP50), fractions,
-    means over the test sets that have something to find, NaN where that was not measured; step_s: seconds a step, the
-    median of the lines; train_s: seconds of all steps, without evaluations and checkpoints; memory_mb: the peak; NaN
-    where nothing says so; header: what the first line says of program and machine; notes: what happened, in sentences;
-    patience, nonfinite: the step at which patience ended it, and after which losses were no numbers, the last of each.
+    name: of the folder; steps: the last one of which there is a line; losses: (step, value), means of the 20 steps up
+    to it, or of those since the start; terms: likewise, by the name of each loss term; rates: (step, value) of the step
+    itself; evaluations: (step, AP, AP50), fractions, means over the test sets that have something to find, NaN where
+    that was not measured; step_s: seconds a step, the median of the lines; train_s: seconds of all steps, without
+    evaluations and checkpoints; memory_mb: the peak; NaN where nothing says so; header: what the first line says of
+    program and machine; notes: what happened, in sentences; patience, nonfinite: the step at which patience ended it,
+    and after which losses were no numbers, the last of each.
     """
 
     name: str

@@ -25,7 +25,7 @@ from detector.engine.stop import Stopped, asked_to_stop, held, listening, stop_i
 from detector.engine.tensorboard import Board
 from detector.engine.trouble import Remedies, machine_trouble
 from detector.errors import LostProcessError, NonFiniteError, UserError
-from detector.text import printable
+from detector.text import counted, printable
 from detector.weights.checkpoint import save_checkpoint
 
 log = logging.getLogger("detector")
@@ -129,7 +129,8 @@ def train(run: Run, task: Task, plan: Plan) -> dict[str, Any]:
                     finish_step(run, task, plan, report, written=run.source)
                     if ended(run, plan):
                         done = run.step == plan.steps
-                        text = f"all {run.step} steps are done" if done else run.patience_text(plan.steps)
+                        every = counted(run.step, "step|steps is|are")
+                        text = f"all {every} done" if done else run.patience_text(plan.steps)
                         log.info("nothing is left to train: %s", text)
             if not ended(run, plan):
                 run_steps(run, task, plan, report)

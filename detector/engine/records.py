@@ -82,7 +82,7 @@ def _cut(path: Path, step: int, evaluated: int) -> None:
         lines = counted(later, "line|lines of steps after")
         log.info("%s: %s %d %s, as these are made again", path, lines, step, agreeing(later, "goes|go"))
     if broken := len(records) - len(intact):
-        log.info("%s: %s not written to the end, left out", path, counted(broken, "line|lines"))
+        log.info("%s: %s", path, counted(broken, "line|lines that was|were not written to its|their end goes|go"))
 
 
 def read_line(line: bytes) -> dict[str, Any] | None:

@@ -239,8 +239,8 @@ def _refuse_another(folder: Path, resume: bool) -> None:
     found = held(folder)
     if found and not resume:
         raise UserError(
-            f"OUTPUT_DIR {folder} already holds a run ({found[-1]}): add --resume to continue it, or write "
-            "OUTPUT_DIR another/folder to start anew; MODEL.WEIGHT FILE.pth starts from its weights"
+            f"OUTPUT_DIR {folder} already holds a run ({found[-1]}): add --resume (in Python resume=True) to continue "
+            "it, or write OUTPUT_DIR another/folder to start anew; MODEL.WEIGHT FILE.pth starts from its weights"
         )
 
 

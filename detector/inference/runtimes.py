@@ -147,6 +147,11 @@ def load_exported(path: str | Path, precision: str = "off", *, say: bool = True)
     return ExportedDetector(graph, facts, second)
 
 
+def facts_of_file(path: Path) -> Facts:
+    """What an exported file says of itself. Raises ValueError or OSError as `load_exported` does."""
+    return read_facts(_opened(path, "off").said, path)
+
+
 def _opened(path: Path, precision: str) -> Opened:
     if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
         raise MissingFileError(f"{path}: its weights, {path.with_suffix('.bin').name}, are not beside it")

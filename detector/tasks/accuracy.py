@@ -121,12 +121,10 @@ def measure_accuracy(
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, batches: FolderLoader, prepare: PixelInput, amp: str = "off") -> Accuracy:
-    """Accuracy of `model`, which gives logits [N, C], in evaluation mode; its mode is restored.
+    """Accuracy of `model`, which gives logits [N, C], in evaluation mode; its mode is restored at the end.
 
-    Several processes, each with batches of its own, count together.
-
-    amp: "off", "bf16" or "fp16". Raises NonFiniteError when a loss is infinite or no number, ValueError naming a
-    picture that cannot be read.
+    Several processes, each with batches of its own, count together. amp: "off", "bf16" or "fp16".
+    Raises NonFiniteError when a loss is infinite or no number, ValueError naming a picture that cannot be read.
     """
     training = model.training
     model.eval()

@@ -257,7 +257,7 @@ def start(task: DetectionTask, folder: Path, found: WeightFile | None = None) ->
         build_optimizer(cfg.SOLVER, model),
         torch.amp.GradScaler(task.device.type, enabled=cfg.SOLVER.AMP == "fp16"),
         {**facts, "pictures": len(data), "best_by": best_by(cfg), "tests": list(task.tests)},
-        average_weights(model, cfg.SOLVER.EMA_DECAY) if cfg.SOLVER.EMA_DECAY else None,
+        average_weights(model, cfg.SOLVER.EMA_DECAY, cfg.SOLVER.EMA_WARMUP) if cfg.SOLVER.EMA_DECAY else None,
         text=config_text(cfg),
         kept=BEST if task.tests and 0 < cfg.SOLVER.TEST_PERIOD < cfg.SOLVER.MAX_ITER else "",
         keep=cfg.SOLVER.CHECKPOINT_KEEP,

@@ -23,6 +23,7 @@ from detector.tasks.detection import Metrics, evaluate
 from detector.tasks.exported import open_exported
 from detector.tasks.int8 import Wish, check_wish, export_int8
 from detector.tasks.measured import Subject, check_folder, state_digest
+from detector.tasks.replaced import Replaced
 from detector.tasks.thresholds import FILE, read_thresholds
 from detector.tasks.trained import find_trained, load_found
 from detector.text import counted
@@ -65,7 +66,7 @@ def export_run(
     digest = state_digest(model.state_dict())
     step = found.file.content.get("step")
     facts = facts_of(cfg, names, category_ids, digest, found.file.path.name, step)
-    two = split and second_stage(model.head) is not None
+    two, replaced = split and second_stage(model.head) is not None, Replaced(output)
     if int8 is not None:
         facts = export_int8(model, facts, form, output, cfg, int8, split)
     else:
@@ -74,6 +75,7 @@ def export_run(
             "%s: %.1f MB, up to %s an image; boxes in pixels of the resized image", output, written / 1e6,
             counted(facts.limit, "detection|detections"),
         )  # fmt: skip
+    replaced.clear(second=two, measured=int8 is not None)
     if two:
         log.info("%s, with the second stage, belongs to it: copy both files", second_path(output))
     return facts

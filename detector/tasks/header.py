@@ -39,7 +39,7 @@ def detection_header(
     shown = [("test", pictures_text(dataset)) for dataset in tests.values()]
     if len(shown) > SETS:
         shown = [("test", f"{len(shown)} sets: {', '.join(tests)}")]
-    special = averaged_text(solver.EMA_DECAY) + stages_text(solver.STAGE_LR_FACTORS)
+    special = averaged_text(solver.EMA_DECAY, solver.EMA_WARMUP) + stages_text(solver.STAGE_LR_FACTORS)
     repeats = repeats_of(cfg, train)
     epochs = solver.MAX_ITER * solver.IMS_PER_BATCH / (len(train) if repeats is None else repeats.draws)
     rows = [
@@ -177,9 +177,9 @@ def device_text(device: torch.device, precision: str) -> str:
     return f"{name}, {_PRECISIONS[precision]}" + f", the first of {number} processes" * (number > 1)
 
 
-def averaged_text(decay: float) -> str:
+def averaged_text(decay: float, warmup: bool = False) -> str:
     """That weights are averaged; "" where they are not."""
-    return f"; weights averaged, decay {decay:g}" if decay else ""
+    return f"; weights averaged, decay {decay:g}{' after a warm-up' * warmup}" if decay else ""
 
 
 def stages_text(factors: Sequence[float]) -> str:
@@ -217,10 +217,9 @@ def schedule_text(step: int, steps: int, batch: int, epochs: float, accumulate: 
 def periods_text(cfg: CfgNode, tests: bool) -> str:
     """How often there is a checkpoint and, where there are data to test on, a test, and what these decide."""
     solver = cfg.SOLVER
-    periods = [f"a checkpoint every {solver.CHECKPOINT_PERIOD:,} steps"] if solver.CHECKPOINT_PERIOD else []
+    periods = [f"a checkpoint {_every(solver.CHECKPOINT_PERIOD)}"] if solver.CHECKPOINT_PERIOD else []
     if tests:
-        every = f"every {solver.TEST_PERIOD:,} steps" if solver.TEST_PERIOD else "at the end"
-        periods.append(f"a test {every}")
+        periods.append(f"a test {_every(solver.TEST_PERIOD) if solver.TEST_PERIOD else 'at the end'}")
     if tests and 0 < solver.TEST_PERIOD < solver.MAX_ITER:
         periods.append(f"the best by {printable(best_by(cfg))}")
         if solver.PATIENCE:
@@ -240,3 +239,7 @@ def decay_text(solver: CfgNode) -> str:
         return f"{warmup}a cosine to 0"
     steps = [f"{step:,}" for step in solver.STEPS if step < solver.MAX_ITER]
     return warmup + (f"times {solver.GAMMA:g} at {' and '.join(steps)}" if steps else "constant")
+
+
+def _every(steps: int) -> str:
+    return "every step" if steps == 1 else f"every {steps:,} steps"

@@ -137,6 +137,7 @@ class SaliencyTask(DetectionTask):
         node = cfg.MODEL.BACKBONE
         parts = f"{node.NAME} ({node.NORM}), {cfg.MODEL.SALIENCY.NAME} of {levels}"
         epochs = solver.MAX_ITER * solver.IMS_PER_BATCH / len(self.train_set)
+        averaged = averaged_text(solver.EMA_DECAY, solver.EMA_WARMUP)
         tests = [("test", pictures_text(dataset)) for dataset in self.tests.values()] or [("test", "nothing")]
         rows = [
             ("device", device_text(self.device, solver.AMP)),
@@ -145,7 +146,7 @@ class SaliencyTask(DetectionTask):
             ("train", pictures_text(self.train_set)),
             *tests,
             ("schedule", schedule_text(run.step, solver.MAX_ITER, solver.IMS_PER_BATCH, epochs, solver.ACCUM_ITERS)),
-            ("rate", f"{solver.OPTIMIZER} {solver.BASE_LR:g}, {decay_text(solver)}{averaged_text(solver.EMA_DECAY)}"),
+            ("rate", f"{solver.OPTIMIZER} {solver.BASE_LR:g}, {decay_text(solver)}{averaged}"),
             ("workers", workers_text(cfg.DATALOADER.NUM_WORKERS)),
             ("output", ": ".join([str(run.folder), *filter(None, [periods_text(cfg, bool(self.tests))])])),
         ]

@@ -99,11 +99,11 @@ def idle_schedule(solver: CfgNode) -> list[str]:
             f"which never has its full rate; write SOLVER.WARMUP_ITERS {last // 10}"
         )
     reach = round(1 / (1 - solver.EMA_DECAY))
-    if 3 * reach > last and solver.EMA_DECAY:
+    if 3 * reach > last and solver.EMA_DECAY and not solver.EMA_WARMUP:
         found.append(
             f"SOLVER.EMA_DECAY {solver.EMA_DECAY:g} with SOLVER.MAX_ITER {last}: the average is mostly of the last "
             f"{reach:,} {agreeing(reach, 'step|steps')} or older ones, so the first steps weigh on it to the end; "
-            f"write SOLVER.EMA_DECAY {max(0.0, 1 - 10 / last):.3g}"
+            f"write SOLVER.EMA_WARMUP True, or write SOLVER.EMA_DECAY {max(0.0, 1 - 10 / last):.3g}"
         )
     beyond = [step for step in solver.CHECKPOINT_MILESTONES if step > last]
     if beyond:

@@ -34,6 +34,10 @@ CLASSIFIER = "weights.pth"
 """What a pre-training leaves in its folder for a detector to start from."""
 
 
+YAML = (".yaml", ".yml")
+"""What configs end in."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """The weights of a detector. newest: whether they are the newest of the run in OUTPUT_DIR."""
@@ -244,6 +248,8 @@ def run_config(run: Path, opts: Sequence[str] = ()) -> CfgNode:
         return config_from_text(said[1], str(said[0]), ["OUTPUT_DIR", str(run), *opts])
     if not run.is_file():
         raise UserError(f"{run} is neither a run's folder nor a checkpoint, and there is no such file")
+    if run.suffix in YAML:
+        raise UserError(f"{run} is a config and no run: write --config-file {run}, in Python load_config({str(run)!r})")
     text = read_plain(run).get("config")
     if not isinstance(text, str):
         raise UserError(f"{run} holds no config: write --config-file FILE MODEL.WEIGHT {run}")

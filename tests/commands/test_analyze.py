@@ -3,14 +3,13 @@
 import csv
 import math
 import os
-import subprocess
 import sys
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, environment
+from helpers.fresh import fresh
 
 from detector.analysis.channels import network_input, resize_short
 from detector.commands import analyze
@@ -313,11 +312,8 @@ def test_what_is_out_of_range_is_named(tmp_path, image, args, match):
 
 
 def test_an_error_is_one_line(tmp_path):
-    command = [sys.executable, "-m", "detector", "analyze", "channels", "resnet10=random", "--output", str(tmp_path)]
-    run = subprocess.run(
-        [*command, "--image", str(tmp_path / "none.jpg")], cwd=ROOT, capture_output=True, text=True,
-        env=environment(),
-    )  # fmt: skip
+    words = ["analyze", "channels", "resnet10=random", "--output", tmp_path, "--image", tmp_path / "none.jpg"]
+    run = fresh("-m", "detector", *words)
     assert run.returncode == 1
     assert run.stderr.splitlines() == [
         f"error: {tmp_path / 'none.jpg'}: there is no such picture; check the file name and the folder"

@@ -2,11 +2,11 @@
 
 import json
 import re
-import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, environment
+from helpers import ROOT
+from helpers.fresh import fresh
 
 from detector.commands import check
 from detector.data.problems import KINDS, clause
@@ -108,7 +108,7 @@ def test_no_torch_is_loaded_without_a_config(sets):
     code = (
         f"from detector.commands import check; check.main({sets.write()!r}); import sys; print('torch' in sys.modules)"
     )
-    told = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True)
+    told = fresh("-c", code, torch=False)
     assert told.stdout.splitlines()[-1] == "False", told.stderr
 
 
@@ -120,10 +120,7 @@ def test_what_a_kind_is_agrees_with_its_number():
 
 def test_every_kind_is_in_the_table():
     """Of a process of its own, as tests declare kinds too."""
-    told = subprocess.run(
-        [sys.executable, "-m", "detector", "check", "--kinds"],
-        env=environment(), cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+    told = fresh("-m", "detector", "check", "--kinds")
     assert told.returncode == 0, told.stderr
     rows = {line.split("`")[1] for line in told.stdout.splitlines() if line.startswith("| `")}
     files = [path.read_text() for path in (ROOT / "detector").rglob("*.py")]

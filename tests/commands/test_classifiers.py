@@ -2,8 +2,8 @@
 
 import inspect
 import json
+import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import fields
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, environment
+from helpers.fresh import Fresh, fresh
 from helpers.runs import read
 
 from detector.commands import classify, pretrain
@@ -58,26 +58,22 @@ def flags(**settings):
     return [text for name, value in settings.items() for text in (f"--{name.replace('_', '-')}", str(value))]
 
 
-def start(verb, *args):
-    command = [sys.executable, "-m", "detector", verb, *args]
-    return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
 def test_train_kill_resume_test(data, tmp_path, capsys):
     common = {**SETTINGS, "data": str(data)}
     out = tmp_path / "out"
-    run = start("pretrain", *flags(**common, output=out))
+    run = Fresh("-m", "detector", "pretrain", *flags(**common, output=out))
     deadline = time.monotonic() + 120
     while not list(out.glob("model_*.pth")):
-        assert run.poll() is None
+        assert run.runs()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(0.3)  # somewhere between two checkpoints, or in one
-    run.send_signal(signal.SIGKILL)
-    assert run.wait() == -signal.SIGKILL
+    os.kill(run.pid, signal.SIGKILL)
+    assert run.wait().returncode == -signal.SIGKILL
     assert not (out / "weights.pth").exists()
 
-    assert start("pretrain", *flags(**common, output=out), "--resume").wait() == 0
+    resumed = fresh("-m", "detector", "pretrain", *flags(**common, output=out), "--resume")
+    assert resumed.returncode == 0, resumed.stderr
     train_classifier(Recipe(**common, output=str(tmp_path / "whole")))
     resumed, whole = read(out / "weights.pth"), read(tmp_path / "whole" / "weights.pth")
     assert not [key for key, value in whole["model"].items() if not torch.equal(value, resumed["model"][key])]

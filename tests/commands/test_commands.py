@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers import ROOT, environment
+from helpers.fresh import fresh
 
 from detector.tasks.predict import count_text
 
@@ -21,13 +22,7 @@ SETTINGS = [
 
 
 def call(*words, path=(), cwd=ROOT):
-    return subprocess.run(
-        [sys.executable, "-m", "detector", *map(str, words)],
-        cwd=cwd,
-        env=environment(*path),
-        capture_output=True,
-        text=True,
-    )
+    return fresh("-m", "detector", *words, env=environment(*path), cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +54,12 @@ def trained(tmp_path_factory, installed):
     from detector.data.shapes import generate_shapes
 
     generate_shapes(home / "data" / "shapes", num_train=8, num_val=4)
-    run = call(
+    words = [
         "train", "--config-file", "quickstart", *SETTINGS, "MODEL.BACKBONE.NAME", "plain",
-        "DATASETS.ROOT", home / "data", "OUTPUT_DIR", home / "out", path=installed,
-    )  # fmt: skip
+        "DATASETS.ROOT", str(home / "data"), "OUTPUT_DIR", str(home / "out"),
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "detector", *words]  # whatever starts with Python itself is in this one
+    run = subprocess.run(command, cwd=ROOT, env=environment(*installed), capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
     return home, run.stdout + run.stderr
 

@@ -1,9 +1,7 @@
-import subprocess
-import sys
-
 import pytest
 import torch
-from helpers import ROOT, environment
+from helpers import ROOT
+from helpers.fresh import fresh
 
 from detector.commands import convert as convert_command
 from detector.config import load_config
@@ -88,10 +86,9 @@ def test_the_head_forward_survives_the_conversion(golden_heads):
 
 
 def test_the_command_says_what_is_wrong(tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-m", "detector", "convert", "--from", "fcos", "--input", str(tmp_path / "none.pth"),
-         "--output", str(tmp_path / "x.pth"), "--config-file", "configs/fcos/resnet50_caffe_1080.yaml"],
-        cwd=ROOT, env=environment(), capture_output=True, text=True,
+    run = fresh(
+        "-m", "detector", "convert", "--from", "fcos", "--input", tmp_path / "none.pth",
+        "--output", tmp_path / "x.pth", "--config-file", "configs/fcos/resnet50_caffe_1080.yaml",
     )  # fmt: skip
     assert run.returncode == 1
     assert run.stderr.startswith("error: ")

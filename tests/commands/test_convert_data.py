@@ -90,7 +90,7 @@ def test_the_root_is_that_of_datasets(entry, tmp_path, capsys):
         (["ENTRY", "vok", "OUT"], "write ENTRY coco|voc|yolo FOLDER"),
         (["voc", "OUT"], "write ENTRY coco|voc|yolo FOLDER"),
         (["nowhere", "voc", "OUT"], "error: unknown dataset 'nowhere'"),
-        (["ENTRY", "voc", "OUT", "--split", "a", "--split", "b"], "--split: 1 entries want as many different names"),
+        (["ENTRY", "voc", "OUT", "--split", "a", "--split", "b"], "--split: 1 entry wants as many different names"),
         (["ENTRY", "ENTRY", "voc", "OUT", "--split", "a", "--split", "a"], "got a, a"),
         (["ENTRY", "voc", "OUT", "--split", "../a"], "'../a' cannot be the name of a split"),
         (["ENTRY", "voc", "FULL"], "is not empty (it holds pictures, ..); name a new folder"),

@@ -2,11 +2,10 @@
 
 import csv
 import io
-import subprocess
-import sys
 
 import pytest
 from helpers import ROOT, environment
+from helpers.fresh import fresh
 
 from detector.commands import info
 from detector.models.backbones import BACKBONES
@@ -272,10 +271,8 @@ def test_wrong_words_are_answered_in_one_line(refused, args, word):
 
 def test_a_plugin_in_a_process_of_its_own(tmp_path):
     (tmp_path / "my_nets.py").write_text(PLUGIN)
-    run = subprocess.run(
-        [sys.executable, "-m", "detector", "info", "plain", "--import", "my_nets", "--format", "csv"],
-        cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True,
-    )  # fmt: skip
+    words = ["info", "plain", "--import", "my_nets", "--format", "csv"]
+    run = fresh("-m", "detector", *words, env=environment(tmp_path))
     assert run.returncode == 0, run.stderr[-3000:]
     (row,) = read_csv(run.stdout)
     assert (row["top-1 (%)"], row["licence of weights"]) == ("12.5", "non-commercial")

@@ -1,10 +1,9 @@
 """What there is by name, and the merged config, as printed."""
 
-import subprocess
 import sys
 
 import pytest
-from helpers import environment
+from helpers.fresh import fresh
 
 from detector.commands import config, lists
 from detector.config import load_config
@@ -134,16 +133,9 @@ def test_a_plugin_that_is_not_there_is_one_line():
 
 
 def test_a_reader_that_stops_early_gets_no_traceback():
-    code = "import sys; from detector.__main__ import main; sys.stdin.readline(); main(['backbones'])"
-    run = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    run.stdout.close()
-    run.stdin.write("\n")
-    run.stdin.close()
-    err = run.stderr.read()
-    run.stderr.close()
-    assert (run.wait(), err) == (1, "")
+    code = "import os; read, write = os.pipe(); os.close(read); os.dup2(write, 1)\n"  # which nobody reads any more
+    run = fresh("-c", code + "from detector.__main__ import main; main(['backbones'])")
+    assert (run.returncode, run.stderr) == (1, "")
 
 
 # ---------------------------------------------------------------------------- configs
@@ -177,10 +169,7 @@ def test_the_merged_config_loads_again_and_says_where_values_come_from(capsys, t
 
 def test_what_is_printed_is_a_config_even_where_there_is_a_warning(tmp_path):
     words = ["config", "quickstart", "SOLVER.STEPS", "[3]"]
-    run = subprocess.run(
-        [sys.executable, "-m", "detector", *words], capture_output=True, text=True,
-        env=environment(), cwd=tmp_path,
-    )  # fmt: skip
+    run = fresh("-m", "detector", *words, cwd=tmp_path)
     assert run.returncode == 0
     assert "SOLVER.STEPS (command line) with SOLVER.SCHEDULE cosine" in run.stderr
     (tmp_path / "printed.yaml").write_text(run.stdout)

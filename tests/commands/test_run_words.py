@@ -254,6 +254,9 @@ def test_what_is_no_run_to_continue_is_named(trainings, run, tmp_path, capsys):
         f"error: RUN {run}: write {run} --resume to continue it, or --config-file FILE to start anew"
     )
     checkpoint = run / "model_best.pth"
+    config = run.parent / "photos.yaml"
+    config.write_text("SEED: 3\n")
+    assert refused(train, config) == f"error: RUN {config} is a config: write --config-file {config} to start a run"
     assert refused(train, checkpoint, "--resume").startswith(f"error: RUN {checkpoint} is a file: write the run's fold")
     assert refused(train, tmp_path / "no", "--resume").startswith(f"error: RUN {tmp_path / 'no'}: there is no such fol")
     assert refused(train, run, "--resume", "OUTPUT_DIR", "other").startswith(

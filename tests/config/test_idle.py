@@ -57,6 +57,7 @@ def lines(caplog, path, *opts):
         (["SOLVER.SCHEDULE", "cosine", "SOLVER.GAMMA", "0.1"], "SOLVER.GAMMA", "SOLVER.SCHEDULE cosine"),
         (["SOLVER.SCHEDULE", "cosine", "SOLVER.STEPS", "(1,)"], "SOLVER.STEPS", "SOLVER.SCHEDULE cosine"),
         (["SOLVER.STEPS", "()", "SOLVER.GAMMA", "0.1"], "SOLVER.GAMMA", "SOLVER.STEPS []"),
+        (["SOLVER.EMA_WARMUP", "True"], "SOLVER.EMA_WARMUP", "SOLVER.EMA_DECAY 0.0"),
         (["SOLVER.OPTIMIZER", "adamw", "SOLVER.MOMENTUM", "0.9"], "SOLVER.MOMENTUM", "SOLVER.OPTIMIZER adamw"),
         (
             ["MODEL.BACKBONE.FREEZE_CONV_BODY_AT", "5", "SOLVER.STAGE_LR_FACTORS", "(1, 1, 1, 1, 2)"],

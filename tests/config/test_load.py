@@ -1,11 +1,10 @@
 """YAML, bases and overrides become one config, or one exact message."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 from helpers import environment
+from helpers.fresh import fresh
 from yacs.config import CfgNode
 
 from detector.config import (
@@ -387,13 +386,12 @@ def test_what_the_environment_says_has_that_origin():
     for root, words, origin in (("/data", "[]", "DETECTOR_DATASETS"), ("", "[]", "default"),
                                 ("/data", "['DATASETS.ROOT', 'x']", "command line")):  # fmt: skip
         there = {**environment(), "DETECTOR_DATASETS": root}
-        out = subprocess.check_output([sys.executable, "-c", code.format(words)], env=there, text=True)
-        assert out.strip() == origin
+        assert fresh("-c", code.format(words), env=there, torch=False).stdout.strip() == origin
 
 
 def test_reading_a_config_needs_no_torch():
     code = "import sys, detector.config as c; c.load_config('quickstart'); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment())
+    assert fresh("-c", code, torch=False).returncode == 0
 
 
 def test_a_key_nested_and_dotted_stands_twice(write):

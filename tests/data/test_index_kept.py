@@ -4,12 +4,10 @@ import logging
 import multiprocessing
 import os
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT, environment
+from helpers.fresh import fresh
 
 from detector.data import index as module
 from detector.data.formats import coco as reader
@@ -196,9 +194,7 @@ def test_a_spawned_worker_maps_the_same_file(path):
 
 def test_no_torch_is_imported_for_an_index():
     code = "import sys, detector.data.index; print([m for m in ('torch', 'cv2', 'PIL', 'yacs') if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = fresh("-c", code, torch=False)
     assert done.stdout.strip() == "[]"
 
 

@@ -72,10 +72,13 @@ def test_endless_batches_have_no_length():
         len(TrainBatches(3, 2))
 
 
-def test_evaluation_shows_each_image_once_in_order_of_shape():
-    aspect = np.array([1.5, 0.5, 1.0, 0.7, 1.5])
-    assert eval_batches(aspect, 2) == [[1, 3], [2, 0], [4]]
-    assert eval_batches(aspect, 9) == [[1, 3, 2, 0, 4]]
+def test_evaluation_shows_each_image_once_with_others_of_its_size():
+    wide, tall, square = ((64, 96),), ((96, 64),), ((64, 64),)
+    sizes = [wide, tall, square, tall, wide, tall]
+    assert eval_batches(sizes, 2) == [[1, 3], [0, 4], [5], [2]]
+    assert eval_batches(sizes, 9) == [[1, 3, 5], [0, 4], [2]]
+    views = [((64, 64), (96, 96)), ((64, 64), (96, 128)), ((64, 64), (96, 96))]
+    assert eval_batches(views, 2) == [[0, 2], [1]]
 
 
 def test_empty_batches_are_refused():
@@ -84,7 +87,7 @@ def test_empty_batches_are_refused():
     with pytest.raises(ValueError, match="at least one image"):
         TrainBatches(2, 0)
     with pytest.raises(ValueError, match="at least one image"):
-        eval_batches(np.ones(2), 0)
+        eval_batches([((32, 32),)], 0)
 
 
 def test_chance_is_made_of_seed_step_and_slot():

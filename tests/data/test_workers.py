@@ -3,12 +3,10 @@
 import multiprocessing
 import re
 import signal
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
-from helpers import environment
+from helpers.fresh import fresh
 
 from detector.data import workers
 from detector.data.workers import _end_of, make_loader, received, worker_trouble
@@ -33,8 +31,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("way", multiprocessing.get_all_start_methods())
 def test_every_start_method_gives_the_batches(tmp_path, way):
     (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "script.py", way]
-    told = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=100)
+    told = fresh(tmp_path / "script.py", way)
     assert told.stdout == "[0, 1] [2, 3]\n", told.stderr
 
 

@@ -2,12 +2,12 @@
 
 import ast
 import re
-import subprocess
 import sys
 from inspect import getdoc
 
 import pytest
-from helpers import ROOT, environment
+from helpers import ROOT
+from helpers.fresh import fresh
 
 import detector
 from detector.commands import VERBS
@@ -106,7 +106,7 @@ def test_every_key_that_moved_stands_there():
 def test_every_kind_of_finding_stands_there():
     """Of a process of its own, as tests declare kinds too."""
     code = "import sys; sys.path.insert(0, 'tools/reference'); import pages; print(pages.kinds_page(), end='')"
-    told = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True)
+    told = fresh("-c", code)
     assert told.returncode == 0, told.stderr
     assert text("kinds.md") == told.stdout.rstrip() + "\n", ANEW
     files = [path.read_text(encoding="utf-8") for path in (ROOT / "detector").rglob("*.py")]

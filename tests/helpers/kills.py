@@ -1,10 +1,8 @@
 """Trainings that stop their own process with SIGKILL, at places that the loop has no say in."""
 
 import re
-import subprocess
-import sys
 
-from helpers import environment
+from helpers.fresh import fresh
 
 KILLERS = """
 import os, signal, sys
@@ -57,9 +55,7 @@ def run_killed(home, script, kills):
     """
     path = home / "killed.py"
     path.write_text(KILLERS + script + CHILDREN.replace("KILLS", ", ".join(kills)))
-    with open(home / "text", "w") as text:  # no pipe: orphaned workers would hold it open for seconds
-        command = [sys.executable, str(path)]
-        subprocess.run(command, cwd=home, env=environment(), stderr=text, stdout=text, check=False)
-    told = re.sub(r"\.[0-9a-f]{16}\.tmp", ".tmp", (home / "text").read_text())  # names of their own
+    ended = fresh(path, cwd=home)
+    told = re.sub(r"\.[0-9a-f]{16}\.tmp", ".tmp", ended.stdout + ended.stderr)  # names of their own
     rows = [line.split()[1:] for line in told.splitlines() if line.startswith("killed ")]
     return [(name, int(status), held) for name, status, *held in rows], told

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import torch
 
@@ -13,6 +12,19 @@ from detector.engine import loop
 from detector.models.heads.rpn import RPN
 from detector.tasks import detection
 from helpers import ROOT, environment
+from helpers.fresh import fresh
+
+LIKE_TORCHRUN = """
+import sys
+from pathlib import Path
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from helpers.ranks import main
+
+place = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": "courses"}
+launched = LaunchConfig(1, 1, int(sys.argv[1]), **place, max_restarts=0, start_method="fork")
+elastic_launch(launched, main)(Path(sys.argv[2]))
+"""
+"""What `torchrun --standalone` does behind its flags, with processes that have torch from the start."""
 
 
 class Course(detection.DetectionTask):
@@ -74,7 +86,7 @@ def courses(home, jobs, number=2):
     for name, (cfg, double) in jobs.items():
         (home / f"{name}.yaml").write_text(cfg.dump())
         (home / f"{name}.json").write_text(json.dumps(double))
-    ran = torchrun(number, "-m", "helpers.ranks", home)
+    ran = fresh("-c", LIKE_TORCHRUN, number, home, env=environment(ROOT / "tests"))
     assert ran.returncode == 0, ran.stderr
     return {name: torch.load(home / f"{name}.pt", weights_only=True) for name in jobs}
 
@@ -98,7 +110,3 @@ def main(home):
                 found = course(cfg, double)
             if is_main():
                 torch.save(found, path.with_suffix(".pt"))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detector.models.backbones.resnet import Bottleneck
 from detector.models.backbones.trunk import ResidualTrunk
@@ -21,6 +21,17 @@ def tiny() -> Callable[..., ResidualTrunk]:
         return ResidualTrunk(Bottleneck, depths, norm=norm_factory(norm), **args)
 
     return build
+
+
+def unfilled(build: Callable[..., nn.Module], *args: Any, **named: Any) -> nn.Module:
+    """What `build` makes, without the work of first values: every one is about to be loaded, and is nan until then."""
+    with torch.device("meta"):
+        model = build(*args, **named)
+    model.to_empty(device="cpu")
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            tensor.data.fill_(torch.nan)
+    return model
 
 
 @pytest.fixture

@@ -1,12 +1,9 @@
 """What NumPy selects is what the heads select in torch."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
-from helpers import environment
+from helpers.fresh import fresh
 
 from detector.inference.export.whole import raw, rule_of, second_stage, select_raw
 from detector.models.heads.box_head import BoxHead
@@ -227,5 +224,5 @@ def test_it_needs_numpy_alone():
         "from detector.ops.arrays import suppress\nimport numpy as np\n"
         "print(suppress(np.array([[0, 0, 1, 1.]]), np.ones(1), np.zeros(1, int), 0.5, 1))"
     )
-    said = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    said = fresh("-c", code, torch=False)
     assert said.stdout == "[0]\n", said.stderr

@@ -5,7 +5,9 @@ import json
 import pytest
 import torch
 from helpers.runs import move_run, read, same_bits
+from torch import nn
 
+from detector.engine.ema import average_weights, warmed_up
 from detector.errors import UserError
 from detector.models.build import build_detector, resolve_parts
 from detector.tasks.detection import test as run_test  # under its own name pytest would collect it
@@ -57,6 +59,45 @@ def test_the_average_follows_its_recursion_and_training_does_not_notice(averaged
     train(tiny(*EVERY, "OUTPUT_DIR", tmp_path / "plain"))
     assert same_bits(read(tmp_path / "plain" / "model_final.pth")["model"], third)
     assert read(tmp_path / "plain" / "model_final.pth")["average"] is None
+
+
+@pytest.fixture
+def follow():
+    """follow(average, weights): what an average of one weight is after updates by these."""
+
+    def build(decay, weights, started=None):
+        model = nn.Linear(1, 1, bias=False)
+        average = average_weights(model, decay, warmup=True)
+        if started is not None:
+            average.load_state_dict(started)
+        for weight in weights:
+            nn.init.constant_(model.weight, weight)
+            average.update_parameters(model)
+        return average
+
+    return build
+
+
+def test_a_warm_up_keeps_less_of_the_first_weights_and_goes_on_exactly(follow):
+    want = 3.0  # the first update copies
+    for n, weight in ((1, 5.0), (2, 7.0), (3, 6.0)):
+        stays = min(0.3, (1 + n) / (10 + n))  # 2 / 11, 3 / 12, then the decay itself
+        want = stays * want + (1 - stays) * weight
+    whole = follow(0.3, (3.0, 5.0, 7.0, 6.0))
+    assert whole.module.weight.item() == pytest.approx(want, rel=1e-6)
+    half = follow(0.3, (3.0, 5.0))
+    assert same_bits(follow(0.3, (7.0, 6.0), half.state_dict()).state_dict(), whole.state_dict())
+    assert (warmed_up(0.999, 1), warmed_up(0.999, 8), warmed_up(0.999, 9000)) == (2 / 11, 0.5, 0.999)
+
+
+def test_a_warm_up_of_the_config_is_that_of_the_average(tiny, tmp_path, caplog):
+    caplog.set_level("INFO", "detector")
+    train(tiny(*AVERAGED, "SOLVER.EMA_WARMUP", True, "DATASETS.TEST", "()", "SOLVER.MAX_ITER", 2))
+    assert "weights averaged, decay 0.75 after a warm-up" in caplog.text
+    first, last = (read(tmp_path / "out" / name) for name in ("model_0000001.pth", "model_final.pth"))
+    key = "head.cls_logits.weight"
+    want = 2 / 11 * first["model"][key] + 9 / 11 * last["model"][key]
+    torch.testing.assert_close(inner(last["average"])[key], want)
 
 
 def test_what_is_tested_kept_and_loaded_is_the_average(averaged, tmp_path):

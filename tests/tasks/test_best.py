@@ -61,7 +61,7 @@ def test_the_measure_decides_which_checkpoint_is_the_best(tiny, tmp_path, found,
     cfg = tiny(*QUICK, "SOLVER.MAX_ITER", 2, "TEST.BEST_BY", name)
     train(cfg)
     shown = name or "AP"
-    assert f"a test every 1 steps, the best by {shown}" in caplog.text
+    assert f"a test every step, the best by {shown}" in caplog.text
     best = read(tmp_path / "out" / "model_best.pth")
     assert (best["step"], best["best_by"], best["tests"]) == (step, shown, ["val"])
     caplog.clear()

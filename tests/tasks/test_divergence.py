@@ -128,7 +128,7 @@ def test_a_finished_run_says_that_nothing_is_left(tiny, tmp_path, caplog):
     train(tiny(*QUICK, "SOLVER.MAX_ITER", 1))
     assert "nothing is left" not in caplog.text
     train(tiny(*QUICK, "SOLVER.MAX_ITER", 1), resume=True)
-    assert caplog.messages[-2] == "nothing is left to train: all 1 steps are done"
+    assert caplog.messages[-2] == "nothing is left to train: all 1 step is done"
     assert caplog.messages[-1].startswith(f"in {tmp_path / 'out'}\n  model_final.pth  ")
     assert caplog.messages[-1].endswith(f"  detector train {tmp_path / 'out'} --resume SOLVER.MAX_ITER 2")
     train(tiny(*QUICK, "SOLVER.MAX_ITER", 2), resume=True)
@@ -142,9 +142,7 @@ def test_a_finished_run_does_not_pretend_to_have_had_other_settings(tiny, tmp_pa
     was = (tmp_path / "out" / "config.yaml").read_text()
     log = (tmp_path / "out" / "log.jsonl").read_text()
     for changed in (["SOLVER.BASE_LR", 0.5], ["INPUT.MIN_SIZE_TEST", 80]):
-        message = (
-            rf"all 1 steps are done, and {changed[0]} would change nothing: leave it out, or .* SOLVER\.MAX_ITER 2$"
-        )
+        message = rf"all 1 step is done, and {changed[0]} would change nothing: leave it out, or .* SOLVER\.MAX_ITER 2$"
         with pytest.raises(UserError, match=message):
             train(tiny(*QUICK, "SOLVER.MAX_ITER", 1, *changed), resume=True)
     assert (tmp_path / "out" / "config.yaml").read_text() == was

@@ -23,7 +23,7 @@ from detector.config import config_text
 from detector.errors import UserError
 from detector.inference import runtimes
 from detector.inference.export import Network, Whole
-from detector.inference.export.facts import facts_text
+from detector.inference.export.facts import facts_text, second_path
 from detector.inference.export.whole import second_stage
 from detector.inference.export.write import PACKAGES, split_facts
 from detector.inference.formats import EXPORTS
@@ -453,6 +453,19 @@ def test_a_real_file_measures_the_same(stages, form, flags, request, tmp_path):
         said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
         assert said.returncode == 0, said.stderr
         assert_said(said.stdout, load(file).network, pixels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "openvino", "torch"])
+def test_the_second_stage_of_a_file_goes_where_a_whole_one_takes_its_place(form, trained_twice, tmp_path):
+    for name in (*PACKAGES[form], {"onnx": "onnxruntime"}.get(form, form)):
+        pytest.importorskip(name)
+    file, words = tmp_path / "files" / f"a{EXPORTS[form]}", [str(tmp_path / "out"), "--format", form, "--output"]
+    export_command.main([*words, str(file), "--split"])
+    assert second_path(file).is_file()
+    export_command.main([*words, str(file)])
+    assert {path.stem for path in file.parent.iterdir()} == {"a"}
+    load(file)
 
 
 def test_a_run_may_be_called_as_a_file(trained, tmp_path):

@@ -46,7 +46,7 @@ def test_a_resumed_run_s_log_has_each_step_once(tiny, tmp_path, killed, monkeypa
     monkeypatch.setattr("detector.engine.log.PERIOD", 1)
     caplog.set_level("INFO", "detector")
     train(cfg, resume=True)
-    assert "1 lines of steps after 4 go" in caplog.text
+    assert "1 line of steps after 4 goes" in caplog.text
     story = [(record["step"], record.get("event", "")) for record in records(tmp_path / "out")]
     assert story == [
         *((0, "start"), (1, ""), (2, ""), (3, ""), (4, ""), (4, "evaluation")),

@@ -31,7 +31,7 @@ def test_a_training_ends_early_and_goes_on_with_more_patience(tiny, tmp_path, ca
     assert final["optimizer"]["state"]
     assert read(out / "model_best.pth")["step"] == 1
     assert records(out)[-1] == {"step": 3, "event": "patience", "evaluations": 2, "best_step": 1}
-    assert "a test every 1 steps, the best by AP, the end after 2 tests without a better one" in caplog.text
+    assert "a test every step, the best by AP, the end after 2 tests without a better one" in caplog.text
     end = caplog.messages[-1]
     assert "model_final.pth  weights and optimiser after the last step, as patience ended" in end
     assert f"detector test {out} --which best" in end

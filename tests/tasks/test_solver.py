@@ -137,7 +137,8 @@ def test_an_average_longer_than_the_training_is_told(decay, last, advice):
     keys = ("SOLVER.MAX_ITER", str(last), "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0", "SOLVER.EMA_DECAY", decay)
     (found,) = idle_schedule(solver(*keys))
     assert f"EMA_DECAY {decay} with SOLVER.MAX_ITER {last}" in found
-    assert found.endswith(f"write SOLVER.EMA_DECAY {advice}")
+    assert found.endswith(f"write SOLVER.EMA_WARMUP True, or write SOLVER.EMA_DECAY {advice}")
+    assert idle_schedule(solver(*keys, "SOLVER.EMA_WARMUP", "True")) == []
 
 
 def test_an_average_that_fits_is_silent():

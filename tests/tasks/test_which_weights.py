@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from shutil import copytree, rmtree
 
 import pytest
 import torch
@@ -22,18 +23,45 @@ def metrics_of(folder, name="metrics"):
     return json.loads((folder / f"{name}.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.fixture
-def first(tiny, tmp_path):
+def tmp_path(home):
+    """An empty folder, the same for all tests: a run knows where it lies, so that one training serves them all."""
+    rmtree(home / "here", ignore_errors=True)
+    (home / "here").mkdir()
+    return home / "here"
+
+
+@pytest.fixture
+def once(home, tmp_path):
+    """once(name, cfg): train what writes to the folder of this name, or put there what that gave the first time."""
+
+    def trained(name, cfg):
+        if (home / name).exists():
+            copytree(home / name, tmp_path / name)
+        else:
+            train(cfg)
+            copytree(tmp_path / name, home / name)
+
+    return trained
+
+
+@pytest.fixture
+def first(tiny, tmp_path, once):
     """A run of two steps; its last checkpoint."""
-    train(tiny("SOLVER.MAX_ITER", 2, "SOLVER.TEST_PERIOD", 1, "OUTPUT_DIR", tmp_path / "first"))
+    once("first", tiny("SOLVER.MAX_ITER", 2, "SOLVER.TEST_PERIOD", 1, "OUTPUT_DIR", tmp_path / "first"))
     return tmp_path / "first" / "model_final.pth"
 
 
 @pytest.fixture
-def fine(tiny, tmp_path, first):
+def fine(tiny, tmp_path, first, once):
     """fine("KEY", value, ..): the config of a run that started from the first one, and that has trained a step."""
     opts = ("MODEL.WEIGHT", first, "SOLVER.MAX_ITER", 1, "SOLVER.CHECKPOINT_PERIOD", 1, "OUTPUT_DIR", tmp_path / "fine")
-    train(tiny(*opts))
+    once("fine", tiny(*opts))
     return lambda *more: tiny(*opts, *more)
 
 

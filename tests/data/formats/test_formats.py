@@ -1,12 +1,10 @@
 """Every format is one file with `read` and `write`, which fit each other."""
 
-import subprocess
-import sys
 from importlib import import_module
 
 import numpy as np
 import pytest
-from helpers import ROOT, environment
+from helpers.fresh import fresh
 
 FORMATS = ("coco", "voc", "yolo")
 BOXES = [[2, 3, 10.5, 8], [1, 1, 9, 9]]
@@ -33,7 +31,5 @@ def test_what_is_written_beside_its_pictures_is_read(coco, tmp_path, name):
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_format_imports_torch(name):
     code = f"import sys, detector.data.formats.{name}; print('torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = fresh("-c", code, torch=False)
     assert done.stdout.strip() == "False"

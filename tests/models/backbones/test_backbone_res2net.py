@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+from helpers.trunks import unfilled
 
 from detector.models.backbones import (
     BACKBONES,
@@ -214,7 +215,7 @@ def test_the_vd_trunk_computes_what_its_description_says(randomised):
 def test_equals_timm(name, randomised, images):
     timm = pytest.importorskip("timm")
     theirs = randomised(timm.create_model(TIMM[name])).double()
-    ours = build_classifier(name).double()
+    ours = unfilled(build_classifier, name).double()
     load_state(ours, theirs.state_dict(), optional=BACKBONES[name].weights.optional)
     for mode in (False, True):
         got, want = ours.train(mode)(images.double()), theirs.train(mode)(images.double())
