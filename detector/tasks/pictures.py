@@ -8,7 +8,7 @@ from yacs.config import CfgNode
 
 from detector.data.dataset import CocoDetection, RecordError
 from detector.data.loader import collate, views_of
-from detector.data.transforms import Compose
+from detector.data.transforms import UNCHANGED
 from detector.inference.augmented import build_augmentation
 from detector.inference.detect import detect_views
 from detector.models.detector import Detector
@@ -33,7 +33,7 @@ def drawn(model: Detector, datasets: Mapping[str, CocoDetection], cfg: CfgNode) 
         return {
             f"{name}/{dataset.image_ids[place]}": picture
             for name, dataset in datasets.items()
-            for sources in [(dataset.transformed(Compose([])), *views_of(cfg, dataset))]
+            for sources in [(dataset.transformed(UNCHANGED), *views_of(cfg, dataset))]
             for place in range(min(cfg.LOG.PICTURES, len(dataset)))
             if (picture := _picture(model, sources, place, cfg)) is not None
         }
@@ -49,7 +49,7 @@ def _picture(model: Detector, sources: Sequence[CocoDetection], place: int, cfg:
         return None
     batches = [collate([one], cfg.DATALOADER.SIZE_DIVISIBILITY) for one in seen]
     (found,) = detect_views(model, batches, cfg.TEST.AMP, build_augmentation(cfg))
-    size = _shown(target["original"])
+    size = shown_size(target["original"])
     pixels = cv2.resize(whole.permute(1, 2, 0).numpy(), size[::-1], interpolation=cv2.INTER_AREA)
     kept = found["scores"] >= LOWEST
     shown = Detection(
@@ -61,8 +61,8 @@ def _picture(model: Detector, sources: Sequence[CocoDetection], place: int, cfg:
     return draw(pixels, shown, sources[0].classes, {**target, **truth})  # type: ignore[arg-type]
 
 
-def _shown(size: Size) -> Size:
-    """A size that is no longer than LONGEST, of the same shape."""
+def shown_size(size: Size) -> Size:
+    """A picture's size where it is drawn: no side is longer than LONGEST."""
     scale = min(1.0, LONGEST / max(size))
     height, width = (max(1, round(side * scale)) for side in size)
     return height, width
