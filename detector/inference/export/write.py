@@ -20,6 +20,7 @@ from detector.errors import FileAccessError, UserError
 from detector.extras import needed
 from detector.files import write_atomic
 from detector.inference.export.facts import KEY, SECOND, Facts, Second, facts_text, second_path
+from detector.inference.export.plain import make_plain
 from detector.inference.export.program import Tuple, program_bytes
 from detector.inference.export.whole import Network, SecondStage, Whole, rule_of, second_stage
 from detector.inference.formats import EXPORTS
@@ -165,6 +166,7 @@ def _write(
         with quiet():
             return save_onnx(path, program_bytes(program, {KEY: said}))
     proto = onnx_of(program, outputs, inputs).model_proto
+    make_plain(proto)
     proto.metadata_props.add(key=KEY, value=said)
     if (size := proto.ByteSize()) > LARGEST:
         raise UserError(f"the detector takes {size / 2**30:.1f} GiB, and an ONNX file holds at most 2")
