@@ -42,6 +42,10 @@ class MissingFileError(UserError, FileNotFoundError):
     """A file or folder that is named and not there."""
 
 
+class MissingDataError(MissingFileError):
+    """A data set that is not where its name or its paths say."""
+
+
 class FileAccessError(UserError, OSError):
     """A file or folder that cannot be read or written."""
 

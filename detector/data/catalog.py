@@ -17,7 +17,7 @@ from detector.data.origins import origin_of
 from detector.data.packed import PackedIndex
 from detector.data.problems import Problems, logged
 from detector.data.shapes import ensure_shapes
-from detector.errors import MissingFileError, UnknownNameError, UserError
+from detector.errors import MissingDataError, MissingFileError, UnknownNameError, UserError
 from detector.registry import Registry
 
 
@@ -238,7 +238,7 @@ def _explained(entry: str, root: Path, error: UserError) -> UserError:
     return MissingFileError(_of(entry, text)) if text else error
 
 
-def _missing(entry: str, what: str, path: Path, root: Path) -> MissingFileError:
+def _missing(entry: str, what: str, path: Path, root: Path) -> MissingDataError:
     """Of a folder or file that is not there: what else to write; else its path in full, and where it is to be had."""
     said, origin = "" if entry in DATASETS else hint(entry, root), origin_of(entry, path)
     places = [str(path)]
@@ -247,7 +247,7 @@ def _missing(entry: str, what: str, path: Path, root: Path) -> MissingFileError:
     what += " " + " or at ".join(dict.fromkeys(places))
     if not said and (entry in DATASETS or not origin):
         said = _layout(entry, root)
-    return MissingFileError(f"dataset {entry!r}: {'; '.join(filter(None, (what, said, origin)))}")
+    return MissingDataError(f"dataset {entry!r}: {'; '.join(filter(None, (what, said, origin)))}")
 
 
 def _layout(entry: str, root: Path) -> str:

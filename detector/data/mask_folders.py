@@ -10,7 +10,7 @@ from typing import NamedTuple
 from detector.data.entries import MASKS, resolve, split_entry
 from detector.data.mask_shapes import ensure_mask_shapes
 from detector.data.suffixes import SUFFIXES
-from detector.errors import MissingFileError, UnknownNameError, UserError
+from detector.errors import MissingDataError, MissingFileError, UnknownNameError, UserError
 from detector.text import counted, printable
 
 _log = logging.getLogger("detector")
@@ -69,7 +69,7 @@ def find_masks(entry: str, root: str | Path) -> MaskFolder:
         )
     folder, split = _folder_and_split(entry.removeprefix(MASKS), root)
     if not folder.is_dir():
-        raise MissingFileError(
+        raise MissingDataError(
             f"dataset {entry!r}: its folder is expected at {folder}; write {MASKS}FOLDER or {MASKS}FOLDER:SPLIT, with "
             f"a path from here or from DATASETS.ROOT (now {root}), or {MASKS}{SHAPES}:train and {MASKS}{SHAPES}:val"
         )

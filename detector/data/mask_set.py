@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,12 @@ class MaskDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def transformed(self, transforms: Transform) -> "MaskDataset":
+        """The same data set with other transforms."""
+        other = copy(self)
+        other.transforms = transforms
+        return other
 
     def __getitem__(self, key: int | Draw) -> tuple[Tensor, MaskTarget]:
         if isinstance(key, Draw):

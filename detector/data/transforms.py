@@ -45,6 +45,10 @@ class Compose:
         return image, keep_sides(sample, (image.shape[0], image.shape[1]))
 
 
+UNCHANGED = Compose([])
+"""Pictures as they lie on disk."""
+
+
 class Resize:
     """Scales the shorter side to a size drawn from min_sizes, the longer one to at most max_size; pixels.
 

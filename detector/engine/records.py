@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import platform
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -65,8 +66,19 @@ def header(text: str, device: torch.device) -> dict[str, Any]:
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "processes": world_size(),
+        "directory": os.getcwd(),  # paths of the config start from it
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
+
+
+def directory_of(folder: Path) -> str:
+    """The working directory in which the run in a folder was started or last resumed, "" where its log says none."""
+    try:
+        lines = [line for line in (folder / NAME).read_bytes().splitlines() if b'"directory"' in line]
+    except OSError:
+        return ""
+    said = [record["directory"] for line in lines if (record := read_line(line)) and "directory" in record]
+    return said[-1] if said and isinstance(said[-1], str) else ""
 
 
 def _cut(path: Path, step: int, evaluated: int) -> None:

@@ -2,10 +2,13 @@
 
 A paired weighted bootstrap. Each replicate draws n weights from Multinomial(n, 1/n) over the n images, the same
 for both detectors, and every measure is computed with them (`weighted`); an image that is drawn twice counts twice.
-Efron and Tibshirani 1993, chapters 6, 13 (percentile intervals) and 14 (BCa). Several classes: Holm 1979. Where few
-images matter, `evidence` sets the limit to what is claimed. One rule makes verdict, interval and p say the same:
-`agreed`. In 300 simulations each with false positives, 95 % intervals of AP held the truth in 93 to 97 of 100 with 72
-and with 200 images, but in 90 to 92 with 30.
+Efron and Tibshirani 1993, chapters 6, 10 (bias), 13 (percentile intervals) and 14 (BCa). A class whose images are not
+drawn is missing from a replicate's mean, and the fewer images hold it, the more its AP hangs on which are drawn, so
+replicates have a bias, of points where rare classes are many: it is taken off before percentiles and p are read. In
+120 simulations of 40 classes of 3 objects each on 100 images, the percentiles of AP held the truth in 86 of 100, BCa
+in 79, and those without the bias in 93. Several classes: Holm 1979. Where few images matter, `evidence` sets the limit
+to what is claimed. One rule makes verdict, interval and p say the same: `agreed`. In 300 simulations each with false
+positives, 95 % intervals of AP held the truth in 93 to 97 of 100 with 72 and with 200 images, but in 90 to 92 with 30.
 """
 
 import math
@@ -68,9 +71,10 @@ class Resampled(NamedTuple):
 class Difference(NamedTuple):
     """first - second of one measure; nan where one of them has nothing to find.
 
-    se: standard deviation of the replicates; interval: percentiles, bca: the same corrected for bias and skewness;
-    p: two-sided, of the replicates on the other side of 0, at least 2 / (B + 1); tie: 0 lies in the interval, or there
-    is none. Few images: see `limited`; that interval and p do not contradict each other: `agreed`.
+    se: standard deviation of the replicates; interval: their percentiles after the bias, mean of the replicates less
+    the value, was taken off; bca: those of the replicates as they are, corrected for bias and skewness; p: two-sided,
+    of the replicates without the bias on the other side of 0, at least 2 / (B + 1); tie: 0 lies in the interval, or
+    there is none. Few images: see `limited`; that interval and p do not contradict each other: `agreed`.
     """
 
     value: float
@@ -135,7 +139,8 @@ def mean_of(runs: Sequence[Resampled]) -> Resampled:
 
 def spread(one: Resampled) -> list[Difference]:
     """What replicates and jackknife say of each measure: COCO's twelve, then the AP of each class."""
-    every = [difference(float(one.value[j]), one.drawn[:, j], one.left[:, j]) for j in range(len(one.value))]
+    lowest = 0.0 if one.least is None else -1.0  # of a measure, of a difference
+    every = [difference(float(one.value[j]), one.drawn[:, j], one.left[:, j], lowest) for j in range(len(one.value))]
     holding = [FEWEST] * len(every) if one.basis is None else one.basis.holding.tolist()
     least = [None] * len(every) if one.least is None else one.least.tolist()
     return [limited(*each) for each in zip(every, holding, least, strict=True)]
@@ -201,16 +206,20 @@ def differences(
     return dict(zip(MEASURES, every, strict=False)), every[len(MEASURES) :]
 
 
-def difference(value: float, replicates: np.ndarray, left_out: np.ndarray) -> Difference:
-    """What replicates [B] and a jackknife [J] say of a difference; those that are nan are left out."""
+def difference(value: float, replicates: np.ndarray, left_out: np.ndarray, lowest: float = -1.0) -> Difference:
+    """What replicates [B] and a jackknife [J] say of a difference; those that are nan are left out.
+
+    lowest: what the value may be at least; at most it is 1.
+    """
     drawn = np.sort(replicates[~np.isnan(replicates)])
     if math.isnan(value) or len(drawn) < 2:
         return Difference(value, math.nan, (math.nan,) * 2, (math.nan,) * 2, math.nan)
     drawn = np.where(np.abs(drawn - value) <= _ROUNDING, value, drawn)
-    beyond = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    centred = drawn + settled(value - drawn.mean())
+    beyond = min((centred <= 0).sum(), (centred >= 0).sum())
     p = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(drawn, (tail, 1 - tail)).tolist()
+    low, high = np.quantile(centred, (tail, 1 - tail)).clip(lowest, 1).tolist()
     return Difference(value, deviation(drawn), (low, high), _bca(value, drawn, left_out, tail), float(p))
 
 

@@ -61,8 +61,7 @@ def overlaid(image: np.ndarray, levels: np.ndarray, threshold: float = 0.5) -> n
     return cv2.drawContours(picture, outlines, -1, TINT, max(1, round(max(image.shape) / 400)))
 
 
-def side_by_side(image: np.ndarray, levels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Picture, map and mask (uint8 0 and 1) in a row, uint8 [H, 3 W, 3]; all are of the size of the map."""
-    height, width = levels.shape
-    shown = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return np.concatenate([shown, *(np.repeat(one[..., None], 3, axis=2) for one in (levels, mask * 255))], axis=1)
+def side_by_side(image: np.ndarray, levels: np.ndarray, mask: np.ndarray, size: Size) -> np.ndarray:
+    """Picture, map and mask (uint8 0 and 1) in a row, uint8 [H, 3 W, 3], each of the size (H, W)."""
+    grey = (np.repeat(one[..., None], 3, axis=2) for one in (levels, mask * 255))
+    return np.concatenate([cv2.resize(one, size[::-1], interpolation=cv2.INTER_AREA) for one in (image, *grey)], axis=1)

@@ -46,6 +46,7 @@ from detector.models.build import build_detector, check_deformable, check_names,
 from detector.models.detector import Detector
 from detector.models.norm import check_batch
 from detector.structures import Batch
+from detector.tasks.began import knowing_where
 from detector.tasks.best import best_by, carry_over, check_best_by, score
 from detector.tasks.compare import classes_to_resume, compare, compare_tasks
 from detector.tasks.distilled import add_teacher, check_teacher, compare_teachers
@@ -224,7 +225,8 @@ def train(cfg: CfgNode, resume: bool = False, auto_batch: bool = False) -> Metri
             found = to_resume(folder, resume)
             if found:
                 compare_tasks(found, cfg)
-            task = task_of(cfg).from_config(cfg, auto_batch, found)
+            with knowing_where(folder):
+                task = task_of(cfg).from_config(cfg, auto_batch, found)
             with explained(task.remedies):
                 run = start(task, folder, found)
         with beginning("no checkpoint was written"), held():
@@ -325,7 +327,8 @@ def _test(cfg: CfgNode, device: torch.device, weight: str | Path | None, which: 
     compare_tasks(found.file, cfg)
     cfg = found.resolve(cfg)
     check_folder(Path(cfg.OUTPUT_DIR))
-    return task_of(cfg).test(cfg, device, found)
+    with knowing_where(found.file.path.parent):
+        return task_of(cfg).test(cfg, device, found)
 
 
 def evaluate_found(

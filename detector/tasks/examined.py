@@ -22,6 +22,7 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.report import PER_CLASS, VOC
 from detector.evaluation.results import read_results
 from detector.evaluation.voc import VocEvaluator
+from detector.tasks.began import knowing_where
 from detector.tasks.measured import MEASURED
 from detector.tasks.retest import CONFIG, is_run, retest
 from detector.text import counted
@@ -77,7 +78,8 @@ def examine_run(run: str | Path) -> Examined:
     said = content[MEASURED]
     task = said["config"].get("MODEL.TASK", BOXES) if isinstance(said.get("config"), dict) else BOXES
     require_boxes(task, f"{folder}: to look into detections")
-    source = as_measured(tested(said, metrics), content, metrics)
+    with knowing_where(metrics.parent, metrics.parent.parent):
+        source = as_measured(tested(said, metrics), content, metrics)
     found = read_results(results, source.index)
     check_measures(content, source, found, metrics)
     return Examined(folder.resolve().name, source, found, folder, said)

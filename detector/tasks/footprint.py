@@ -65,8 +65,9 @@ class Footprint:
     """The detector that a config describes, ready to count steps. MODEL.NUM_CLASSES must not be 0.
 
     What values decide is assumed, see `detector.analysis.fake`. Tensors are those of a step on the CPU; on CUDA they
-    are the same but for RoIAlign's. recomputable: stages that MODEL.BACKBONE.CHECKPOINT_STAGES could name; least:
-    images of a micro-batch at least. Raises ValueError and KeyError as `build_detector` does.
+    are the same but for RoIAlign's, and without what convolutions by rows hold meanwhile. recomputable: stages that
+    MODEL.BACKBONE.CHECKPOINT_STAGES could name; least: images of a micro-batch at least. Raises ValueError and KeyError
+    as `build_detector` does.
     """
 
     def __init__(self, cfg: CfgNode) -> None:

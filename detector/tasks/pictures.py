@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 
 from detector.data.dataset import CocoDetection, RecordError
 from detector.data.loader import collate, views_of
+from detector.data.transforms import UNCHANGED
 from detector.inference.augmented import build_augmentation
 from detector.inference.detect import detect_views
 from detector.models.detector import Detector
@@ -22,9 +23,9 @@ LONGEST = 640  # pixels, side of a picture: they are looked at side by side, and
 def drawn(model: Detector, datasets: Mapping[str, CocoDetection], cfg: CfgNode) -> dict[str, np.ndarray]:
     """The first LOG.PICTURES pictures of each test set by "SET/ID", uint8 RGB [H, W, 3].
 
-    Detections of at least LOWEST in solid lines, as the test finds them, in all views of TEST.BBOX_AUG; the truth in
-    dashes. Pictures that cannot be read are left out: of them the evaluation speaks. The model stays in the mode it was
-    in.
+    They are the pictures as they lie on disk, at most LONGEST wide and high, whatever the network sees. Detections of
+    at least LOWEST in solid lines, as the test finds them, in all views of TEST.BBOX_AUG; the truth in dashes. Pictures
+    that cannot be read are left out: of them the evaluation speaks. The model stays in the mode it was in.
     """
     mode = model.training
     model.eval()
@@ -32,35 +33,36 @@ def drawn(model: Detector, datasets: Mapping[str, CocoDetection], cfg: CfgNode) 
         return {
             f"{name}/{dataset.image_ids[place]}": picture
             for name, dataset in datasets.items()
-            for views in [views_of(cfg, dataset)]
+            for sources in [(dataset.transformed(UNCHANGED), *views_of(cfg, dataset))]
             for place in range(min(cfg.LOG.PICTURES, len(dataset)))
-            if (picture := _picture(model, views, place, cfg)) is not None
+            if (picture := _picture(model, sources, place, cfg)) is not None
         }
     finally:
         model.train(mode)
 
 
-def _picture(model: Detector, views: Sequence[CocoDetection], place: int, cfg: CfgNode) -> np.ndarray | None:
+def _picture(model: Detector, sources: Sequence[CocoDetection], place: int, cfg: CfgNode) -> np.ndarray | None:
+    """sources: the data set as it lies on disk, then its views."""
     try:
-        seen = [view[place] for view in views]
+        (whole, target), *seen = [source[place] for source in sources]
     except RecordError:
         return None
-    (image, target), batches = seen[0], [collate([one], cfg.DATALOADER.SIZE_DIVISIBILITY) for one in seen]
+    batches = [collate([one], cfg.DATALOADER.SIZE_DIVISIBILITY) for one in seen]
     (found,) = detect_views(model, batches, cfg.TEST.AMP, build_augmentation(cfg))
-    size = _shown(target["original"])
-    pixels = cv2.resize(image.permute(1, 2, 0).numpy(), size[::-1], interpolation=cv2.INTER_AREA)
+    size = shown_size(target["original"])
+    pixels = cv2.resize(whole.permute(1, 2, 0).numpy(), size[::-1], interpolation=cv2.INTER_AREA)
     kept = found["scores"] >= LOWEST
     shown = Detection(
         boxes=rescale_boxes(found["boxes"][kept], target["original"], size),
         labels=found["labels"][kept],
         scores=found["scores"][kept],
     )
-    truth = {key: rescale_boxes(target[key], batches[0].sizes[0], size) for key in ("boxes", "ignore")}  # type: ignore[literal-required]
-    return draw(pixels, shown, views[0].classes, {**target, **truth})  # type: ignore[arg-type]
+    truth = {key: rescale_boxes(target[key], target["original"], size) for key in ("boxes", "ignore")}  # type: ignore[literal-required]
+    return draw(pixels, shown, sources[0].classes, {**target, **truth})  # type: ignore[arg-type]
 
 
-def _shown(size: Size) -> Size:
-    """A size that is no longer than LONGEST, of the same shape."""
+def shown_size(size: Size) -> Size:
+    """A picture's size where it is drawn: no side is longer than LONGEST."""
     scale = min(1.0, LONGEST / max(size))
     height, width = (max(1, round(side * scale)) for side in size)
     return height, width

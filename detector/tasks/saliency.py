@@ -21,6 +21,7 @@ from detector.data.mask_set import (
     check_mask_memory,
     mask_test_loader,
 )
+from detector.data.transforms import UNCHANGED
 from detector.distributed import first_here
 from detector.engine.device import pick_device
 from detector.engine.run import Run
@@ -44,6 +45,7 @@ from detector.tasks.header import (
     schedule_text,
 )
 from detector.tasks.measured import Subject
+from detector.tasks.pictures import shown_size
 from detector.tasks.resolve import resolve, resolve_model
 from detector.tasks.solver import check_shares
 from detector.tasks.trained import Trained, load_found
@@ -91,7 +93,7 @@ class SaliencyTask(DetectionTask):
         return evaluate(model, self.tests, self.cfg, folder, subject, find=find_on)  # type: ignore[arg-type]
 
     def pictures(self, run: Run) -> dict[str, np.ndarray]:
-        """The first LOG.PICTURES of each test set: picture, map and mask in a row."""
+        """The first LOG.PICTURES of each test set: picture, as it lies on disk, map and mask in a row."""
         model: SaliencyNet = run.averaged  # type: ignore[assignment]
         mode = model.training
         model.eval()
@@ -100,12 +102,13 @@ class SaliencyTask(DetectionTask):
             for name, dataset in self.tests.items():
                 for place in range(min(self.cfg.LOG.PICTURES, len(dataset))):
                     try:
-                        image, target = dataset[place]
+                        seen, (image, target) = (one[place] for one in (dataset, dataset.transformed(UNCHANGED)))
                     except RecordError:  # of which the evaluation speaks
                         continue
-                    batch = collate([(image, target)], self.cfg.DATALOADER.SIZE_DIVISIBILITY)  # type: ignore[list-item]
+                    batch = collate([seen], self.cfg.DATALOADER.SIZE_DIVISIBILITY)  # type: ignore[list-item]
                     (levels,) = find_maps(model, batch, self.cfg.TEST.AMP)
-                    shown = side_by_side(image.permute(1, 2, 0).numpy(), levels, target["mask"].numpy())
+                    size, mask = shown_size(target["original"]), target["mask"].numpy()
+                    shown = side_by_side(image.permute(1, 2, 0).numpy(), levels, mask, size)
                     found[f"{name}/{target['image_id']}"] = shown
         finally:
             model.train(mode)

@@ -169,7 +169,7 @@ def test_what_is_wrong_is_one_line(write, tmp_path):
     assert f"{tmp_path / 't.json'} has no object to find in its 2 images; without objects" in nothing
     crowds = fails(*write(OBJECTS, DETECTIONS, crowd=1))
     assert "in its 2 images, but 4 crowds or difficult ones, which do not count; without" in crowds
-    assert not [*(tmp_path / "out").iterdir()]
+    assert not (tmp_path / "out").exists()
     words = write(OBJECTS, DETECTIONS)
     assert "name a run's folder, or both --results FILE and --truth" in fails(*words[:2])
     assert "has its own results and test set" in fails(tmp_path, *words)

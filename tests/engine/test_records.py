@@ -3,11 +3,12 @@
 import hashlib
 import json
 import logging
+import os
 
 import pytest
 import torch
 
-from detector.engine.records import NAME, Records, header
+from detector.engine.records import NAME, Records, directory_of, header
 
 
 @pytest.fixture
@@ -103,10 +104,20 @@ def test_an_older_log_becomes_strict(tmp_path, lines):
     assert lines() == [{"step": 20, "grad_norm": None, "loss": None}, {"step": 40}]
 
 
+def test_the_directory_is_that_of_the_last_start(tmp_path):
+    assert directory_of(tmp_path) == ""
+    lines = [{"step": 0, "directory": "/a"}, {"step": 5, "directory": "/b"}, {"step": 6, "loss": 1.0}]
+    (tmp_path / NAME).write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"directory"')
+    assert directory_of(tmp_path) == "/b"
+    (tmp_path / NAME).write_text('{"step": 1, "directory": 5}\n')
+    assert directory_of(tmp_path) == ""
+
+
 def test_the_header_says_what_ran_where(monkeypatch):
     said = header("SEED: 0\n", torch.device("cpu"))
     assert said["config_sha256"] == hashlib.sha256(b"SEED: 0\n").hexdigest()
     assert said["device"].startswith("cpu")
+    assert said["directory"] == os.getcwd()
     assert said["threads"] == torch.get_num_threads()
     assert said["versions"].keys() == {"detector", "torch", "torchvision", "python"}
     assert said["versions"]["torch"] == torch.__version__

@@ -17,6 +17,8 @@ from detector.evaluation.significance import (
     holm,
     jackknife_weights,
     less,
+    resample,
+    spread,
 )
 
 
@@ -211,6 +213,53 @@ def test_rounding_is_no_difference():
     found = difference(0.3, exact, exact)
     assert found.se == 0
     assert found.interval == (0.3, 0.3)
+
+
+def of_rare_classes(rng, chance, classes=40, objects=3, images=100):
+    """A detector that finds each object of many rare classes with a chance, and as many times something else."""
+    labels = np.repeat(np.arange(classes), objects)
+    image = np.concatenate([rng.choice(images, objects, replace=False) for _ in range(classes)])
+    box = np.tile([0.0, 0, 50, 50], (len(labels), 1))
+    truth = Truth(image, labels, box, np.full(len(labels), 2500.0), np.zeros(len(labels), bool))
+    right = rng.random(len(labels)) < chance
+    guesses = Guesses(image, labels, np.where(right, 0, 200)[:, None] + box, rng.random(len(labels)))
+    return judged(truth, guesses, images, classes)
+
+
+def test_replicates_that_lack_rare_classes_do_not_move_an_interval():
+    one = resample(of_rare_classes(np.random.default_rng(3), 0.3), 400)
+    found = spread(one)[0]
+    low, high = np.quantile(one.drawn[:, 0], (0.025, 0.975))
+    bias = one.drawn[:, 0].mean() - found.value
+    assert bias > 0.02
+    assert found.interval == pytest.approx((low - bias, high - bias))
+    assert found.interval[0] < found.value < found.interval[1]
+
+
+def test_intervals_end_at_what_is_possible():
+    drawn, left = np.linspace(-0.1, 0.3, 50), np.linspace(0, 0.1, 50)
+    assert difference(0.02, drawn, left).interval[0] < -0.1
+    assert difference(0.02, drawn, left, 0.0).interval[0] == 0
+    assert difference(0.98, drawn + 0.9, left).interval[1] == 1
+
+
+def test_p_is_that_of_the_interval():
+    """The replicates of a difference are on the other side of 0 more often once their bias is taken off."""
+    drawn = np.random.default_rng(0).normal(0.03, 0.01, 5_000)
+    as_they_are, less_the_bias = (difference(value, drawn, drawn[:50]) for value in (drawn.mean(), 0.015))
+    assert as_they_are.p < 0.01
+    assert not as_they_are.tie
+    assert 0.1 < less_the_bias.p < 0.17  # 1.5 standard errors
+    assert less_the_bias.tie
+
+
+@pytest.mark.slow
+def test_intervals_of_many_rare_classes_cover_the_truth():
+    """120 simulated sets of 40 classes with 3 objects each; the truth is the mean of AP over 2,000 of them."""
+    rng = np.random.default_rng(7)
+    truth = np.mean([resample(of_rare_classes(rng, 0.3), 2).value[0] for _ in range(2_000)])
+    found = [spread(resample(of_rare_classes(rng, 0.3), 200, trial))[0] for trial in range(120)]
+    assert 105 <= sum(one.interval[0] <= truth <= one.interval[1] for one in found) <= 119
 
 
 @pytest.mark.slow

@@ -7,15 +7,17 @@ when Python, torch or the C library start is not: tests of that start a process 
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from helpers import ROOT, environment
 
 PARENT = """
-import atexit, gc, json, os, runpy, sys, threading
+import atexit, gc, json, os, runpy, signal, sys, threading
 IMPORTS
 found = sys.path[1:]
 gc.freeze()  # the memory stays shared where nothing is written into it
@@ -28,6 +30,7 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 else:
     os._exit(0)
+signal.alarm(600)  # seconds, for one that hangs
 for number, name in enumerate((os.devnull, *asked["files"])):
     os.dup2(os.open(name, os.O_RDWR), number)
 os.environ.clear()
@@ -68,10 +71,21 @@ class _Parent:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         command = [sys.executable, "-c", PARENT.replace("IMPORTS", imports)]
         self.process = subprocess.Popen(command, text=True, env=env, cwd=ROOT, **pipes)
+        self.child = None
 
-    def ask(self, **asked):
+    def start(self, **asked):
+        """The number of a new process; one that nobody waited for, as its test failed, is killed."""
+        if self.child:
+            with suppress(ProcessLookupError):
+                os.kill(self.child, signal.SIGKILL)
+            self.wait()
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
+        self.child = self.told()
+        return self.child
+
+    def wait(self):
+        self.child = None
         return self.told()
 
     def told(self):
@@ -96,7 +110,7 @@ class Fresh:
         for file in files:
             file.touch()
         asked = {"words": self.words, "files": [*map(str, files)], "env": env or environment(), "cwd": str(cwd)}
-        self.pid = self.parent.ask(**asked)
+        self.pid = self.parent.start(**asked)
 
     def runs(self):
         """Whether it has not ended yet."""
@@ -108,7 +122,7 @@ class Fresh:
 
     def wait(self):
         """How it ended, and what it printed."""
-        status = self.parent.told()
+        status = self.parent.wait()
         printed = [Path(self.folder.name, name).read_text() for name in ("out", "err")]
         self.folder.cleanup()
         return subprocess.CompletedProcess(self.words, status, *printed)

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from detector.config import load_config
 from detector.engine import loop
 from detector.errors import UnknownNameError, UserError
 from detector.evaluation.saliency import MEASURES
-from detector.tasks import detection
+from detector.tasks import detection, pictures
 from detector.tasks.detection import task_of, train
 from detector.tasks.saliency import SaliencyTask
 
@@ -94,6 +95,17 @@ def test_pictures_show_picture_map_and_mask_in_a_row(tiny, tmp_path):
     assert {name: picture.shape for name, picture in shown.items()} == dict.fromkeys(("val/a0", "val/a1"), (24, 108, 3))
     assert set(np.unique(shown["val/a0"][:, 72:])) == {0, 255}
     assert run.model.training
+
+
+def test_pictures_are_those_on_disk_in_no_more_than_they_need(tiny, tmp_path, monkeypatch):
+    cfg = tiny("LOG.TENSORBOARD", True, "LOG.PICTURES", 1, "INPUT.MIN_SIZE_TEST", 16, "INPUT.MAX_SIZE_TEST", 16)
+    task = SaliencyTask.from_config(cfg)
+    run = detection.start(task, tmp_path / "none")
+    (path,) = (tmp_path / "val").rglob("a0.jpg")
+    source = cv2.imread(str(path))[..., ::-1]
+    assert (task.pictures(run)["val/a0"][:, :36] == source).all()
+    monkeypatch.setattr(pictures, "LONGEST", 18)
+    assert task.pictures(run)["val/a0"].shape == (12, 54, 3)
 
 
 def test_score_layers_learn_at_a_tenth_of_the_rate(tiny, tmp_path):
