@@ -15,7 +15,7 @@ DIMS = {("images", 0): "N", ("images", 2): "H", ("images", 3): "W", ("sizes", 0)
 
 
 def make_plain(proto: "ModelProto") -> None:
-    """Change a graph that torch wrote, in place: its constants are tensors but for empty ones, and its free lengths have names."""
+    """Change a graph that torch wrote, in place: constants become tensors, if not empty, and free lengths get names."""
     known: dict[str, NodeProto] = {}
     for node in proto.graph.node:
         if node.op_type == "Constant":
