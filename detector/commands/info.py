@@ -15,6 +15,7 @@ from detector.config import load_config
 from detector.config.tasks import BOXES
 from detector.console import progress
 from detector.errors import FileAccessError
+from detector.files import user_path
 from detector.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -99,11 +100,11 @@ def report(args: argparse.Namespace) -> None:
         rows, notes = count_backbones(args.words, args.size or (224, 224), args.norm, args.passes, exact)
     text = render(rows, notes, args.format)
     show(text)
-    if args.output and args.output != STANDARD:  # where it is already
+    if args.output not in (None, STANDARD):  # where it is already
         try:
             write_text(args.output, text)
         except OSError as error:
-            raise FileAccessError(f"--output {args.output} cannot be written: {error.strerror}") from error
+            raise FileAccessError(f"--output {user_path(args.output)} cannot be written: {error.strerror}") from error
 
 
 def parse_size(text: str) -> "Size":

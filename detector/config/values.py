@@ -60,7 +60,7 @@ def no_value_text(word: str) -> str:
     key, equals, value = word.partition("=")
     if equals and KEY.fullmatch(key.upper()):
         return f"{cut(word)}: write {key} {value or 'VALUE'}, with a space"
-    return f"{word!r} has no value" + f": write {word} VALUE" * bool(KEY.fullmatch(word))
+    return f"{word!r} has no value: write {word if KEY.fullmatch(word) else 'KEY'} VALUE"
 
 
 class UnknownKeyError(UserError):

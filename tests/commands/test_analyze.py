@@ -135,7 +135,7 @@ def test_networks_that_cannot_be_opened(text, error, match):
 
 
 def test_weights_of_another_network_do_not_fit(checkpoint):
-    with pytest.raises(ValueError, match="do not fit the model"):
+    with pytest.raises(ValueError, match="does not fit the model"):
         networks.open_network(f"resnet10={checkpoint[0]}")
 
 

@@ -111,9 +111,9 @@ def test_the_old_form_stays(called, file):
     [
         ([], "RUN is missing"),
         (["RUN", "SEED"], "'SEED' has no value: write SEED VALUE"),
-        (["SEED", "3"], "'3' has no value"),
+        (["SEED", "3"], "'3' has no value: write KEY VALUE"),
         (["--config-file", "FILE", "SEED"], "'SEED' has no value: write SEED VALUE"),
-        (["--config-file", "FILE", "RUN", "SEED", "3"], "'3' has no value"),
+        (["--config-file", "FILE", "RUN", "SEED", "3"], "'3' has no value: write KEY VALUE"),
         (["RUN", "--which", "last"], "--which"),
     ],
 )

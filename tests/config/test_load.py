@@ -265,7 +265,7 @@ def test_all_problems_come_in_one_message(write):
 
 def test_an_override_needs_a_value():
     assert message(None, ["SEED"]) == "command line: 'SEED' has no value: write SEED VALUE"
-    assert message(None, ["3"]) == "command line: '3' has no value"
+    assert message(None, ["3"]) == "command line: '3' has no value: write KEY VALUE"
 
 
 @pytest.mark.parametrize("more", [[], ["SOLVER.MAX_ITER=3"]])

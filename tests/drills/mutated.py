@@ -414,7 +414,7 @@ def main(kind, number, folder):
         except UserError as error:
             told["refused"] += 1
             listed = kind == "config" and re.match(r"\d+ problems in the config\n", str(error))
-            several = "do not fit the model" in str(error)
+            several = "not fit the model" in str(error)
             if ("\n" in str(error) and not listed and not several) or len(str(error)) > 5000:
                 told["failures"].append(f"seed {seed}: no line: {str(error)[:500]}")
         except BaseException as error:
