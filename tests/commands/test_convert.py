@@ -62,7 +62,7 @@ def test_official_keys_become_ours(published, tmp_path):
 
 def test_another_network_is_refused_with_the_keys(published, tmp_path):
     path, _ = published
-    with pytest.raises(ValueError, match=r"FCOS_R_50_FPN_1x\.pth do not fit[\s\S]*layer3\.6\.conv1"):
+    with pytest.raises(ValueError, match=r"FCOS_R_50_FPN_1x\.pth does not fit[\s\S]*layer3\.6\.conv1"):
         convert("fcos", path, tmp_path / "x.pth", BASE, ["MODEL.BACKBONE.NAME", "resnet101_caffe"])
     assert not list(tmp_path.glob("x.*"))
     with pytest.raises(ValueError, match="--from fcos needs --config-file"):
