@@ -16,7 +16,7 @@ NAMED = 6
 """Classes that have a colour each; of more, the worst three and the best three have."""
 
 _HUES, _BOLD = COLORS[:NAMED], COLORS[NAMED]  # black stands for all classes
-_STRETCHES = 190  # of scores, each with two points of a curve of F1, which may have as many as there are detections
+_STRETCHES = 390  # of scores, each with a point of a curve of F1, which may have as many as there are detections
 
 
 class ClassLine(NamedTuple):
@@ -90,7 +90,7 @@ def _draw(
 
 
 def _thinned(scores: np.ndarray, f1: np.ndarray) -> np.ndarray:
-    """The places of at most 2 * _STRETCHES + 3 points of a curve, apart in score as far as can be seen, and of its top.
+    """The places of at most _STRETCHES + 3 points of a curve, apart in score as far as can be seen, and of its top.
 
     By score, as most detections have a low one: every n-th of them would leave out the few that make the top.
     """
@@ -98,7 +98,7 @@ def _thinned(scores: np.ndarray, f1: np.ndarray) -> np.ndarray:
         return np.arange(len(scores))
     span = (scores[0] - scores[-1]) or 1
     ends = np.flatnonzero(np.diff(np.floor((scores - scores[-1]) / span * _STRETCHES)))  # the last one of each stretch
-    return np.unique([0, *ends, *(ends + 1), int(np.argmax(f1)), len(scores) - 1])
+    return np.unique([0, *ends, int(np.argmax(f1)), len(scores) - 1])
 
 
 def _dot(axes: "Axes", x: float, y: float, color: str) -> None:

@@ -92,6 +92,14 @@ def test_a_thinned_curve_keeps_the_few_detections_of_its_top(figures, tmp_path):
     assert left_out.max() < 0.05
 
 
+def test_a_thinned_curve_has_its_top_wherever_that_is(figures, tmp_path):
+    f1 = np.full(10_000, 0.5)
+    f1[5_003] = 0.9
+    save_precision_chart(tmp_path / "pr.png", "t", "AP50", [], line("all", 0.5, np.linspace(1, 0, 10_000), f1))
+    drawn = max(figures[0].axes[1].lines, key=lambda one: len(one.get_xdata()))
+    assert drawn.get_ydata().max() == 0.9
+
+
 def test_scores_below_0_are_in_the_picture(figures, tmp_path, recwarn):
     """Where dots stand outside there is no room left for the axes."""
     log_odds = line("a", 0.6, (-2, -1000), best=(-500, 0.6, 0.7, 0.5))

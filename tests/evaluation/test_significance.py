@@ -241,6 +241,9 @@ def test_intervals_end_at_what_is_possible():
     assert difference(0.02, drawn, left).interval[0] < -0.1
     assert difference(0.02, drawn, left, 0.0).interval[0] == 0
     assert difference(0.98, drawn + 0.9, left).interval[1] == 1
+    one = Resampled(np.array([0.02]), drawn[:, None], left[:, None])
+    assert spread(one)[0].interval[0] == 0  # of a measure
+    assert spread(one._replace(least=np.zeros(1)))[0].interval[0] < -0.1  # of a difference
 
 
 def test_p_is_that_of_the_interval():

@@ -270,18 +270,23 @@ def test_a_detector_beside_entries_of_another_kind_is_refused_in_one_line(starte
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["with names", "without"])
-def test_data_of_other_classes_is_no_matter_of_their_number(tiny, tmp_path, first, write_images, named):
+def test_data_of_other_classes_is_no_matter_of_their_number(tiny, tmp_path, first, write_images, named, caplog):
+    caplog.set_level(logging.INFO, "detector")
     content = read(first)
     if not named:
         content = {"model": content["model"]}
     torch.save(content, tmp_path / "lone.pth")
-    other = write_images(tmp_path / "other", (1, 1), categories=((3, "dark"), (7, "light"), (9, "grey")))
-    if named:  # a class that no object is of is no matter at all
-        unused = tiny("DATASETS.TEST", other, "OUTPUT_DIR", tmp_path / "new", "MODEL.NUM_CLASSES", 2)
-        assert run_test(unused, weight=tmp_path / "lone.pth")
+    other = write_images(tmp_path / "other", (1, 1))
+    opts = ("DATASETS.TEST", other, "OUTPUT_DIR", tmp_path / "new")
     truth = Path(other.partition(":")[2])
     content = json.loads(truth.read_text())
-    content["annotations"][0]["category_id"] = 9
+    before = run_test(tiny(*opts), weight=tmp_path / "lone.pth") if named else None
+    content["categories"].insert(0, {"id": 1, "name": "grey"})
+    truth.write_text(json.dumps(content))
+    if named:  # a class that no object is of is no matter at all
+        assert run_test(tiny(*opts), weight=tmp_path / "lone.pth") == before
+        assert "no object is of 'grey', which the model does not know: left out" in caplog.text
+    content["annotations"][0]["category_id"] = 1
     truth.write_text(json.dumps(content))
     said = r"trained on 2 \('dark', 'light'\), without 'grey': evaluate on data with"
     said = said if named else r"2 class outputs, the config 3 .*: the data lists 3 classes; evaluate on data with"
